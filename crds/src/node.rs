@@ -1,0 +1,243 @@
+//! `NodeOvercommit`: what the operator hands to one node, and what the node's agent reports.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::condition::Condition;
+use crate::policy::{EngineSpec, FloorSpec, LimitsSpec, Mode, ReserveSpec};
+use crate::quantity::{Period, Size};
+
+/// One node's policy, resolved, with the guests that the API server knows there. Written by the operator; people
+/// read it.
+#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "overcommit.dev",
+    version = "v1alpha1",
+    kind = "NodeOvercommit",
+    plural = "nodeovercommits",
+    singular = "nodeovercommit",
+    shortname = "noc",
+    category = "overcommit",
+    status = "NodeOvercommitStatus",
+    derive = "PartialEq",
+    doc = "One node's resolved policy, and what its agent does and why.",
+    printcolumn(name = "Policy", type_ = "string", json_path = ".spec.policy"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.resolved.mode"),
+    printcolumn(name = "Guests", type_ = "integer", json_path = ".status.guests.total"),
+    printcolumn(name = "Budget", type_ = "string", json_path = ".status.ledger.budget", description = "What this node may promise to its guests"),
+    printcolumn(name = "Promised", type_ = "string", json_path = ".status.ledger.promised", description = "What its guests may touch"),
+    printcolumn(name = "Reclaimed", type_ = "string", json_path = ".status.ledger.reclaimed", description = "Taken from guests now; what would be taken while observing"),
+    printcolumn(name = "Shortfall", type_ = "string", json_path = ".status.ledger.shortfall"),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", priority = "1")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeOvercommitSpec {
+    /// The policy that this comes from.
+    pub policy: String,
+    /// Hash of `resolved`.
+    pub revision: String,
+    /// What the node runs.
+    pub resolved: ResolvedPolicy,
+    /// Guests on this node as the API server knows them. A guest that the agent sees and that is not listed here
+    /// is observed, not touched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub guests: Vec<GuestEntry>,
+    /// Take nothing from any guest; giving goes on. Set by the annotation `overcommit.dev/paused` on the Node.
+    #[serde(default)]
+    pub paused: bool,
+    /// Give everything back and report the condition Released.
+    #[serde(default)]
+    pub release: bool,
+}
+
+/// A policy as a node runs it: without what only the cluster can decide.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedPolicy {
+    /// Observe or Enforce.
+    pub mode: Mode,
+    /// How often the node decides about taking.
+    pub interval: Period,
+    /// Classes by name; which guest is in which class stands with the guest.
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub classes: Vec<ResolvedClass>,
+    /// What decides.
+    pub engine: EngineSpec,
+    /// What the node keeps free.
+    pub reserve: ReserveSpec,
+    /// How fast memory may be taken.
+    pub limits: LimitsSpec,
+}
+
+/// A class without its selectors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedClass {
+    /// Name.
+    pub name: String,
+    /// What a guest of this class always keeps.
+    pub floor: FloorSpec,
+    /// Share when there is not enough for all.
+    pub weight: i64,
+    /// Leave its guests alone.
+    #[serde(default)]
+    pub exclude: bool,
+}
+
+/// One guest as the API server knows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GuestEntry {
+    /// Namespace.
+    pub namespace: String,
+    /// Name of the VirtualMachineInstance.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// The class that matched first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// Why it is left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excluded: Option<Exclusion>,
+    /// It is about to migrate or migrating.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub migrating: bool,
+}
+
+/// Why a guest is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Exclusion {
+    /// The annotation `overcommit.dev/exclude` on it or its namespace.
+    Annotation,
+    /// Its class says so.
+    Class,
+    /// No class matches it.
+    NoClass,
+}
+
+/// What the agent reports; at most 4 KiB.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeOvercommitStatus {
+    /// The revision that the agent runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_revision: Option<String>,
+    /// Version of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_version: Option<String>,
+    /// When this was measured, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported_at: Option<String>,
+    /// What the node has promised and could survive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<LedgerStatus>,
+    /// How the node suffers from want of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<PressureStatus>,
+    /// Guests by state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guests: Option<GuestCounts>,
+    /// The ten guests that matter most: those that hurt, then those with the largest takes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
+    pub top_guests: Vec<GuestStatus>,
+    /// The last things done, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), extend("x-kubernetes-list-type" = "atomic"))]
+    pub last_actions: Vec<ActionStatus>,
+    /// Ready, Degraded, Released.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The node's account, in whole Mi.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LedgerStatus {
+    /// MemTotal.
+    pub total: Size,
+    /// What may be promised to guests: total less huge pages, eviction line, reserve, everything that is no guest
+    /// and what that may grow.
+    pub budget: Size,
+    /// What the guests may touch, with the overhead of their hypervisors.
+    pub promised: Size,
+    /// What their processes hold in RAM.
+    pub resident: Size,
+    /// Taken from guests now; while observing, what would be taken.
+    pub reclaimed: Size,
+    /// What could still be taken without cost to any working set.
+    pub reclaimable: Size,
+    /// Saved by KSM.
+    pub merged: Size,
+    /// With swap: what could become resident before the loop can react.
+    pub at_risk: Size,
+    /// What the node could not give if every guest touched all it may.
+    pub shortfall: Size,
+}
+
+/// Share of the last 10 s lost to memory stalls (PSI), in hundredths of a percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PressureStatus {
+    /// At least one task stalled.
+    pub some_avg10: i64,
+    /// All tasks stalled.
+    pub full_avg10: i64,
+}
+
+/// Guests by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GuestCounts {
+    /// All that the node's hypervisors list.
+    pub total: i64,
+    /// Hold less than their full size by our doing; while observing, would hold.
+    pub squeezed: i64,
+    /// In distress.
+    pub distressed: i64,
+    /// Left alone, for whatever reason.
+    pub exempt: i64,
+    /// Whose hypervisor does not answer, or whose statistics are stale or missing.
+    pub blind: i64,
+}
+
+/// One guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GuestStatus {
+    /// `namespace/name`.
+    pub name: String,
+    /// Full size.
+    pub full: Size,
+    /// Balloon target; while observing, what it would be.
+    pub target: Size,
+    /// What the guest holds.
+    pub actual: Size,
+    /// Below this nothing is taken.
+    pub floor: Size,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, in one sentence.
+    pub message: String,
+}
+
+/// One thing done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActionStatus {
+    /// When, RFC 3339.
+    pub at: String,
+    /// `namespace/name`.
+    pub guest: String,
+    /// Target before.
+    pub from: Size,
+    /// Target after.
+    pub to: Size,
+    /// Why, in one word.
+    pub reason: String,
+}

@@ -1,0 +1,249 @@
+//! `OvercommitPolicy`: what people write.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::condition::Condition;
+use crate::quantity::{Period, Size, SizeOrPercent};
+use crate::selector::Selector;
+
+/// How the memory of a set of nodes is overcommitted: which guests may give memory, down to which floor, how fast,
+/// and what each node keeps free. Starts in Observe: nothing is touched until `mode` says Enforce.
+#[derive(CustomResource, JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[kube(
+    group = "overcommit.dev",
+    version = "v1alpha1",
+    kind = "OvercommitPolicy",
+    plural = "overcommitpolicies",
+    singular = "overcommitpolicy",
+    shortname = "ocp",
+    category = "overcommit",
+    status = "OvercommitPolicyStatus",
+    derive = "PartialEq",
+    doc = "How the memory of a set of nodes is overcommitted.",
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
+    printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes.selected", description = "Nodes that this policy holds on"),
+    printcolumn(name = "Ready", type_ = "integer", json_path = ".status.nodes.ready", description = "Nodes whose agent does what this policy asks for"),
+    printcolumn(name = "Reclaimed", type_ = "string", json_path = ".status.memory.reclaimed", description = "Taken from guests now; what would be taken while observing"),
+    printcolumn(name = "Shortfall", type_ = "string", json_path = ".status.memory.shortfall", description = "What the nodes could not give if every guest touched all it may"),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OvercommitPolicySpec {
+    /// Observe reports what would be done and gives back whatever was taken before; Enforce does it.
+    pub mode: Mode,
+    /// The nodes that this policy is for. Left out: every node that runs KubeVirt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_selector: Option<Selector>,
+    /// Where several policies select a node the highest priority holds, then the oldest, then the first by name.
+    #[schemars(range(min = -1_000_000, max = 1_000_000))]
+    pub priority: i64,
+    /// Kinds of guests, in order: the first that matches a guest holds for it. A guest that none matches is left
+    /// alone. Left out: one class for every guest.
+    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub classes: Vec<ClassSpec>,
+    /// How often the node decides about taking. Giving does not wait for it.
+    pub interval: Period,
+    /// What decides; exactly one.
+    pub engine: EngineSpec,
+    /// What a node keeps free for itself.
+    pub reserve: ReserveSpec,
+    /// How fast memory may be taken, and what is too little to bother.
+    pub limits: LimitsSpec,
+}
+
+/// What the policy may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// Report what would be done.
+    #[default]
+    Observe,
+    /// Do it.
+    Enforce,
+}
+
+/// One kind of guests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassSpec {
+    /// Name, unique within the policy.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Labels of the guest's namespace. Left out: every namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<Selector>,
+    /// Labels of the VirtualMachineInstance. Left out: every guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<Selector>,
+    /// What a guest of this class always keeps.
+    #[serde(default)]
+    pub floor: FloorSpec,
+    /// Share of a guest of this class when there is not enough for all.
+    #[serde(default = "default_weight")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub weight: i64,
+    /// Leave the guests of this class alone.
+    #[serde(default)]
+    pub exclude: bool,
+}
+
+/// What a guest always keeps: the highest of all that are given here, of its working set with headroom, and of its
+/// pod's memory request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FloorSpec {
+    /// At least this part of the guest's full size, in percent.
+    #[schemars(range(min = 0, max = 100))]
+    pub percent: i64,
+    /// At least this much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Size>,
+    /// Guests may hold less than their pod's memory request. The scheduler promised that memory: say true only
+    /// where you know what you do.
+    pub below_request: bool,
+}
+
+/// What decides; exactly one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.adaptive)",
+    "message": "name exactly one engine: write engine: {adaptive: {}}"
+}]))]
+#[serde(rename_all = "camelCase")]
+pub struct EngineSpec {
+    /// Takes unused memory first, then page cache, never below the floor; gives to whoever hurts, at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<AdaptiveSpec>,
+}
+
+/// The adaptive engine has nothing to set yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AdaptiveSpec {}
+
+/// What a node keeps free for itself, above what the kubelet keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReserveSpec {
+    /// At least this much; 100% is the node's memory.
+    pub minimum: SizeOrPercent,
+    /// Memory of everything that is no guest grows; be ready for this percentile of what it grew in the last hour.
+    #[schemars(range(min = 50, max = 100))]
+    pub growth_percentile: i64,
+}
+
+/// How fast memory may be taken, and what is too little to bother.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LimitsSpec {
+    /// Largest take from one guest per interval; 100% is its full size.
+    pub take_per_guest: SizeOrPercent,
+    /// Largest take from all guests of a node per interval; 100% is the node's memory.
+    pub take_per_node: SizeOrPercent,
+    /// Smaller changes are not made; 100% is the guest's full size.
+    pub dead_band: SizeOrPercent,
+}
+
+fn default_weight() -> i64 {
+    100
+}
+
+impl Default for ClassSpec {
+    /// The class that a policy without classes has: everything.
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            namespace_selector: None,
+            selector: None,
+            floor: FloorSpec::default(),
+            weight: default_weight(),
+            exclude: false,
+        }
+    }
+}
+
+impl Default for FloorSpec {
+    /// A quarter: a Linux guest squeezed below that spends its time in reclaim whatever its working set seems to be.
+    fn default() -> Self {
+        Self { percent: 25, bytes: None, below_request: false }
+    }
+}
+
+impl Default for EngineSpec {
+    fn default() -> Self {
+        Self { adaptive: Some(AdaptiveSpec::default()) }
+    }
+}
+
+impl Default for ReserveSpec {
+    fn default() -> Self {
+        Self { minimum: SizeOrPercent("5%".to_owned()), growth_percentile: 99 }
+    }
+}
+
+impl Default for LimitsSpec {
+    fn default() -> Self {
+        Self {
+            take_per_guest: SizeOrPercent("10%".to_owned()),
+            take_per_node: SizeOrPercent("10%".to_owned()),
+            dead_band: SizeOrPercent("1%".to_owned()),
+        }
+    }
+}
+
+/// What the operator reports of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OvercommitPolicyStatus {
+    /// The generation that the rest speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Hash of what the nodes are given; changes when the spec means something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Nodes by state.
+    #[serde(default)]
+    pub nodes: NodeCounts,
+    /// Sums over the nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemorySums>,
+    /// Accepted, Progressing, Ready, Degraded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// Nodes by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeCounts {
+    /// Nodes that this policy holds on.
+    pub selected: i64,
+    /// Of these, nodes whose agent runs the current revision.
+    pub updated: i64,
+    /// Of these, nodes whose agent is ready.
+    pub ready: i64,
+    /// Of these, nodes whose agent works with limits.
+    pub degraded: i64,
+}
+
+/// Memory summed over the nodes of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemorySums {
+    /// What all guests may touch, with the overhead of their hypervisors.
+    pub promised: Size,
+    /// What their processes hold in RAM.
+    pub resident: Size,
+    /// Taken from guests now; while observing, what would be taken.
+    pub reclaimed: Size,
+    /// Saved by KSM now.
+    pub merged: Size,
+    /// What could still be taken without cost to any working set.
+    pub reclaimable: Size,
+    /// With swap: what could become resident before the loop can react.
+    pub at_risk: Size,
+    /// What the nodes could not give if every guest touched all it may.
+    pub shortfall: Size,
+}

@@ -1,0 +1,237 @@
+//! From wire to core: what a policy means, checked once at the boundary.
+//!
+//! The CRD's schema refuses the same input at `kubectl apply`; this is for files, for objects older than a rule, and
+//! for whatever slips past an API server.
+
+use std::fmt;
+use std::sync::Arc;
+
+use overcommit_core::policy as core;
+use overcommit_core::roster::{Membership, OptOut, Roster};
+use overcommit_core::sample::GuestName;
+use overcommit_core::units::{Bytes, Permille};
+use sha2::{Digest, Sha256};
+
+use crate::node::{Exclusion, GuestEntry, ResolvedClass, ResolvedPolicy};
+use crate::policy::{ClassSpec, FloorSpec, LimitsSpec, Mode, OvercommitPolicySpec, ReserveSpec};
+
+/// A field that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct FieldError {
+    /// Where, as kubectl writes it: `spec.classes[1].floor.bytes`.
+    pub path: String,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// A policy without classes has one for everything.
+pub fn effective_classes(spec: &OvercommitPolicySpec) -> Vec<ClassSpec> {
+    if spec.classes.is_empty() { vec![ClassSpec::default()] } else { spec.classes.clone() }
+}
+
+/// What a node is given of a policy.
+pub fn resolve(spec: &OvercommitPolicySpec) -> ResolvedPolicy {
+    let class = |c: ClassSpec| ResolvedClass { name: c.name, floor: c.floor, weight: c.weight, exclude: c.exclude };
+    ResolvedPolicy {
+        mode: spec.mode,
+        interval: spec.interval.clone(),
+        classes: effective_classes(spec).into_iter().map(class).collect(),
+        engine: spec.engine.clone(),
+        reserve: spec.reserve.clone(),
+        limits: spec.limits.clone(),
+    }
+}
+
+/// Twelve hex digits that change when the resolved policy does.
+pub fn revision(resolved: &ResolvedPolicy) -> String {
+    // Field order is the struct's, so equal policies have equal text.
+    let text = serde_json::to_vec(resolved).unwrap_or_default();
+    Sha256::digest(&text).iter().take(6).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// Checks everything of a policy that people wrote, selectors included.
+///
+/// # Errors
+/// Every field that cannot work.
+pub fn check(spec: &OvercommitPolicySpec) -> Result<core::Policy, Vec<FieldError>> {
+    let mut errors = Vec::new();
+    if let Some(selector) = &spec.node_selector {
+        check_selector(selector, "spec.nodeSelector", &mut errors);
+    }
+    for (index, class) in spec.classes.iter().enumerate() {
+        for (field, selector) in [("namespaceSelector", &class.namespace_selector), ("selector", &class.selector)] {
+            if let Some(selector) = selector {
+                check_selector(selector, &format!("spec.classes[{index}].{field}"), &mut errors);
+            }
+        }
+    }
+    match validate(&resolve(spec), "spec") {
+        Ok(policy) if errors.is_empty() => Ok(policy),
+        Ok(_) => Err(errors),
+        Err(more) => Err(errors.into_iter().chain(more).collect()),
+    }
+}
+
+fn check_selector(selector: &crate::selector::Selector, place: &str, errors: &mut Vec<FieldError>) {
+    if let Err((below, message)) = selector.check() {
+        errors.push(FieldError { path: format!("{place}.{below}"), message });
+    }
+}
+
+/// The policy that the core runs; `place` is the path of `resolved` in its object.
+///
+/// # Errors
+/// Every field that cannot work.
+pub fn validate(resolved: &ResolvedPolicy, place: &str) -> Result<core::Policy, Vec<FieldError>> {
+    let mut check = Check { place, errors: Vec::new() };
+    if resolved.engine.adaptive.is_none() {
+        check.refuse("engine", "name exactly one engine: write engine: {adaptive: {}}".to_owned());
+    }
+    let policy = core::Policy {
+        mode: match resolved.mode {
+            Mode::Observe => core::Mode::Observe,
+            Mode::Enforce => core::Mode::Enforce,
+        },
+        interval: check.take("interval", resolved.interval.parse()).unwrap_or_default(),
+        classes: check.classes(&resolved.classes),
+        reserve: check.reserve(&resolved.reserve),
+        limits: check.limits(&resolved.limits),
+    };
+    if check.errors.is_empty() { Ok(policy) } else { Err(check.errors) }
+}
+
+struct Check<'a> {
+    place: &'a str,
+    errors: Vec<FieldError>,
+}
+
+impl Check<'_> {
+    fn refuse(&mut self, field: &str, message: String) {
+        self.errors.push(FieldError { path: format!("{}.{field}", self.place), message });
+    }
+
+    fn take<T>(&mut self, field: &str, parsed: Result<T, String>) -> Option<T> {
+        parsed.map_err(|message| self.refuse(field, message)).ok()
+    }
+
+    fn ranged(&mut self, field: &str, value: i64, range: std::ops::RangeInclusive<u32>) -> u32 {
+        match u32::try_from(value).ok().filter(|n| range.contains(n)) {
+            Some(n) => n,
+            None => {
+                self.refuse(field, format!("{value} is outside {} to {}", range.start(), range.end()));
+                *range.start()
+            }
+        }
+    }
+
+    fn classes(&mut self, classes: &[ResolvedClass]) -> Vec<core::Class> {
+        let mut seen = Vec::with_capacity(classes.len());
+        for (index, class) in classes.iter().enumerate() {
+            let at = |field: &str| format!("classes[{index}].{field}");
+            if class.name.is_empty() {
+                self.refuse(&at("name"), "must not be empty".to_owned());
+            }
+            if seen.iter().any(|known: &core::Class| *known.name == *class.name) {
+                self.refuse(&at("name"), format!("{:?} stands twice: class names are unique", class.name));
+            }
+            let floor = self.floor(&at("floor"), &class.floor);
+            let weight = self.ranged(&at("weight"), class.weight, 1..=10_000);
+            seen.push(core::Class { name: Arc::from(class.name.as_str()), floor, weight, exclude: class.exclude });
+        }
+        seen
+    }
+
+    fn floor(&mut self, place: &str, floor: &FloorSpec) -> core::Floor {
+        let percent = self.ranged(&format!("{place}.percent"), floor.percent, 0..=100);
+        let bytes = floor.bytes.as_ref().and_then(|b| self.take(&format!("{place}.bytes"), b.parse()));
+        core::Floor {
+            part: Permille::from_percent(percent),
+            bytes: bytes.unwrap_or(Bytes::ZERO),
+            below_request: floor.below_request,
+        }
+    }
+
+    fn reserve(&mut self, reserve: &ReserveSpec) -> core::Reserve {
+        let percentile = self.ranged("reserve.growthPercentile", reserve.growth_percentile, 50..=100);
+        core::Reserve {
+            minimum: self.amount("reserve.minimum", &reserve.minimum),
+            growth_quantile: Permille::from_percent(percentile),
+        }
+    }
+
+    fn limits(&mut self, limits: &LimitsSpec) -> core::Limits {
+        core::Limits {
+            take_per_guest: self.amount("limits.takePerGuest", &limits.take_per_guest),
+            take_per_node: self.amount("limits.takePerNode", &limits.take_per_node),
+            dead_band: self.amount("limits.deadBand", &limits.dead_band),
+        }
+    }
+
+    fn amount(&mut self, field: &str, text: &crate::quantity::SizeOrPercent) -> overcommit_core::units::Amount {
+        self.take(field, text.parse()).unwrap_or(overcommit_core::units::Amount::Bytes(Bytes::ZERO))
+    }
+}
+
+/// The roster that the core looks guests up in.
+pub fn roster(guests: &[GuestEntry]) -> Roster {
+    Roster::new(guests.iter().map(|guest| {
+        let name = GuestName::namespaced(guest.namespace.as_str(), guest.name.as_str());
+        let membership = Membership {
+            vmi_uid: Some(Arc::from(guest.uid.as_str())),
+            class: guest.class.as_deref().map(Arc::from),
+            opt_out: guest.excluded.map(opt_out),
+            migrating: guest.migrating,
+        };
+        (name, membership)
+    }))
+}
+
+/// The same exclusion in the core's words.
+pub fn opt_out(excluded: Exclusion) -> OptOut {
+    match excluded {
+        Exclusion::Annotation => OptOut::Annotation,
+        Exclusion::Class => OptOut::Class,
+        Exclusion::NoClass => OptOut::NoClass,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quantity::{Period, SizeOrPercent};
+
+    #[test]
+    fn an_empty_spec_means_observe_everything_safely() {
+        let policy = check(&OvercommitPolicySpec::default()).unwrap();
+        assert_eq!(policy.mode, core::Mode::Observe);
+        assert_eq!(policy.interval.as_secs(), 5);
+        assert_eq!(&*policy.classes[0].name, "default");
+        assert!(!policy.classes[0].floor.below_request);
+    }
+
+    #[test]
+    fn every_bad_field_is_named_at_once() {
+        let mut spec = OvercommitPolicySpec { interval: Period("9h".into()), ..OvercommitPolicySpec::default() };
+        spec.limits.dead_band = SizeOrPercent("120%".into());
+        spec.classes = vec![ClassSpec::default(), ClassSpec::default()];
+        spec.engine.adaptive = None;
+        let paths: Vec<String> = check(&spec).unwrap_err().into_iter().map(|e| e.path).collect();
+        assert_eq!(paths, ["spec.engine", "spec.interval", "spec.classes[1].name", "spec.limits.deadBand"]);
+    }
+
+    #[test]
+    fn the_revision_follows_the_meaning_not_the_selection() {
+        let spec = OvercommitPolicySpec::default();
+        let elsewhere = OvercommitPolicySpec { priority: 7, ..spec.clone() };
+        let enforced = OvercommitPolicySpec { mode: Mode::Enforce, ..spec.clone() };
+        assert_eq!(revision(&resolve(&spec)), revision(&resolve(&elsewhere)));
+        assert_ne!(revision(&resolve(&spec)), revision(&resolve(&enforced)));
+        assert_eq!(revision(&resolve(&spec)).len(), 12);
+    }
+}

@@ -1,0 +1,27 @@
+//! The decisions of the node agent, without I/O.
+//!
+//! One turn of the loop is `sample → fold → decide → guard → actuate → report`; this crate holds everything
+//! between `sample` and `actuate`. Time is an argument, state is a value ([`step::State`]), so a simulator, a
+//! replay and a property test run the very code that runs on a node.
+//!
+//! *Architecture invariant:* nothing here knows kube, tokio, virt or procfs, reads a clock, or touches a file.
+
+#![warn(clippy::arithmetic_side_effects)]
+
+pub mod adaptive;
+pub mod eligibility;
+pub mod evidence;
+pub mod floor;
+pub mod guard;
+pub mod ledger;
+pub mod model;
+pub mod plan;
+pub mod policy;
+pub mod ports;
+pub mod quantile;
+pub mod reason;
+pub mod roster;
+pub mod sample;
+pub mod shadow;
+pub mod step;
+pub mod units;

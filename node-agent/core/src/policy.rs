@@ -1,0 +1,85 @@
+//! A validated policy: what `OvercommitPolicy` resolves to.
+//!
+//! Wire types never enter the core; whoever builds a [`Policy`] has checked it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Amount, Permille};
+
+/// What the loop may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Everything but taking: a shadow balloon follows the plan. What was taken before is given back.
+    Observe,
+    /// Balloons follow the plan.
+    Enforce,
+}
+
+/// A policy that has been checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Observe or enforce.
+    pub mode: Mode,
+    /// Period of the taking loop.
+    pub interval: Duration,
+    /// Ordered classes; a guest's class is decided elsewhere and looked up here by name.
+    pub classes: Vec<Class>,
+    /// What the node keeps free.
+    pub reserve: Reserve,
+    /// How fast anything may be taken.
+    pub limits: Limits,
+}
+
+impl Policy {
+    /// The class of that name.
+    pub fn class(&self, name: &str) -> Option<&Class> {
+        self.classes.iter().find(|class| &*class.name == name)
+    }
+}
+
+/// What holds for the guests of one class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Class {
+    /// Name, unique within its policy.
+    pub name: Arc<str>,
+    /// Guaranteed minimum.
+    pub floor: Floor,
+    /// Share when there is not enough for all; 1 to 10,000.
+    pub weight: u32,
+    /// Its guests are never touched.
+    pub exclude: bool,
+}
+
+/// The guaranteed minimum of a class; the highest of all that are set holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Floor {
+    /// At least this part of the guest's full size.
+    pub part: Permille,
+    /// At least this much.
+    pub bytes: crate::units::Bytes,
+    /// The pod's memory request is no floor for this class.
+    pub below_request: bool,
+}
+
+/// What the node keeps free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserve {
+    /// Minimum; 100 % is the host's memory.
+    pub minimum: Amount,
+    /// Which quantile of the growth of non-guest memory to survive.
+    pub growth_quantile: Permille,
+}
+
+/// How fast anything may be taken, and what is too little to bother.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Largest take from one guest per interval; 100 % is the guest's full size.
+    pub take_per_guest: Amount,
+    /// Largest take from all guests of the node per interval; 100 % is the host's memory.
+    pub take_per_node: Amount,
+    /// Changes smaller than this are not made; 100 % is the guest's full size.
+    pub dead_band: Amount,
+}

@@ -1,0 +1,256 @@
+//! Why a guest has the memory it has: one value that status, events, metrics, logs and `explain` all render.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::roster::OptOut;
+use crate::sample::Untouchable;
+use crate::units::Bytes;
+
+/// The reason for what happened, or did not happen, to one guest in one turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// It has its full size and nobody is short.
+    FullSize,
+    /// It has less than its full size, and what it needs.
+    Enough,
+    /// The change would be smaller than the dead band.
+    DeadBand,
+    /// Memory that nobody in the guest uses is taken.
+    TakeUnused,
+    /// The guest's page cache is taken; its working set stays.
+    TakeCache,
+    /// It hurts, and gets all that the budget can give.
+    GiveDistress(Pain),
+    /// It needs more than it has.
+    GiveNeed,
+    /// There is memory to spare.
+    GiveSlack,
+    /// It is squeezed and its statistics stopped coming.
+    GiveBlind,
+    /// It rebooted: until its balloon is back it may touch everything.
+    GiveReboot,
+    /// The policy is gone or only observes: everything taken is given back.
+    GiveRelease,
+    /// It must no longer be touched: everything taken is given back.
+    GiveExempt,
+    /// A take was wanted and not made.
+    Held(Hold),
+    /// A give was wanted and there was nothing to give.
+    Waiting,
+    /// The API says that it must not be touched.
+    OptOut(OptOut),
+    /// Its definition says that it must not be touched.
+    Untouchable(Untouchable),
+    /// The agent sees it, the operator has not listed it yet: observed, not touched.
+    Unlisted,
+    /// It has no balloon device.
+    NoBalloon,
+    /// Its hypervisor does not answer.
+    Unreachable,
+}
+
+/// How a guest shows that it hurts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pain {
+    /// Usable memory is under its line.
+    LowUsable {
+        /// What is usable.
+        usable: Bytes,
+    },
+    /// It reads back what it swapped out.
+    SwapIn {
+        /// Bytes per second.
+        per_second: Bytes,
+    },
+    /// It reads back what it dropped from memory.
+    MajorFaults {
+        /// Faults per second.
+        per_second: u64,
+    },
+}
+
+/// What kept the guard from letting a take pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hold {
+    /// Statistics are too old.
+    StaleStatistics {
+        /// Age of the last ones.
+        age: Duration,
+    },
+    /// The guest has never sent statistics: no balloon driver, or none that reports.
+    NoStatistics,
+    /// Statistics contradict themselves.
+    ImpossibleStatistics,
+    /// One take per new statistics: the next must come first.
+    AwaitingStatistics,
+    /// It is at its guaranteed minimum.
+    AtFloor(FloorKind),
+    /// It has just booted.
+    Booting,
+    /// It is paused.
+    Paused,
+    /// A migration, dump or snapshot is under way.
+    Busy,
+    /// A migration of it is pending.
+    Migrating,
+    /// It does not follow its balloon target.
+    NotFollowing,
+    /// This interval's take from the whole node is used up.
+    NodeLimit,
+    /// Somebody paused all taking on this node.
+    TakingPaused,
+}
+
+/// Which guaranteed minimum is the highest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FloorKind {
+    /// Percent of the full size.
+    Part,
+    /// Bytes.
+    Bytes,
+    /// What the scheduler promised the pod.
+    Request,
+    /// The guest's own working set with headroom.
+    WorkingSet,
+}
+
+impl Reason {
+    /// A stable name for labels and status: letters only, at most 32.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::FullSize => "FullSize",
+            Self::Enough => "Enough",
+            Self::DeadBand => "DeadBand",
+            Self::TakeUnused => "TakeUnused",
+            Self::TakeCache => "TakeCache",
+            Self::GiveDistress(_) => "GiveDistress",
+            Self::GiveNeed => "GiveNeed",
+            Self::GiveSlack => "GiveSlack",
+            Self::GiveBlind => "GiveBlind",
+            Self::GiveReboot => "GiveReboot",
+            Self::GiveRelease => "GiveRelease",
+            Self::GiveExempt => "GiveExempt",
+            Self::Held(hold) => hold.code(),
+            Self::Waiting => "Waiting",
+            Self::OptOut(OptOut::Annotation) => "OptedOut",
+            Self::OptOut(OptOut::Class) => "ClassExcluded",
+            Self::OptOut(OptOut::NoClass) => "NoClass",
+            Self::Untouchable(fact) => untouchable_code(fact),
+            Self::Unlisted => "Unlisted",
+            Self::NoBalloon => "NoBalloon",
+            Self::Unreachable => "Unreachable",
+        }
+    }
+}
+
+impl Hold {
+    /// A stable name for labels and status.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::StaleStatistics { .. } => "StaleStatistics",
+            Self::NoStatistics => "NoStatistics",
+            Self::ImpossibleStatistics => "ImpossibleStatistics",
+            Self::AwaitingStatistics => "AwaitingStatistics",
+            Self::AtFloor(FloorKind::Part) => "AtFloorPercent",
+            Self::AtFloor(FloorKind::Bytes) => "AtFloorBytes",
+            Self::AtFloor(FloorKind::Request) => "AtFloorRequest",
+            Self::AtFloor(FloorKind::WorkingSet) => "AtFloorWorkingSet",
+            Self::Booting => "Booting",
+            Self::Paused => "Paused",
+            Self::Busy => "Busy",
+            Self::Migrating => "Migrating",
+            Self::NotFollowing => "NotFollowing",
+            Self::NodeLimit => "NodeLimit",
+            Self::TakingPaused => "TakingPaused",
+        }
+    }
+}
+
+const fn untouchable_code(fact: Untouchable) -> &'static str {
+    match fact {
+        Untouchable::HugePages => "HugePages",
+        Untouchable::DedicatedCpus => "DedicatedCpus",
+        Untouchable::Realtime => "Realtime",
+        Untouchable::HostDevice => "HostDevice",
+        Untouchable::LaunchSecurity => "LaunchSecurity",
+        Untouchable::LockedMemory => "LockedMemory",
+        Untouchable::Guaranteed => "Guaranteed",
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FullSize => f.write_str("has its full size"),
+            Self::Enough => f.write_str("has less than its full size, and what it needs"),
+            Self::DeadBand => f.write_str("the change would be smaller than the dead band"),
+            Self::TakeUnused => f.write_str("gives memory that nothing in it uses"),
+            Self::TakeCache => f.write_str("gives page cache; its working set stays"),
+            Self::GiveDistress(pain) => write!(f, "in distress ({pain}): gets all that the budget can give"),
+            Self::GiveNeed => f.write_str("needs more than it has"),
+            Self::GiveSlack => f.write_str("gets what the node has to spare"),
+            Self::GiveBlind => f.write_str("is squeezed and its statistics stopped: gets its memory back"),
+            Self::GiveReboot => f.write_str("rebooted: gets its memory back until its balloon is up"),
+            Self::GiveRelease => f.write_str("is released: gets everything back"),
+            Self::GiveExempt => f.write_str("must not be touched any more: gets everything back"),
+            Self::Held(hold) => write!(f, "nothing taken: {hold}"),
+            Self::Waiting => f.write_str("waits for memory that others have yet to give"),
+            Self::OptOut(OptOut::Annotation) => f.write_str("opted out by annotation"),
+            Self::OptOut(OptOut::Class) => f.write_str("excluded by its class"),
+            Self::OptOut(OptOut::NoClass) => f.write_str("matched by no class of the policy"),
+            Self::Untouchable(fact) => write!(f, "never touched: {fact}"),
+            Self::Unlisted => f.write_str("not listed by the operator yet: only observed"),
+            Self::NoBalloon => f.write_str("has no balloon device"),
+            Self::Unreachable => f.write_str("its hypervisor does not answer"),
+        }
+    }
+}
+
+impl fmt::Display for Pain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LowUsable { usable } => write!(f, "only {usable} usable"),
+            Self::SwapIn { per_second } => write!(f, "swaps in {per_second}/s"),
+            Self::MajorFaults { per_second } => write!(f, "{per_second} major faults/s"),
+        }
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StaleStatistics { age } => write!(f, "its statistics are {} s old", age.as_secs()),
+            Self::NoStatistics => f.write_str("it sends no statistics (is its balloon driver loaded?)"),
+            Self::ImpossibleStatistics => f.write_str("its statistics contradict themselves"),
+            Self::AwaitingStatistics => f.write_str("the effect of the last take is not visible yet"),
+            Self::AtFloor(FloorKind::Part) => f.write_str("it is at its class's floor (percent)"),
+            Self::AtFloor(FloorKind::Bytes) => f.write_str("it is at its class's floor (bytes)"),
+            Self::AtFloor(FloorKind::Request) => f.write_str("it is at its pod's memory request"),
+            Self::AtFloor(FloorKind::WorkingSet) => f.write_str("it uses what it has"),
+            Self::Booting => f.write_str("it has just booted"),
+            Self::Paused => f.write_str("it is paused"),
+            Self::Busy => f.write_str("a migration, dump or snapshot is under way"),
+            Self::Migrating => f.write_str("a migration of it is pending"),
+            Self::NotFollowing => f.write_str("it does not follow its balloon target"),
+            Self::NodeLimit => f.write_str("this interval's limit for the node is used up"),
+            Self::TakingPaused => f.write_str("taking is paused on this node"),
+        }
+    }
+}
+
+impl fmt::Display for Untouchable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HugePages => "backed by huge pages",
+            Self::DedicatedCpus => "dedicated CPUs",
+            Self::Realtime => "realtime",
+            Self::HostDevice => "a host device pins its memory",
+            Self::LaunchSecurity => "confidential guest",
+            Self::LockedMemory => "its memory is locked",
+            Self::Guaranteed => "QoS class Guaranteed",
+        })
+    }
+}

@@ -1,0 +1,273 @@
+//! What one turn reads from the host and its guests, before any judgement.
+//!
+//! Absence is `Option`; a reader reports what it saw and never substitutes a value.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Bytes, Monotonic};
+
+/// Identity of one guest for as long as its hypervisor connection's domain exists: in a cluster
+/// `<pod uid>/<domain uuid>`, so that no tenant can claim another's; standalone the domain's uuid.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GuestId(Arc<str>);
+
+impl GuestId {
+    /// An identity from its text.
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for GuestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A guest's name as people know it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct GuestName {
+    /// Kubernetes namespace; absent on a host without Kubernetes.
+    pub namespace: Option<Arc<str>>,
+    /// Name of the VMI, or of the libvirt domain on a host without Kubernetes.
+    pub name: Arc<str>,
+}
+
+impl GuestName {
+    /// The name of a libvirt domain on a host without Kubernetes.
+    pub fn standalone(name: impl Into<Arc<str>>) -> Self {
+        Self { namespace: None, name: name.into() }
+    }
+    /// The name of a VMI.
+    pub fn namespaced(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { namespace: Some(namespace.into()), name: name.into() }
+    }
+}
+
+impl fmt::Display for GuestName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{namespace}/{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// Everything read in one turn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// When the reading was complete.
+    pub at: Monotonic,
+    /// The wall clock at the same moment, seconds since 1970; only ever compared with `last_update` of a guest
+    /// seen for the first time.
+    pub wall: Duration,
+    /// The host.
+    pub host: HostSample,
+    /// Every guest that a hypervisor lists, in no particular order.
+    pub guests: Vec<GuestSample>,
+}
+
+/// The host at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HostSample {
+    /// `/proc/meminfo`.
+    pub memory: HostMemory,
+    /// `/proc/vmstat`, counters since boot.
+    pub counters: HostCounters,
+    /// `/proc/pressure/memory`; absent where the kernel has no PSI.
+    pub pressure: Option<Pressure>,
+    /// `/sys/kernel/mm/ksm`; absent where the kernel has no KSM.
+    pub ksm: Option<Ksm>,
+}
+
+/// The lines of `/proc/meminfo` that the ledger uses (Documentation/filesystems/proc.rst).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostMemory {
+    /// `MemTotal`.
+    pub total: Bytes,
+    /// `MemFree`.
+    pub free: Bytes,
+    /// `MemAvailable`.
+    pub available: Bytes,
+    /// `AnonPages`: mapped anonymous pages, transparent huge pages counted by what is still mapped of them.
+    pub anon: Bytes,
+    /// `Shmem`: tmpfs and shared memory, not reclaimable without swap.
+    pub shmem: Bytes,
+    /// `SUnreclaim`.
+    pub slab_unreclaimable: Bytes,
+    /// `KernelStack`.
+    pub kernel_stack: Bytes,
+    /// `PageTables` and `SecPageTables`.
+    pub page_tables: Bytes,
+    /// `Percpu`.
+    pub percpu: Bytes,
+    /// `Hugetlb`: all huge page pools together, free pages included.
+    pub hugetlb: Bytes,
+    /// `SwapTotal`.
+    pub swap_total: Bytes,
+    /// `SwapFree`.
+    pub swap_free: Bytes,
+}
+
+/// Counters of `/proc/vmstat` since boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostCounters {
+    /// `pswpin`, pages.
+    pub swap_in_pages: u64,
+    /// `pswpout`, pages.
+    pub swap_out_pages: u64,
+    /// `pgmajfault`.
+    pub major_faults: u64,
+    /// `oom_kill`; absent before Linux 4.13.
+    pub oom_kills: Option<u64>,
+}
+
+/// Pressure stall information: share of the last 10 s lost to memory stalls, in hundredths of a percent
+/// (Documentation/accounting/psi.rst).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pressure {
+    /// `some avg10`: at least one task stalled; 100 is 1 %.
+    pub some_avg10: u32,
+    /// `full avg10`: all tasks stalled; 100 is 1 %.
+    pub full_avg10: u32,
+}
+
+/// Kernel samepage merging (Documentation/admin-guide/mm/ksm.rst).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ksm {
+    /// `run`: 0 stopped, 1 running, 2 unmerging.
+    pub run: u8,
+    /// Bytes that merging saves now (`pages_sharing`).
+    pub sharing: Bytes,
+    /// `full_scans` since boot.
+    pub full_scans: u64,
+}
+
+/// One guest at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuestSample {
+    /// Identity.
+    pub id: GuestId,
+    /// Name for people and for the roster.
+    pub name: GuestName,
+    /// UID of the VMI, where the launcher shows it.
+    pub vmi_uid: Option<Arc<str>>,
+    /// Which QEMU process this is; absent when it could not be found.
+    pub incarnation: Option<Incarnation>,
+    /// What the domain's definition says.
+    pub config: GuestConfig,
+    /// What the hypervisor says it does.
+    pub run_state: RunState,
+    /// Balloon and statistics; absent when the call failed (then `trouble` says why).
+    pub balloon: Option<Balloon>,
+    /// What the host's kernel says of the process and its pod.
+    pub facts: ProcessFacts,
+    /// Why something is absent, for people.
+    pub trouble: Option<String>,
+}
+
+/// One QEMU process: pids are reused, a pid with its start time is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Incarnation {
+    /// Process id in the agent's PID namespace.
+    pub pid: u32,
+    /// Start time in clock ticks since boot (field 22 of `/proc/PID/stat`).
+    pub start_ticks: u64,
+}
+
+/// What the domain's definition says about memory, read once per incarnation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestConfig {
+    /// Full size without pluggable memory: `<memory>` less all virtio-mem devices' sizes.
+    pub full: Bytes,
+    /// A virtio balloon device is there and its model is not `none`.
+    pub has_balloon: bool,
+    /// Free page reporting is on.
+    pub free_page_reporting: bool,
+    /// Facts for which a guest is never touched, in the order found.
+    pub untouchable: Vec<Untouchable>,
+}
+
+/// Facts of a guest's definition for which its memory is never touched: either nothing would be gained (pinned or
+/// huge pages), or its owner paid for determinism (design §6.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Untouchable {
+    /// Backed by huge pages.
+    HugePages,
+    /// Virtual CPUs pinned to dedicated ones.
+    DedicatedCpus,
+    /// Realtime scheduling.
+    Realtime,
+    /// Any host device (VFIO pins all memory).
+    HostDevice,
+    /// SEV, SNP, TDX or Secure Execution.
+    LaunchSecurity,
+    /// Memory locked in RAM.
+    LockedMemory,
+    /// The pod's QoS class is Guaranteed.
+    Guaranteed,
+}
+
+/// What the hypervisor says the domain does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RunState {
+    /// Running, no job under way.
+    Running,
+    /// Paused, suspended or crashed.
+    Paused,
+    /// A job (migration, dump, snapshot) holds the domain.
+    Busy,
+    /// The hypervisor did not answer in time or refused.
+    Unreachable,
+}
+
+/// The balloon device and the statistics the guest pushed through it.
+///
+/// libvirt's names (`virDomainMemoryStatTags`); the guest's own words: never trusted, only compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balloon {
+    /// `ACTUAL_BALLOON`: what the guest holds now.
+    pub actual: Bytes,
+    /// `LAST_UPDATE`: wall clock of the last statistics, whole seconds; absent or 0 before the first.
+    pub last_update: Option<u64>,
+    /// Statistics period that QEMU is set to, seconds; absent if unknown, 0 is off.
+    pub period: Option<u32>,
+    /// `AVAILABLE`: the guest's `MemTotal`.
+    pub available: Option<Bytes>,
+    /// `UNUSED`: the guest's `MemFree`.
+    pub unused: Option<Bytes>,
+    /// `USABLE`: the guest's `MemAvailable`.
+    pub usable: Option<Bytes>,
+    /// `SWAP_IN` since the guest's boot.
+    pub swap_in: Option<Bytes>,
+    /// `SWAP_OUT` since the guest's boot.
+    pub swap_out: Option<Bytes>,
+    /// `MAJOR_FAULT` since the guest's boot.
+    pub major_faults: Option<u64>,
+    /// `MINOR_FAULT` since the guest's boot.
+    pub minor_faults: Option<u64>,
+}
+
+/// What the host's kernel says of a guest's process and pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessFacts {
+    /// QEMU's resident size (`VmRSS`).
+    pub resident: Option<Bytes>,
+    /// Anonymous memory of QEMU and everything else in its pod or scope; what the guest's side of `AnonPages` is.
+    pub anon: Option<Bytes>,
+    /// What QEMU and its helpers use beside the guest's RAM, measured now and then.
+    pub overhead: Option<Bytes>,
+    /// The pod's memory request as far as the node can tell; absent without Kubernetes.
+    pub request: Option<Bytes>,
+    /// The pod's memory limit; absent when unlimited.
+    pub limit: Option<Bytes>,
+}

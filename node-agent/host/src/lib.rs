@@ -1,0 +1,43 @@
+//! The node agent's eyes on the host: what the kernel says of memory, of QEMU's processes and their pods, and
+//! where KubeVirt's launchers listen.
+//!
+//! - [`HostReader`] reads meminfo, vmstat, PSI and KSM each tick, files held open.
+//! - [`ProcessFactsReader`] finds the QEMU process of a guest and says what it and its pod hold.
+//! - [`Launchers`] finds the libvirt daemons in KubeVirt's launcher pods and pins their sockets.
+//! - [`EvictionLine`] says at which line the kubelet starts to evict.
+//!
+//! Everything is read below a [`Root`], so that a directory tree can stand for a host. Parsers are our own: small,
+//! total on any input, without allocation on the path of a tick. What is read is size-capped, because pods can
+//! shape much of it (command lines, process names, sockets).
+//!
+//! *Architecture invariant:* nothing here decides, and nothing here writes.
+
+mod cgroup;
+mod eviction;
+mod facts;
+mod held;
+mod ksm;
+mod launcher;
+mod meminfo;
+mod mounts;
+mod oom_score;
+mod proc;
+mod psi;
+mod quantity;
+mod reader;
+mod root;
+mod smaps;
+mod socket;
+mod status;
+mod text;
+mod vmstat;
+
+pub use cgroup::{CgroupPlace, Qos};
+pub use eviction::EvictionLine;
+pub use facts::{HostView, ProcessFactsReader, Query};
+pub use held::ReadError;
+pub use launcher::{Launcher, Launchers, Refusal, Scan};
+pub use oom_score::request_from_score;
+pub use reader::HostReader;
+pub use root::Root;
+pub use socket::SocketError;

@@ -1,0 +1,67 @@
+//! `/proc/PID/status` (Documentation/filesystems/proc.rst).
+
+use overcommit_core::units::Bytes;
+
+use crate::held::ReadError;
+use crate::proc::Proc;
+use crate::text::kib_line;
+
+/// What a process holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// `VmRSS`.
+    pub(crate) resident: Bytes,
+    /// `RssAnon`.
+    pub(crate) anon: Bytes,
+    /// `VmPTE`: its page tables.
+    pub(crate) page_tables: Bytes,
+}
+
+impl Status {
+    /// What `process` holds now.
+    pub(crate) fn read(process: &Proc) -> Result<Self, ReadError> {
+        let text = process.text("status")?;
+        parse(&text).ok_or_else(|| ReadError::missing(&process.dir().1.join("status"), "VmRSS"))
+    }
+}
+
+/// Absent for a zombie or a kernel thread, which hold nothing.
+fn parse(text: &str) -> Option<Status> {
+    let mut status = Status::default();
+    let mut resident = None;
+    for (name, value) in text.lines().filter_map(kib_line) {
+        match name {
+            "VmRSS" => resident = Some(value),
+            "RssAnon" => status.anon = value,
+            "VmPTE" => status.page_tables = value,
+            _ => {}
+        }
+    }
+    Some(Status { resident: resident?, ..status })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sizes_of_a_process_are_read() {
+        let text = "Name:\tqemu\nVmRSS:\t     300 kB\nRssAnon:\t     200 kB\nVmPTE:\t      10 kB\nThreads:\t4\n";
+        let want = Status {
+            resident: Bytes::from_kib(300),
+            anon: Bytes::from_kib(200),
+            page_tables: Bytes::from_kib(10),
+        };
+        assert_eq!(parse(text), Some(want));
+    }
+
+    #[test]
+    fn a_zombie_holds_nothing() {
+        assert_eq!(parse("Name:\tqemu\nState:\tZ (zombie)\n"), None);
+    }
+
+    #[test]
+    fn a_name_cannot_pass_for_a_size() {
+        assert_eq!(parse("Name:\tVmRSS: 1 kB\n"), None, "the kernel escapes line feeds in names");
+    }
+}
