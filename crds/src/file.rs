@@ -75,6 +75,8 @@ fn typed(value: serde_json::Value) -> Result<OvercommitPolicy, FileError> {
     let tracked = serde_path_to_error::Deserializer::new(value, &mut at);
     let parsed = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string().replace(".?", "")));
     let policy = parsed.map_err(|e: serde_json::Error| FileError::NotYaml(format!("{}: {e}", at.path())))?;
+    // The derived root type does not know its own type fields; `read` has checked them.
+    unknown.retain(|path| path != "apiVersion" && path != "kind");
     if unknown.is_empty() { Ok(policy) } else { Err(FileError::UnknownFields(unknown)) }
 }
 

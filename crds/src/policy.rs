@@ -42,7 +42,7 @@ pub struct OvercommitPolicySpec {
     pub priority: i64,
     /// Kinds of guests, in order: the first that matches a guest holds for it. A guest that none matches is left
     /// alone. Left out: one class for every guest.
-    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub classes: Vec<ClassSpec>,
     /// How often the node decides about taking. Giving does not wait for it.
     pub interval: Period,
