@@ -2,8 +2,8 @@
 //!
 //! The kubelet names a pod's cgroup `…/kubepods/burstable/pod<uid>` (cgroupfs driver) or
 //! `…/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid with _>.slice` (systemd driver); Guaranteed
-//! pods lack the middle part (pkg/kubelet/cm/{qos_container_manager,pod_container_manager}_linux.go,
-//! cgroup_manager_linux.go, Kubernetes 1.36). A node may prefix all of it (`cgroupRoot`).
+//! pods lack the middle part (`qos_container_manager_linux.go`, `pod_container_manager_linux.go` and
+//! `cgroup_manager_linux.go` in `pkg/kubelet/cm`, Kubernetes 1.36). A node may prefix all of it (`cgroupRoot`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -182,7 +182,7 @@ pub(crate) fn limit(dirs: &[PathBuf], version: Version) -> Option<Bytes> {
     dirs.iter().filter_map(|dir| one_limit(&read_text(&dir.join(name), STAT_CAP).ok()?)).min()
 }
 
-/// v2 writes `max`, v1 a number near 2^63 (`PAGE_COUNTER_MAX`, include/linux/page_counter.h) for no limit.
+/// v2 writes `max`, v1 a number near 2^63 (`PAGE_COUNTER_MAX`, `include/linux/page_counter.h`) for no limit.
 fn one_limit(text: &str) -> Option<Bytes> {
     const UNLIMITED: u64 = 1 << 62;
     text.trim().parse().ok().filter(|limit| *limit < UNLIMITED).map(Bytes::new)
@@ -206,9 +206,17 @@ mod tests {
             (format!("/kv1/kubepods/burstable/pod{UID}/abc/nested"), Qos::Burstable),
             (format!("/kubepods/pod{UID}/abc"), Qos::Guaranteed),
             (format!("/kubepods/besteffort/pod{UID}/abc"), Qos::BestEffort),
-            (format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{systemd}.slice/c.scope"), Qos::Burstable),
+            (
+                format!(
+                    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{systemd}.slice/c.scope"
+                ),
+                Qos::Burstable,
+            ),
             (format!("/kubepods.slice/kubepods-pod{systemd}.slice/cri-containerd-1.scope"), Qos::Guaranteed),
-            (format!("/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{systemd}.slice/c"), Qos::Guaranteed),
+            (
+                format!("/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{systemd}.slice/c"),
+                Qos::Guaranteed,
+            ),
             (format!("/../kubepods-besteffort-pod{systemd}.slice/c.scope"), Qos::BestEffort),
         ] {
             let place = place(&path);
@@ -229,7 +237,14 @@ mod tests {
 
     #[test]
     fn other_places_are_no_pods() {
-        for path in ["/", "/system.slice/x.service", "/kubepods/burstable", "/kubepods/podx/y", &format!("/user/pod{UID}"), "/kubepods/burstable/pod../../x"] {
+        for path in [
+            "/",
+            "/system.slice/x.service",
+            "/kubepods/burstable",
+            "/kubepods/podx/y",
+            &format!("/user/pod{UID}"),
+            "/kubepods/burstable/pod../../x",
+        ] {
             assert_eq!(place(path).pod_uid(), None, "{path}");
         }
         for text in ["", "garbage", "4:memory"] {

@@ -32,12 +32,13 @@ impl CgroupMounts {
         let of = |process: &str, base: PathBuf| {
             let text = read_text(&root.join("proc").join(process).join("mountinfo"), MOUNTINFO_CAP).ok()?;
             let mounts = Self::parse(&text, &base);
-            [&mounts.v1, &mounts.v2].into_iter().flatten().any(|m| m.point.is_dir()).then_some(mounts)
+            let reachable = [&mounts.v1, &mounts.v2].into_iter().flatten().any(|m| m.point.is_dir());
+            reachable.then_some(mounts)
         };
         of("1", root.join("proc/1/root")).or_else(|| of("self", root.join(""))).unwrap_or_default()
     }
 
-    /// `mountinfo` (proc_pid_mountinfo(5)): fields 4 and 5 are root and mount point; after ` - ` come type, source
+    /// `mountinfo` (proc(5)): fields 4 and 5 are root and mount point; after ` - ` come type, source
     /// and the options of the file system, where v1 lists its controllers.
     fn parse(text: &str, base: &Path) -> Self {
         let mut mounts = Self::default();
@@ -47,8 +48,7 @@ impl CgroupMounts {
             let (Some(root), Some(point)) = (front.next(), front.next()) else { continue };
             let mut back = back.split(' ');
             let (kind, options) = (back.next().unwrap_or(""), back.nth(1).unwrap_or(""));
-            let mount =
-                || Mount { root: root.to_owned(), point: base.join(point.trim_start_matches('/')) };
+            let mount = || Mount { root: root.to_owned(), point: base.join(point.trim_start_matches('/')) };
             if kind == "cgroup2" && mounts.v2.is_none() {
                 mounts.v2 = Some(mount());
             } else if kind == "cgroup" && mounts.v1.is_none() && options.split(',').any(|o| o == "memory") {
@@ -65,42 +65,39 @@ impl CgroupMounts {
             Version::V1 => self.v1.as_ref(),
             Version::V2 => self.v2.as_ref(),
         };
-        let Some(top) = mount.and_then(|mount| mount.top_of(place)) else { return Vec::new() };
-        let path = |depth| top.join(place.components().iter().take(depth).collect::<PathBuf>());
-        place.own_levels().map(path).collect()
+        mount.map(|mount| mount.own_directories(place)).unwrap_or_default()
     }
 }
 
 impl Mount {
-    /// The directory below which the place's components are found.
-    fn top_of(&self, place: &CgroupPlace) -> Option<PathBuf> {
-        let exists = |top: &PathBuf| {
-            let first = place.own_levels().next().unwrap_or(0);
-            top.join(place.components().iter().take(first).collect::<PathBuf>()).is_dir()
+    fn own_directories(&self, place: &CgroupPlace) -> Vec<PathBuf> {
+        let shown: Vec<&str> = self.root.split('/').filter(|c| !c.is_empty() && *c != "..").collect();
+        let starts_here =
+            place.components().iter().map(String::as_str).take(shown.len()).eq(shown.iter().copied());
+        let candidates = if place.relative {
+            fronts(place).into_iter().map(|front| (self.point.join(front), 0)).collect()
+        } else if starts_here {
+            vec![(self.point.clone(), shown.len())]
+        } else {
+            Vec::new()
         };
-        if !place.relative {
-            return self.absolute_top(place).filter(exists);
+        let path = |(top, skip): &(PathBuf, usize), depth: usize| {
+            let below = place.components().iter().take(depth).skip(*skip);
+            top.join(below.collect::<PathBuf>())
+        };
+        let outermost = place.own_levels().next().unwrap_or(0);
+        match candidates.into_iter().find(|c| path(c, outermost).is_dir()) {
+            Some(found) => place.own_levels().map(|depth| path(&found, depth)).collect(),
+            None => Vec::new(),
         }
-        let fronts = ["".to_owned(), "kubepods".into(), "kubepods/burstable".into(), "kubepods/besteffort".into()];
-        let slices = place.components().first().map(|c| slice_parents(c)).unwrap_or_default();
-        fronts.into_iter().chain([slices]).map(|front| self.point.join(front)).find(exists)
     }
+}
 
-    /// A mount of a part of the tree shows only what lies below that part.
-    fn absolute_top(&self, place: &CgroupPlace) -> Option<PathBuf> {
-        let shown: Vec<&str> = self.root.split('/').filter(|c| !c.is_empty()).collect();
-        if shown.is_empty() {
-            return Some(self.point.clone());
-        }
-        let inside = place.components().iter().map(String::as_str).take(shown.len()).eq(shown.iter().copied());
-        // `..` once per shown component would need the parents mounted: only a place at or below the shown part
-        // can be reached, and then the mount point stands for all of them.
-        let first = place.own_levels().next()?;
-        (inside && shown.len() < first).then(|| {
-            let ups: PathBuf = shown.iter().map(|_| "..").collect();
-            self.point.join(ups)
-        })
-    }
+/// What may stand in front of a path that a cgroup namespace cut off: nothing, the kubelet's own levels, or the
+/// slices that systemd derives from the name.
+fn fronts(place: &CgroupPlace) -> Vec<String> {
+    let slices = place.components().first().map(|c| slice_parents(c)).unwrap_or_default();
+    vec![String::new(), slices, "kubepods".into(), "kubepods/burstable".into(), "kubepods/besteffort".into()]
 }
 
 /// systemd nests slices by the dashes of their names: `a-b-c.slice` lies in `a.slice/a-b.slice`
@@ -108,5 +105,74 @@ impl Mount {
 fn slice_parents(slice: &str) -> String {
     let Some(name) = slice.strip_suffix(".slice") else { return String::new() };
     let dashes = name.match_indices('-').filter_map(|(at, _)| name.get(..at));
-    dashes.map(|parent| format!("{parent}.slice/")).collect()
+    dashes.flat_map(|parent| [parent, ".slice/"]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UID: &str = "4cd1b2a0-0a39-4f5e-9d11-3c4a2d9b7e10";
+
+    fn tree(mountinfo: &str, dirs: &[&str]) -> (tempfile::TempDir, CgroupMounts) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc/self")).unwrap();
+        std::fs::write(dir.path().join("proc/self/mountinfo"), mountinfo).unwrap();
+        std::fs::create_dir_all(dir.path().join("sys/fs/cgroup/memory")).unwrap();
+        for name in dirs {
+            std::fs::create_dir_all(dir.path().join("sys/fs/cgroup").join(name)).unwrap();
+        }
+        let mounts = CgroupMounts::detect(&Root::new(dir.path()));
+        (dir, mounts)
+    }
+
+    fn directories(dir: &tempfile::TempDir, mounts: &CgroupMounts, cgroup: &str) -> Vec<String> {
+        let place = CgroupPlace::parse(cgroup).unwrap();
+        let top = dir.path().join("sys/fs/cgroup");
+        let shown = |p: PathBuf| p.strip_prefix(&top).unwrap().display().to_string();
+        mounts.own_directories(&place).into_iter().map(shown).collect()
+    }
+
+    #[test]
+    fn the_memory_controller_of_the_old_interface_is_found_by_its_option() {
+        let pod = format!("memory/kv1/kubepods/burstable/pod{UID}");
+        let (dir, mounts) = tree(
+            "34 31 0:31 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n\
+             35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n",
+            &[&format!("{pod}/abc")],
+        );
+        let found =
+            directories(&dir, &mounts, &format!("4:memory:/kv1/kubepods/burstable/pod{UID}/abc\n0::/\n"));
+        assert_eq!(found, [pod.clone(), format!("{pod}/abc")]);
+    }
+
+    #[test]
+    fn paths_cut_off_by_a_cgroup_namespace_are_completed() {
+        let name = format!("kubepods-burstable-pod{}.slice", UID.replace('-', "_"));
+        let full = format!("kubepods.slice/kubepods-burstable.slice/{name}");
+        let (dir, mounts) =
+            tree("41 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", &[&format!("{full}/c.scope")]);
+        let found = directories(&dir, &mounts, &format!("0::/../../{name}/c.scope\n"));
+        assert_eq!(found, [full.clone(), format!("{full}/c.scope")]);
+    }
+
+    #[test]
+    fn a_mount_of_a_part_shows_what_lies_below_it() {
+        let pod = format!("kubepods/burstable/pod{UID}");
+        let (dir, mounts) =
+            tree("41 31 0:38 /kv1 /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", &[&format!("{pod}/abc")]);
+        assert_eq!(
+            directories(&dir, &mounts, &format!("0::/kv1/{pod}/abc\n")),
+            [pod.clone(), format!("{pod}/abc")]
+        );
+        assert!(directories(&dir, &mounts, &format!("0::/other/{pod}/abc\n")).is_empty());
+    }
+
+    #[test]
+    fn what_is_not_mounted_cannot_be_reached() {
+        for text in ["", "garbage\n", "41 31 0:38 / /elsewhere rw - cgroup2 cgroup2 rw\n"] {
+            let (dir, mounts) = tree(text, &[]);
+            assert!(directories(&dir, &mounts, &format!("0::/kubepods/pod{UID}/c\n")).is_empty());
+        }
+    }
 }

@@ -117,7 +117,13 @@ pub(crate) mod tests {
     use super::*;
 
     /// Adds a process to a tree of fixtures.
-    pub(crate) fn add_process(root: &std::path::Path, pid: u32, comm: &str, cgroup: &str, arguments: &[&str]) {
+    pub(crate) fn add_process(
+        root: &std::path::Path,
+        pid: u32,
+        comm: &str,
+        cgroup: &str,
+        arguments: &[&str],
+    ) {
         let dir = root.join(format!("proc/{pid}"));
         std::fs::create_dir_all(&dir).unwrap();
         let stat = format!("{pid} ({comm}) S 1 1 1 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 {} 1 1", pid + 1000);

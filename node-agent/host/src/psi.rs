@@ -33,7 +33,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_no_pressure() {
-        for text in ["", "some\nfull\n", "some avg10=1.0\nfull avg10=1.0\n", "some avg10=1.00\n", "full avg10=x.00\n"] {
+        for text in
+            ["", "some\nfull\n", "some avg10=1.0\nfull avg10=1.0\n", "some avg10=1.00\n", "full avg10=x.00\n"]
+        {
             assert_eq!(parse(text), None, "{text}");
         }
     }

@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn the_sizes_of_a_process_are_read() {
-        let text = "Name:\tqemu\nVmRSS:\t     300 kB\nRssAnon:\t     200 kB\nVmPTE:\t      10 kB\nThreads:\t4\n";
+        let text =
+            "Name:\tqemu\nVmRSS:\t     300 kB\nRssAnon:\t     200 kB\nVmPTE:\t      10 kB\nThreads:\t4\n";
         let want = Status {
             resident: Bytes::from_kib(300),
             anon: Bytes::from_kib(200),

@@ -37,7 +37,8 @@ mod tests {
 
     #[test]
     fn other_lines_are_nothing() {
-        for line in ["", ":", "A", "HugePages_Total: 0", "A: x kB", "A: -1 kB", "A: 99999999999999999999 kB"] {
+        for line in ["", ":", "A", "HugePages_Total: 0", "A: x kB", "A: -1 kB", "A: 99999999999999999999 kB"]
+        {
             assert_eq!(kib_line(line), None, "{line}");
         }
         for line in ["", " ", "a", "a ", "a -1", "a b"] {

@@ -1,0 +1,284 @@
+//! What the host's kernel says of a guest: its QEMU process, its pod, its limits.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use overcommit_core::sample::{Incarnation, ProcessFacts};
+use overcommit_core::units::Bytes;
+
+use crate::cgroup::{self, CgroupPlace, Qos};
+use crate::held::{ReadError, read_text};
+use crate::mounts::CgroupMounts;
+use crate::oom_score::{self, request_from_score};
+use crate::proc::{self, Proc, flag_value};
+use crate::root::Root;
+use crate::status::Status;
+use crate::{meminfo, smaps};
+
+/// How old a measured overhead may get; it changes with devices and displays, not with load.
+const OVERHEAD_AGE: Duration = Duration::from_mins(1);
+/// How long first measurements may take together in one turn; the others wait for the next.
+const FIRST_MEASUREMENTS: Duration = Duration::from_millis(50);
+/// Processes of one pod that are looked at; a launcher's has about eight.
+const PROCESSES_PER_POD: usize = 256;
+
+/// Which guest.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// Pod that the process must be in; absent on a host without Kubernetes.
+    pub pod_uid: Option<&'a str>,
+    /// The domain's UUID: what libvirt passes to QEMU as `-uuid`.
+    pub uuid: &'a str,
+    /// The guest's full size, by which its memory is told from QEMU's own.
+    pub full: Bytes,
+}
+
+/// What is known of a guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostView {
+    /// Its QEMU process.
+    pub incarnation: Option<Incarnation>,
+    /// UID of the VMI, from the device paths in QEMU's command line.
+    pub vmi_uid: Option<Arc<str>>,
+    /// Its pod is of class Guaranteed.
+    pub guaranteed: bool,
+    /// The numbers.
+    pub facts: ProcessFacts,
+    /// Why something is missing, for people.
+    pub trouble: Option<String>,
+}
+
+/// Finds QEMU processes and keeps hold of them.
+#[derive(Debug)]
+pub struct ProcessFactsReader {
+    root: Root,
+    mounts: CgroupMounts,
+    capacity: Option<Bytes>,
+    known: HashMap<String, Known>,
+    turn: Turn,
+}
+
+/// What happened in this turn.
+#[derive(Debug, Default)]
+struct Turn {
+    /// QEMU processes by UUID, if this turn had to look for any.
+    found: Option<HashMap<String, Vec<u32>>>,
+    /// Guests asked for.
+    asked: HashSet<String>,
+    measured_again: bool,
+    first_measurements: Duration,
+}
+
+/// A guest's process and what does not change while it runs.
+#[derive(Debug)]
+struct Known {
+    process: Proc,
+    place: Option<CgroupPlace>,
+    /// Its own cgroups, the outermost first.
+    directories: Vec<PathBuf>,
+    vmi_uid: Option<Arc<str>>,
+    overhead: Option<(Instant, Option<Bytes>)>,
+}
+
+impl ProcessFactsReader {
+    /// A reader of the host below `root`.
+    pub fn new(root: Root) -> Self {
+        let memory = read_text(&root.join("proc/meminfo"), 64 << 10).ok();
+        Self {
+            mounts: CgroupMounts::detect(&root),
+            capacity: memory.and_then(|text| meminfo::parse(&text).ok()).map(|m| m.total),
+            root,
+            known: HashMap::new(),
+            turn: Turn::default(),
+        }
+    }
+
+    /// Starts a turn: guests that nobody asked for in the last one are forgotten, and one overhead may be measured
+    /// again.
+    pub fn begin_turn(&mut self) {
+        let last = std::mem::take(&mut self.turn);
+        self.known.retain(|uuid, _| last.asked.contains(uuid));
+    }
+
+    /// What is known of a guest now.
+    pub fn read(&mut self, query: &Query<'_>) -> HostView {
+        self.turn.asked.insert(query.uuid.to_owned());
+        match self.observe(query) {
+            Ok(view) => view,
+            // The process ended since the last turn: its successor may be there already.
+            Err(error) if error.is_gone() && self.known.remove(query.uuid).is_some() => {
+                self.observe(query).unwrap_or_else(|e| HostView::failed(&e))
+            }
+            Err(error) => HostView::failed(&error),
+        }
+    }
+
+    fn observe(&mut self, query: &Query<'_>) -> Result<HostView, ReadError> {
+        if !self.known.contains_key(query.uuid) {
+            let Some(known) = self.find(query)? else {
+                let trouble = format!(
+                    "no QEMU process with -uuid {} {}; the agent needs the host's PID namespace",
+                    query.uuid,
+                    query.pod_uid.map_or_else(|| "on this host".to_owned(), |pod| format!("in pod {pod}")),
+                );
+                return Ok(HostView { trouble: Some(trouble), ..HostView::default() });
+            };
+            self.known.insert(query.uuid.to_owned(), known);
+        }
+        let Some(known) = self.known.get_mut(query.uuid) else { return Ok(HostView::default()) };
+        let status = Status::read(&known.process)?;
+        let overhead = known.overhead(&self.root, &mut self.turn, query.full, status)?;
+        known.view(status, overhead, self.capacity)
+    }
+
+    /// The process of a guest: by UUID, and in its pod.
+    fn find(&mut self, query: &Query<'_>) -> Result<Option<Known>, ReadError> {
+        let found = match self.turn.found.take() {
+            Some(found) => found,
+            None => qemus(&self.root)?,
+        };
+        let pids = found.get(query.uuid).cloned().unwrap_or_default();
+        self.turn.found = Some(found);
+        let candidates = pids.into_iter().filter_map(|pid| Known::open(&self.root, &self.mounts, pid).ok());
+        let mut fitting: Vec<Known> = candidates
+            .filter(|k| k.place.as_ref().and_then(CgroupPlace::pod_uid).map(AsRef::as_ref) == query.pod_uid)
+            .collect();
+        // A second process with this UUID is a forgery or a leftover; the guest's is the one that holds its memory.
+        fitting.sort_by_cached_key(|k| Status::read(&k.process).map_or(Bytes::ZERO, |s| s.resident));
+        Ok(fitting.pop())
+    }
+}
+
+impl HostView {
+    fn failed(error: &ReadError) -> Self {
+        Self { trouble: Some(format!("{error}; the agent needs SYS_PTRACE")), ..Self::default() }
+    }
+}
+
+impl Known {
+    fn open(root: &Root, mounts: &CgroupMounts, pid: u32) -> Result<Self, ReadError> {
+        let process = Proc::open(root, pid)?;
+        let place = CgroupPlace::parse(&process.text("cgroup")?);
+        let directories = place.as_ref().map(|p| mounts.own_directories(p)).unwrap_or_default();
+        let vmi_uid = process.arguments()?.iter().find_map(|a| private_directory_uid(a));
+        Ok(Self { process, place, directories, vmi_uid, overhead: None })
+    }
+
+    fn view(
+        &self,
+        status: Status,
+        overhead: Option<Bytes>,
+        capacity: Option<Bytes>,
+    ) -> Result<HostView, ReadError> {
+        let version = self.place.as_ref().map(CgroupPlace::version);
+        let own_anon = version.zip(self.directories.first()).and_then(|(v, dir)| cgroup::anon(dir, v));
+        let limit = version.and_then(|v| cgroup::limit(&self.directories, v));
+        let score = self.process.oom_score()?;
+        let qos = self.place.as_ref().and_then(CgroupPlace::qos);
+        let guaranteed = qos == Some(Qos::Guaranteed) || (qos.is_some() && score == oom_score::GUARANTEED);
+        let request = match qos {
+            None => None,
+            Some(_) if guaranteed => limit,
+            Some(_) => capacity.and_then(|c| request_from_score(score, c)),
+        };
+        let unreached = qos.is_some() && self.directories.is_empty();
+        Ok(HostView {
+            incarnation: Some(self.process.incarnation()),
+            vmi_uid: self.vmi_uid.clone(),
+            guaranteed,
+            facts: ProcessFacts {
+                resident: Some(status.resident),
+                anon: Some(own_anon.unwrap_or(status.anon)),
+                overhead,
+                request: request.map(|r| limit.map_or(r, |l| r.min(l))),
+                limit,
+            },
+            trouble: unreached.then(|| {
+                "the pod's cgroup cannot be reached, so its limit is unknown; the agent needs SYS_PTRACE and the \
+                 host's PID namespace"
+                    .to_owned()
+            }),
+        })
+    }
+
+    /// The overhead as last measured; measured again when old, one guest per turn.
+    fn overhead(
+        &mut self,
+        root: &Root,
+        turn: &mut Turn,
+        full: Bytes,
+        status: Status,
+    ) -> Result<Option<Bytes>, ReadError> {
+        let due = match self.overhead {
+            None => turn.first_measurements < FIRST_MEASUREMENTS,
+            Some((at, _)) => !turn.measured_again && at.elapsed() >= OVERHEAD_AGE,
+        };
+        if due {
+            let start = Instant::now();
+            let measured = smaps::beside_guest(&self.process, full)?;
+            let others = self.others(root);
+            let sum = measured.map(|own| own.plus(status.page_tables).plus(others));
+            if self.overhead.replace((start, sum)).is_none() {
+                turn.first_measurements = turn.first_measurements.saturating_add(start.elapsed());
+            } else {
+                turn.measured_again = true;
+            }
+        }
+        Ok(self.overhead.and_then(|(_, overhead)| overhead))
+    }
+
+    /// Anonymous memory and page tables of the other processes in the pod or scope.
+    fn others(&self, root: &Root) -> Bytes {
+        let Some(top) = self.directories.first() else { return Bytes::ZERO };
+        let mut pids = Vec::new();
+        processes_below(top, 0, &mut pids);
+        pids.iter()
+            .filter(|pid| **pid != self.process.incarnation().pid)
+            .filter_map(|pid| Status::read(&Proc::open(root, *pid).ok()?).ok())
+            .map(|status| status.anon.plus(status.page_tables))
+            .sum()
+    }
+}
+
+/// Processes of a cgroup and all below it, at most [`PROCESSES_PER_POD`].
+fn processes_below(dir: &std::path::Path, depth: u32, pids: &mut Vec<u32>) {
+    /// A launcher's containers nest two levels.
+    const DEEPEST: u32 = 6;
+    let text = read_text(&dir.join("cgroup.procs"), 64 << 10).unwrap_or_default();
+    pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        if depth < DEEPEST && pids.len() < PROCESSES_PER_POD && entry.file_type().is_ok_and(|t| t.is_dir()) {
+            processes_below(&entry.path(), depth.saturating_add(1), pids);
+        }
+    }
+    pids.truncate(PROCESSES_PER_POD);
+}
+
+/// QEMU processes by the UUID on their command line.
+fn qemus(root: &Root) -> Result<HashMap<String, Vec<u32>>, ReadError> {
+    let mut found: HashMap<String, Vec<u32>> = HashMap::new();
+    for pid in proc::pids(root)? {
+        if !proc::name(root, pid).starts_with("qemu-") {
+            continue;
+        }
+        let Ok(arguments) = Proc::open(root, pid).and_then(|p| p.arguments()) else { continue };
+        if let Some(uuid) = flag_value(&arguments, "-uuid") {
+            found.entry(uuid.to_owned()).or_default().push(pid);
+        }
+    }
+    Ok(found)
+}
+
+/// The UID in `…/kubevirt-private/<uid>/virt-serial0` (pkg/virt-launcher/virtwrap/converter, KubeVirt 1.9).
+fn private_directory_uid(argument: &str) -> Option<Arc<str>> {
+    let (_, rest) = argument.split_once("/kubevirt-private/")?;
+    let (uid, _) = rest.split_once('/')?;
+    let shape = uid.len() == 36 && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    shape.then(|| Arc::from(uid))
+}
+
+#[cfg(test)]
+mod tests;

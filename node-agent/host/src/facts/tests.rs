@@ -1,0 +1,166 @@
+use super::*;
+use crate::proc::tests::add_process;
+
+const POD: &str = "4cd1b2a0-0a39-4f5e-9d11-3c4a2d9b7e10";
+const VMI: &str = "11111111-2222-3333-4444-555555555555";
+const UUID: &str = "5a9f9c3e-1111-2222-3333-444444444444";
+
+/// A node of 10 GiB with one launcher pod on the unified hierarchy.
+struct Node {
+    dir: tempfile::TempDir,
+}
+
+impl Node {
+    fn new(limit: &str) -> Self {
+        let node = Self { dir: tempfile::tempdir().unwrap() };
+        node.write("proc/meminfo", "MemTotal: 10485760 kB\nMemFree: 1 kB\nMemAvailable: 1 kB\n");
+        node.write("proc/self/mountinfo", "41 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+        let pod = format!("sys/fs/cgroup/kubepods/burstable/pod{POD}");
+        node.write(&format!("{pod}/memory.stat"), "anon 419430400\nfile 1\n");
+        node.write(&format!("{pod}/memory.max"), limit);
+        node.write(&format!("{pod}/abc/memory.max"), "max\n");
+        node.write(&format!("{pod}/abc/cgroup.procs"), "70\n80\n99\n");
+        node
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn cgroup() -> String {
+        format!("0::/kubepods/burstable/pod{POD}/abc\n")
+    }
+
+    fn add_qemu(&self, pid: u32, cgroup: &str) {
+        let serial = format!("socket,path=/var/run/kubevirt-private/{VMI}/virt-serial0");
+        let arguments = ["qemu", "-uuid", UUID, "-chardev", &serial];
+        add_process(self.dir.path(), pid, "qemu-system-x86", cgroup, &arguments);
+        self.write(&format!("proc/{pid}/status"), "VmRSS: 350000 kB\nRssAnon: 300000 kB\nVmPTE: 1024 kB\n");
+        self.write(
+            &format!("proc/{pid}/smaps"),
+            "7f00-7f01 rw-p 00000000 00:00 0 \nSize: 524288 kB\nRss: 290000 kB\nPss: 290000 kB\n\
+             55e0-55e1 rw-p 00000000 00:00 0   [heap]\nSize: 20480 kB\nRss: 10240 kB\nPss: 10240 kB\n",
+        );
+    }
+
+    fn add_launcher(&self) {
+        add_process(self.dir.path(), 70, "virt-launcher", &Self::cgroup(), &["virt-launcher"]);
+        self.write("proc/70/status", "VmRSS: 60000 kB\nRssAnon: 20480 kB\nVmPTE: 1024 kB\n");
+    }
+
+    fn reader(&self) -> ProcessFactsReader {
+        ProcessFactsReader::new(Root::new(self.dir.path()))
+    }
+}
+
+fn query(pod: Option<&str>) -> Query<'_> {
+    Query { pod_uid: pod, uuid: UUID, full: Bytes::from_mib(512) }
+}
+
+#[test]
+fn a_guest_in_a_pod_is_seen_whole() {
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    node.add_launcher();
+    let view = node.reader().read(&query(Some(POD)));
+    assert_eq!(view.trouble, None);
+    assert_eq!(view.incarnation, Some(Incarnation { pid: 80, start_ticks: 1080 }));
+    assert_eq!(view.vmi_uid.as_deref(), Some(VMI));
+    assert!(!view.guaranteed);
+    assert_eq!(view.facts.resident, Some(Bytes::from_kib(350_000)));
+    assert_eq!(view.facts.anon, Some(Bytes::from_mib(400)));
+    assert_eq!(view.facts.overhead, Some(Bytes::from_mib(10 + 1 + 20 + 1)));
+    let request = Bytes::from_gib(10).scaled(17, 1000).minus(Bytes::new(1));
+    assert_eq!(view.facts.request, Some(request), "score 984 says less than 1.7 %");
+    assert_eq!(view.facts.limit, None);
+}
+
+#[test]
+fn a_request_is_never_above_the_limit() {
+    let node = Node::new("104857600\n");
+    node.add_qemu(80, &Node::cgroup());
+    let facts = node.reader().read(&query(Some(POD))).facts;
+    assert_eq!((facts.limit, facts.request), (Some(Bytes::from_mib(100)), Some(Bytes::from_mib(100))));
+}
+
+#[test]
+fn a_guaranteed_pods_request_is_its_limit() {
+    let node = Node::new("max\n");
+    node.write(&format!("sys/fs/cgroup/kubepods/pod{POD}/memory.max"), "734003200\n");
+    node.add_qemu(80, &format!("0::/kubepods/pod{POD}/abc\n"));
+    node.write("proc/80/oom_score_adj", "-997\n");
+    let view = node.reader().read(&query(Some(POD)));
+    assert!(view.guaranteed);
+    assert_eq!(view.facts.request, Some(Bytes::from_mib(700)));
+}
+
+#[test]
+fn a_process_in_another_pod_or_on_the_host_is_not_the_guest() {
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    for other in [None, Some("4cd1b2a0-0a39-4f5e-9d11-3c4a2d9b7e99")] {
+        let view = node.reader().read(&query(other));
+        assert_eq!(view.incarnation, None);
+        assert!(view.trouble.unwrap().contains(UUID));
+    }
+}
+
+#[test]
+fn a_guest_without_a_cgroup_of_its_own_is_its_process_alone() {
+    let node = Node::new("max\n");
+    node.add_qemu(80, "0::/system.slice/libvirtd.service\n");
+    let view = node.reader().read(&query(None));
+    assert_eq!(view.trouble, None);
+    assert_eq!(view.facts.anon, Some(Bytes::from_kib(300_000)));
+    assert_eq!((view.facts.request, view.facts.limit), (None, None));
+    assert_eq!(view.facts.overhead, Some(Bytes::from_mib(11)));
+}
+
+#[test]
+fn the_successor_of_a_process_that_ended_is_found_in_the_same_turn() {
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    let mut reader = node.reader();
+    reader.begin_turn();
+    assert_eq!(reader.read(&query(Some(POD))).incarnation.unwrap().pid, 80);
+    std::fs::remove_dir_all(node.dir.path().join("proc/80")).unwrap();
+    node.add_qemu(99, &Node::cgroup());
+    reader.begin_turn();
+    assert_eq!(reader.read(&query(Some(POD))).incarnation.unwrap().pid, 99);
+}
+
+#[test]
+fn a_guest_that_is_gone_is_forgotten() {
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    let mut reader = node.reader();
+    reader.read(&query(Some(POD)));
+    std::fs::remove_dir_all(node.dir.path().join("proc/80")).unwrap();
+    reader.begin_turn();
+    assert_eq!(reader.read(&query(Some(POD))).incarnation, None);
+    reader.begin_turn();
+    reader.begin_turn();
+    assert!(reader.known.is_empty());
+}
+
+#[test]
+fn the_overhead_is_measured_once_and_then_only_when_it_is_old() {
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    let mut reader = node.reader();
+    let first = reader.read(&query(Some(POD))).facts.overhead;
+    std::fs::remove_file(node.dir.path().join("proc/80/smaps")).unwrap();
+    reader.begin_turn();
+    assert_eq!(reader.read(&query(Some(POD))).facts.overhead, first);
+}
+
+#[test]
+fn of_two_processes_with_one_uuid_the_one_with_the_memory_counts() {
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    node.add_qemu(70, &Node::cgroup());
+    node.write("proc/70/status", "VmRSS: 10 kB\nRssAnon: 10 kB\n");
+    assert_eq!(node.reader().read(&query(Some(POD))).incarnation.unwrap().pid, 80);
+}

@@ -1,0 +1,158 @@
+//! Finds the libvirt daemons in KubeVirt's launcher pods.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use overcommit_core::ports::PortError;
+use overcommit_core::sample::Incarnation;
+use rustix::fd::OwnedFd;
+
+use crate::cgroup::CgroupPlace;
+use crate::proc::{self, Proc, flag_value};
+use crate::root::Root;
+use crate::socket::{self, SocketError};
+
+/// A launcher whose libvirt may be talked to.
+#[derive(Clone, Debug)]
+pub struct Launcher {
+    /// UID of its pod.
+    pub pod_uid: Arc<str>,
+    /// Its libvirt daemon.
+    pub daemon: Incarnation,
+    /// The daemon's socket, pinned; connect to `/proc/self/fd/N`. The same `Arc` from scan to scan while the same
+    /// daemon runs.
+    pub socket: Arc<OwnedFd>,
+    /// UID of the VMI, as the launcher's command line says.
+    pub vmi_uid: Option<Arc<str>>,
+}
+
+/// A launcher that cannot be talked to.
+#[derive(Debug, thiserror::Error)]
+#[error("launcher pod {pod_uid}, libvirt daemon {pid}: {why}")]
+pub struct Refusal {
+    /// UID of its pod.
+    pub pod_uid: Arc<str>,
+    /// Its libvirt daemon.
+    pub pid: u32,
+    /// Why.
+    pub why: SocketError,
+}
+
+/// What one look at all processes found.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// Launchers that may be talked to, one per pod, ordered by pod UID.
+    pub launchers: Vec<Launcher>,
+    /// Launchers that may not, ordered by pod UID.
+    pub refusals: Vec<Refusal>,
+}
+
+/// Finds launchers and remembers those whose socket was checked, so that each daemon is connected to once only.
+#[derive(Debug)]
+pub struct Launchers {
+    root: Root,
+    known: HashMap<Arc<str>, Launcher>,
+}
+
+/// The daemons and launchers of one pod.
+#[derive(Debug, Default)]
+struct Pod {
+    /// The daemon, and whether it is the monolithic one.
+    daemon: Option<(bool, Proc)>,
+    /// The process that carries the VMI's identity on its command line.
+    launcher: Option<Proc>,
+}
+
+impl Launchers {
+    /// Looks at the processes below `root`, which must be those of the whole node.
+    pub fn new(root: Root) -> Self {
+        Self { root, known: HashMap::new() }
+    }
+
+    /// Looks again.
+    ///
+    /// # Errors
+    /// When the process table cannot be read at all.
+    pub fn scan(&mut self) -> Result<Scan, PortError> {
+        let pods = self.pods()?;
+        self.known.retain(|uid, _| pods.contains_key(uid));
+        let mut scan = Scan::default();
+        for (pod_uid, pod) in pods {
+            let Some((monolithic, daemon)) = pod.daemon else { continue };
+            if monolithic && pod.launcher.is_none() {
+                continue; // somebody's own libvirt in a pod, not KubeVirt's
+            }
+            match self.admit(&pod_uid, &daemon, pod.launcher.as_ref()) {
+                Ok(launcher) => scan.launchers.push(launcher),
+                Err(why) => scan.refusals.push(Refusal { pod_uid, pid: daemon.incarnation().pid, why }),
+            }
+        }
+        scan.launchers.sort_by(|a, b| a.pod_uid.cmp(&b.pod_uid));
+        scan.refusals.sort_by(|a, b| a.pod_uid.cmp(&b.pod_uid));
+        Ok(scan)
+    }
+
+    fn admit(
+        &mut self,
+        pod_uid: &Arc<str>,
+        daemon: &Proc,
+        launcher: Option<&Proc>,
+    ) -> Result<Launcher, SocketError> {
+        if let Some(known) = self.known.get(pod_uid).filter(|k| k.daemon == daemon.incarnation()) {
+            return Ok(known.clone());
+        }
+        self.known.remove(pod_uid);
+        let socket = socket::pin(&self.root, daemon, pod_uid)?;
+        let arguments = launcher.and_then(|p| p.arguments().ok()).unwrap_or_default();
+        let vmi_uid = flag_value(&arguments, "--uid").filter(|uid| uid.len() <= 64).map(Arc::from);
+        let found = Launcher { pod_uid: Arc::clone(pod_uid), daemon: daemon.incarnation(), socket, vmi_uid };
+        self.known.insert(Arc::clone(pod_uid), found.clone());
+        Ok(found)
+    }
+
+    /// Launcher pods by UID. Processes that end while they are looked at are passed over.
+    fn pods(&self) -> Result<HashMap<Arc<str>, Pod>, PortError> {
+        let processes = proc::pids(&self.root).map_err(|e| PortError {
+            what: "launcher pods".to_owned(),
+            why: format!("{e}; the agent needs the host's procfs"),
+        })?;
+        let mut pods: HashMap<Arc<str>, Pod> = HashMap::new();
+        for pid in processes {
+            let name = proc::name(&self.root, pid);
+            let daemon = matches!(name.as_str(), "virtqemud" | "libvirtd");
+            // Names are cut to 15 characters: virt-launcher-monitor shows as virt-launcher-m.
+            if !daemon && !name.starts_with("virt-launcher") {
+                continue;
+            }
+            let Some((uid, process)) = self.in_pod(pid) else { continue };
+            let pod = pods.entry(uid).or_default();
+            if daemon {
+                pod.offer(name == "libvirtd", process);
+            } else if pod.launcher.is_none() {
+                pod.launcher = Some(process);
+            }
+        }
+        Ok(pods)
+    }
+
+    fn in_pod(&self, pid: u32) -> Option<(Arc<str>, Proc)> {
+        let process = Proc::open(&self.root, pid).ok()?;
+        let place = CgroupPlace::parse(&process.text("cgroup").ok()?)?;
+        Some((Arc::clone(place.pod_uid()?), process))
+    }
+}
+
+impl Pod {
+    /// Of several daemons the modular one counts, then the oldest: what comes later is not KubeVirt's.
+    fn offer(&mut self, monolithic: bool, process: Proc) {
+        let rank =
+            |monolithic: bool, p: &Proc| (monolithic, p.incarnation().start_ticks, p.incarnation().pid);
+        let better = self.daemon.as_ref().is_none_or(|(m, p)| rank(monolithic, &process) < rank(*m, p));
+        if better {
+            self.daemon = Some((monolithic, process));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::proc::tests::add_process;
+
+const POD: &str = "4cd1b2a0-0a39-4f5e-9d11-3c4a2d9b7e10";
+const OTHER: &str = "99d1b2a0-0a39-4f5e-9d11-3c4a2d9b7e10";
+
+/// A node with one launcher pod whose libvirt daemon has pid 42 and listens in this very process.
+struct Node {
+    dir: tempfile::TempDir,
+}
+
+fn cgroup(pod: &str) -> String {
+    format!("0::/kubepods/burstable/pod{pod}/abc\n")
+}
+
+impl Node {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        add_process(
+            dir.path(),
+            41,
+            "virt-launcher-m",
+            &cgroup(POD),
+            &["virt-launcher-monitor", "--uid", "vmi-1"],
+        );
+        add_process(dir.path(), 42, "virtqemud", &cgroup(POD), &["virtqemud", "-f"]);
+        let node = Self { dir };
+        std::fs::create_dir_all(node.sockets()).unwrap();
+        node.i_live_in(POD);
+        node
+    }
+
+    fn pod_root(&self) -> PathBuf {
+        self.dir.path().join("proc/42/root")
+    }
+
+    fn sockets(&self) -> PathBuf {
+        self.pod_root().join("run/libvirt")
+    }
+
+    fn listen(&self) -> UnixListener {
+        UnixListener::bind(self.sockets().join("virtqemud-sock")).unwrap()
+    }
+
+    /// Says of this very process, which is the one that listens, in which pod it lives.
+    fn i_live_in(&self, pod: &str) {
+        add_process(self.dir.path(), std::process::id(), "me", &cgroup(pod), &[]);
+    }
+
+    fn launchers(&self) -> Launchers {
+        Launchers::new(Root::new(self.dir.path()))
+    }
+
+    fn refusal(&self) -> SocketError {
+        let mut scan = self.launchers().scan().unwrap();
+        assert!(scan.launchers.is_empty());
+        let refusal = scan.refusals.pop().expect("the launcher is refused");
+        assert!(refusal.to_string().contains(POD));
+        refusal.why
+    }
+}
+
+fn connect(socket: &Arc<OwnedFd>) -> std::io::Result<UnixStream> {
+    UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd()))
+}
+
+#[test]
+fn a_launcher_is_found_and_its_socket_pinned() {
+    let node = Node::new();
+    let listener = node.listen();
+    let mut launchers = node.launchers();
+    let scan = launchers.scan().unwrap();
+    assert!(scan.refusals.is_empty(), "{:?}", scan.refusals);
+    let launcher = &scan.launchers[0];
+    assert_eq!((&*launcher.pod_uid, launcher.daemon.pid), (POD, 42));
+    assert_eq!(launcher.vmi_uid.as_deref(), Some("vmi-1"));
+    connect(&launcher.socket).unwrap();
+    let again = launchers.scan().unwrap();
+    assert!(Arc::ptr_eq(&launcher.socket, &again.launchers[0].socket), "connected to once only");
+    drop(listener);
+}
+
+#[test]
+fn a_socket_swapped_after_the_check_is_not_reached() {
+    let node = Node::new();
+    let listener = node.listen();
+    let scan = node.launchers().scan().unwrap();
+    let path = node.sockets().join("virtqemud-sock");
+    let evil = UnixListener::bind(node.sockets().join("evil")).unwrap();
+    evil.set_nonblocking(true).unwrap();
+    std::fs::rename(node.sockets().join("evil"), &path).unwrap();
+    connect(&scan.launchers[0].socket).unwrap();
+    assert!(evil.accept().is_err(), "the pinned inode is the one that was checked");
+    drop(listener);
+}
+
+#[test]
+fn a_symbolic_link_in_place_of_the_socket_is_refused() {
+    let node = Node::new();
+    let outside = node.dir.path().join("host.sock");
+    let _listener = UnixListener::bind(&outside).unwrap();
+    symlink(&outside, node.sockets().join("virtqemud-sock")).unwrap();
+    assert!(matches!(node.refusal(), SocketError::Link(_)));
+}
+
+#[test]
+fn a_link_on_the_way_is_refused() {
+    let node = Node::new();
+    let outside = node.dir.path().join("elsewhere");
+    std::fs::rename(node.pod_root().join("run"), &outside).unwrap();
+    for target in [outside.as_path(), Path::new("../../../elsewhere")] {
+        symlink(target, node.pod_root().join("run")).unwrap();
+        assert!(matches!(node.refusal(), SocketError::Link(_)), "{target:?}");
+        std::fs::remove_file(node.pod_root().join("run")).unwrap();
+    }
+}
+
+#[test]
+fn a_file_or_a_directory_in_place_of_the_socket_is_refused() {
+    let node = Node::new();
+    let path = node.sockets().join("virtqemud-sock");
+    std::fs::write(&path, "x").unwrap();
+    assert!(matches!(node.refusal(), SocketError::NotASocket(_)));
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    assert!(matches!(node.refusal(), SocketError::NotASocket(_)));
+}
+
+#[test]
+fn a_listener_outside_the_pod_is_refused() {
+    let node = Node::new();
+    let _listener = node.listen();
+    node.i_live_in(OTHER);
+    let pid = i32::try_from(std::process::id()).unwrap();
+    assert!(matches!(node.refusal(), SocketError::Stranger { pid: p } if p == pid));
+    std::fs::write(node.dir.path().join(format!("proc/{pid}/cgroup")), "0::/system.slice/x.service\n")
+        .unwrap();
+    assert!(matches!(node.refusal(), SocketError::Stranger { .. }));
+}
+
+#[test]
+fn a_socket_that_is_not_there_yet_or_that_nobody_serves_is_tried_again() {
+    let node = Node::new();
+    let mut launchers = node.launchers();
+    let why = |launchers: &mut Launchers| launchers.scan().unwrap().refusals.pop().unwrap().why;
+    assert!(matches!(why(&mut launchers), SocketError::Absent));
+    drop(node.listen());
+    assert!(matches!(why(&mut launchers), SocketError::Refused(_)));
+    std::fs::remove_file(node.sockets().join("virtqemud-sock")).unwrap();
+    let _listener = node.listen();
+    assert_eq!(launchers.scan().unwrap().launchers.len(), 1);
+}
+
+#[test]
+fn a_daemon_whose_queue_is_full_never_blocks_the_agent() {
+    let node = Node::new();
+    let socket =
+        rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None).unwrap();
+    let path = node.sockets().join("virtqemud-sock");
+    rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(&path).unwrap()).unwrap();
+    rustix::net::listen(&socket, 0).unwrap();
+    let _filler = UnixStream::connect(&path).unwrap();
+    assert!(matches!(node.refusal(), SocketError::Refused(_)));
+}
+
+#[test]
+fn a_daemon_that_ended_is_passed_over() {
+    let node = Node::new();
+    std::fs::remove_dir_all(node.pod_root()).unwrap();
+    assert!(matches!(node.refusal(), SocketError::Vanished));
+    std::fs::remove_file(node.dir.path().join("proc/42/stat")).unwrap();
+    let scan = node.launchers().scan().unwrap();
+    assert!(scan.launchers.is_empty() && scan.refusals.is_empty());
+}
+
+#[test]
+fn a_restarted_daemon_is_a_new_launcher() {
+    let node = Node::new();
+    let listener = node.listen();
+    let mut launchers = node.launchers();
+    let first = launchers.scan().unwrap().launchers.remove(0);
+    std::fs::rename(node.dir.path().join("proc/42"), node.dir.path().join("proc/43")).unwrap();
+    add_process(node.dir.path(), 43, "virtqemud", &cgroup(POD), &[]);
+    let second = launchers.scan().unwrap().launchers.remove(0);
+    assert_eq!((first.daemon.pid, second.daemon.pid), (42, 43));
+    assert!(!Arc::ptr_eq(&first.socket, &second.socket));
+    drop(listener);
+}
+
+#[test]
+fn the_hosts_own_libvirt_and_that_of_other_pods_are_left_alone() {
+    let node = Node::new();
+    add_process(node.dir.path(), 42, "virtqemud", "0::/system.slice/virtqemud.service\n", &[]);
+    add_process(node.dir.path(), 50, "libvirtd", &cgroup(OTHER), &[]);
+    let scan = node.launchers().scan().unwrap();
+    assert!(scan.launchers.is_empty() && scan.refusals.is_empty());
+}
+
+#[test]
+fn without_a_process_table_the_reason_is_told() {
+    let error = Launchers::new(Root::new("/nonexistent")).scan().unwrap_err();
+    assert!(error.to_string().contains("/nonexistent/proc"), "{error}");
+}
