@@ -68,8 +68,12 @@ mod tests {
         let classes = [class("gold", &[("tier", "gold")], false), class("rest", &[], false)];
         let none = labels(&[]);
         let of = |l: &Labels| {
-            let subject =
-                Subject { labels: l, annotations: &none, namespace_labels: None, namespace_annotations: None };
+            let subject = Subject {
+                labels: l,
+                annotations: &none,
+                namespace_labels: None,
+                namespace_annotations: None,
+            };
             classify(&classes, &subject).0.map(str::to_owned)
         };
         assert_eq!(of(&labels(&[("tier", "gold")])).as_deref(), Some("gold"));
@@ -93,8 +97,12 @@ mod tests {
     fn a_guest_without_a_class_is_left_alone() {
         let classes = [class("gold", &[("tier", "gold")], true)];
         let none = labels(&[]);
-        let subject =
-            Subject { labels: &none, annotations: &none, namespace_labels: None, namespace_annotations: None };
+        let subject = Subject {
+            labels: &none,
+            annotations: &none,
+            namespace_labels: None,
+            namespace_annotations: None,
+        };
         assert_eq!(classify(&classes, &subject), (None, Some(Exclusion::NoClass)));
     }
 }

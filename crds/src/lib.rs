@@ -4,6 +4,8 @@
 //! All API strings live in [`names`]. *Architecture invariant:* no client, no clock, no I/O; operator, agent and
 //! tests share these very functions.
 
+#![allow(clippy::duplicated_attributes)] // kube reads one printcolumn(...) per column, clippy takes their fields for repeats
+
 pub mod classify;
 pub mod condition;
 pub mod crd;

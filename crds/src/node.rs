@@ -25,11 +25,30 @@ use crate::quantity::{Period, Size};
     printcolumn(name = "Policy", type_ = "string", json_path = ".spec.policy"),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.resolved.mode"),
     printcolumn(name = "Guests", type_ = "integer", json_path = ".status.guests.total"),
-    printcolumn(name = "Budget", type_ = "string", json_path = ".status.ledger.budget", description = "What this node may promise to its guests"),
-    printcolumn(name = "Promised", type_ = "string", json_path = ".status.ledger.promised", description = "What its guests may touch"),
-    printcolumn(name = "Reclaimed", type_ = "string", json_path = ".status.ledger.reclaimed", description = "Taken from guests now; what would be taken while observing"),
+    printcolumn(
+        name = "Budget",
+        type_ = "string",
+        json_path = ".status.ledger.budget",
+        description = "What this node may promise to its guests"
+    ),
+    printcolumn(
+        name = "Promised",
+        type_ = "string",
+        json_path = ".status.ledger.promised",
+        description = "What its guests may touch"
+    ),
+    printcolumn(
+        name = "Reclaimed",
+        type_ = "string",
+        json_path = ".status.ledger.reclaimed",
+        description = "Taken from guests now; what would be taken while observing"
+    ),
     printcolumn(name = "Shortfall", type_ = "string", json_path = ".status.ledger.shortfall"),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", priority = "1")
 )]
 #[serde(rename_all = "camelCase")]

@@ -23,11 +23,35 @@ use crate::selector::Selector;
     derive = "PartialEq",
     doc = "How the memory of a set of nodes is overcommitted.",
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
-    printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes.selected", description = "Nodes that this policy holds on"),
-    printcolumn(name = "Ready", type_ = "integer", json_path = ".status.nodes.ready", description = "Nodes whose agent does what this policy asks for"),
-    printcolumn(name = "Reclaimed", type_ = "string", json_path = ".status.memory.reclaimed", description = "Taken from guests now; what would be taken while observing"),
-    printcolumn(name = "Shortfall", type_ = "string", json_path = ".status.memory.shortfall", description = "What the nodes could not give if every guest touched all it may"),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Nodes",
+        type_ = "integer",
+        json_path = ".status.nodes.selected",
+        description = "Nodes that this policy holds on"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "integer",
+        json_path = ".status.nodes.ready",
+        description = "Nodes whose agent does what this policy asks for"
+    ),
+    printcolumn(
+        name = "Reclaimed",
+        type_ = "string",
+        json_path = ".status.memory.reclaimed",
+        description = "Taken from guests now; what would be taken while observing"
+    ),
+    printcolumn(
+        name = "Shortfall",
+        type_ = "string",
+        json_path = ".status.memory.shortfall",
+        description = "What the nodes could not give if every guest touched all it may"
+    ),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", default)]

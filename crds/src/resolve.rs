@@ -37,7 +37,8 @@ pub fn effective_classes(spec: &OvercommitPolicySpec) -> Vec<ClassSpec> {
 
 /// What a node is given of a policy.
 pub fn resolve(spec: &OvercommitPolicySpec) -> ResolvedPolicy {
-    let class = |c: ClassSpec| ResolvedClass { name: c.name, floor: c.floor, weight: c.weight, exclude: c.exclude };
+    let class =
+        |c: ClassSpec| ResolvedClass { name: c.name, floor: c.floor, weight: c.weight, exclude: c.exclude };
     ResolvedPolicy {
         mode: spec.mode,
         interval: spec.interval.clone(),
@@ -65,7 +66,9 @@ pub fn check(spec: &OvercommitPolicySpec) -> Result<core::Policy, Vec<FieldError
         check_selector(selector, "spec.nodeSelector", &mut errors);
     }
     for (index, class) in spec.classes.iter().enumerate() {
-        for (field, selector) in [("namespaceSelector", &class.namespace_selector), ("selector", &class.selector)] {
+        for (field, selector) in
+            [("namespaceSelector", &class.namespace_selector), ("selector", &class.selector)]
+        {
             if let Some(selector) = selector {
                 check_selector(selector, &format!("spec.classes[{index}].{field}"), &mut errors);
             }
@@ -142,7 +145,12 @@ impl Check<'_> {
             }
             let floor = self.floor(&at("floor"), &class.floor);
             let weight = self.ranged(&at("weight"), class.weight, 1..=10_000);
-            seen.push(core::Class { name: Arc::from(class.name.as_str()), floor, weight, exclude: class.exclude });
+            seen.push(core::Class {
+                name: Arc::from(class.name.as_str()),
+                floor,
+                weight,
+                exclude: class.exclude,
+            });
         }
         seen
     }
@@ -173,7 +181,11 @@ impl Check<'_> {
         }
     }
 
-    fn amount(&mut self, field: &str, text: &crate::quantity::SizeOrPercent) -> overcommit_core::units::Amount {
+    fn amount(
+        &mut self,
+        field: &str,
+        text: &crate::quantity::SizeOrPercent,
+    ) -> overcommit_core::units::Amount {
         self.take(field, text.parse()).unwrap_or(overcommit_core::units::Amount::Bytes(Bytes::ZERO))
     }
 }
@@ -217,7 +229,8 @@ mod tests {
 
     #[test]
     fn every_bad_field_is_named_at_once() {
-        let mut spec = OvercommitPolicySpec { interval: Period("9h".into()), ..OvercommitPolicySpec::default() };
+        let mut spec =
+            OvercommitPolicySpec { interval: Period("9h".into()), ..OvercommitPolicySpec::default() };
         spec.limits.dead_band = SizeOrPercent("120%".into());
         spec.classes = vec![ClassSpec::default(), ClassSpec::default()];
         spec.engine.adaptive = None;

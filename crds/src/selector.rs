@@ -82,7 +82,10 @@ impl Selector {
                 return Err((place("values"), "In and NotIn need at least one value".to_owned()));
             }
             if !wants_values && !requirement.values.is_empty() {
-                return Err((place("values"), "Exists and DoesNotExist take no values: remove them".to_owned()));
+                return Err((
+                    place("values"),
+                    "Exists and DoesNotExist take no values: remove them".to_owned(),
+                ));
             }
         }
         Ok(())
@@ -111,7 +114,10 @@ mod tests {
 
     fn requirement(key: &str, operator: Operator, values: &[&str]) -> Selector {
         let values = values.iter().map(|v| (*v).to_owned()).collect();
-        Selector { match_expressions: vec![Requirement { key: key.into(), operator, values }], ..Selector::default() }
+        Selector {
+            match_expressions: vec![Requirement { key: key.into(), operator, values }],
+            ..Selector::default()
+        }
     }
 
     #[test]

@@ -1,1 +1,269 @@
-//! Under construction.
+//! The adaptive engine, first version: keeps `promised ≤ budget`, takes unused memory first, gives at once.
+//!
+//! Every guest has four levels: floor ≤ need (its working set with headroom) ≤ comfort (nothing it has filled is
+//! lost) ≤ ceiling. The allowed sum fills them stage by stage; a stage that cannot be filled for all is shared by
+//! weight. Targets then move towards that division, and only where somebody is short: where nothing is to be won,
+//! nothing is done.
+
+use std::collections::BTreeMap;
+
+use crate::eligibility::{Standing, standing};
+use crate::evidence::Evidence;
+use crate::floor;
+use crate::ledger::Ledger;
+use crate::model::{Model, Track};
+use crate::plan::{Move, Proposal};
+use crate::policy::{Class, Policy};
+use crate::reason::Reason;
+use crate::sample::GuestId;
+use crate::units::{Bytes, Monotonic, Permille};
+
+/// A guest has room to breathe above what it has filled, as filled × 100 / 95.
+const COMFORT: (u64, u64) = (100, 95);
+/// Slack is handed out only above this part of the host's memory, or when it is enough for all.
+const SLACK_LINE: Permille = Permille::new(10);
+
+/// What the engine wants, and its reason for every guest that it leaves as it is.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The moves.
+    pub proposal: Proposal,
+    /// Reasons of guests that do not move.
+    pub rest: BTreeMap<GuestId, Reason>,
+}
+
+/// How to divide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The regular decision.
+    Control,
+    /// The loop goes away: spread all that is spare, take nothing.
+    Handover,
+}
+
+struct Seat<'a> {
+    track: &'a Track,
+    class: &'a Class,
+    floor: Bytes,
+    need: Bytes,
+    comfort: Bytes,
+    desired: Bytes,
+}
+
+/// The division that the engine wants.
+pub fn propose(model: &Model, ledger: &Ledger, policy: &Policy, now: Monotonic, purpose: Purpose) -> Wish {
+    let mut rest = BTreeMap::new();
+    let mut moves = Vec::new();
+    let mut seats = Vec::new();
+    let mut exempt = Bytes::ZERO;
+    for track in model.tracks() {
+        match standing(track, policy, now) {
+            Standing::Exempt(reason) => {
+                rest.insert(track.sample.id.clone(), reason);
+                exempt = exempt.plus(track.reach().max(track.ceiling)).plus(track.overhead());
+                moves.extend(give(track, track.ceiling, Reason::GiveExempt));
+            }
+            Standing::GiveOnly(class, _) | Standing::Open(class) => seats.push(Seat::new(track, class)),
+        }
+    }
+    divide(&mut seats, ledger.allowed().minus(exempt));
+    let short_of_need = gives(&seats, ledger, purpose, policy, &mut moves);
+    if purpose == Purpose::Control {
+        takes(&seats, ledger, policy, short_of_need, &mut moves);
+    }
+    for seat in &seats {
+        if !moves.iter().any(|m| m.id == seat.track.sample.id) {
+            rest.insert(seat.track.sample.id.clone(), seat.rest_reason());
+        }
+    }
+    Wish { proposal: Proposal::proposed(moves), rest }
+}
+
+/// Gives everything back.
+pub fn release(model: &Model) -> Wish {
+    let mut rest = BTreeMap::new();
+    let mut moves = Vec::new();
+    for track in model.tracks() {
+        let give = give(track, track.ceiling, Reason::GiveRelease);
+        if give.is_none() {
+            rest.insert(track.sample.id.clone(), Reason::FullSize);
+        }
+        moves.extend(give);
+    }
+    Wish { proposal: Proposal::proposed(moves), rest }
+}
+
+fn give(track: &Track, to: Bytes, reason: Reason) -> Option<Move> {
+    let step = Move {
+        id: track.sample.id.clone(),
+        name: track.sample.name.clone(),
+        from: track.target,
+        to: to.to_balloon_page_floor(),
+        reason,
+    };
+    (step.to > step.from).then_some(step)
+}
+
+impl<'a> Seat<'a> {
+    fn new(track: &'a Track, class: &'a Class) -> Self {
+        let (floor, _) = floor::of(track, class);
+        let ceiling = track.ceiling;
+        let floor = floor.min(ceiling);
+        let blind = !matches!(track.evidence, Evidence::Fresh(_));
+        // Going stale while squeezed means giving; a guest that was never squeezed keeps what it has.
+        let need = if blind || track.pain.is_some() { ceiling } else { track.demand.clamp(floor, ceiling) };
+        let filled = track.filled().map_or(ceiling, |f| f.scaled(COMFORT.0, COMFORT.1));
+        let comfort = filled.clamp(need, ceiling);
+        Self { track, class, floor, need, comfort, desired: floor }
+    }
+
+    fn wants(&self) -> Bytes {
+        self.desired.minus(self.track.target)
+    }
+
+    fn is_urgent(&self) -> bool {
+        self.track.target < self.need && self.track.is_squeezed()
+    }
+
+    fn give_reason(&self) -> Reason {
+        match (self.track.pain, self.track.evidence) {
+            _ if self.track.rebooted => Reason::GiveReboot,
+            (Some(pain), _) => Reason::GiveDistress(pain),
+            (None, Evidence::Fresh(_)) if self.is_urgent() => Reason::GiveNeed,
+            (None, Evidence::Fresh(_)) => Reason::GiveSlack,
+            (None, _) => Reason::GiveBlind,
+        }
+    }
+
+    fn rest_reason(&self) -> Reason {
+        if !self.track.is_reachable() {
+            Reason::Unreachable
+        } else if !self.track.is_squeezed() {
+            Reason::FullSize
+        } else if self.is_urgent() {
+            Reason::Waiting
+        } else {
+            Reason::Enough
+        }
+    }
+}
+
+/// Fills the levels stage by stage with what is left of `allowed` after the seats' overheads.
+fn divide(seats: &mut [Seat<'_>], allowed: Bytes) {
+    let overhead: Bytes = seats.iter().map(|s| s.track.overhead()).sum();
+    let floors: Bytes = seats.iter().map(|s| s.floor).sum();
+    let mut left = allowed.minus(overhead).minus(floors);
+    let stages: [fn(&Seat<'_>) -> Bytes; 3] = [|s| s.need, |s| s.comfort, |s| s.track.ceiling];
+    for level in stages {
+        let gaps: Vec<(Bytes, u32)> =
+            seats.iter().map(|s| (level(s).minus(s.desired), s.class.weight)).collect();
+        for (seat, share) in seats.iter_mut().zip(share(left, &gaps)) {
+            seat.desired = seat.desired.plus(share);
+            left = left.minus(share);
+        }
+    }
+}
+
+/// Divides `amount` over the gaps in proportion to their weights, none getting more than its gap.
+fn share(amount: Bytes, gaps: &[(Bytes, u32)]) -> Vec<Bytes> {
+    let mut granted = vec![Bytes::ZERO; gaps.len()];
+    let mut left = amount;
+    loop {
+        let open = |(gap, got): (&(Bytes, u32), &Bytes)| *got < gap.0;
+        let weights: u64 =
+            gaps.iter().zip(&granted).filter(|(g, got)| open((g, got))).map(|(g, _)| u64::from(g.1)).sum();
+        if weights == 0 || left.is_zero() {
+            return granted;
+        }
+        let round = left;
+        let mut moved = Bytes::ZERO;
+        for ((gap, weight), got) in gaps.iter().zip(granted.iter_mut()) {
+            let part = round.scaled(u64::from(*weight), weights).min(gap.minus(*got));
+            *got = got.plus(part);
+            moved = moved.plus(part);
+        }
+        left = left.minus(moved);
+        if moved.is_zero() {
+            return granted;
+        }
+    }
+}
+
+/// Proposes gives from what is spare; returns what the urgent ones lack.
+fn gives(
+    seats: &[Seat<'_>],
+    ledger: &Ledger,
+    purpose: Purpose,
+    policy: &Policy,
+    moves: &mut Vec<Move>,
+) -> Bytes {
+    let exempt: Bytes = moves.iter().map(|m| m.to.minus(m.from)).sum();
+    let mut spare = ledger.spare.minus(exempt);
+    let (urgent, other): (Vec<&Seat<'_>>, Vec<&Seat<'_>>) = seats.iter().partition(|s| s.is_urgent());
+    let wanted: Bytes = urgent.iter().map(|s| s.wants()).sum();
+    spare = spare.minus(hand_out(&urgent, spare, Bytes::ZERO, policy, moves));
+    let slack: Bytes = other.iter().map(|s| s.wants()).sum();
+    let worthwhile =
+        spare >= slack || spare >= ledger.total.share(SLACK_LINE) || purpose == Purpose::Handover;
+    if worthwhile {
+        let keep = if purpose == Purpose::Handover { Bytes::ZERO } else { Bytes::new(1) };
+        hand_out(&other, spare, keep, policy, moves);
+    }
+    wanted.plus(exempt).minus(ledger.spare)
+}
+
+fn hand_out(seats: &[&Seat<'_>], spare: Bytes, band: Bytes, policy: &Policy, moves: &mut Vec<Move>) -> Bytes {
+    let gaps: Vec<(Bytes, u32)> = seats.iter().map(|s| (s.wants(), s.class.weight)).collect();
+    let mut given = Bytes::ZERO;
+    for (seat, part) in seats.iter().zip(share(spare, &gaps)) {
+        let to = seat.track.target.plus(part);
+        let dead = policy.limits.dead_band.of(seat.track.sample.config.full);
+        let too_little = !band.is_zero() && part < dead && to < seat.track.ceiling;
+        if !too_little && let Some(step) = give(seat.track, to, seat.give_reason()) {
+            given = given.plus(step.to.minus(step.from));
+            moves.push(step);
+        }
+    }
+    given
+}
+
+/// Proposes takes for the shortfall and for what the urgent ones lack, from the idlest first.
+fn takes(seats: &[Seat<'_>], ledger: &Ledger, policy: &Policy, lacking: Bytes, moves: &mut Vec<Move>) {
+    let pending: Bytes = seats.iter().map(|s| s.track.pending()).sum();
+    let mut deficit = ledger.shortfall.plus(lacking).minus(pending);
+    let mut donors: Vec<&Seat<'_>> = seats.iter().filter(|s| s.track.target > s.desired).collect();
+    donors.sort_by_key(|s| std::cmp::Reverse(unused(s)));
+    let levels: [fn(&Seat<'_>) -> Bytes; 2] = [|s| s.comfort_level(), |s| s.desired];
+    for level in levels {
+        for seat in &donors {
+            deficit = deficit.minus(take(seat, level(seat), deficit, policy, moves));
+        }
+    }
+}
+
+impl Seat<'_> {
+    fn comfort_level(&self) -> Bytes {
+        self.comfort.max(self.desired)
+    }
+}
+
+fn unused(seat: &Seat<'_>) -> Bytes {
+    seat.track.target.minus(seat.comfort_level())
+}
+
+/// Takes at most `deficit` down to `level`; no less than the dead band, so that a small shortfall ends.
+fn take(seat: &Seat<'_>, level: Bytes, deficit: Bytes, policy: &Policy, moves: &mut Vec<Move>) -> Bytes {
+    let full = seat.track.sample.config.full;
+    let dead = policy.limits.dead_band.of(full).max(Bytes::from_kib(4));
+    let taken = moves.iter().any(|m| m.id == seat.track.sample.id);
+    let room = seat.track.target.minus(level).min(policy.limits.take_per_guest.of(full));
+    let amount = deficit.max(dead).min(room);
+    if deficit.is_zero() || taken || amount < dead {
+        return Bytes::ZERO;
+    }
+    let to = seat.track.target.minus(amount).to_balloon_page_floor();
+    let reason = if to >= seat.comfort { Reason::TakeUnused } else { Reason::TakeCache };
+    let (id, name) = (seat.track.sample.id.clone(), seat.track.sample.name.clone());
+    moves.push(Move { id, name, from: seat.track.target, to, reason });
+    amount
+}

@@ -1,1 +1,104 @@
-//! Under construction.
+//! Whether a guest may be touched at all, and whether anything may be taken from it now (invariants 2 and 5).
+
+use std::time::Duration;
+
+use crate::evidence::Evidence;
+use crate::model::Track;
+use crate::policy::{Class, Policy};
+use crate::reason::{Hold, Reason};
+use crate::sample::RunState;
+use crate::units::Monotonic;
+
+/// A guest that has just booted still grows: nothing is taken before this.
+pub const BOOT_GRACE: Duration = Duration::from_secs(30);
+
+/// What may be done with a guest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Standing<'a> {
+    /// Never touched; whatever was taken is given back.
+    Exempt(Reason),
+    /// Nothing may be taken now; giving goes on.
+    GiveOnly(&'a Class, Hold),
+    /// May give.
+    Open(&'a Class),
+}
+
+impl<'a> Standing<'a> {
+    /// The guest's class, unless it is exempt.
+    pub fn class(&self) -> Option<&'a Class> {
+        match self {
+            Self::Exempt(_) => None,
+            Self::GiveOnly(class, _) | Self::Open(class) => Some(class),
+        }
+    }
+}
+
+/// What may be done with `track` at `now`.
+pub fn standing<'a>(track: &Track, policy: &'a Policy, now: Monotonic) -> Standing<'a> {
+    match exemption(track) {
+        Some(reason) => Standing::Exempt(reason),
+        None => match class_of(track, policy) {
+            None => Standing::Exempt(Reason::Unlisted),
+            Some(class) => match hold(track, now) {
+                Some(hold) => Standing::GiveOnly(class, hold),
+                None => Standing::Open(class),
+            },
+        },
+    }
+}
+
+fn class_of<'a>(track: &Track, policy: &'a Policy) -> Option<&'a Class> {
+    policy.class(track.membership.as_ref()?.class.as_ref()?)
+}
+
+fn exemption(track: &Track) -> Option<Reason> {
+    if let Some(opt_out) = track.membership.as_ref().and_then(|m| m.opt_out) {
+        return Some(Reason::OptOut(opt_out));
+    }
+    if let Some(fact) = track.sample.config.untouchable.first() {
+        return Some(Reason::Untouchable(*fact));
+    }
+    if !track.sample.config.has_balloon {
+        return Some(Reason::NoBalloon);
+    }
+    if track.membership.is_none() {
+        return Some(Reason::Unlisted);
+    }
+    None
+}
+
+fn hold(track: &Track, now: Monotonic) -> Option<Hold> {
+    match track.sample.run_state {
+        RunState::Unreachable | RunState::Busy => return Some(Hold::Busy),
+        RunState::Paused => return Some(Hold::Paused),
+        RunState::Running => {}
+    }
+    if track.membership.as_ref().is_some_and(|m| m.migrating) {
+        return Some(Hold::Migrating);
+    }
+    match track.evidence {
+        Evidence::Missing if track.rebooted => return Some(Hold::Booting),
+        Evidence::Missing => return Some(Hold::NoStatistics),
+        Evidence::Stale { age } => return Some(Hold::StaleStatistics { age }),
+        Evidence::Impossible => return Some(Hold::ImpossibleStatistics),
+        Evidence::Fresh(_) => {}
+    }
+    if now.since(born(track)) < BOOT_GRACE {
+        return Some(Hold::Booting);
+    }
+    track.stuck.then_some(Hold::NotFollowing)
+}
+
+/// When the guest's present life began: its last reboot, or the start of its process where that is known.
+fn born(track: &Track) -> Monotonic {
+    /// `USER_HZ`, the unit of /proc/PID/stat, is 100 on every architecture that KubeVirt supports
+    /// (include/asm-generic/param.h).
+    const TICK: Duration = Duration::from_millis(10);
+    match track.sample.incarnation {
+        Some(process) if !track.rebooted_ever() => {
+            let ticks = u32::try_from(process.start_ticks).unwrap_or(u32::MAX);
+            Monotonic::new(TICK.saturating_mul(ticks))
+        }
+        _ => track.alive_since,
+    }
+}

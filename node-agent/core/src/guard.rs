@@ -1,1 +1,161 @@
-//! Under construction.
+//! What no engine and no policy can override (design §6, invariants 1 to 5).
+//!
+//! In order: takes are dropped or shortened, then gives are cut to what the budget can pay. A take is paid for by
+//! the donor before anybody is given it: spare memory is counted from what guests hold, not from what they were
+//! asked to give.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::eligibility::{Standing, standing};
+use crate::floor;
+use crate::ledger::Ledger;
+use crate::model::{Model, Track};
+use crate::plan::{Guarded, Move, Plan, Proposal};
+use crate::policy::Policy;
+use crate::reason::{Hold, Reason};
+use crate::sample::GuestId;
+use crate::units::{Bytes, Monotonic};
+
+/// What was taken in the running interval, and on which statistics.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Takings {
+    began: Option<Monotonic>,
+    node: Bytes,
+    guests: BTreeMap<GuestId, Bytes>,
+    used_update: BTreeMap<GuestId, u64>,
+}
+
+impl Takings {
+    fn renew(&mut self, now: Monotonic, interval: Duration) {
+        if self.began.is_none_or(|began| now.since(began) >= interval) {
+            self.began = Some(now);
+            self.node = Bytes::ZERO;
+            self.guests.clear();
+        }
+    }
+
+    fn note(&mut self, track: &Track, amount: Bytes) {
+        self.node = self.node.plus(amount);
+        let id = track.sample.id.clone();
+        let sum = self.guests.entry(id.clone()).or_default();
+        *sum = sum.plus(amount);
+        if let Some(update) = track.last_update {
+            self.used_update.insert(id, update);
+        }
+    }
+
+    fn forget_gone(&mut self, model: &Model) {
+        self.used_update.retain(|id, _| model.track(id).is_some());
+    }
+}
+
+/// What the guard looks at beside the plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// The guests.
+    pub model: &'a Model,
+    /// The account.
+    pub ledger: &'a Ledger,
+    /// The policy.
+    pub policy: &'a Policy,
+    /// Now.
+    pub now: Monotonic,
+    /// Nothing may be taken.
+    pub taking_paused: bool,
+}
+
+/// A guarded plan, and the reason for every move that was dropped.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// What may be done.
+    pub plan: Plan<Guarded>,
+    /// Why the rest may not.
+    pub dropped: BTreeMap<GuestId, Reason>,
+}
+
+/// Passes what is safe.
+pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> Verdict {
+    takings.renew(scene.now, scene.policy.interval);
+    takings.forget_gone(scene.model);
+    let mut passed = Vec::new();
+    let mut dropped = BTreeMap::new();
+    let mut spare = scene.ledger.spare;
+    let (takes, mut gives): (Vec<&Move>, Vec<&Move>) = proposal.moves().iter().partition(|m| m.takes());
+    for step in takes {
+        let Some(track) = scene.model.track(&step.id) else { continue };
+        match guard_take(step, track, scene, takings) {
+            Ok(step) => {
+                takings.note(track, step.from.minus(step.to));
+                passed.push(step);
+            }
+            Err(hold) => drop(dropped.insert(step.id.clone(), Reason::Held(hold))),
+        }
+    }
+    gives.sort_by_key(|m| !matches!(m.reason, Reason::GiveDistress(_)));
+    for step in gives {
+        let Some(track) = scene.model.track(&step.id) else { continue };
+        match guard_give(step, track, spare) {
+            Some(step) => {
+                spare = spare.minus(cost(track, step.to));
+                passed.push(step);
+            }
+            None => drop(dropped.insert(step.id.clone(), Reason::Waiting)),
+        }
+    }
+    Verdict { plan: Plan::vouched(passed), dropped }
+}
+
+fn guard_take(step: &Move, track: &Track, scene: &Scene<'_>, takings: &Takings) -> Result<Move, Hold> {
+    if scene.taking_paused {
+        return Err(Hold::TakingPaused);
+    }
+    let class = match standing(track, scene.policy, scene.now) {
+        Standing::Open(class) => class,
+        Standing::GiveOnly(_, hold) => return Err(hold),
+        // An engine that wants to take from an exempt guest is wrong whatever the exemption is.
+        Standing::Exempt(_) => return Err(Hold::TakingPaused),
+    };
+    if takings.used_update.get(&step.id) == track.last_update.as_ref() && track.last_update.is_some() {
+        return Err(Hold::AwaitingStatistics);
+    }
+    let limits = &scene.policy.limits;
+    let full = track.sample.config.full;
+    let (floor, kind) = floor::of(track, class);
+    let taken = takings.guests.get(&step.id).copied().unwrap_or_default();
+    let guest_left = limits.take_per_guest.of(full).minus(taken);
+    let node_left = limits.take_per_node.of(scene.ledger.total).minus(takings.node);
+    let wanted = track.target.minus(step.to);
+    let amount = wanted.min(guest_left).min(node_left).min(track.target.minus(floor));
+    let to = track.target.minus(amount).to_balloon_page_floor().max(floor);
+    if to >= track.target || amount < limits.dead_band.of(full).min(wanted) {
+        let hold = match () {
+            () if node_left < wanted => Hold::NodeLimit,
+            () if guest_left < wanted => Hold::AwaitingStatistics,
+            () => Hold::AtFloor(kind),
+        };
+        return Err(hold);
+    }
+    Ok(Move { from: track.target, to, ..step.clone() })
+}
+
+/// Giving has no limit but the budget, the guest's size, and its cgroup's limit less overhead.
+fn guard_give(step: &Move, track: &Track, spare: Bytes) -> Option<Move> {
+    let within_limit = track.sample.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(track.overhead()));
+    let affordable = track.reach().plus(spare);
+    let to = step.to.min(track.ceiling).min(within_limit).min(affordable).to_balloon_page_floor();
+    // A ceiling need not be a multiple of a page: reaching it counts.
+    let to = if step.to >= track.ceiling && to == track.ceiling.to_balloon_page_floor() {
+        track.ceiling
+    } else {
+        to
+    };
+    (to > track.target).then(|| Move { from: track.target, to, ..step.clone() })
+}
+
+/// What a give adds to the promises: nothing up to what the guest may touch already.
+fn cost(track: &Track, to: Bytes) -> Bytes {
+    to.minus(track.reach())
+}

@@ -1,1 +1,332 @@
-//! Under construction.
+//! What is known of every guest, folded from one sample after the other.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::evidence::{self, Evidence};
+use crate::reason::Pain;
+use crate::roster::{Membership, Roster};
+use crate::sample::{Balloon, GuestId, GuestSample, RunState, Sample};
+use crate::units::{Bytes, Monotonic};
+
+/// What QEMU and its launcher need beside the guest's memory until it was measured: QEMU about 90 MiB, virt-launcher
+/// and virtqemud about 100 MiB (measured with KubeVirt 1.7).
+pub const ASSUMED_OVERHEAD: Bytes = Bytes::from_mib(192);
+/// Usable memory below this part of the guest's total is distress; KubeVirt alerts at the same line
+/// (`KubeVirtVMGuestMemoryPressure`, 5 %).
+const DISTRESS_USABLE_PERCENT: u64 = 5;
+/// Reading back this much per second from swap is pain, not noise.
+const DISTRESS_SWAP_IN: Bytes = Bytes::from_kib(256);
+/// Major faults per second that hurt; below it is start-up of programs.
+const DISTRESS_MAJOR_FAULTS: u64 = 100;
+/// Major faults mean pain only while little is usable; with plenty they are ordinary file reads.
+const FAULTS_COUNT_BELOW_USABLE_PERCENT: u64 = 25;
+/// Pain is believed this long after it was last seen: statistics come in whole seconds, pain in bursts.
+const PAIN_HOLD: Duration = Duration::from_secs(10);
+/// Working memory that a guest keeps above what it uses, as used × 100 / 85.
+const NEED_NUMERATOR: u64 = 100;
+const NEED_DENOMINATOR: u64 = 85;
+/// A demand once seen fades by this part per new statistics, so that a cap does not become its own proof.
+const DEMAND_FADE: u64 = 16;
+/// A balloon that did not move for this long although it should is not following.
+const FOLLOW_PATIENCE: Duration = Duration::from_secs(30);
+/// Difference between target and actual that is no disobedience.
+pub const FOLLOW_TOLERANCE: Bytes = Bytes::from_mib(4);
+
+/// One guest over time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Track {
+    /// The last reading.
+    pub sample: GuestSample,
+    /// What the roster says; absent if it is not listed.
+    pub membership: Option<Membership>,
+    /// What may be given back at most: what it held when it was adopted.
+    pub ceiling: Bytes,
+    /// Balloon target in force.
+    pub target: Bytes,
+    /// What the guest holds; the last known while its hypervisor is silent.
+    pub actual: Bytes,
+    /// What its statistics are worth.
+    pub evidence: Evidence,
+    /// When its life began as far as the loop knows: first seen, or rebooted.
+    pub alive_since: Monotonic,
+    /// It rebooted and has not reported since.
+    pub rebooted: bool,
+    reboots: u32,
+    /// How it hurts, if it does.
+    pub pain: Option<Pain>,
+    /// What it needs, remembered.
+    pub demand: Bytes,
+    /// Memory of the guest's kernel that its `MemTotal` does not show.
+    pub reserved: Bytes,
+    /// `last_update` of the statistics that are in use.
+    pub last_update: Option<u64>,
+    /// Its balloon should move and does not.
+    pub stuck: bool,
+    last_update_at: Option<Monotonic>,
+    pain_at: Option<Monotonic>,
+    moved_at: Monotonic,
+}
+
+/// All guests.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    tracks: BTreeMap<GuestId, Track>,
+}
+
+/// What folding needs beside the sample.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Which guests the policy covers.
+    pub roster: &'a Roster,
+    /// Targets in force; a guest that is not in it follows nothing but its `actual`.
+    pub targets: &'a BTreeMap<GuestId, Bytes>,
+    /// Ceilings by guest; a guest that is not in it may have its full size.
+    pub ceilings: &'a BTreeMap<GuestId, Bytes>,
+}
+
+impl Model {
+    /// The guests in the order of their identities.
+    pub fn tracks(&self) -> impl Iterator<Item = &Track> {
+        self.tracks.values()
+    }
+
+    /// One guest.
+    pub fn track(&self, id: &GuestId) -> Option<&Track> {
+        self.tracks.get(id)
+    }
+
+    /// Takes a sample in. A guest that is no longer listed is forgotten.
+    pub fn fold(&mut self, sample: &Sample, context: Context<'_>) {
+        let mut next = BTreeMap::new();
+        for guest in &sample.guests {
+            let same_process =
+                |t: &Track| t.sample.incarnation == guest.incarnation || guest.incarnation.is_none();
+            let before = self.tracks.remove(&guest.id).filter(same_process);
+            let mut track = match before {
+                Some(track) => track.renewed(guest, sample),
+                None => Track::new(guest, sample),
+            };
+            track.membership = context.roster.membership(guest).cloned();
+            let full = track.sample.config.full;
+            track.ceiling = context.ceilings.get(&guest.id).copied().unwrap_or(full).min(full);
+            track.target = context.targets.get(&guest.id).copied().unwrap_or(track.actual);
+            track.watch_following(sample.at);
+            next.insert(guest.id.clone(), track);
+        }
+        self.tracks = next;
+    }
+}
+
+impl Track {
+    fn new(guest: &GuestSample, sample: &Sample) -> Self {
+        let mut track = Self {
+            sample: guest.clone(),
+            membership: None,
+            ceiling: guest.config.full,
+            target: guest.config.full,
+            actual: guest.config.full,
+            evidence: Evidence::Missing,
+            alive_since: sample.at,
+            rebooted: false,
+            reboots: 0,
+            pain: None,
+            demand: Bytes::ZERO,
+            reserved: Bytes::ZERO,
+            last_update: None,
+            stuck: false,
+            last_update_at: None,
+            pain_at: None,
+            moved_at: sample.at,
+        };
+        if let Some(balloon) = guest.balloon {
+            track.actual = balloon.actual;
+            track.first_statistics(&balloon, sample);
+        }
+        track
+    }
+
+    /// A guest seen for the first time: its stamp is compared with the wall clock, once.
+    fn first_statistics(&mut self, balloon: &Balloon, sample: &Sample) {
+        if let Some(stamp) = balloon.last_update.filter(|s| *s > 0) {
+            let age = sample.wall.saturating_sub(Duration::from_secs(stamp));
+            let at = sample.at.since_origin().saturating_sub(age);
+            self.last_update = Some(stamp);
+            self.last_update_at = Some(Monotonic::new(at));
+        }
+        self.weigh(balloon, sample.at);
+    }
+
+    fn renewed(mut self, guest: &GuestSample, sample: &Sample) -> Self {
+        let before = std::mem::replace(&mut self.sample, guest.clone());
+        let Some(balloon) = guest.balloon else {
+            self.age(sample.at);
+            return self;
+        };
+        let old = before.balloon.unwrap_or_default();
+        if balloon.actual != self.actual {
+            self.moved_at = sample.at;
+        }
+        self.actual = balloon.actual;
+        if rebooted(&old, &balloon) {
+            self.begin_life_anew(sample.at);
+        }
+        let stamp = balloon.last_update.filter(|s| *s > 0);
+        if stamp.is_some() && stamp != self.last_update {
+            let elapsed = self.last_update_at.map(|at| sample.at.since(at));
+            self.last_update = stamp;
+            self.last_update_at = Some(sample.at);
+            self.rebooted = false;
+            self.feel(&old, &balloon, elapsed, sample.at);
+            self.learn_reserved(&old, &balloon);
+        }
+        self.weigh(&balloon, sample.at);
+        self
+    }
+
+    fn begin_life_anew(&mut self, at: Monotonic) {
+        self.rebooted = true;
+        self.reboots = self.reboots.saturating_add(1);
+        self.alive_since = at;
+        self.last_update_at = None;
+        self.pain = None;
+        self.demand = Bytes::ZERO;
+    }
+
+    fn age(&mut self, at: Monotonic) {
+        if let (Some(came), Evidence::Fresh(_) | Evidence::Stale { .. }) =
+            (self.last_update_at, self.evidence)
+        {
+            let age = at.since(came);
+            let period = self.sample.balloon.and_then(|b| b.period);
+            if age > evidence::patience(period) {
+                self.evidence = Evidence::Stale { age };
+            }
+        }
+    }
+
+    fn weigh(&mut self, balloon: &Balloon, at: Monotonic) {
+        self.evidence = evidence::judge(balloon, self.last_update_at.map(|came| at.since(came)));
+        if self.pain_at.is_some_and(|felt| at.since(felt) > PAIN_HOLD) {
+            self.pain = None;
+            self.pain_at = None;
+        }
+        let Some(used) = self.used() else { return };
+        let need = match self.pain {
+            Some(_) => self.ceiling,
+            None => used.scaled(NEED_NUMERATOR, NEED_DENOMINATOR),
+        };
+        let faded = self.demand.minus(self.demand.minus(need).scaled(1, DEMAND_FADE));
+        self.demand = if need >= self.demand { need } else { faded };
+    }
+
+    /// Judges new statistics against the last ones, `elapsed` before.
+    fn feel(&mut self, old: &Balloon, new: &Balloon, elapsed: Option<Duration>, at: Monotonic) {
+        let (Some(total), Some(usable)) = (new.available, new.usable.or(new.unused)) else { return };
+        let percent = |n: u64| total.scaled(n, 100);
+        let millis = elapsed.map_or(0, |e| u64::try_from(e.as_millis()).unwrap_or(u64::MAX));
+        let per_second = |grown: u64| grown.saturating_mul(1000).checked_div(millis).unwrap_or(0);
+        let swap_in = Bytes::new(per_second(grown(old.swap_in.map(Bytes::get), new.swap_in.map(Bytes::get))));
+        let faults = per_second(grown(old.major_faults, new.major_faults));
+        let pain = if usable < percent(DISTRESS_USABLE_PERCENT) {
+            Some(Pain::LowUsable { usable })
+        } else if swap_in >= DISTRESS_SWAP_IN {
+            Some(Pain::SwapIn { per_second: swap_in })
+        } else if faults >= DISTRESS_MAJOR_FAULTS && usable < percent(FAULTS_COUNT_BELOW_USABLE_PERCENT) {
+            Some(Pain::MajorFaults { per_second: faults })
+        } else {
+            None
+        };
+        if pain.is_some() {
+            self.pain = pain;
+            self.pain_at = Some(at);
+        }
+    }
+
+    /// While the balloon rests, `actual` less `MemTotal` is what the guest's kernel keeps for itself.
+    fn learn_reserved(&mut self, old: &Balloon, new: &Balloon) {
+        if old.actual == new.actual
+            && let Some(total) = new.available
+        {
+            let eighth = self.sample.config.full.scaled(1, 8);
+            self.reserved = self.reserved.max(new.actual.minus(total).min(eighth));
+        }
+    }
+
+    fn watch_following(&mut self, at: Monotonic) {
+        let apart = self.actual.minus(self.target).max(self.target.minus(self.actual));
+        if apart <= FOLLOW_TOLERANCE {
+            self.moved_at = at;
+        }
+        self.stuck = at.since(self.moved_at) > FOLLOW_PATIENCE;
+    }
+
+    /// What the guest cannot do without, by its own words: everything that is not usable.
+    pub fn used(&self) -> Option<Bytes> {
+        let statistics = self.evidence.fresh()?;
+        Some(statistics.total.minus(statistics.usable).plus(self.reserved))
+    }
+
+    /// What the guest has something in: everything that is not free.
+    pub fn filled(&self) -> Option<Bytes> {
+        let statistics = self.evidence.fresh()?;
+        Some(statistics.total.minus(statistics.unused).plus(self.reserved))
+    }
+
+    /// Memory beside the guest's own: measured, else assumed.
+    pub fn overhead(&self) -> Bytes {
+        self.sample.facts.overhead.unwrap_or(ASSUMED_OVERHEAD)
+    }
+
+    /// What the guest itself may touch now: the larger of what it holds and what it was promised; everything
+    /// while nothing holds it.
+    pub fn reach(&self) -> Bytes {
+        if self.rebooted || !self.sample.config.has_balloon {
+            return self.sample.config.full;
+        }
+        self.target.max(self.actual)
+    }
+
+    /// What the node has promised for this guest, overhead included.
+    pub fn charge(&self) -> Bytes {
+        self.reach().plus(self.overhead())
+    }
+
+    /// It holds less than it may have, by our doing.
+    pub fn is_squeezed(&self) -> bool {
+        self.target < self.ceiling
+    }
+
+    /// Inflation under way that can still be expected to come.
+    pub fn pending(&self) -> Bytes {
+        if self.stuck || self.rebooted { Bytes::ZERO } else { self.actual.minus(self.target) }
+    }
+
+    /// It rebooted since it was first seen.
+    pub fn rebooted_ever(&self) -> bool {
+        self.reboots > 0
+    }
+
+    /// Its hypervisor answers.
+    pub fn is_reachable(&self) -> bool {
+        self.sample.run_state != RunState::Unreachable
+    }
+}
+
+fn grown(old: Option<u64>, new: Option<u64>) -> u64 {
+    match (old, new) {
+        (Some(old), Some(new)) => new.saturating_sub(old),
+        _ => 0,
+    }
+}
+
+/// Counters that ran backwards: a new kernel counts from zero. (Minor faults grow in any living guest, so they
+/// notice a reboot that swaps nothing.)
+fn rebooted(old: &Balloon, new: &Balloon) -> bool {
+    let backwards = |old: Option<u64>, new: Option<u64>| matches!((old, new), (Some(o), Some(n)) if n < o);
+    backwards(old.minor_faults, new.minor_faults)
+        || backwards(old.major_faults, new.major_faults)
+        || backwards(old.swap_in.map(Bytes::get), new.swap_in.map(Bytes::get))
+}

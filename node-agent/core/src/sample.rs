@@ -262,7 +262,7 @@ pub struct Balloon {
 pub struct ProcessFacts {
     /// QEMU's resident size (`VmRSS`).
     pub resident: Option<Bytes>,
-    /// Anonymous memory of QEMU and everything else in its pod or scope; what the guest's side of `AnonPages` is.
+    /// Anonymous and shared memory of QEMU and everything else in its pod or scope: the guest's part of `AnonPages` and `Shmem`.
     pub anon: Option<Bytes>,
     /// What QEMU and its helpers use beside the guest's RAM, measured now and then.
     pub overhead: Option<Bytes>,

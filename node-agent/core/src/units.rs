@@ -77,7 +77,7 @@ impl Bytes {
         Permille::new(u32::try_from(wide).unwrap_or(u32::MAX))
     }
     /// Rounded down to a multiple of 4 KiB, the balloon's page
-    /// (`VIRTIO_BALLOON_PFN_SHIFT`, include/uapi/linux/virtio_balloon.h).
+    /// (`VIRTIO_BALLOON_PFN_SHIFT`, `include/uapi/linux/virtio_balloon.h`).
     #[must_use]
     pub const fn to_balloon_page_floor(self) -> Self {
         Self(self.0 & !0xfff)

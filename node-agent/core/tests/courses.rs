@@ -1,0 +1,256 @@
+//! Courses of a node: what the loop does over several turns.
+
+mod world;
+
+use overcommit_core::policy::Mode;
+use overcommit_core::reason::{Hold, Reason};
+use overcommit_core::roster::OptOut;
+use overcommit_core::sample::{RunState, Untouchable};
+use overcommit_core::step::{Release, Turn};
+use world::{World, guest, mib, world};
+
+fn reason(decision: &overcommit_core::step::Decision, name: &str) -> Reason {
+    decision.guests.iter().find(|g| g.id.as_str() == name).unwrap().reason
+}
+
+fn settle(world: &mut World, ticks: u32) {
+    for _ in 0..ticks {
+        world.tick();
+    }
+}
+
+#[test]
+fn nothing_is_done_while_everything_fits() {
+    let mut w = world(2048, vec![guest("a", 512, 100), guest("b", 512, 100)]);
+    for _ in 0..10 {
+        let decision = w.tick();
+        assert!(decision.plan.is_empty());
+        assert_eq!(reason(&decision, "a"), Reason::FullSize);
+    }
+}
+
+#[test]
+fn promises_come_down_to_the_budget_from_the_idle_guest() {
+    let mut w = world(900, vec![guest("idle", 512, 60), guest("busy", 512, 400)]);
+    settle(&mut w, 12);
+    let decision = w.tick();
+    assert!(decision.ledger.promised <= decision.ledger.budget, "{:?}", decision.ledger);
+    assert_eq!(w.target("busy"), 512);
+    assert!(w.target("idle") >= 128, "the 25 % floor holds");
+}
+
+#[test]
+fn a_guest_in_distress_gets_back_what_the_idle_ones_hold() {
+    let mut w = world(1000, vec![guest("a", 512, 100), guest("b", 512, 100), guest("c", 512, 100)]);
+    settle(&mut w, 20);
+    let before = w.target("a");
+    assert!(before < 512);
+    // It grows: first to all it has, then it swaps.
+    w.guest("a").used = before;
+    w.guest("a").swap_in += 50;
+    let decision = w.turn(1, Turn::Relief);
+    assert!(
+        matches!(reason(&decision, "a"), Reason::GiveDistress(_) | Reason::Waiting),
+        "{:?}",
+        reason(&decision, "a")
+    );
+    for _ in 0..10 {
+        w.guest("a").used = w.guest("a").actual.min(480);
+        w.tick();
+    }
+    assert!(w.target("a") >= 480, "{}", w.target("a"));
+    let decision = w.tick();
+    assert!(decision.ledger.promised <= decision.ledger.budget);
+}
+
+#[test]
+fn an_opted_out_guest_is_never_touched_and_charged_in_full() {
+    let mut w = world(800, vec![guest("out", 512, 50), guest("in", 512, 50)]);
+    w.guest("out").opt_out = Some(OptOut::Annotation);
+    settle(&mut w, 10);
+    assert_eq!(w.target("out"), 512);
+    assert!(w.target("in") < 512);
+    assert_eq!(reason(&w.tick(), "out"), Reason::OptOut(OptOut::Annotation));
+}
+
+#[test]
+fn opting_out_later_gives_everything_back() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    settle(&mut w, 10);
+    assert!(w.target("a") < 512);
+    w.guest("a").opt_out = Some(OptOut::Annotation);
+    settle(&mut w, 12);
+    assert_eq!(w.target("a"), 512);
+}
+
+#[test]
+fn a_guest_with_a_host_device_is_left_alone() {
+    let mut w = world(600, vec![guest("vfio", 512, 50), guest("b", 512, 50)]);
+    w.guest("vfio").untouchable = vec![Untouchable::HostDevice];
+    settle(&mut w, 5);
+    assert_eq!(w.target("vfio"), 512);
+    assert_eq!(reason(&w.tick(), "vfio"), Reason::Untouchable(Untouchable::HostDevice));
+}
+
+#[test]
+fn an_unlisted_guest_is_observed_not_touched() {
+    let mut w = world(600, vec![guest("new", 512, 50), guest("b", 512, 50)]);
+    w.guest("new").listed = false;
+    settle(&mut w, 5);
+    assert_eq!(w.target("new"), 512);
+    assert_eq!(reason(&w.tick(), "new"), Reason::Unlisted);
+}
+
+#[test]
+fn statistics_that_stop_while_squeezed_mean_giving() {
+    let mut w = world(1100, vec![guest("a", 512, 50), guest("b", 512, 50), guest("c", 512, 50)]);
+    settle(&mut w, 20);
+    let before = w.target("a");
+    assert!(before < 512);
+    w.guest("a").reports = false;
+    let mut gave = false;
+    for _ in 0..20 {
+        let decision = w.tick();
+        gave |= reason(&decision, "a") == Reason::GiveBlind;
+    }
+    assert!(gave);
+    assert!(w.target("a") > before, "{} > {before}", w.target("a"));
+}
+
+#[test]
+fn a_guest_without_a_driver_is_never_inflated() {
+    let mut w = world(600, vec![guest("mute", 512, 50), guest("b", 512, 50)]);
+    w.guest("mute").reports = false;
+    settle(&mut w, 10);
+    assert_eq!(w.target("mute"), 512);
+    assert_eq!(reason(&w.tick(), "mute"), Reason::Held(Hold::NoStatistics));
+}
+
+#[test]
+fn a_paused_guest_gives_nothing() {
+    let mut w = world(600, vec![guest("p", 512, 50), guest("b", 512, 50)]);
+    w.guest("p").state = RunState::Paused;
+    settle(&mut w, 10);
+    assert_eq!(w.target("p"), 512);
+    assert_eq!(reason(&w.tick(), "p"), Reason::Held(Hold::Paused));
+}
+
+#[test]
+fn a_guest_that_has_just_booted_gives_nothing_for_a_while() {
+    let mut w = world(600, vec![guest("new", 512, 50), guest("b", 512, 50)]);
+    w.guest("new").started = w.now;
+    w.tick();
+    assert_eq!(reason(&w.tick(), "new"), Reason::Held(Hold::Booting));
+    settle(&mut w, 10);
+    assert!(w.target("new") < 512);
+}
+
+#[test]
+fn the_pods_request_is_a_floor_unless_its_class_says_otherwise() {
+    let run = |below| {
+        let mut w = world(500, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+        w.policy.classes[0].floor.below_request = below;
+        w.guest("a").request = Some(400);
+        settle(&mut w, 30);
+        w.target("a")
+    };
+    assert_eq!(run(false), 400);
+    assert!(run(true) < 400);
+}
+
+#[test]
+fn observing_converges_with_a_shadow_and_commands_nothing() {
+    let mut w = world(800, vec![guest("a", 512, 60), guest("b", 512, 60)]);
+    w.policy.mode = Mode::Observe;
+    let mut last = None;
+    for _ in 0..30 {
+        let decision = w.tick();
+        assert!(decision.plan.is_empty());
+        assert!(decision.periods.is_empty());
+        last = Some(decision);
+    }
+    let decision = last.unwrap();
+    assert!(decision.observing);
+    assert!(decision.ledger.promised <= decision.ledger.budget);
+    assert!(decision.ledger.reclaimed > mib(200));
+    assert_eq!(w.target("a"), 512);
+}
+
+#[test]
+fn going_back_to_observe_gives_back_what_was_taken() {
+    let mut w = world(1100, vec![guest("a", 512, 60), guest("b", 512, 60), guest("c", 512, 60)]);
+    settle(&mut w, 20);
+    assert!(w.target("a") + w.target("b") + w.target("c") < 1536);
+    // The host is relieved, so that everything can be given back.
+    w.total = 2048;
+    w.policy.mode = Mode::Observe;
+    settle(&mut w, 3);
+    assert_eq!(w.target("a") + w.target("b") + w.target("c"), 1536);
+    assert!(w.tick().observing);
+}
+
+#[test]
+fn release_gives_everything_back_or_says_what_is_short() {
+    let mut w = world(1000, vec![guest("a", 512, 60), guest("b", 512, 60), guest("c", 512, 60)]);
+    settle(&mut w, 20);
+    w.release = true;
+    assert!(matches!(w.tick().release, Some(Release::Blocked { .. })));
+    w.total = 2048;
+    settle(&mut w, 2);
+    assert_eq!(w.tick().release, Some(Release::Done));
+    assert_eq!(w.target("a"), 512);
+}
+
+#[test]
+fn pausing_stops_takes_and_not_gives() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.paused = true;
+    settle(&mut w, 5);
+    assert_eq!(w.target("a") + w.target("b"), 1024);
+    assert!(matches!(reason(&w.tick(), "a"), Reason::Held(Hold::TakingPaused)));
+}
+
+#[test]
+fn a_reboot_gives_all_that_the_budget_allows_until_statistics_come() {
+    let mut w = world(1100, vec![guest("a", 512, 50), guest("b", 512, 50), guest("c", 512, 50)]);
+    settle(&mut w, 20);
+    w.guest("a").faults = 1000;
+    w.tick();
+    w.guest("a").faults = 0;
+    let decision = w.decide(1, Turn::Relief);
+    assert_eq!(decision.guests.len(), 3);
+    assert!(decision.ledger.promised >= mib(512));
+}
+
+#[test]
+fn handover_spreads_what_is_spare_and_takes_nothing() {
+    let mut w = world(1000, vec![guest("a", 512, 60), guest("b", 512, 60)]);
+    w.guest("a").used = 100;
+    settle(&mut w, 10);
+    w.total = 1010;
+    let before = w.target("a") + w.target("b");
+    let decision = w.turn(1, Turn::Handover);
+    assert!(decision.plan.moves().iter().all(|m| !m.takes()));
+    assert!(w.target("a") + w.target("b") >= before);
+}
+
+#[test]
+fn a_host_with_swap_and_little_resident_memory_takes_nothing() {
+    let mut w = world(800, vec![guest("a", 512, 60), guest("b", 512, 60)]);
+    w.swap = 4096;
+    settle(&mut w, 10);
+    assert_eq!(w.target("a") + w.target("b"), 1024);
+}
+
+#[test]
+fn a_found_balloon_is_the_ceiling_where_others_use_balloons_too() {
+    let mut w = world(4096, vec![guest("a", 512, 60)]);
+    w.keep_found = true;
+    w.guest("a").actual = 300;
+    settle(&mut w, 3);
+    assert_eq!(w.guest("a").actual, 300);
+    let mut w = world(4096, vec![guest("a", 512, 60)]);
+    w.guest("a").actual = 300;
+    settle(&mut w, 3);
+    assert_eq!(w.guest("a").actual, 512);
+}

@@ -1,0 +1,253 @@
+//! Builders of hosts, guests and courses for the tests of the decisions.
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::arithmetic_side_effects,
+    clippy::struct_excessive_bools,
+    clippy::wildcard_imports,
+    clippy::unwrap_used,
+    clippy::indexing_slicing
+)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use overcommit_core::policy::{Class, Floor, Limits, Mode, Policy, Reserve};
+use overcommit_core::roster::{Membership, OptOut, Roster};
+use overcommit_core::sample::*;
+use overcommit_core::step::{Decision, Input, State, Turn};
+use overcommit_core::units::{Amount, Bytes, Monotonic, Permille};
+
+pub fn mib(n: u64) -> Bytes {
+    Bytes::from_mib(n)
+}
+
+/// A guest as a plant: it obeys its balloon at once and reports every second.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    pub name: String,
+    pub full: u64,
+    pub actual: u64,
+    /// Working set, MiB.
+    pub used: u64,
+    /// Page cache, MiB.
+    pub cache: u64,
+    pub has_balloon: bool,
+    pub reports: bool,
+    pub stamp: u64,
+    pub swap_in: u64,
+    pub faults: u64,
+    pub untouchable: Vec<Untouchable>,
+    pub opt_out: Option<OptOut>,
+    pub listed: bool,
+    pub migrating: bool,
+    pub request: Option<u64>,
+    pub limit: Option<u64>,
+    pub state: RunState,
+    pub weight_class: &'static str,
+    pub pid: u32,
+    pub started: u64,
+}
+
+pub fn guest(name: &str, full: u64, used: u64) -> Guest {
+    Guest {
+        name: name.into(),
+        full,
+        actual: full,
+        used,
+        cache: 0,
+        has_balloon: true,
+        reports: true,
+        stamp: 0,
+        swap_in: 0,
+        faults: 0,
+        untouchable: vec![],
+        opt_out: None,
+        listed: true,
+        migrating: false,
+        request: None,
+        limit: None,
+        state: RunState::Running,
+        weight_class: "default",
+        pid: 1,
+        started: 0,
+    }
+}
+
+pub struct World {
+    pub now: u64,
+    pub total: u64,
+    pub anon_other: u64,
+    pub swap: u64,
+    pub guests: Vec<Guest>,
+    pub policy: Policy,
+    pub state: State,
+    pub paused: bool,
+    pub release: bool,
+    pub keep_found: bool,
+}
+
+/// A host of `total` MiB that has been up for an hour, enforcing, with nothing reserved.
+pub fn world(total: u64, guests: Vec<Guest>) -> World {
+    World {
+        now: 3600,
+        total,
+        anon_other: 0,
+        swap: 0,
+        guests,
+        policy: policy(),
+        state: State::default(),
+        paused: false,
+        release: false,
+        keep_found: false,
+    }
+}
+
+pub fn policy() -> Policy {
+    let floor = Floor { part: Permille::from_percent(25), bytes: Bytes::ZERO, below_request: false };
+    Policy {
+        mode: Mode::Enforce,
+        interval: Duration::from_secs(5),
+        classes: vec![Class { name: Arc::from("default"), floor, weight: 100, exclude: false }],
+        reserve: Reserve { minimum: Amount::Bytes(Bytes::ZERO), growth_quantile: Permille::from_percent(99) },
+        limits: Limits {
+            take_per_guest: Amount::Part(Permille::from_percent(10)),
+            take_per_node: Amount::Part(Permille::from_percent(10)),
+            dead_band: Amount::Part(Permille::from_percent(1)),
+        },
+    }
+}
+
+impl World {
+    pub fn id(name: &str) -> GuestId {
+        GuestId::new(name)
+    }
+
+    pub fn guest(&mut self, name: &str) -> &mut Guest {
+        self.guests.iter_mut().find(|g| g.name == name).unwrap()
+    }
+
+    pub fn sample(&mut self) -> Sample {
+        let now = self.now;
+        for g in &mut self.guests {
+            if g.reports {
+                g.stamp = 1_000_000 + now;
+            }
+        }
+        let guests: Vec<GuestSample> = self.guests.iter().map(|g| sample_of(g, now)).collect();
+        let anon: u64 = self.guests.iter().map(|g| g.used.min(g.actual)).sum();
+        let memory = HostMemory {
+            total: mib(self.total),
+            anon: mib(anon + self.anon_other),
+            swap_total: mib(self.swap),
+            ..HostMemory::default()
+        };
+        Sample {
+            at: Monotonic::new(Duration::from_secs(now)),
+            wall: Duration::from_secs(1_000_000 + now),
+            host: HostSample { memory, ..HostSample::default() },
+            guests,
+        }
+    }
+
+    pub fn roster(&self) -> Roster {
+        Roster::new(self.guests.iter().filter(|g| g.listed).map(|g| {
+            let member = Membership {
+                vmi_uid: None,
+                class: Some(Arc::from(g.weight_class)),
+                opt_out: g.opt_out,
+                migrating: g.migrating,
+            };
+            (GuestName::standalone(g.name.as_str()), member)
+        }))
+    }
+
+    /// One turn `seconds` later; the guests obey what was planned.
+    pub fn turn(&mut self, seconds: u64, turn: Turn) -> Decision {
+        let decision = self.decide(seconds, turn);
+        self.obey(&decision);
+        decision
+    }
+
+    pub fn tick(&mut self) -> Decision {
+        self.turn(5, Turn::Tick)
+    }
+
+    /// One turn in which nothing of the plan is carried out yet.
+    pub fn decide(&mut self, seconds: u64, turn: Turn) -> Decision {
+        self.now += seconds;
+        let (sample, roster) = (self.sample(), self.roster());
+        let input = Input {
+            sample: &sample,
+            policy: &self.policy,
+            roster: &roster,
+            turn,
+            taking_paused: self.paused,
+            release: self.release,
+            eviction: Bytes::ZERO,
+            keep_found: self.keep_found,
+        };
+        self.state.step(&input)
+    }
+
+    pub fn obey(&mut self, decision: &Decision) {
+        let outcomes: Vec<_> = decision
+            .plan
+            .commands()
+            .into_iter()
+            .map(|command| overcommit_core::plan::Outcome { command, result: Ok(()) })
+            .collect();
+        self.state.note(&outcomes);
+        for step in decision.plan.moves() {
+            let g = self.guests.iter_mut().find(|g| g.name == step.id.as_str()).unwrap();
+            if g.has_balloon {
+                g.actual = step.to.to_mib_floor();
+            }
+        }
+    }
+
+    pub fn target(&self, name: &str) -> u64 {
+        let full = self.guests.iter().find(|g| g.name == name).unwrap().full;
+        self.state.targets().get(&Self::id(name)).map_or(full, |t| t.to_mib_floor())
+    }
+}
+
+fn sample_of(g: &Guest, now: u64) -> GuestSample {
+    let usable = g.actual.saturating_sub(g.used);
+    let unused = usable.saturating_sub(g.cache);
+    let reported = g.stamp > 0;
+    GuestSample {
+        id: World::id(&g.name),
+        name: GuestName::standalone(g.name.as_str()),
+        vmi_uid: None,
+        incarnation: Some(Incarnation { pid: g.pid, start_ticks: g.started * 100 }),
+        config: GuestConfig {
+            full: mib(g.full),
+            has_balloon: g.has_balloon,
+            free_page_reporting: false,
+            untouchable: g.untouchable.clone(),
+        },
+        run_state: g.state,
+        balloon: (g.state != RunState::Unreachable).then(|| Balloon {
+            actual: mib(g.actual),
+            last_update: reported.then_some(g.stamp),
+            period: Some(2),
+            available: reported.then(|| mib(g.actual)),
+            unused: reported.then(|| mib(unused)),
+            usable: reported.then(|| mib(usable)),
+            swap_in: Some(mib(g.swap_in)),
+            swap_out: Some(Bytes::ZERO),
+            major_faults: Some(g.faults),
+            minor_faults: Some(now),
+        }),
+        facts: ProcessFacts {
+            resident: Some(mib(g.used.min(g.actual))),
+            anon: Some(mib(g.used.min(g.actual))),
+            overhead: Some(Bytes::ZERO),
+            request: g.request.map(mib),
+            limit: g.limit.map(mib),
+        },
+        trouble: None,
+    }
+}
