@@ -1,0 +1,158 @@
+//! One connection as the port sees it: what was last seen through it, and how it is.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use overcommit_core::sample::{GuestId, GuestName, GuestSample, RunState, Untouchable};
+
+use crate::domain::Observation;
+use crate::facts::HostView;
+use crate::link::{Link, Reply};
+use crate::session::{Listed, Scope};
+use crate::target::ConnectionKey;
+
+/// How a connection is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectionState {
+    /// It answers.
+    Answering,
+    /// It answers with an error.
+    Failing(String),
+    /// It has not answered for this long.
+    Unresponsive(Duration),
+}
+
+/// One connection and how it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionReport {
+    /// Which connection; absent for the one that lists the domains of a host without Kubernetes.
+    pub key: Option<ConnectionKey>,
+    /// How it is.
+    pub state: ConnectionState,
+}
+
+/// A connection to one guest's libvirt and what was last seen through it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) link: Link,
+    pub(crate) scope: Scope,
+    /// What the last answer said.
+    pub(crate) seen: Vec<Observation>,
+    /// Why there was none.
+    trouble: Option<String>,
+    /// The last answer came in this turn.
+    pub(crate) fresh: bool,
+}
+
+/// The connection that lists domains.
+pub(crate) struct Directory {
+    pub(crate) uri: Arc<str>,
+    pub(crate) link: Option<Link>,
+    pub(crate) trouble: Option<String>,
+}
+
+impl Directory {
+    pub(crate) fn new(uri: &str) -> Self {
+        Self { uri: Arc::from(uri), link: None, trouble: None }
+    }
+
+    pub(crate) fn state(&self) -> ConnectionState {
+        state(self.link.as_ref().and_then(|l| l.asked), self.trouble.as_ref())
+    }
+
+    pub(crate) fn is(&self, link: u64) -> bool {
+        self.link.as_ref().is_some_and(|l| l.id == link)
+    }
+
+    /// Takes an answer in; the domains if it lists them.
+    pub(crate) fn take(&mut self, reply: Reply) -> Option<Vec<Listed>> {
+        if let Some(link) = &mut self.link {
+            link.asked = None;
+        }
+        match reply {
+            Reply::Listed(Ok(listed)) => {
+                self.trouble = None;
+                Some(listed)
+            }
+            Reply::Listed(Err(why)) => {
+                self.trouble = Some(why);
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(link: Link, scope: Scope) -> Self {
+        Self { link, scope, seen: Vec::new(), trouble: None, fresh: false }
+    }
+
+    pub(crate) fn state(&self) -> ConnectionState {
+        state(self.link.asked, self.trouble.as_ref())
+    }
+
+    /// Takes an answer in.
+    pub(crate) fn take(&mut self, reply: Reply) {
+        self.link.asked = None;
+        match reply {
+            Reply::Observed(Ok(seen)) => {
+                self.seen = seen;
+                self.trouble = None;
+                self.fresh = true;
+            }
+            Reply::Observed(Err(why)) => self.trouble = Some(why),
+            _ => {}
+        }
+    }
+
+    /// A guest as just seen, or as last seen and out of reach.
+    pub(crate) fn sample(
+        &self,
+        id: GuestId,
+        in_cluster: bool,
+        seen: &Observation,
+        host: HostView,
+    ) -> GuestSample {
+        let silent =
+            self.link.asked.map(|_| "libvirt does not answer; it may be stopped or stuck".to_owned());
+        let reached = self.fresh && self.trouble.is_none();
+        let trouble = if reached {
+            seen.trouble.clone().or(host.trouble)
+        } else {
+            silent.or_else(|| self.trouble.clone())
+        };
+        let mut config = seen.config.clone();
+        if host.guaranteed {
+            config.untouchable.push(Untouchable::Guaranteed);
+        }
+        GuestSample {
+            id,
+            name: name(in_cluster, &seen.domain),
+            vmi_uid: self.link.target.vmi_uid().or(host.vmi_uid),
+            incarnation: host.incarnation,
+            config,
+            run_state: if reached { seen.run_state } else { RunState::Unreachable },
+            balloon: seen.balloon.filter(|_| reached),
+            facts: host.facts,
+            trouble,
+        }
+    }
+}
+
+/// KubeVirt names a domain `<namespace>_<name>`; neither may hold an underscore
+/// (api.VMINamespaceKeyFunc, pkg/virt-launcher/virtwrap/api, KubeVirt 1.9).
+pub(crate) fn name(in_cluster: bool, domain: &str) -> GuestName {
+    match domain.split_once('_') {
+        Some((namespace, name)) if in_cluster => GuestName::namespaced(namespace, name),
+        _ => GuestName::standalone(domain),
+    }
+}
+
+fn state(asked: Option<Instant>, trouble: Option<&String>) -> ConnectionState {
+    match (asked, trouble) {
+        (Some(since), _) => ConnectionState::Unresponsive(since.elapsed()),
+        (None, Some(why)) => ConnectionState::Failing(why.clone()),
+        (None, None) => ConnectionState::Answering,
+    }
+}

@@ -1,0 +1,297 @@
+//! The guests' port: asks all connections at once and waits until one common deadline.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use overcommit_core::plan::{Command, Outcome};
+use overcommit_core::ports::GuestPort;
+use overcommit_core::sample::{GuestId, GuestSample};
+
+use crate::connection::{Connection, ConnectionReport, Directory};
+use crate::facts::{Facts, Who};
+use crate::link::{Answer, Link, Reply, Request};
+use crate::session::{Listed, Order, Scope};
+use crate::target::{ConnectionKey, Target};
+
+/// How long the caller waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// For one sample of all guests.
+    pub sample: Duration,
+    /// For one set of commands.
+    pub commands: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { sample: Duration::from_secs(2), commands: Duration::from_secs(5) }
+    }
+}
+
+/// All guests of a node, behind deadlines.
+pub struct Guests {
+    /// Lists the domains of a host without Kubernetes.
+    directory: Option<Directory>,
+    connections: BTreeMap<ConnectionKey, Connection>,
+    /// Given up while a call was under way; used again if the same target comes back.
+    retired: Vec<(ConnectionKey, Link)>,
+    /// Where each guest of the last sample is.
+    places: HashMap<GuestId, (ConnectionKey, Arc<str>)>,
+    facts: Box<dyn Facts>,
+    deadlines: Deadlines,
+    answers: Receiver<Answer>,
+    sender: Sender<Answer>,
+    next_link: u64,
+}
+
+impl Guests {
+    /// The guests of one libvirt, say `qemu:///system`.
+    pub fn standalone(uri: &str, facts: Box<dyn Facts>) -> Self {
+        Self { directory: Some(Directory::new(uri)), ..Self::in_cluster(facts) }
+    }
+
+    /// The guests of launcher pods; none until [`Guests::set_launchers`].
+    pub fn in_cluster(facts: Box<dyn Facts>) -> Self {
+        let (sender, answers) = channel();
+        Self {
+            directory: None,
+            connections: BTreeMap::new(),
+            retired: Vec::new(),
+            places: HashMap::new(),
+            facts,
+            deadlines: Deadlines::default(),
+            answers,
+            sender,
+            next_link: 0,
+        }
+    }
+
+    /// The same with other deadlines.
+    #[must_use]
+    pub fn with_deadlines(self, deadlines: Deadlines) -> Self {
+        Self { deadlines, ..self }
+    }
+
+    /// Says which launchers there are now. Guests of all others are gone; a launcher with another target is
+    /// connected to anew.
+    pub fn set_launchers(&mut self, launchers: Vec<(ConnectionKey, Target)>) {
+        let wanted: BTreeMap<ConnectionKey, Target> = launchers.into_iter().collect();
+        let keeps =
+            |key: &ConnectionKey, c: &Connection| wanted.get(key).is_some_and(|t| t.same(&c.link.target));
+        let gone: Vec<ConnectionKey> =
+            self.connections.iter().filter(|(k, c)| !keeps(k, c)).map(|(k, _)| k.clone()).collect();
+        for key in gone {
+            self.retire(&key);
+        }
+        for (key, target) in wanted {
+            self.connect(key, target, Scope::Launcher);
+        }
+    }
+
+    /// How each connection is.
+    pub fn connections(&self) -> Vec<ConnectionReport> {
+        let directory = self.directory.iter().map(|d| ConnectionReport { key: None, state: d.state() });
+        let each = self
+            .connections
+            .iter()
+            .map(|(key, c)| ConnectionReport { key: Some(key.clone()), state: c.state() });
+        directory.chain(each).collect()
+    }
+
+    /// Connects unless connected.
+    fn connect(&mut self, key: ConnectionKey, target: Target, scope: Scope) {
+        if self.connections.contains_key(&key) {
+            return;
+        }
+        let again = self.retired.iter().position(|(k, link)| *k == key && link.target.same(&target));
+        let link = match again {
+            Some(at) => self.retired.swap_remove(at).1,
+            None => match self.start(target) {
+                Ok(link) => link,
+                Err(error) => {
+                    tracing::warn!(connection = %key, %error, "no thread for a connection; tried again next turn");
+                    return;
+                }
+            },
+        };
+        self.connections.insert(key, Connection::new(link, scope));
+    }
+
+    fn start(&mut self, target: Target) -> std::io::Result<Link> {
+        self.next_link = self.next_link.wrapping_add(1);
+        Link::start(self.next_link, target, self.sender.clone())
+    }
+
+    /// Gives a connection up. Its thread ends by itself, unless it is stuck: then the link is kept, so that the
+    /// same target never has two stuck threads.
+    fn retire(&mut self, key: &ConnectionKey) {
+        if let Some(connection) = self.connections.remove(key)
+            && connection.link.asked.is_some()
+        {
+            self.retired.push((key.clone(), connection.link));
+        }
+    }
+
+    /// Takes answers in until `deadline` or until none is waited for, and then those that are there. Results of
+    /// orders go to `results`.
+    fn collect(
+        &mut self,
+        deadline: Instant,
+        since: Instant,
+        results: &mut HashMap<usize, Result<(), String>>,
+    ) {
+        while self.is_waiting(since) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.answers.recv_timeout(left) {
+                Ok(answer) => self.take(answer, results),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// True while a request sent after `since` is unanswered; older ones are not waited for again.
+    fn is_waiting(&self, since: Instant) -> bool {
+        let directory = self.directory.as_ref().and_then(|d| d.link.as_ref());
+        let links = self.connections.values().map(|c| &c.link).chain(directory);
+        links.filter_map(|link| link.asked).any(|asked| asked >= since)
+    }
+
+    fn take(&mut self, answer: Answer, results: &mut HashMap<usize, Result<(), String>>) {
+        if let Reply::CarriedOut(outcomes) = answer.reply {
+            results.extend(outcomes);
+            if let Some(c) = self.connections.values_mut().find(|c| c.link.id == answer.link) {
+                c.link.asked = None;
+            }
+            self.retired.retain(|(_, link)| link.id != answer.link);
+            return;
+        }
+        if let Some(directory) = self.directory.as_mut().filter(|d| d.is(answer.link)) {
+            let listed = directory.take(answer.reply);
+            if let Some(listed) = listed {
+                self.set_domains(listed);
+            }
+        } else if let Some(c) = self.connections.values_mut().find(|c| c.link.id == answer.link) {
+            c.take(answer.reply);
+        } else {
+            self.retired.retain(|(_, link)| link.id != answer.link);
+        }
+    }
+
+    /// The domains of a host without Kubernetes, as just listed; new ones are asked at once.
+    fn set_domains(&mut self, listed: Vec<Listed>) {
+        let Some(directory) = &self.directory else { return };
+        let target = Target::Uri(Arc::clone(&directory.uri));
+        let known: Vec<ConnectionKey> = self.connections.keys().cloned().collect();
+        for key in known.iter().filter(|key| !listed.iter().any(|l| *l.uuid == *key.as_str())) {
+            self.retire(key);
+        }
+        for domain in listed {
+            let key = ConnectionKey::new(Arc::clone(&domain.uuid));
+            let is_new = !self.connections.contains_key(&key);
+            self.connect(key.clone(), target.clone(), Scope::Domain(domain.clone()));
+            if let Some(connection) = self.connections.get_mut(&key) {
+                connection.scope = Scope::Domain(domain);
+                if is_new {
+                    connection.link.ask(Request::Observe(connection.scope.clone()));
+                }
+            }
+        }
+    }
+
+    /// Sends the requests of one sample.
+    fn ask_all(&mut self) {
+        if let Some(mut directory) = self.directory.take() {
+            if directory.link.is_none() {
+                let started = self.start(Target::Uri(Arc::clone(&directory.uri)));
+                directory.trouble = started.as_ref().err().map(ToString::to_string);
+                directory.link = started.ok();
+            }
+            if let Some(link) = &mut directory.link {
+                link.ask(Request::List);
+            }
+            self.directory = Some(directory);
+        }
+        for connection in self.connections.values_mut() {
+            connection.fresh = false;
+            connection.link.ask(Request::Observe(connection.scope.clone()));
+        }
+    }
+
+    fn samples(&mut self) -> Vec<GuestSample> {
+        self.facts.begin_turn();
+        self.places.clear();
+        let in_cluster = self.directory.is_none();
+        let mut samples = Vec::new();
+        for (key, connection) in &self.connections {
+            for seen in &connection.seen {
+                let pod_uid = in_cluster.then(|| key.as_str());
+                let id = match pod_uid {
+                    Some(pod) => GuestId::new(format!("{pod}/{}", seen.uuid)),
+                    None => GuestId::new(Arc::clone(&seen.uuid)),
+                };
+                self.places.insert(id.clone(), (key.clone(), Arc::clone(&seen.uuid)));
+                let who = Who { pod_uid, uuid: &seen.uuid, domain: &seen.domain, full: seen.config.full };
+                let host = self.facts.look(&who);
+                samples.push(connection.sample(id, in_cluster, seen, host));
+            }
+        }
+        samples
+    }
+}
+
+impl GuestPort for Guests {
+    fn sample(&mut self) -> Vec<GuestSample> {
+        let start = Instant::now();
+        let mut late = HashMap::new();
+        while let Ok(answer) = self.answers.try_recv() {
+            self.take(answer, &mut late);
+        }
+        self.ask_all();
+        self.collect(start.checked_add(self.deadlines.sample).unwrap_or(start), start, &mut late);
+        self.samples()
+    }
+
+    fn apply(&mut self, commands: &[Command]) -> Vec<Outcome> {
+        let start = Instant::now();
+        let mut results = HashMap::new();
+        while let Ok(answer) = self.answers.try_recv() {
+            self.take(answer, &mut HashMap::new());
+        }
+        let mut orders: BTreeMap<ConnectionKey, Vec<(usize, Arc<str>, Order)>> = BTreeMap::new();
+        for (place, command) in commands.iter().enumerate() {
+            match self.places.get(command.id()) {
+                Some((key, uuid)) => {
+                    orders.entry(key.clone()).or_default().push((place, Arc::clone(uuid), order(command)));
+                }
+                None => drop(results.insert(place, Err("no such guest in the last sample".to_owned()))),
+            }
+        }
+        for (key, orders) in orders {
+            let places: Vec<usize> = orders.iter().map(|(place, ..)| *place).collect();
+            let sent = self.connections.get_mut(&key).is_some_and(|c| c.link.ask(Request::CarryOut(orders)));
+            if !sent {
+                let why = || "not sent: its libvirt has not answered the last request yet".to_owned();
+                results.extend(places.into_iter().map(|place| (place, Err(why()))));
+            }
+        }
+        self.collect(start.checked_add(self.deadlines.commands).unwrap_or(start), start, &mut results);
+        let silence = || format!("no answer within {:?}; it may still take effect", self.deadlines.commands);
+        let outcome = |(place, command): (usize, &Command)| Outcome {
+            command: command.clone(),
+            result: results.remove(&place).unwrap_or_else(|| Err(silence())),
+        };
+        commands.iter().enumerate().map(outcome).collect()
+    }
+}
+
+fn order(command: &Command) -> Order {
+    match command {
+        Command::SetTarget { to, .. } => Order::Target(*to),
+        Command::SetPeriod { seconds, .. } => Order::Period(*seconds),
+    }
+}
+
+#[cfg(test)]
+mod tests;
