@@ -1,4 +1,4 @@
-//! The CustomResourceDefinitions as YAML, as committed under `crds/generated` and shipped in the chart.
+//! The `CustomResourceDefinitions` as YAML, as committed under `crds/generated` and shipped in the chart.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

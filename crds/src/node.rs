@@ -178,7 +178,7 @@ pub struct NodeOvercommitStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerStatus {
-    /// MemTotal.
+    /// `MemTotal`.
     pub total: Size,
     /// What may be promised to guests: total less huge pages, eviction line, reserve, everything that is no guest
     /// and what that may grow.

@@ -119,7 +119,7 @@ impl Period {
     /// Shortest period: balloon statistics come at whole seconds, so a faster loop would see nothing new.
     pub const MIN: Duration = Duration::from_secs(1);
     /// Longest period: beyond it a loop reacts to the past.
-    pub const MAX: Duration = Duration::from_secs(300);
+    pub const MAX: Duration = Duration::from_mins(5);
 
     /// The duration.
     ///

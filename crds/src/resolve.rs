@@ -124,13 +124,10 @@ impl Check<'_> {
     }
 
     fn ranged(&mut self, field: &str, value: i64, range: std::ops::RangeInclusive<u32>) -> u32 {
-        match u32::try_from(value).ok().filter(|n| range.contains(n)) {
-            Some(n) => n,
-            None => {
-                self.refuse(field, format!("{value} is outside {} to {}", range.start(), range.end()));
-                *range.start()
-            }
-        }
+        u32::try_from(value).ok().filter(|n| range.contains(n)).unwrap_or_else(|| {
+            self.refuse(field, format!("{value} is outside {} to {}", range.start(), range.end()));
+            *range.start()
+        })
     }
 
     fn classes(&mut self, classes: &[ResolvedClass]) -> Vec<core::Class> {

@@ -41,7 +41,7 @@ pub struct Requirement {
     pub key: String,
     /// How it is compared.
     pub operator: Operator,
-    /// The values for In and NotIn.
+    /// The values for In and `NotIn`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 63)), extend("x-kubernetes-list-type" = "set"))]
     pub values: Vec<String>,
@@ -61,7 +61,7 @@ pub enum Operator {
 }
 
 impl Selector {
-    /// True if the labels satisfy every part (apimachinery/pkg/apis/meta/v1/helpers.go, LabelSelectorAsSelector).
+    /// True if the labels satisfy every part (apimachinery/pkg/apis/meta/v1/helpers.go, `LabelSelectorAsSelector`).
     pub fn matches(&self, labels: &Labels) -> bool {
         self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
             && self.match_expressions.iter().all(|r| r.matches(labels))

@@ -30,4 +30,8 @@ pub trait GuestPort {
     fn sample(&mut self) -> Vec<GuestSample>;
     /// Carries the commands out and says what became of each.
     fn apply(&mut self, commands: &[Command]) -> Vec<Outcome>;
+    /// What cannot be reached beyond single guests, for people.
+    fn troubles(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

@@ -1,5 +1,7 @@
 //! Courses of a node: what the loop does over several turns.
 
+#![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
+
 mod world;
 
 use overcommit_core::policy::Mode;

@@ -61,6 +61,9 @@ fn apply(g: &mut Guest, event: &Event) {
     }
 }
 
+/// Seconds before it, which kind of turn, and what happens to whom.
+type TurnPlan = (u64, u8, Vec<(usize, Event)>);
+
 #[derive(Clone, Debug)]
 struct Course {
     total: u64,
@@ -69,7 +72,7 @@ struct Course {
     percent: u32,
     take_percent: u32,
     dead: u64,
-    turns: Vec<(u64, u8, Vec<(usize, Event)>)>,
+    turns: Vec<TurnPlan>,
 }
 
 fn a_guest() -> impl Strategy<Value = Guest> {

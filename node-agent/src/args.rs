@@ -1,0 +1,78 @@
+//! The command line (design §11): the only place that reads arguments or environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Drives the memory of one node's guests by policy.
+#[derive(Debug, Parser)]
+#[command(name = "overcommit-agent", version, about)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the control loop.
+    Run(Run),
+    /// Show what the running agent knows and did.
+    Status(Ask),
+    /// Say why one guest has the memory it has.
+    Explain(Explain),
+    /// Make the running agent give everything back, and wait for it.
+    Release(Ask),
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(group(clap::ArgGroup::new("where").required(true).args(["policy", "node"])))]
+pub(crate) struct Run {
+    /// Without Kubernetes: a file with one OvercommitPolicy, as for kubectl apply.
+    #[arg(long, value_name = "FILE", requires = "connect")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Without Kubernetes: the hypervisor, such as `qemu:///system`.
+    #[arg(long, value_name = "URI", requires = "policy")]
+    pub(crate) connect: Option<String>,
+    /// In a cluster: this node's name; the loop follows the NodeOvercommit of that name.
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub(crate) node: Option<String>,
+    /// Where originals, the lock, the last orders and the socket are kept.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/overcommit", env = "OVERCOMMIT_STATE_DIR")]
+    pub(crate) state_dir: PathBuf,
+    /// Serve /metrics, /healthz and /readyz here; nowhere when left out.
+    #[arg(long, value_name = "ADDR:PORT", env = "OVERCOMMIT_HTTP")]
+    pub(crate) http: Option<SocketAddr>,
+    /// json prints one line per turn on standard output.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    /// What to log, such as `info` or `overcommit_agent=debug`.
+    #[arg(long, default_value = "info", env = "OVERCOMMIT_LOG")]
+    pub(crate) log: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Ask {
+    /// The state directory of the running agent.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/overcommit", env = "OVERCOMMIT_STATE_DIR")]
+    pub(crate) state_dir: PathBuf,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Explain {
+    /// The guest: NAMESPACE/NAME in a cluster, the domain's name elsewhere.
+    pub(crate) guest: String,
+    #[command(flatten)]
+    pub(crate) ask: Ask,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}

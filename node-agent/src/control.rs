@@ -1,0 +1,151 @@
+//! The socket in the state directory: `status`, `explain` and `release` of a running agent, for root only.
+//!
+//! One line in, one JSON document out, then the connection ends.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::mpsc::{Sender, sync_channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use serde_json::Value;
+
+use crate::args::{Ask, Explain, Output};
+use crate::report::lines;
+use crate::run::Failure;
+use crate::tick::Wake;
+
+/// A question is a word; more is not read.
+const MAX_QUESTION: u64 = 1024;
+const PATIENCE: Duration = Duration::from_secs(15);
+const RELEASE_PATIENCE: Duration = Duration::from_mins(2);
+
+/// Listens on the socket until the process ends.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub(crate) fn listen(path: &Path, wakes: Sender<Wake>) -> anyhow::Result<()> {
+    // The state directory is locked: whoever made the old socket is gone.
+    drop(std::fs::remove_file(path));
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+        for stream in listener.incoming().flatten() {
+            if let Err(error) = serve(&stream, &wakes) {
+                tracing::debug!(%error, "a question on the socket was not answered");
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// Where the socket of a state directory is.
+pub(crate) fn socket(state_dir: &Path) -> std::path::PathBuf {
+    state_dir.join("agent.sock")
+}
+
+fn serve(stream: &UnixStream, wakes: &Sender<Wake>) -> anyhow::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut question = String::new();
+    BufReader::new(stream.take(MAX_QUESTION)).read_line(&mut question)?;
+    let answer = match question.trim().split_once(' ') {
+        None if question.trim() == "status" => latest(wakes)?,
+        None if question.trim() == "release" => {
+            wakes.send(Wake::Release)?;
+            latest(wakes)?
+        }
+        Some(("explain", guest)) => explained(&latest(wakes)?, guest),
+        _ => serde_json::json!({ "error": "unknown question" }),
+    };
+    (&mut &*stream).write_all(answer.to_string().as_bytes())?;
+    Ok(())
+}
+
+fn latest(wakes: &Sender<Wake>) -> anyhow::Result<Value> {
+    let (reply, answer) = sync_channel(1);
+    wakes.send(Wake::Ask(reply))?;
+    let report = answer.recv_timeout(PATIENCE)?;
+    Ok(match report {
+        None => serde_json::json!({ "error": "no orders yet: no policy selects this node" }),
+        Some(report) => serde_json::json!({ "report": &*report, "text": lines::table(&report), "explain":
+            report.guests.iter().map(|g| (g.name.to_string(), Value::from(lines::explanation(&report, g)))).collect::<serde_json::Map<_, _>>() }),
+    })
+}
+
+fn explained(latest: &Value, guest: &str) -> Value {
+    let Some(text) = latest.get("explain").and_then(|e| e.get(guest)) else {
+        let known: Vec<&String> =
+            latest.get("explain").and_then(Value::as_object).map_or_else(Vec::new, |o| o.keys().collect());
+        return serde_json::json!({ "error": format!("no guest {guest:?} here; there are: {known:?}") });
+    };
+    let guests = latest.get("report").and_then(|r| r.get("guests")).and_then(Value::as_array);
+    let named = |g: &&Value| {
+        let part = |key: &str| g.get("name").and_then(|n| n.get(key)).and_then(Value::as_str);
+        part("namespace")
+            .map_or_else(|| part("name").map(str::to_owned), |ns| part("name").map(|n| format!("{ns}/{n}")))
+            .is_some_and(|full| full == guest)
+    };
+    serde_json::json!({ "report": guests.and_then(|all| all.iter().find(named)), "text": text })
+}
+
+/// `overcommit-agent status`.
+pub(crate) fn status(ask: &Ask) -> Result<(), Failure> {
+    show(&question(&ask.state_dir, "status")?, ask.output);
+    Ok(())
+}
+
+/// `overcommit-agent explain GUEST`.
+pub(crate) fn explain(explain: &Explain) -> Result<(), Failure> {
+    let answer = question(&explain.ask.state_dir, &format!("explain {}", explain.guest))?;
+    show(&answer, explain.ask.output);
+    Ok(())
+}
+
+/// `overcommit-agent release`: asks, then waits until it is done.
+pub(crate) fn release(ask: &Ask) -> Result<(), Failure> {
+    let deadline = Instant::now() + RELEASE_PATIENCE;
+    let mut answer = question(&ask.state_dir, "release")?;
+    loop {
+        let state = answer.pointer("/report/release").cloned().unwrap_or(Value::Null);
+        if state == "Done" {
+            show(&answer, ask.output);
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            show(&answer, ask.output);
+            return Err(Failure::failed(anyhow!("not everything could be given back: {state}")));
+        }
+        std::thread::park_timeout(Duration::from_secs(1));
+        answer = question(&ask.state_dir, "status")?;
+    }
+}
+
+fn question(state_dir: &Path, question: &str) -> Result<Value, Failure> {
+    let path = socket(state_dir);
+    let ask = || -> anyhow::Result<Value> {
+        let stream = UnixStream::connect(&path).with_context(|| {
+            format!("no agent answers on {}: is it running, with this --state-dir?", path.display())
+        })?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        (&stream).write_all(format!("{question}\n").as_bytes())?;
+        let mut text = String::new();
+        (&stream).read_to_string(&mut text)?;
+        Ok(serde_json::from_str(&text)?)
+    };
+    let answer = ask().map_err(Failure::failed)?;
+    match answer.get("error").and_then(Value::as_str) {
+        Some(error) => Err(Failure::failed(anyhow!("{error}"))),
+        None => Ok(answer),
+    }
+}
+
+fn show(answer: &Value, output: Output) {
+    match output {
+        Output::Json => println!("{}", answer.get("report").unwrap_or(answer)),
+        Output::Text => print!("{}", answer.get("text").and_then(Value::as_str).unwrap_or_default()),
+    }
+}

@@ -1,0 +1,192 @@
+//! What must outlive the agent: what each guest had before it was touched, and the targets in force.
+//!
+//! Written before a take, never needed for a give. One JSON document behind a line with its SHA-256, so that a torn
+//! or edited file is noticed. Keyed by boot and by process: a pid of another boot or another start is another guest.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use overcommit_core::sample::{GuestId, GuestSample, Incarnation};
+use overcommit_core::step::{Original, State};
+use overcommit_core::units::Bytes;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::state_dir::StateDir;
+
+const FILE: &str = "journal";
+
+/// One guest's entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// Its process.
+    pub(crate) incarnation: Option<Incarnation>,
+    /// What it had.
+    pub(crate) original: Original,
+    /// The target in force, or about to be.
+    pub(crate) target: Bytes,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Content {
+    boot_id: String,
+    guests: BTreeMap<GuestId, Entry>,
+}
+
+/// The journal of one state directory.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    dir: Arc<StateDir>,
+    written: Content,
+    /// Why the last write failed, while it stands.
+    pub(crate) trouble: Option<String>,
+}
+
+impl Journal {
+    /// Opens the journal. One that cannot be understood is set aside and said so in `trouble` until the next write.
+    pub(crate) fn open(dir: Arc<StateDir>, boot_id: &str) -> Self {
+        let empty = Content { boot_id: boot_id.to_owned(), guests: BTreeMap::new() };
+        let read = dir.read(FILE).map_err(|e| e.to_string());
+        let parsed = read.and_then(|content| content.map_or(Ok(None), |c| parse(&c).map(Some)));
+        let (written, trouble) = match parsed {
+            Ok(Some(content)) if content.boot_id == boot_id => (content, None),
+            // Balloons do not outlive a boot of the host.
+            Ok(_) => (empty, None),
+            Err(why) => {
+                let aside = dir.set_aside(FILE);
+                let what = format!("the journal cannot be read ({why}); kept as {}", aside.display());
+                tracing::error!("{what}; guests found squeezed are given their full size back");
+                (empty, Some(what))
+            }
+        };
+        Self { dir, written, trouble }
+    }
+
+    /// Entries of guests that still run as the same process.
+    pub(crate) fn adoptable<'a>(
+        &'a self,
+        guests: &'a [GuestSample],
+    ) -> impl Iterator<Item = (&'a GuestSample, &'a Entry)> {
+        guests.iter().filter_map(|guest| {
+            let entry = self.written.guests.get(&guest.id)?;
+            (entry.incarnation == guest.incarnation).then_some((guest, entry))
+        })
+    }
+
+    /// Writes originals and targets as they will be once `about_to` is done. No write when nothing changed.
+    ///
+    /// # Errors
+    /// When the disk refuses; then nothing may be taken.
+    pub(crate) fn record(
+        &mut self,
+        state: &State,
+        incarnations: &BTreeMap<GuestId, Option<Incarnation>>,
+        about_to: &BTreeMap<GuestId, Bytes>,
+    ) -> std::io::Result<()> {
+        let entry = |(id, original): (&GuestId, &Original)| {
+            let current = state.targets().get(id).copied();
+            let target = about_to.get(id).copied().or(current)?;
+            let incarnation = incarnations.get(id).copied().flatten();
+            Some((id.clone(), Entry { incarnation, original: *original, target }))
+        };
+        let guests = state.originals().iter().filter_map(entry).collect();
+        let content = Content { boot_id: self.written.boot_id.clone(), guests };
+        if content == self.written {
+            return Ok(());
+        }
+        let result = self.dir.replace(FILE, &render(&content));
+        match &result {
+            Ok(()) => {
+                self.written = content;
+                self.trouble = None;
+            }
+            Err(error) => {
+                let why = format!("the journal cannot be written ({error}): nothing is taken until it can");
+                if self.trouble.as_ref() != Some(&why) {
+                    tracing::error!("{why}");
+                }
+                self.trouble = Some(why);
+            }
+        }
+        result
+    }
+}
+
+fn digest(body: &[u8]) -> String {
+    Sha256::digest(body).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+fn render(content: &Content) -> Vec<u8> {
+    let body = serde_json::to_vec(content).unwrap_or_default();
+    let mut text = digest(&body).into_bytes();
+    text.push(b'\n');
+    text.extend(body);
+    text
+}
+
+fn parse(text: &[u8]) -> Result<Content, String> {
+    let (sum, body) = text
+        .iter()
+        .position(|b| *b == b'\n')
+        .and_then(|at| text.split_at_checked(at))
+        .ok_or("it is cut short")?;
+    let body = body.get(1..).unwrap_or_default();
+    if digest(body).as_bytes() != sum {
+        return Err("its checksum does not match".to_owned());
+    }
+    serde_json::from_slice(body).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dir() -> (tempfile::TempDir, Arc<StateDir>) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Arc::new(StateDir::open(temp.path()).unwrap());
+        (temp, dir)
+    }
+
+    fn state(target: u64) -> State {
+        let mut state = State::default();
+        let original = Original { target: Bytes::from_mib(512), period: Some(10) };
+        state.adopt(GuestId::new("a"), original, Bytes::from_mib(target));
+        state
+    }
+
+    fn incarnations() -> BTreeMap<GuestId, Option<Incarnation>> {
+        BTreeMap::from([(GuestId::new("a"), Some(Incarnation { pid: 7, start_ticks: 9 }))])
+    }
+
+    #[test]
+    fn what_was_recorded_is_found_again_in_the_same_boot_only() {
+        let (_temp, dir) = dir();
+        let mut journal = Journal::open(Arc::clone(&dir), "boot-1");
+        let about_to = BTreeMap::from([(GuestId::new("a"), Bytes::from_mib(300))]);
+        journal.record(&state(400), &incarnations(), &about_to).unwrap();
+        let again = Journal::open(Arc::clone(&dir), "boot-1");
+        assert_eq!(again.written.guests[&GuestId::new("a")].target, Bytes::from_mib(300));
+        assert!(Journal::open(dir, "boot-2").written.guests.is_empty());
+    }
+
+    #[test]
+    fn a_torn_journal_is_set_aside_and_nothing_is_lost() {
+        let (temp, dir) = dir();
+        let mut journal = Journal::open(Arc::clone(&dir), "b");
+        journal.record(&state(400), &incarnations(), &BTreeMap::new()).unwrap();
+        let path = temp.path().join(FILE);
+        let mut content = std::fs::read(&path).unwrap();
+        content.truncate(content.len() - 3);
+        std::fs::write(&path, &content).unwrap();
+        let again = Journal::open(dir, "b");
+        assert!(again.trouble.unwrap().contains("checksum"));
+        assert_eq!(std::fs::read(temp.path().join("journal.corrupt")).unwrap(), content);
+    }
+
+    #[test]
+    fn a_second_agent_is_refused() {
+        let (temp, _dir) = dir();
+        let error = StateDir::open(temp.path()).unwrap_err();
+        assert!(format!("{error:#}").contains("another agent"), "{error:#}");
+    }
+}

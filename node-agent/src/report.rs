@@ -1,0 +1,171 @@
+//! What one turn found and did: one value that status, metrics, the socket and the log all render.
+
+pub(crate) mod lines;
+pub(crate) mod metrics;
+pub(crate) mod status;
+pub(crate) mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use overcommit_core::ledger::Ledger;
+use overcommit_core::plan::{Command, Outcome};
+use overcommit_core::policy::Mode;
+use overcommit_core::ports::PortError;
+use overcommit_core::sample::{HostSample, Sample};
+use overcommit_core::step::{Decision, GuestView, Release};
+use overcommit_core::units::Bytes;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::orders::{Orders, Origin};
+
+/// One turn, told.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    /// Wall clock.
+    pub(crate) at: jiff::Timestamp,
+    /// The policy's name.
+    pub(crate) policy: String,
+    /// Its revision.
+    pub(crate) revision: String,
+    /// Observe or Enforce.
+    pub(crate) mode: Mode,
+    /// Taking is paused.
+    pub(crate) paused: bool,
+    /// The orders come from disk because the API server is away.
+    pub(crate) cached: bool,
+    /// The account; absent when the host could not be read.
+    pub(crate) ledger: Option<Ledger>,
+    /// The host; absent when it could not be read.
+    pub(crate) host: Option<HostSample>,
+    /// Every guest.
+    pub(crate) guests: Vec<GuestView>,
+    /// What was done now.
+    pub(crate) actions: Vec<Action>,
+    /// How far a release is.
+    pub(crate) release: Option<Release>,
+    /// What does not work, for people.
+    pub(crate) troubles: Vec<String>,
+    /// How long the turn took.
+    pub(crate) took: Duration,
+}
+
+/// One thing done to one guest.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Action {
+    /// When.
+    pub(crate) at: jiff::Timestamp,
+    /// Guest.
+    pub(crate) guest: String,
+    /// Target before.
+    pub(crate) from: Bytes,
+    /// Target after.
+    pub(crate) to: Bytes,
+    /// Why, in one word.
+    pub(crate) reason: &'static str,
+    /// Why it failed; absent when done.
+    pub(crate) failed: Option<String>,
+}
+
+impl Report {
+    /// A turn that decided.
+    pub(crate) fn of(
+        orders: &Orders,
+        sample: &Sample,
+        decision: &Decision,
+        outcomes: &[Outcome],
+        others: Vec<String>,
+        took: Duration,
+    ) -> Self {
+        let guest_troubles =
+            sample.guests.iter().filter_map(|g| g.trouble.as_ref().map(|t| format!("{}: {t}", g.name)));
+        let failed = outcomes.iter().filter_map(|o| o.result.as_ref().err().cloned());
+        Self {
+            ledger: Some(decision.ledger),
+            host: Some(sample.host.clone()),
+            guests: decision.guests.clone(),
+            actions: actions(decision, outcomes),
+            release: decision.release,
+            troubles: others.into_iter().chain(guest_troubles).chain(failed).collect(),
+            took,
+            ..Self::blank(orders)
+        }
+    }
+
+    /// A turn in which the host could not be read.
+    pub(crate) fn unreadable(orders: &Orders, error: &PortError) -> Self {
+        tracing::error!(%error, "the host cannot be read: nothing is decided");
+        Self { troubles: vec![error.to_string()], ..Self::blank(orders) }
+    }
+
+    fn blank(orders: &Orders) -> Self {
+        Self {
+            at: jiff::Timestamp::now(),
+            policy: orders.policy_name.clone(),
+            revision: orders.revision.clone(),
+            mode: orders.policy.mode,
+            paused: orders.paused,
+            cached: orders.origin == Origin::Cache,
+            ledger: None,
+            host: None,
+            guests: Vec::new(),
+            actions: Vec::new(),
+            release: None,
+            troubles: Vec::new(),
+            took: Duration::ZERO,
+        }
+    }
+}
+
+fn actions(decision: &Decision, outcomes: &[Outcome]) -> Vec<Action> {
+    let action = |outcome: &Outcome| {
+        let Command::SetTarget { id, from, to } = &outcome.command else { return None };
+        let step = decision.plan.of(id)?;
+        Some(Action {
+            at: jiff::Timestamp::now(),
+            guest: step.name.to_string(),
+            from: *from,
+            to: *to,
+            reason: step.reason.code(),
+            failed: outcome.result.as_ref().err().cloned(),
+        })
+    };
+    outcomes.iter().filter_map(action).collect()
+}
+
+/// Hands reports to whoever renders them; never blocks the loop.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    latest: watch::Sender<Option<Arc<Report>>>,
+    metrics: metrics::Metrics,
+    print: Option<lines::Printer>,
+}
+
+impl Reporter {
+    /// A reporter, and where the latest report can be watched.
+    pub(crate) fn new(
+        metrics: metrics::Metrics,
+        print: Option<lines::Printer>,
+    ) -> (Self, watch::Receiver<Option<Arc<Report>>>) {
+        let (latest, receiver) = watch::channel(None);
+        (Self { latest, metrics, print }, receiver)
+    }
+
+    /// Publishes one report.
+    pub(crate) fn publish(&mut self, report: Arc<Report>) {
+        for action in &report.actions {
+            match &action.failed {
+                None => {
+                    tracing::info!(guest = action.guest, from = %action.from, to = %action.to, reason = action.reason, "balloon");
+                }
+                Some(why) => tracing::warn!(guest = action.guest, to = %action.to, why, "balloon not set"),
+            }
+        }
+        self.metrics.take_in(&report);
+        if let Some(printer) = &mut self.print {
+            printer.print(&report);
+        }
+        self.latest.send_replace(Some(report));
+    }
+}

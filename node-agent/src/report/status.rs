@@ -1,0 +1,167 @@
+//! A report as the status of a NodeOvercommit, within its 4 KiB.
+
+use overcommit_core::ledger::Ledger;
+use overcommit_core::policy::Mode;
+use overcommit_core::step::{GuestView, Release};
+use overcommit_core::units::Bytes;
+use overcommit_crds::condition::{Condition, ConditionStatus, rfc3339};
+use overcommit_crds::names::condition as types;
+use overcommit_crds::node::{
+    ActionStatus, GuestCounts, GuestStatus, LedgerStatus, NodeOvercommitStatus, PressureStatus,
+};
+use overcommit_crds::quantity::Size;
+
+use super::{Action, Report};
+
+/// Guests shown at most.
+const TOP: usize = 10;
+/// Actions shown at most.
+const LAST: usize = 5;
+/// Size of the status as JSON at most: with 5,000 nodes every byte is stored and sent 5,000 times.
+const MAX_BYTES: usize = 4096;
+/// A sentence is cut here.
+const MAX_SENTENCE: usize = 120;
+
+/// The status; `before` holds the conditions' transition times, `actions` the last ones, newest first.
+pub(crate) fn render(report: &Report, before: &[Condition], actions: &[Action]) -> NodeOvercommitStatus {
+    let mut status = NodeOvercommitStatus {
+        observed_revision: Some(report.revision.clone()),
+        agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        reported_at: Some(rfc3339(report.at)),
+        ledger: report.ledger.as_ref().map(|ledger| account(ledger, &report.guests)),
+        pressure: report.host.as_ref().and_then(|h| h.pressure).map(|p| PressureStatus {
+            some_avg10: i64::from(p.some_avg10),
+            full_avg10: i64::from(p.full_avg10),
+        }),
+        guests: Some(counts(&report.guests)),
+        top_guests: top(&report.guests),
+        last_actions: actions.iter().take(LAST).map(action).collect(),
+        conditions: conditions(report, before),
+    };
+    while serde_json::to_vec(&status).map_or(0, |v| v.len()) > MAX_BYTES && status.top_guests.pop().is_some()
+    {
+    }
+    status
+}
+
+fn account(ledger: &Ledger, guests: &[GuestView]) -> LedgerStatus {
+    let size = Size::from_bytes;
+    LedgerStatus {
+        total: size(ledger.total),
+        budget: size(ledger.budget),
+        promised: size(ledger.promised),
+        resident: size(ledger.resident),
+        reclaimed: size(ledger.reclaimed),
+        reclaimable: size(guests.iter().map(|g| g.reclaimable).sum()),
+        merged: size(ledger.merged),
+        at_risk: size(ledger.at_risk),
+        shortfall: size(ledger.shortfall),
+    }
+}
+
+fn counts(guests: &[GuestView]) -> GuestCounts {
+    let count = |which: fn(&GuestView) -> bool| {
+        i64::try_from(guests.iter().filter(|g| which(g)).count()).unwrap_or(i64::MAX)
+    };
+    GuestCounts {
+        total: count(|_| true),
+        squeezed: count(|g| !g.exempt && g.target < g.full),
+        distressed: count(|g| g.distressed),
+        exempt: count(|g| g.exempt),
+        blind: count(|g| g.blind),
+    }
+}
+
+/// Those that hurt first, then those with the largest takes, then by name.
+fn top(guests: &[GuestView]) -> Vec<GuestStatus> {
+    let mut order: Vec<&GuestView> = guests.iter().collect();
+    order.sort_by_key(|g| (!g.distressed, std::cmp::Reverse(g.full.minus(g.target)), g.name.clone()));
+    order.into_iter().take(TOP).map(guest).collect()
+}
+
+fn guest(g: &GuestView) -> GuestStatus {
+    let size = Size::from_bytes;
+    GuestStatus {
+        name: g.name.to_string(),
+        full: size(g.full),
+        target: size(g.target),
+        actual: size(g.actual),
+        floor: size(g.floor),
+        reason: g.reason.code().to_owned(),
+        message: cut(&g.reason.to_string()),
+    }
+}
+
+fn action(a: &Action) -> ActionStatus {
+    ActionStatus {
+        at: rfc3339(a.at),
+        guest: a.guest.clone(),
+        from: Size::from_bytes(a.from),
+        to: Size::from_bytes(a.to),
+        reason: a.reason.to_owned(),
+    }
+}
+
+fn cut(sentence: &str) -> String {
+    sentence.chars().take(MAX_SENTENCE).collect()
+}
+
+/// Ready, Degraded and, when a release was asked for, Released.
+fn conditions(report: &Report, before: &[Condition]) -> Vec<Condition> {
+    let new = |type_, yes: bool, reason, message: String| {
+        Condition::renewed(before, report.at, type_, ConditionStatus::from(yes), reason, cut(&message), None)
+    };
+    let (ready, reason, message) = readiness(report);
+    let mut all = vec![new(types::READY, ready, reason, message.to_owned())];
+    let (degraded, reason, message) = degradation(report);
+    all.push(new(types::DEGRADED, degraded, reason, message));
+    if let Some(release) = report.release {
+        all.push(match release {
+            Release::Done => new(types::RELEASED, true, "Released", "everything was given back".to_owned()),
+            Release::Underway { outstanding } => {
+                new(types::RELEASED, false, "Releasing", format!("{outstanding} are still being given back"))
+            }
+            Release::Blocked { short } => new(
+                types::RELEASED,
+                false,
+                "ReleaseBlocked",
+                format!("short {short}: stop or move guests to free memory"),
+            ),
+        });
+    }
+    all
+}
+
+fn readiness(report: &Report) -> (bool, &'static str, &'static str) {
+    match (report.ledger.is_some(), report.release, report.mode) {
+        (false, ..) => (false, "HostUnreadable", "the host's memory cannot be read: nothing is decided"),
+        (true, Some(Release::Done), Mode::Enforce) => (true, "Released", "everything was given back"),
+        (true, Some(_), _) => (true, "Releasing", "everything is being given back"),
+        (true, None, Mode::Observe) => (true, "Observing", "reports what it would do and touches nothing"),
+        (true, None, Mode::Enforce) if report.paused => (true, "Paused", "gives, and takes nothing"),
+        (true, None, Mode::Enforce) => (true, "Enforcing", "balloons follow the policy"),
+    }
+}
+
+fn degradation(report: &Report) -> (bool, &'static str, String) {
+    let shortfall = report.ledger.map_or(Bytes::ZERO, |l| l.shortfall);
+    if let Some(trouble) = report.troubles.first() {
+        let more = report.troubles.len().saturating_sub(1);
+        let rest = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+        return (true, "Trouble", format!("{trouble}{rest}"));
+    }
+    if report.cached {
+        return (
+            true,
+            "CachedOrders",
+            "the API server does not answer: the last orders on disk hold".to_owned(),
+        );
+    }
+    if !shortfall.is_zero() {
+        let message = format!(
+            "short of {shortfall} if every guest touched all it may; takes are under way or at their floors"
+        );
+        return (true, "Overcommitted", message);
+    }
+    (false, "AsExpected", "nothing to report".to_owned())
+}

@@ -1,0 +1,175 @@
+//! One task writes the status: on material change, never more often than allowed, refreshed with jitter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter as EventReporter};
+use kube::{Api, Client, Resource as _};
+use overcommit_crds::condition::Condition;
+use overcommit_crds::names::AGENT_MANAGER;
+use overcommit_crds::node::{NodeOvercommit, NodeOvercommitStatus};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{Action, Report, status};
+
+/// Between two writes, unless a condition or the revision changed.
+const SPACING: Duration = Duration::from_secs(30);
+/// Between two writes whatever changed: state changes are what people and the operator wait for.
+const URGENT_SPACING: Duration = Duration::from_secs(2);
+/// A status without change is written again within this time, so that its age says that the agent lives.
+const REFRESH: Duration = Duration::from_mins(5);
+/// Every call to the API server ends by then.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Actions remembered.
+const REMEMBERED: usize = 5;
+
+/// Writes the status of one NodeOvercommit.
+pub(crate) struct Writer {
+    api: Api<NodeOvercommit>,
+    name: String,
+    recorder: Recorder,
+    written: Option<NodeOvercommitStatus>,
+    actions: Vec<Action>,
+    last_write: Option<Instant>,
+    failures: u32,
+}
+
+impl Writer {
+    /// A writer for the node's own object.
+    pub(crate) fn new(client: Client, node: &str) -> Self {
+        let reporter =
+            EventReporter { controller: "overcommit-agent".to_owned(), instance: Some(node.to_owned()) };
+        Self {
+            api: Api::all(client.clone()),
+            name: node.to_owned(),
+            recorder: Recorder::new(client, reporter),
+            written: None,
+            actions: Vec::new(),
+            last_write: None,
+            failures: 0,
+        }
+    }
+
+    /// Runs until the loop is gone, then writes once more.
+    pub(crate) async fn run(mut self, mut reports: watch::Receiver<Option<Arc<Report>>>) {
+        loop {
+            let refresh = self.last_write.unwrap_or_else(Instant::now) + self.refresh_after();
+            let gone = tokio::select! {
+                changed = reports.changed() => changed.is_err(),
+                () = sleep_until(refresh) => false,
+            };
+            let latest = reports.borrow_and_update().clone();
+            if let Some(report) = latest {
+                self.remember(&report);
+                self.consider(&report, gone).await;
+            }
+            if gone {
+                return;
+            }
+        }
+    }
+
+    /// Full jitter, from the node's name: 5,000 agents must not refresh together.
+    fn refresh_after(&self) -> Duration {
+        let spread =
+            self.name.bytes().fold(7_u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b))) % 120;
+        REFRESH.saturating_sub(Duration::from_secs(u64::from(spread)))
+    }
+
+    fn remember(&mut self, report: &Report) {
+        for action in report.actions.iter().filter(|a| a.failed.is_none()) {
+            self.actions.insert(0, action.clone());
+        }
+        self.actions.truncate(REMEMBERED);
+    }
+
+    async fn consider(&mut self, report: &Report, last: bool) {
+        let before = self.written.as_ref().map_or(&[][..], |s| &s.conditions);
+        let fresh = status::render(report, before, &self.actions);
+        let since = self.last_write.map(|at| at.elapsed());
+        let due = match (&self.written, since) {
+            (_, None) => true,
+            (None, Some(since)) => since >= URGENT_SPACING * (1 << self.failures.min(4)),
+            (Some(old), Some(since)) if turned(old, &fresh) => last || since >= URGENT_SPACING,
+            (Some(old), Some(since)) if changed(old, &fresh) => since >= SPACING,
+            (Some(_), Some(since)) => since >= self.refresh_after(),
+        };
+        if due {
+            self.write(fresh).await;
+        }
+    }
+
+    async fn write(&mut self, fresh: NodeOvercommitStatus) {
+        self.last_write = Some(Instant::now());
+        let body = serde_json::json!({
+            "apiVersion": NodeOvercommit::api_version(&()),
+            "kind": NodeOvercommit::kind(&()),
+            "status": fresh,
+        });
+        let params = PatchParams::apply(AGENT_MANAGER).force();
+        let patch = Patch::Apply(&body);
+        let call = self.api.patch_status(&self.name, &params, &patch);
+        match timeout(DEADLINE, call).await {
+            Ok(Ok(object)) => {
+                let before = self.written.replace(fresh);
+                self.failures = 0;
+                let conditions = object.status.as_ref().map_or(Vec::new(), |s| s.conditions.clone());
+                self.tell(before.as_ref(), &conditions, object.object_ref(&())).await;
+            }
+            Ok(Err(error)) => self.failed(&error.to_string()),
+            Err(_) => self.failed("no answer within the deadline"),
+        }
+    }
+
+    fn failed(&mut self, why: &str) {
+        self.written = None;
+        self.failures = self.failures.saturating_add(1);
+        tracing::warn!(why, failures = self.failures, "status not written; the loop goes on");
+    }
+
+    /// Events for state changes only.
+    async fn tell(&self, before: Option<&NodeOvercommitStatus>, now: &[Condition], about: ObjectReference) {
+        let old = before.map_or(&[][..], |s| &s.conditions);
+        for condition in now {
+            let known = Condition::find(old, &condition.type_);
+            if known.is_some_and(|k| k.reason == condition.reason) {
+                continue;
+            }
+            let bad = condition.type_ == overcommit_crds::names::condition::DEGRADED
+                && condition.status == overcommit_crds::condition::ConditionStatus::True;
+            if condition.reason == "AsExpected" && known.is_none() {
+                continue;
+            }
+            let event = Event {
+                type_: if bad { EventType::Warning } else { EventType::Normal },
+                reason: condition.reason.clone(),
+                note: Some(condition.message.clone()),
+                action: "Report".to_owned(),
+                secondary: None,
+            };
+            if let Ok(Err(error)) = timeout(DEADLINE, self.recorder.publish(&event, &about)).await {
+                tracing::warn!(%error, "event not written");
+            }
+        }
+    }
+}
+
+/// A condition or the revision changed: somebody waits for that.
+fn turned(old: &NodeOvercommitStatus, new: &NodeOvercommitStatus) -> bool {
+    let key = |s: &NodeOvercommitStatus| {
+        let conditions: Vec<_> =
+            s.conditions.iter().map(|c| (c.type_.clone(), c.status, c.reason.clone())).collect();
+        (s.observed_revision.clone(), conditions)
+    };
+    key(old) != key(new)
+}
+
+/// Anything but the time of measurement and the noise of pressure and resident sizes changed.
+fn changed(old: &NodeOvercommitStatus, new: &NodeOvercommitStatus) -> bool {
+    let still =
+        |s: &NodeOvercommitStatus| NodeOvercommitStatus { reported_at: None, pressure: None, ..s.clone() };
+    still(old) != still(new)
+}

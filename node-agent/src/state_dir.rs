@@ -1,0 +1,76 @@
+//! The state directory: one agent at a time, files replaced whole.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use rustix::fs::{FlockOperation, flock};
+
+/// A locked state directory; the lock ends with the value.
+#[derive(Debug)]
+pub(crate) struct StateDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl StateDir {
+    /// Creates and locks the directory.
+    ///
+    /// # Errors
+    /// When it cannot be written, or another agent holds it; the message says what to do.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
+            format!("state directory {shown} cannot be created: name another with --state-dir")
+        })?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .with_context(|| {
+                format!("state directory {shown} cannot be written: without it nothing could be undone")
+            })?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).with_context(|| {
+            format!("another agent works with {shown}: stop it, or name another with --state-dir")
+        })?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Replaces a file whole: after a crash either the old or the new content stands.
+    ///
+    /// # Errors
+    /// When the disk is full or read-only; the old content stands.
+    pub(crate) fn replace(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
+        let fresh = self.path.join(format!(".{name}.new"));
+        let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&fresh, self.path.join(name))?;
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// The content of a file; absent if there is none.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub(crate) fn read(&self, name: &str) -> std::io::Result<Option<Vec<u8>>> {
+        match fs::read(self.path.join(name)) {
+            Ok(content) => Ok(Some(content)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Moves a file that cannot be understood aside, so that nothing is lost; returns where it is now.
+    pub(crate) fn set_aside(&self, name: &str) -> PathBuf {
+        let aside = self.path.join(format!("{name}.corrupt"));
+        if let Err(error) = fs::rename(self.path.join(name), &aside) {
+            tracing::warn!(%error, file = name, "cannot set a corrupt file aside");
+        }
+        aside
+    }
+}
