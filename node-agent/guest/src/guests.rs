@@ -10,6 +10,7 @@ use overcommit_core::ports::GuestPort;
 use overcommit_core::sample::{GuestId, GuestSample};
 
 use crate::connection::{Connection, ConnectionReport, Directory};
+use crate::domain::Observation;
 use crate::facts::{Facts, Who};
 use crate::link::{Answer, Link, Reply, Request};
 use crate::session::{Listed, Order, Scope};
@@ -75,18 +76,21 @@ impl Guests {
     }
 
     /// Says which launchers there are now. Guests of all others are gone; a launcher with another target is
-    /// connected to anew.
+    /// connected to anew, and what was last seen of its guests stands until it answers.
     pub fn set_launchers(&mut self, launchers: Vec<(ConnectionKey, Target)>) {
         let wanted: BTreeMap<ConnectionKey, Target> = launchers.into_iter().collect();
-        let keeps =
-            |key: &ConnectionKey, c: &Connection| wanted.get(key).is_some_and(|t| t.same(&c.link.target));
         let gone: Vec<ConnectionKey> =
-            self.connections.iter().filter(|(k, c)| !keeps(k, c)).map(|(k, _)| k.clone()).collect();
+            self.connections.keys().filter(|k| !wanted.contains_key(k)).cloned().collect();
         for key in gone {
             self.retire(&key);
         }
         for (key, target) in wanted {
-            self.connect(key, target, Scope::Launcher);
+            let moved = self.connections.get(&key).is_some_and(|c| !target.same(&c.link.target));
+            let seen = if moved { self.retire(&key) } else { Vec::new() };
+            self.connect(key.clone(), target, Scope::Launcher);
+            if let Some(connection) = self.connections.get_mut(&key).filter(|_| moved) {
+                connection.seen = seen;
+            }
         }
     }
 
@@ -124,14 +128,14 @@ impl Guests {
         Link::start(self.next_link, target, self.sender.clone())
     }
 
-    /// Gives a connection up. Its thread ends by itself, unless it is stuck: then the link is kept, so that the
-    /// same target never has two stuck threads.
-    fn retire(&mut self, key: &ConnectionKey) {
-        if let Some(connection) = self.connections.remove(key)
-            && connection.link.asked.is_some()
-        {
+    /// Gives a connection up and says what was last seen through it. Its thread ends by itself, unless it is stuck:
+    /// then the link is kept, so that the same target never has two stuck threads.
+    fn retire(&mut self, key: &ConnectionKey) -> Vec<Observation> {
+        let Some(connection) = self.connections.remove(key) else { return Vec::new() };
+        if connection.link.asked.is_some() {
             self.retired.push((key.clone(), connection.link));
         }
+        connection.seen
     }
 
     /// Takes answers in until `deadline` or until none is waited for, and then those that are there. Results of
@@ -151,10 +155,11 @@ impl Guests {
         }
     }
 
-    /// True while a request sent after `since` is unanswered; older ones are not waited for again.
+    /// True while a request sent after `since` is unanswered; older ones are not waited for again. The list of
+    /// domains, which libvirt holds back for seconds while one starts, is waited for only while none is known.
     fn is_waiting(&self, since: Instant) -> bool {
-        let directory = self.directory.as_ref().and_then(|d| d.link.as_ref());
-        let links = self.connections.values().map(|c| &c.link).chain(directory);
+        let directory = self.directory.as_ref().filter(|_| self.connections.is_empty());
+        let links = self.connections.values().map(|c| &c.link).chain(directory.and_then(|d| d.link.as_ref()));
         links.filter_map(|link| link.asked).any(|asked| asked >= since)
     }
 

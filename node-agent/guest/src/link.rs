@@ -11,7 +11,7 @@ use crate::session::{Listed, Order, Scope, Session};
 use crate::target::Target;
 
 /// Stack of a connection's thread: libvirt's client and an XML parser without recursion need far less.
-const STACK: usize = 512 << 10;
+pub(crate) const STACK: usize = 512 << 10;
 
 /// What a thread is asked for.
 #[derive(Debug)]

@@ -17,8 +17,12 @@ use crate::root::Root;
 use crate::status::Status;
 use crate::{meminfo, smaps};
 
-/// How old a measured overhead may get; it changes with devices and displays, not with load.
+/// How old a measured overhead may get; once a guest has booted it changes with its devices, not with its load.
 const OVERHEAD_AGE: Duration = Duration::from_mins(1);
+/// The same for the first measurements, while a guest may be booting.
+const EARLY_OVERHEAD_AGE: Duration = Duration::from_secs(10);
+/// How many measurements are early ones.
+const EARLY_MEASUREMENTS: u32 = 3;
 /// How long first measurements may take together in one turn; the others wait for the next.
 const FIRST_MEASUREMENTS: Duration = Duration::from_millis(50);
 /// Processes of one pod that are looked at; a launcher's has about eight.
@@ -79,7 +83,16 @@ struct Known {
     /// Its own cgroups, the outermost first.
     directories: Vec<PathBuf>,
     vmi_uid: Option<Arc<str>>,
-    overhead: Option<(Instant, Option<Bytes>)>,
+    overhead: Option<Measured>,
+}
+
+/// An overhead that was measured.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    at: Instant,
+    bytes: Option<Bytes>,
+    /// How many times before.
+    before: u32,
 }
 
 impl ProcessFactsReader {
@@ -213,20 +226,22 @@ impl Known {
     ) -> Result<Option<Bytes>, ReadError> {
         let due = match self.overhead {
             None => turn.first_measurements < FIRST_MEASUREMENTS,
-            Some((at, _)) => !turn.measured_again && at.elapsed() >= OVERHEAD_AGE,
+            Some(last) => !turn.measured_again && last.at.elapsed() >= last.may_age(),
         };
         if due {
-            let start = Instant::now();
+            let at = Instant::now();
             let measured = smaps::beside_guest(&self.process, full)?;
             let others = self.others(root);
-            let sum = measured.map(|own| own.plus(status.page_tables).plus(others));
-            if self.overhead.replace((start, sum)).is_none() {
-                turn.first_measurements = turn.first_measurements.saturating_add(start.elapsed());
-            } else {
+            let bytes = measured.map(|own| own.plus(status.page_tables).plus(others));
+            if let Some(last) = self.overhead {
                 turn.measured_again = true;
+                self.overhead = Some(Measured { at, bytes, before: last.before.saturating_add(1) });
+            } else {
+                turn.first_measurements = turn.first_measurements.saturating_add(at.elapsed());
+                self.overhead = Some(Measured { at, bytes, before: 0 });
             }
         }
-        Ok(self.overhead.and_then(|(_, overhead)| overhead))
+        Ok(self.overhead.and_then(|last| last.bytes))
     }
 
     /// Anonymous memory and page tables of the other processes in the pod or scope.
@@ -239,6 +254,12 @@ impl Known {
             .filter_map(|pid| Status::read(&Proc::open(root, *pid).ok()?).ok())
             .map(|status| status.anon.plus(status.page_tables))
             .sum()
+    }
+}
+
+impl Measured {
+    fn may_age(&self) -> Duration {
+        if self.before < EARLY_MEASUREMENTS { EARLY_OVERHEAD_AGE } else { OVERHEAD_AGE }
     }
 }
 

@@ -41,7 +41,8 @@ pub struct Refusal {
 /// What one look at all processes found.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// Launchers that may be talked to, one per pod, ordered by pod UID.
+    /// Launchers that may be talked to, one per pod, ordered by pod UID. One whose daemon is being restarted stays,
+    /// with its dead socket, for as long as its QEMU runs: a guest out of reach is not a guest that is gone.
     pub launchers: Vec<Launcher>,
     /// Launchers that may not, ordered by pod UID.
     pub refusals: Vec<Refusal>,
@@ -61,6 +62,8 @@ struct Pod {
     daemon: Option<(bool, Proc)>,
     /// The process that carries the VMI's identity on its command line.
     launcher: Option<Proc>,
+    /// A QEMU runs.
+    has_guest: bool,
 }
 
 impl Launchers {
@@ -75,17 +78,20 @@ impl Launchers {
     /// When the process table cannot be read at all.
     pub fn scan(&mut self) -> Result<Scan, PortError> {
         let pods = self.pods()?;
-        self.known.retain(|uid, _| pods.contains_key(uid));
+        self.known.retain(|uid, _| pods.get(uid).is_some_and(|pod| pod.daemon.is_some() || pod.has_guest));
         let mut scan = Scan::default();
         for (pod_uid, pod) in pods {
-            let Some((monolithic, daemon)) = pod.daemon else { continue };
-            if monolithic && pod.launcher.is_none() {
-                continue; // somebody's own libvirt in a pod, not KubeVirt's
-            }
-            match self.admit(&pod_uid, &daemon, pod.launcher.as_ref()) {
-                Ok(launcher) => scan.launchers.push(launcher),
-                Err(why) => scan.refusals.push(Refusal { pod_uid, pid: daemon.incarnation().pid, why }),
-            }
+            let admitted = match &pod.daemon {
+                // Somebody's own libvirt in a pod, not KubeVirt's.
+                Some((true, _)) if pod.launcher.is_none() => continue,
+                Some((_, daemon)) => self.admit(&pod_uid, daemon, pod.launcher.as_ref()).map_err(|why| {
+                    let pid = daemon.incarnation().pid;
+                    scan.refusals.push(Refusal { pod_uid: Arc::clone(&pod_uid), pid, why });
+                }),
+                None => Err(()),
+            };
+            let last = || self.known.get(&pod_uid).filter(|_| pod.has_guest).cloned();
+            scan.launchers.extend(admitted.ok().or_else(last));
         }
         scan.launchers.sort_by(|a, b| a.pod_uid.cmp(&b.pod_uid));
         scan.refusals.sort_by(|a, b| a.pod_uid.cmp(&b.pod_uid));
@@ -101,7 +107,6 @@ impl Launchers {
         if let Some(known) = self.known.get(pod_uid).filter(|k| k.daemon == daemon.incarnation()) {
             return Ok(known.clone());
         }
-        self.known.remove(pod_uid);
         let socket = socket::pin(&self.root, daemon, pod_uid)?;
         let arguments = launcher.and_then(|p| p.arguments().ok()).unwrap_or_default();
         let vmi_uid = flag_value(&arguments, "--uid").filter(|uid| uid.len() <= 64).map(Arc::from);
@@ -121,12 +126,15 @@ impl Launchers {
             let name = proc::name(&self.root, pid);
             let daemon = matches!(name.as_str(), "virtqemud" | "libvirtd");
             // Names are cut to 15 characters: virt-launcher-monitor shows as virt-launcher-m.
-            if !daemon && !name.starts_with("virt-launcher") {
+            let guest = name.starts_with("qemu-");
+            if !daemon && !guest && !name.starts_with("virt-launcher") {
                 continue;
             }
             let Some((uid, process)) = self.in_pod(pid) else { continue };
             let pod = pods.entry(uid).or_default();
-            if daemon {
+            if guest {
+                pod.has_guest = true;
+            } else if daemon {
                 pod.offer(name == "libvirtd", process);
             } else if pod.launcher.is_none() {
                 pod.launcher = Some(process);

@@ -154,14 +154,17 @@ fn nothing_is_sent_to_a_connection_that_has_not_answered() {
 }
 
 #[test]
-fn a_restarted_launcher_is_connected_to_anew() {
-    let mut guests = Guests::in_cluster(Box::new(()));
+fn a_restarted_launcher_is_connected_to_anew_and_its_guest_stays_known() {
+    let mut guests = Guests::in_cluster(Box::new(())).with_deadlines(short());
     let key = ConnectionKey::new("pod-1");
     let (_dir, _listener, uri) = mute();
     guests.set_launchers(vec![(key.clone(), Target::Uri(Arc::from(TEST)))]);
+    let before = guest(&mut guests);
     let first = guests.connections[&key].link.id;
     guests.set_launchers(vec![(key.clone(), Target::Uri(Arc::from(TEST)))]);
     assert_eq!(guests.connections[&key].link.id, first);
     guests.set_launchers(vec![(key.clone(), Target::Uri(Arc::from(uri)))]);
     assert_ne!(guests.connections[&key].link.id, first);
+    let after = guest(&mut guests);
+    assert_eq!((after.id, after.run_state), (before.id, RunState::Unreachable));
 }

@@ -193,6 +193,27 @@ fn a_restarted_daemon_is_a_new_launcher() {
 }
 
 #[test]
+fn a_launcher_stays_while_its_daemon_restarts_and_its_guest_runs() {
+    let node = Node::new();
+    let listener = node.listen();
+    add_process(node.dir.path(), 60, "qemu-system-x86", &cgroup(POD), &[]);
+    let mut launchers = node.launchers();
+    let first = launchers.scan().unwrap().launchers.remove(0);
+    std::fs::rename(node.dir.path().join("proc/42"), node.dir.path().join("gone")).unwrap();
+    let without = launchers.scan().unwrap().launchers.remove(0);
+    assert!(Arc::ptr_eq(&first.socket, &without.socket));
+    add_process(node.dir.path(), 43, "virtqemud", &cgroup(POD), &[]);
+    std::fs::create_dir_all(node.dir.path().join("proc/43/root")).unwrap();
+    let starting = launchers.scan().unwrap();
+    assert!(matches!(starting.refusals[0].why, SocketError::Absent));
+    assert!(Arc::ptr_eq(&first.socket, &starting.launchers[0].socket));
+    std::fs::remove_dir_all(node.dir.path().join("proc/43")).unwrap();
+    std::fs::remove_dir_all(node.dir.path().join("proc/60")).unwrap();
+    assert!(launchers.scan().unwrap().launchers.is_empty(), "the guest is gone");
+    drop(listener);
+}
+
+#[test]
 fn the_hosts_own_libvirt_and_that_of_other_pods_are_left_alone() {
     let node = Node::new();
     add_process(node.dir.path(), 42, "virtqemud", "0::/system.slice/virtqemud.service\n", &[]);
