@@ -1,0 +1,136 @@
+//! Carries one write out, each call with a deadline, and gives back what the API server made of it.
+
+use std::time::Duration;
+
+use kube::Client;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use overcommit_crds::names::{GROUP, OPERATOR_MANAGER, POLICY_LABEL, VERSION};
+use serde_json::{Value, json};
+
+use crate::index::{Change, Delta};
+use crate::object::{Object, Policy};
+use crate::plan::Desired;
+use crate::queue::Failure;
+use crate::watch;
+
+/// Deadline of one call.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Why a write did not happen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The API server refused it or could not be reached.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    /// No answer in time.
+    #[error("no answer within {DEADLINE:?}")]
+    Late,
+}
+
+impl Error {
+    /// When to try again.
+    pub(crate) fn failure(&self) -> Failure {
+        match self {
+            Self::Api(kube::Error::Api(status)) if status.code == 403 => Failure::Forbidden,
+            Self::Api(kube::Error::Api(status)) => {
+                let seconds = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
+                Failure::Passing((seconds > 0).then(|| Duration::from_secs(u64::from(seconds))))
+            }
+            Self::Api(_) | Self::Late => Failure::Passing(None),
+        }
+    }
+
+    /// One word for metrics.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Api(kube::Error::Api(status)) => match status.code {
+                403 => "forbidden",
+                404 => "not_found",
+                409 => "conflict",
+                410 => "gone",
+                422 => "invalid",
+                429 => "throttled",
+                _ => "refused",
+            },
+            Self::Api(_) => "connection",
+            Self::Late => "timeout",
+        }
+    }
+}
+
+impl Desired {
+    /// Verb and resource, for metrics and logs.
+    pub(crate) fn call(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Finalizers { .. } => ("patch", "overcommitpolicies"),
+            Self::Object { .. } => ("apply", "nodeovercommits"),
+            Self::Delete { .. } => ("delete", "nodeovercommits"),
+            Self::Status { .. } => ("apply", "overcommitpolicies/status"),
+        }
+    }
+}
+
+/// Carries it out.
+///
+/// # Errors
+/// A refusal, a broken connection, or no answer in time.
+pub(crate) async fn write(client: Client, desired: Desired) -> Result<Change, Error> {
+    tokio::time::timeout(DEADLINE, call(client, desired)).await.map_err(|_| Error::Late)?
+}
+
+async fn call(client: Client, desired: Desired) -> Result<Change, Error> {
+    let policies = || Api::<DynamicObject>::all_with(client.clone(), &watch::policies());
+    let objects = || Api::<DynamicObject>::all_with(client.clone(), &watch::objects());
+    let force = PatchParams::apply(OPERATOR_MANAGER).force();
+    match desired {
+        Desired::Finalizers { policy, uid, version, finalizers } => {
+            // With the version, so that nobody else's finalizer is lost; with the UID, so that no successor is touched.
+            let metadata = json!({ "uid": uid, "resourceVersion": version, "finalizers": finalizers });
+            let body = json!({ "metadata": metadata });
+            let params =
+                PatchParams { field_manager: Some(OPERATOR_MANAGER.to_owned()), ..PatchParams::default() };
+            let after = Policy::from(policies().patch(&policy, &params, &Patch::Merge(body)).await?);
+            let gone = after.deleted.is_some() && after.finalizers.is_empty();
+            Ok(Change::Policies(if gone { Delta::Delete(policy) } else { Delta::Apply(after) }))
+        }
+        Desired::Object { node, node_uid, spec } => {
+            let body = object_body(&node, &node_uid, &json!(spec), &spec.policy);
+            let after = objects().patch(&node, &force, &Patch::Apply(body)).await?;
+            Ok(Change::Objects(Delta::Apply(Object::from(after))))
+        }
+        Desired::Delete { node, uid } => {
+            let preconditions = Some(Preconditions { uid: Some(uid), resource_version: None });
+            let params = DeleteParams { preconditions, ..DeleteParams::default() };
+            match objects().delete(&node, &params).await {
+                Ok(either) => Ok(Change::Objects(match either.left().map(Object::from) {
+                    // Somebody else's finalizer holds it.
+                    Some(object) if object.deleting => Delta::Apply(object),
+                    _ => Delta::Delete(node),
+                })),
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    Ok(Change::Objects(Delta::Delete(node)))
+                }
+                Err(error) => Err(error.into()),
+            }
+        }
+        Desired::Status { policy, uid, status } => {
+            let mut body = body("OvercommitPolicy", json!({ "name": policy, "uid": uid }));
+            body["status"] = json!(status);
+            let after = policies().patch_status(&policy, &force, &Patch::Apply(body)).await?;
+            Ok(Change::Policies(Delta::Apply(Policy::from(after))))
+        }
+    }
+}
+
+fn body(kind: &str, metadata: Value) -> Value {
+    json!({ "apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind, "metadata": metadata })
+}
+
+fn object_body(node: &str, node_uid: &str, spec: &Value, policy: &str) -> Value {
+    let owner = json!({ "apiVersion": "v1", "kind": "Node", "name": node, "uid": node_uid });
+    let labels = json!({ POLICY_LABEL: policy });
+    let metadata = json!({ "name": node, "labels": labels, "ownerReferences": [owner] });
+    let mut body = body("NodeOvercommit", metadata);
+    body["spec"] = spec.clone();
+    body
+}

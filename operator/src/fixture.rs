@@ -1,0 +1,132 @@
+//! Builders for the unit tests of the pure steps.
+
+use jiff::Timestamp;
+use overcommit_crds::condition::{Condition, rfc3339};
+use overcommit_crds::names::{KUBEVIRT_NODE_LABEL, KUBEVIRT_SCHEDULABLE_LABEL, RELEASE_FINALIZER, condition};
+use overcommit_crds::node::NodeOvercommitStatus;
+use overcommit_crds::selector::{Labels, Selector};
+use overcommit_crds::{NodeOvercommitSpec, OvercommitPolicySpec, resolve};
+
+use crate::index::{Change, Delta, Index};
+use crate::object::{Meta, Object, Policy, judge};
+
+/// So many seconds after a fixed instant.
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+pub(crate) fn policy_of(name: &str, spec: OvercommitPolicySpec) -> Policy {
+    Policy {
+        name: name.into(),
+        uid: format!("uid-{name}"),
+        version: "1".into(),
+        generation: 1,
+        created: at(0),
+        deleted: None,
+        finalizers: vec![RELEASE_FINALIZER.to_owned()],
+        verdict: judge(name, Ok(spec)),
+        status: Default::default(),
+    }
+}
+
+pub(crate) fn policy(name: &str, priority: i64) -> Policy {
+    policy_of(name, OvercommitPolicySpec { priority, ..Default::default() })
+}
+
+pub(crate) fn selecting(name: &str, priority: i64, pairs: &[(&str, &str)]) -> Policy {
+    let node_selector = Some(Selector { match_labels: labels(pairs), ..Default::default() });
+    policy_of(name, OvercommitPolicySpec { priority, node_selector, ..Default::default() })
+}
+
+pub(crate) fn node(name: &str) -> Meta {
+    labelled(name, &[(KUBEVIRT_SCHEDULABLE_LABEL, "false")])
+}
+
+pub(crate) fn labelled(name: &str, pairs: &[(&str, &str)]) -> Meta {
+    Meta { name: name.into(), uid: format!("uid-{name}"), labels: labels(pairs), ..Default::default() }
+}
+
+pub(crate) fn guest(name: &str, node: &str) -> Meta {
+    Meta { namespace: "shop".into(), ..labelled(name, &[(KUBEVIRT_NODE_LABEL, node)]) }
+}
+
+/// The object that a node has of a policy with default spec, without guests.
+pub(crate) fn object(node: &str, policy: &str) -> Object {
+    let resolved = resolve::resolve(&OvercommitPolicySpec::default());
+    let spec = NodeOvercommitSpec {
+        policy: policy.into(),
+        revision: resolve::revision(&resolved),
+        resolved,
+        guests: vec![],
+        paused: false,
+        release: false,
+    };
+    Object {
+        name: node.into(),
+        uid: format!("uid-noc-{node}"),
+        version: "1".into(),
+        generation: 1,
+        label: Some(policy.into()),
+        owner: Some(format!("uid-{node}")),
+        spec: Some(spec),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn says(type_: &str, yes: bool, message: &str) -> Condition {
+    Condition {
+        type_: type_.into(),
+        status: yes.into(),
+        observed_generation: None,
+        last_transition_time: rfc3339(at(0)),
+        reason: "Test".into(),
+        message: message.into(),
+    }
+}
+
+/// An object whose agent runs it and is ready.
+pub(crate) fn running(node: &str, policy: &str) -> Object {
+    let object = object(node, policy);
+    let observed_revision = object.spec.as_ref().map(|spec| spec.revision.clone());
+    let conditions = vec![says(condition::READY, true, "")];
+    let reported_at = Some(rfc3339(at(0)));
+    Object {
+        status: NodeOvercommitStatus { observed_revision, conditions, reported_at, ..Default::default() },
+        ..object
+    }
+}
+
+pub(crate) fn releasing(node: &str, policy: &str, released: bool) -> Object {
+    let mut object = running(node, policy);
+    object.release_requested = true;
+    if let Some(spec) = &mut object.spec {
+        spec.release = true;
+    }
+    object.status.conditions.push(says(condition::RELEASED, released, "short 2 GiB"));
+    object
+}
+
+/// A cluster whose watches have all listed.
+pub(crate) fn cluster(policies: &[Policy], nodes: &[Meta]) -> Index {
+    let mut index = Index::default();
+    index.take(Change::Policies(Delta::Replace(policies.to_vec())));
+    index.take(Change::Nodes(Delta::Replace(nodes.to_vec())));
+    index.take(Change::Objects(Delta::Replace(vec![])));
+    index.take(Change::Namespaces(Delta::Replace(vec![labelled("shop", &[])])));
+    index.take(Change::Guests(Delta::Replace(vec![])));
+    index
+}
+
+pub(crate) fn with_objects(mut index: Index, objects: &[Object]) -> Index {
+    index.take(Change::Objects(Delta::Replace(objects.to_vec())));
+    index
+}
+
+pub(crate) fn with_guests(mut index: Index, guests: &[Meta]) -> Index {
+    index.take(Change::Guests(Delta::Replace(guests.to_vec())));
+    index
+}

@@ -1,0 +1,261 @@
+//! Everything that the operator knows of the cluster, as plain data without a client: watches put changes in, the
+//! pure steps read it. *Architecture invariant:* no I/O and no clock here; a restart rebuilds all of it by listing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use overcommit_crds::{NodeOvercommitSpec, NodeOvercommitStatus};
+
+use crate::object::{Meta, Object, Policy};
+
+/// One kind of objects that is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Watch {
+    /// `OvercommitPolicy`.
+    Policies,
+    /// `NodeOvercommit`.
+    Objects,
+    /// Node, metadata only.
+    Nodes,
+    /// Namespace, metadata only.
+    Namespaces,
+    /// `VirtualMachineInstance`, metadata only.
+    Guests,
+}
+
+impl Watch {
+    /// All of them.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Policies, Self::Objects, Self::Nodes, Self::Namespaces, Self::Guests];
+
+    /// Plural name of the resource, as RBAC and metrics write it.
+    pub(crate) fn resource(self) -> &'static str {
+        match self {
+            Self::Policies => "overcommitpolicies",
+            Self::Objects => "nodeovercommits",
+            Self::Nodes => "nodes",
+            Self::Namespaces => "namespaces",
+            Self::Guests => "virtualmachineinstances",
+        }
+    }
+}
+
+/// What a watch saw of one kind.
+#[derive(Debug)]
+pub(crate) enum Delta<T> {
+    /// All objects there are; whatever is known besides is gone.
+    Replace(Vec<T>),
+    /// One object is there, as given.
+    Apply(T),
+    /// The object with this key is gone.
+    Delete(String),
+}
+
+/// Why a watch does not see anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The kind does not exist in this cluster (404).
+    Absent,
+    /// The operator may not list or watch it (403).
+    Forbidden,
+    /// Anything else, in words.
+    Failing(String),
+}
+
+/// One change, from a watch or from the answer to a write.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// Policies.
+    Policies(Delta<Policy>),
+    /// The operator's own objects.
+    Objects(Delta<Object>),
+    /// Nodes.
+    Nodes(Delta<Meta>),
+    /// Namespaces.
+    Namespaces(Delta<Meta>),
+    /// Virtual machine instances.
+    Guests(Delta<Meta>),
+    /// A watch failed; it is tried again.
+    Trouble(Watch, Trouble, Timestamp),
+}
+
+/// How long a trouble counts after it was last seen. Watches are tried again at least every 30 s and a success that
+/// changes nothing is silent (kube-runtime, `DefaultBackoff`), so a trouble that is not seen again is over.
+const TROUBLE_TTL: jiff::SignedDuration = jiff::SignedDuration::from_secs(100);
+
+/// All that is known.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    /// Policies by name.
+    pub(crate) policies: BTreeMap<String, Policy>,
+    /// `NodeOvercommit` objects by name, which is the node's.
+    pub(crate) objects: BTreeMap<String, Object>,
+    /// Nodes by name.
+    pub(crate) nodes: BTreeMap<String, Meta>,
+    /// Namespaces by name.
+    pub(crate) namespaces: BTreeMap<String, Meta>,
+    /// Virtual machine instances by `namespace/name`.
+    pub(crate) guests: BTreeMap<String, Meta>,
+    listed: BTreeSet<Watch>,
+    troubles: BTreeMap<Watch, (Trouble, Timestamp)>,
+}
+
+/// What can be kept in a map of the index.
+trait Known: PartialEq {
+    fn key(&self) -> String;
+    /// True if `self` is known to be older than `other`, so that a late watch event does not undo what a write told.
+    fn older_than(&self, other: &Self) -> bool;
+}
+
+impl Known for Meta {
+    fn key(&self) -> String {
+        Self::key(self)
+    }
+    fn older_than(&self, _: &Self) -> bool {
+        false
+    }
+}
+
+impl Known for Policy {
+    fn key(&self) -> String {
+        self.name.clone()
+    }
+    fn older_than(&self, other: &Self) -> bool {
+        self.uid == other.uid && version_before(&self.version, &other.version)
+    }
+}
+
+impl Known for Object {
+    fn key(&self) -> String {
+        self.name.clone()
+    }
+    fn older_than(&self, other: &Self) -> bool {
+        self.uid == other.uid && version_before(&self.version, &other.version)
+    }
+}
+
+/// Resource versions of one resource are ordered numbers (KEP-5504); where they are not, nothing is known to be older.
+fn version_before(a: &str, b: &str) -> bool {
+    matches!((a.parse::<u128>(), b.parse::<u128>()), (Ok(a), Ok(b)) if a < b)
+}
+
+fn merge<T: Known>(known: &mut BTreeMap<String, T>, delta: Delta<T>) -> bool {
+    match delta {
+        Delta::Replace(all) => {
+            let fresh: BTreeMap<_, _> = all.into_iter().map(|item| (item.key(), item)).collect();
+            let changed = *known != fresh;
+            *known = fresh;
+            changed
+        }
+        Delta::Apply(item) => match known.get(&item.key()) {
+            Some(before) if *before == item || item.older_than(before) => false,
+            _ => {
+                known.insert(item.key(), item);
+                true
+            }
+        },
+        Delta::Delete(key) => known.remove(&key).is_some(),
+    }
+}
+
+impl Index {
+    /// Takes a change in; true if anything that matters is different now.
+    pub(crate) fn take(&mut self, change: Change) -> bool {
+        match change {
+            Change::Policies(delta) => self.merge(Watch::Policies, delta, |index| &mut index.policies),
+            Change::Objects(delta) => self.merge(Watch::Objects, delta, |index| &mut index.objects),
+            Change::Nodes(delta) => self.merge(Watch::Nodes, delta, |index| &mut index.nodes),
+            Change::Namespaces(delta) => self.merge(Watch::Namespaces, delta, |index| &mut index.namespaces),
+            Change::Guests(delta) => self.merge(Watch::Guests, delta, |index| &mut index.guests),
+            Change::Trouble(watch, trouble, at) => self.trouble(watch, trouble, at),
+        }
+    }
+
+    fn merge<T: Known>(
+        &mut self,
+        watch: Watch,
+        delta: Delta<T>,
+        map: fn(&mut Self) -> &mut BTreeMap<String, T>,
+    ) -> bool {
+        let recovered = self.troubles.remove(&watch).is_some();
+        let first = matches!(delta, Delta::Replace(_)) && self.listed.insert(watch);
+        merge(map(self), delta) || first || recovered
+    }
+
+    fn trouble(&mut self, watch: Watch, trouble: Trouble, at: Timestamp) -> bool {
+        // Where KubeVirt is not installed there are no guests: that is an answer, and it counts as listed.
+        let emptied = watch == Watch::Guests
+            && trouble == Trouble::Absent
+            && (self.listed.insert(watch) | !std::mem::take(&mut self.guests).is_empty());
+        let before = self.troubles.insert(watch, (trouble.clone(), at));
+        emptied || before.is_none_or(|(known, _)| known != trouble)
+    }
+
+    /// Watches that have not listed their objects yet. As long as there is one, nothing may be concluded from absence.
+    pub(crate) fn waiting(&self) -> Vec<Watch> {
+        Watch::ALL.into_iter().filter(|w| !self.listed.contains(w)).collect()
+    }
+
+    /// What hinders watches now.
+    pub(crate) fn troubles(&self, now: Timestamp) -> impl Iterator<Item = (Watch, &Trouble)> {
+        let current = move |at: &Timestamp| now.duration_since(*at) < TROUBLE_TTL;
+        self.troubles
+            .iter()
+            .filter(move |(_, (_, at))| current(at))
+            .map(|(watch, (trouble, _))| (*watch, trouble))
+    }
+
+    /// The spec of a node's object, where it can be read.
+    pub(crate) fn spec(&self, node: &str) -> Option<&NodeOvercommitSpec> {
+        self.objects.get(node)?.spec.as_ref()
+    }
+
+    /// The status of a node's object.
+    pub(crate) fn status(&self, node: &str) -> Option<&NodeOvercommitStatus> {
+        self.objects.get(node).map(|object| &object.status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{at, cluster, node, object, policy};
+
+    #[test]
+    fn a_late_watch_event_does_not_undo_what_a_write_told() {
+        let mut index = cluster(&[], &[]);
+        let fresh = Object { version: "10".into(), ..object("a", "gold") };
+        let stale = Object { version: "9".into(), release_requested: true, ..object("a", "gold") };
+        assert!(index.take(Change::Objects(Delta::Apply(fresh))));
+        assert!(!index.take(Change::Objects(Delta::Apply(stale))));
+        assert!(!index.objects["a"].release_requested);
+    }
+
+    #[test]
+    fn a_heartbeat_that_changes_no_label_is_no_change() {
+        let mut index = cluster(&[], &[node("a")]);
+        assert!(!index.take(Change::Nodes(Delta::Apply(node("a")))));
+        assert!(index.take(Change::Nodes(Delta::Delete("a".into()))));
+        assert!(!index.take(Change::Nodes(Delta::Delete("a".into()))));
+    }
+
+    #[test]
+    fn without_kubevirt_the_guests_count_as_listed_and_empty() {
+        let mut index = Index::default();
+        assert_eq!(index.waiting().len(), 5);
+        assert!(index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(0))));
+        assert!(!index.waiting().contains(&Watch::Guests));
+        assert!(!index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(30))));
+        assert_eq!(index.troubles(at(60)).count(), 1);
+        assert_eq!(index.troubles(at(600)).count(), 0);
+    }
+
+    #[test]
+    fn a_watch_that_may_not_list_keeps_us_waiting() {
+        let mut index = Index::default();
+        index.take(Change::Trouble(Watch::Nodes, Trouble::Forbidden, at(0)));
+        assert!(index.waiting().contains(&Watch::Nodes));
+        index.take(Change::Policies(Delta::Replace(vec![policy("gold", 0)])));
+        assert!(!index.waiting().contains(&Watch::Policies));
+    }
+}

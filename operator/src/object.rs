@@ -1,0 +1,295 @@
+//! Objects as the operator keeps them: pruned to what it uses, checked once, here, where they come in. An object that
+//! cannot be read is kept with the reason, so that one bad object never stalls a watch.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::{DynamicObject, PartialObjectMeta};
+use overcommit_crds::names::{EXCLUDE_ANNOTATION, PAUSE_ANNOTATION, POLICY_LABEL, RELEASE_FINALIZER};
+use overcommit_crds::node::ResolvedPolicy;
+use overcommit_crds::policy::ClassSpec;
+use overcommit_crds::selector::Labels;
+use overcommit_crds::{
+    NodeOvercommitSpec, NodeOvercommitStatus, OvercommitPolicySpec, OvercommitPolicyStatus, resolve,
+};
+
+/// Longest value of a label (apimachinery/pkg/util/validation, `LabelValueMaxLength`); the policy's name is one.
+const LABEL_MAX: usize = 63;
+
+/// A node, a namespace or a guest: what its metadata says that matters here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Meta {
+    /// Namespace, empty for nodes and namespaces.
+    pub(crate) namespace: String,
+    /// Name.
+    pub(crate) name: String,
+    /// UID.
+    pub(crate) uid: String,
+    /// All labels: selectors may name any.
+    pub(crate) labels: Labels,
+    /// Annotations of ours; all others are dropped.
+    pub(crate) annotations: Labels,
+}
+
+impl Meta {
+    /// Key in the index: `namespace/name`, or the name.
+    pub(crate) fn key(&self) -> String {
+        match self.namespace.as_str() {
+            "" => self.name.clone(),
+            namespace => format!("{namespace}/{}", self.name),
+        }
+    }
+
+    /// True if the annotation says `"true"`.
+    pub(crate) fn says(&self, annotation: &str) -> bool {
+        self.annotations.get(annotation).is_some_and(|value| value == "true")
+    }
+}
+
+impl From<PartialObjectMeta<DynamicObject>> for Meta {
+    fn from(object: PartialObjectMeta<DynamicObject>) -> Self {
+        let ObjectMeta { name, namespace, uid, labels, annotations, .. } = object.metadata;
+        let mut annotations = annotations.unwrap_or_default();
+        annotations.retain(|key, _| key == EXCLUDE_ANNOTATION || key == PAUSE_ANNOTATION);
+        Self {
+            namespace: namespace.unwrap_or_default(),
+            name: name.unwrap_or_default(),
+            uid: uid.unwrap_or_default(),
+            labels: labels.unwrap_or_default(),
+            annotations,
+        }
+    }
+}
+
+/// A policy with everything that follows from its spec alone.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Policy {
+    /// Name.
+    pub(crate) name: String,
+    /// UID.
+    pub(crate) uid: String,
+    /// Resource version, for writes that must not overwrite somebody else's.
+    pub(crate) version: String,
+    /// Generation of the spec.
+    pub(crate) generation: i64,
+    /// When it was made.
+    pub(crate) created: Timestamp,
+    /// When its deletion was asked for.
+    pub(crate) deleted: Option<Timestamp>,
+    /// All its finalizers.
+    pub(crate) finalizers: Vec<String>,
+    /// What it asks for.
+    pub(crate) verdict: Verdict,
+    /// What was last reported of it.
+    pub(crate) status: OvercommitPolicyStatus,
+}
+
+/// Whether a policy can work.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Verdict {
+    /// It can.
+    Valid(Box<Checked>),
+    /// It cannot, and why; its priority, where that much can be read.
+    Invalid { errors: String, priority: Option<i64> },
+}
+
+/// A policy that can work, with what is derived from it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Checked {
+    /// As people wrote it.
+    pub(crate) spec: OvercommitPolicySpec,
+    /// Its classes, or the one for everything.
+    pub(crate) classes: Vec<ClassSpec>,
+    /// What nodes are given.
+    pub(crate) resolved: ResolvedPolicy,
+    /// Hash of `resolved`.
+    pub(crate) revision: String,
+}
+
+impl Policy {
+    /// True if its deletion waits for us.
+    pub(crate) fn held_by_us(&self) -> bool {
+        self.finalizers.iter().any(|f| f == RELEASE_FINALIZER)
+    }
+
+    /// The checked spec, if it can work.
+    pub(crate) fn checked(&self) -> Option<&Checked> {
+        match &self.verdict {
+            Verdict::Valid(checked) => Some(checked),
+            Verdict::Invalid { .. } => None,
+        }
+    }
+
+    /// Priority; a policy that cannot even be read keeps what it has.
+    pub(crate) fn priority(&self) -> i64 {
+        match &self.verdict {
+            Verdict::Valid(checked) => checked.spec.priority,
+            Verdict::Invalid { priority, .. } => priority.unwrap_or(i64::MAX),
+        }
+    }
+}
+
+impl From<DynamicObject> for Policy {
+    fn from(object: DynamicObject) -> Self {
+        let ObjectMeta {
+            name,
+            uid,
+            resource_version,
+            generation,
+            creation_timestamp,
+            deletion_timestamp,
+            finalizers,
+            ..
+        } = object.metadata;
+        let name = name.unwrap_or_default();
+        let verdict = judge(&name, field(&object.data, "spec"));
+        Self {
+            name,
+            uid: uid.unwrap_or_default(),
+            version: resource_version.unwrap_or_default(),
+            generation: generation.unwrap_or_default(),
+            created: creation_timestamp.map_or(Timestamp::MAX, |at| at.0),
+            deleted: deletion_timestamp.map(|at| at.0),
+            finalizers: finalizers.unwrap_or_default(),
+            verdict,
+            status: field(&object.data, "status").unwrap_or_default(),
+        }
+    }
+}
+
+/// A part of an object; the default where it is missing.
+fn field<T: serde::de::DeserializeOwned>(data: &serde_json::Value, name: &str) -> Result<T, String> {
+    let part = data.get(name).cloned().unwrap_or_else(|| serde_json::json!({}));
+    serde_json::from_value(part).map_err(|e| format!("{name}: {e}"))
+}
+
+/// Checks what people wrote.
+pub(crate) fn judge(name: &str, spec: Result<OvercommitPolicySpec, String>) -> Verdict {
+    let spec = match spec {
+        Ok(spec) => spec,
+        Err(error) => return Verdict::Invalid { errors: error, priority: None },
+    };
+    let mut errors = match resolve::check(&spec) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.iter().map(ToString::to_string).collect(),
+    };
+    if name.len() > LABEL_MAX {
+        errors.push(format!(
+            "metadata.name: {} characters: at most {LABEL_MAX}, it becomes a label",
+            name.len()
+        ));
+    }
+    if !errors.is_empty() {
+        return Verdict::Invalid { errors: errors.join("; "), priority: Some(spec.priority) };
+    }
+    let resolved = resolve::resolve(&spec);
+    let revision = resolve::revision(&resolved);
+    Verdict::Valid(Box::new(Checked { classes: resolve::effective_classes(&spec), spec, resolved, revision }))
+}
+
+/// A `NodeOvercommit`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Object {
+    /// Name, which is the node's.
+    pub(crate) name: String,
+    /// UID.
+    pub(crate) uid: String,
+    /// Resource version.
+    pub(crate) version: String,
+    /// Generation of the spec.
+    pub(crate) generation: i64,
+    /// Somebody deletes it.
+    pub(crate) deleting: bool,
+    /// The policy by its label.
+    pub(crate) label: Option<String>,
+    /// UID of the Node that owns it.
+    pub(crate) owner: Option<String>,
+    /// The spec asks for release.
+    pub(crate) release_requested: bool,
+    /// The spec, where it can be read.
+    pub(crate) spec: Option<NodeOvercommitSpec>,
+    /// What the agent reports; empty where it cannot be read.
+    pub(crate) status: NodeOvercommitStatus,
+}
+
+impl Object {
+    /// The policy that it comes from: by its spec, else by its label.
+    pub(crate) fn policy(&self) -> &str {
+        let by_label = || self.label.as_deref().unwrap_or_default();
+        self.spec.as_ref().map_or_else(by_label, |spec| spec.policy.as_str())
+    }
+}
+
+impl From<DynamicObject> for Object {
+    fn from(object: DynamicObject) -> Self {
+        let ObjectMeta {
+            name,
+            uid,
+            resource_version,
+            generation,
+            deletion_timestamp,
+            labels,
+            owner_references,
+            ..
+        } = object.metadata;
+        let spec: Option<NodeOvercommitSpec> = field(&object.data, "spec").ok();
+        let owner = owner_references.unwrap_or_default().into_iter().find(|owner| owner.kind == "Node");
+        Self {
+            name: name.unwrap_or_default(),
+            uid: uid.unwrap_or_default(),
+            version: resource_version.unwrap_or_default(),
+            generation: generation.unwrap_or_default(),
+            deleting: deletion_timestamp.is_some(),
+            label: labels.and_then(|mut labels| labels.remove(POLICY_LABEL)),
+            owner: owner.map(|owner| owner.uid),
+            release_requested: spec.as_ref().is_some_and(|spec| spec.release),
+            spec,
+            status: field(&object.data, "status").unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed<T: From<DynamicObject>>(yaml: &str) -> T {
+        let object: DynamicObject = serde_saphyr::from_str(yaml).unwrap();
+        T::from(object)
+    }
+
+    #[test]
+    fn a_spec_of_the_wrong_shape_is_kept_with_its_error() {
+        let policy: Policy = parsed("{metadata: {name: p}, spec: {interval: 7}}");
+        assert!(
+            matches!(&policy.verdict, Verdict::Invalid { errors, priority: None } if errors.contains("spec"))
+        );
+        let policy: Policy = parsed("{metadata: {name: p}, spec: {interval: 9h, priority: 3}}");
+        assert_eq!(policy.priority(), 3);
+        assert!(
+            matches!(&policy.verdict, Verdict::Invalid { errors, .. } if errors.contains("spec.interval"))
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_no_label_value_is_refused() {
+        let verdict = judge(&"p".repeat(64), Ok(OvercommitPolicySpec::default()));
+        assert!(matches!(verdict, Verdict::Invalid { errors, .. } if errors.contains("metadata.name")));
+    }
+
+    #[test]
+    fn a_status_from_a_newer_agent_does_not_hide_the_spec() {
+        let object: Object =
+            parsed("{metadata: {name: a, labels: {overcommit.dev/policy: gold}}, status: 7}");
+        assert_eq!(object.policy(), "gold");
+        assert_eq!(object.status, NodeOvercommitStatus::default());
+    }
+
+    #[test]
+    fn only_annotations_of_ours_are_kept() {
+        let yaml = "{metadata: {name: n, annotations: {overcommit.dev/paused: 'true', big: text}}}";
+        let object: PartialObjectMeta<DynamicObject> = serde_saphyr::from_str(yaml).unwrap();
+        let meta = Meta::from(object);
+        assert_eq!(meta.annotations.len(), 1);
+        assert!(meta.says(PAUSE_ANNOTATION));
+    }
+}

@@ -1,0 +1,227 @@
+//! One reconcile, pure: from all that is known to the writes that are missing. Nothing is planned that the API has
+//! already, so that a plan after its own writes is empty.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use overcommit_crds::condition::Condition;
+use overcommit_crds::names::{RELEASE_FINALIZER, condition};
+use overcommit_crds::{NodeOvercommitSpec, OvercommitPolicyStatus};
+
+use crate::build::{self, Population};
+use crate::events::Note;
+use crate::index::Index;
+use crate::object::{Meta, Object, Policy, Verdict};
+use crate::release::{self, Step};
+use crate::select::Selection;
+use crate::status::{self, Facts, RELEASE_TIMEOUT};
+
+/// Pause after a write of a policy's status whose conditions or counts changed.
+const STATUS_PAUSE: Duration = Duration::from_secs(3);
+/// Pause where only sums changed: agents report every 30 s at most, and nobody reads sums faster.
+const SUMS_PAUSE: Duration = Duration::from_secs(60);
+
+/// One write that is missing.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Write {
+    /// What is written.
+    pub(crate) change: Desired,
+    /// Time that must have passed since the last write of the same thing.
+    pub(crate) pause: Duration,
+    /// What to tell once it is written.
+    pub(crate) notes: Vec<Note>,
+}
+
+/// What is written.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Desired {
+    /// The finalizers of a policy, as long as it has not changed meanwhile.
+    Finalizers { policy: String, uid: String, version: String, finalizers: Vec<String> },
+    /// A node's object.
+    Object { node: String, node_uid: String, spec: Box<NodeOvercommitSpec> },
+    /// A node's object goes.
+    Delete { node: String, uid: String },
+    /// A policy's status.
+    Status { policy: String, uid: String, status: Box<OvercommitPolicyStatus> },
+}
+
+/// What a write is about: at most one write of a key is under way.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key {
+    /// `finalizers`, `object` or `status`.
+    pub(crate) kind: &'static str,
+    /// Name of the policy or node.
+    pub(crate) name: String,
+}
+
+impl Write {
+    /// What it is about.
+    pub(crate) fn key(&self) -> Key {
+        let (kind, name) = match &self.change {
+            Desired::Finalizers { policy, .. } => ("finalizers", policy),
+            Desired::Object { node, .. } | Desired::Delete { node, .. } => ("object", node),
+            Desired::Status { policy, .. } => ("status", policy),
+        };
+        Key { kind, name: name.clone() }
+    }
+
+    fn of(change: Desired) -> Self {
+        Self { change, pause: Duration::ZERO, notes: Vec::new() }
+    }
+
+    fn telling(self, note: Note) -> Self {
+        Self { notes: vec![note], ..self }
+    }
+}
+
+/// What is to be done, and when to look again even if nothing happens.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// Writes that are missing.
+    pub(crate) writes: Vec<Write>,
+    /// The next instant at which time alone changes the plan.
+    pub(crate) wake: Option<Timestamp>,
+}
+
+/// Plans one reconcile; `timeout` is how long a deletion waits for its nodes.
+pub(crate) fn plan(index: &Index, now: Timestamp, timeout: Duration) -> Plan {
+    let waiting = index.waiting();
+    if !waiting.is_empty() {
+        // From what has not been listed nothing may be concluded: a node that is not known yet is not gone.
+        let hindered = index.troubles(now).next().is_some();
+        let policies = index.policies.values().filter(|_| hindered);
+        let write = |p: &Policy| report(p, status::blocked(p, &waiting, index, now));
+        return Plan { writes: policies.filter_map(write).collect(), wake: None };
+    }
+    let selection = Selection::of(index);
+    let mut plan = Plan::default();
+    let dropped = objects(index, &selection, &mut plan);
+    for policy in index.policies.values() {
+        let facts = Facts {
+            claim: selection.claim_of(&policy.name),
+            blockers: release::blockers(policy, index, &selection),
+            dropped: dropped.get(policy.name.as_str()).copied().unwrap_or(0),
+            timeout,
+            overdue: release::deadline(policy, timeout).is_some_and(|end| end <= now),
+        };
+        one(policy, &facts, index, now, &mut plan);
+    }
+    plan
+}
+
+fn one(policy: &Policy, facts: &Facts<'_>, index: &Index, now: Timestamp, plan: &mut Plan) {
+    let finalizers = finalizers(policy, facts);
+    let goes = policy.deleted.is_some() && finalizers.is_some();
+    plan.writes.extend(finalizers);
+    if !goes {
+        plan.writes.extend(report(policy, status::status(policy, facts, index, now)));
+    }
+    let end = release::deadline(policy, facts.timeout).filter(|end| *end > now);
+    plan.wake = [plan.wake, end].into_iter().flatten().min();
+}
+
+/// The finalizer comes before anything is given to a node, and goes when nothing is left there, or when it was
+/// reported that the waiting is over.
+fn finalizers(policy: &Policy, facts: &Facts<'_>) -> Option<Write> {
+    let told = |c: &Condition| c.reason == RELEASE_TIMEOUT && c.status == true.into();
+    let reported = Condition::find(&policy.status.conditions, condition::DEGRADED).is_some_and(told);
+    let done = facts.blockers.is_empty() || (facts.overdue && reported);
+    let mut finalizers = policy.finalizers.clone();
+    match (policy.deleted.is_some(), policy.held_by_us()) {
+        (false, false) => finalizers.push(RELEASE_FINALIZER.to_owned()),
+        (true, true) if done => finalizers.retain(|f| f != RELEASE_FINALIZER),
+        _ => return None,
+    }
+    let Policy { name, uid, version, .. } = policy;
+    let (policy, uid, version) = (name.clone(), uid.clone(), version.clone());
+    Some(Write::of(Desired::Finalizers { policy, uid, version, finalizers }))
+}
+
+/// Plans every node's object; returns how many guests did not fit, by policy.
+fn objects<'a>(index: &'a Index, selection: &Selection<'a>, plan: &mut Plan) -> BTreeMap<&'a str, usize> {
+    let population = Population::of(index);
+    let mut dropped = BTreeMap::new();
+    let names: BTreeSet<&String> = index.nodes.keys().chain(index.objects.keys()).collect();
+    for name in names {
+        let (node, object) = (index.nodes.get(name), index.objects.get(name));
+        match (node, selection.holder(name), object) {
+            (Some(node), Some(policy), _) if policy.held_by_us() => {
+                let (write, left_out) = hold(policy, node, object, &population, index);
+                *dropped.entry(policy.name.as_str()).or_default() += left_out;
+                plan.writes.extend(write);
+            }
+            (_, None, Some(object)) => plan.writes.extend(let_go(object, node)),
+            _ => {}
+        }
+    }
+    dropped
+}
+
+fn hold(
+    policy: &Policy,
+    node: &Meta,
+    object: Option<&Object>,
+    guests: &Population<'_>,
+    index: &Index,
+) -> (Option<Write>, usize) {
+    let before = object.and_then(|o| o.spec.as_ref());
+    let built = match (&policy.verdict, before) {
+        (Verdict::Valid(checked), _) => build::spec(&policy.name, checked, node, guests, index),
+        (Verdict::Invalid { .. }, Some(spec)) => {
+            build::Built { spec: build::frozen(spec, node, guests, index), dropped: 0 }
+        }
+        (Verdict::Invalid { .. }, None) => return (None, 0),
+    };
+    let as_is = object.is_some_and(|o| {
+        o.spec.as_ref() == Some(&built.spec)
+            && o.label.as_deref() == Some(&policy.name)
+            && o.owner.as_deref() == Some(&node.uid)
+    });
+    let taken = object.is_none_or(|o| o.policy() != policy.name || o.release_requested);
+    let change =
+        Desired::Object { node: node.name.clone(), node_uid: node.uid.clone(), spec: Box::new(built.spec) };
+    let mut write = Write::of(change);
+    if taken {
+        write = write.telling(Note::taken(policy, &node.name));
+    }
+    ((!as_is).then_some(write), built.dropped)
+}
+
+fn let_go(object: &Object, node: Option<&Meta>) -> Option<Write> {
+    match release::step(object, node.is_some()) {
+        Step::Wait => None,
+        Step::Delete => {
+            let delete = Write::of(Desired::Delete { node: object.name.clone(), uid: object.uid.clone() });
+            Some(delete.telling(Note::released(object, node.is_some())))
+        }
+        Step::Ask => {
+            // The rest stays as it is: an agent that gives back needs its guests and its policy.
+            let spec = NodeOvercommitSpec { release: true, ..object.spec.clone()? };
+            let change = Desired::Object {
+                node: object.name.clone(),
+                node_uid: node?.uid.clone(),
+                spec: Box::new(spec),
+            };
+            Some(Write::of(change).telling(Note::asked(object)))
+        }
+    }
+}
+
+/// The write of a status, if it tells anything new.
+fn report(policy: &Policy, status: OvercommitPolicyStatus) -> Option<Write> {
+    if status == policy.status {
+        return None;
+    }
+    let same_but_sums =
+        OvercommitPolicyStatus { memory: status.memory.clone(), ..policy.status.clone() } == status;
+    let appeared = policy.status.memory.is_none() != status.memory.is_none();
+    let pause = if same_but_sums && !appeared { SUMS_PAUSE } else { STATUS_PAUSE };
+    let notes = Note::changes(policy, &status.conditions);
+    let (name, uid) = (policy.name.clone(), policy.uid.clone());
+    Some(Write { change: Desired::Status { policy: name, uid, status: Box::new(status) }, pause, notes })
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

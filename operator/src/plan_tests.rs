@@ -1,0 +1,239 @@
+//! Whole reconciles on clusters made by hand: apply the plan's writes to the index, plan again.
+
+use super::*;
+use crate::fixture::{
+    at, cluster, guest, labels, node, policy, policy_of, releasing, running, selecting, with_guests,
+    with_objects,
+};
+use crate::index::{Change, Delta, Trouble, Watch};
+use overcommit_crds::OvercommitPolicySpec;
+use overcommit_crds::names::PAUSE_ANNOTATION;
+use overcommit_crds::quantity::Period;
+
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+fn planned(index: &Index, now: i64) -> Vec<Desired> {
+    plan(index, at(now), TIMEOUT).writes.into_iter().map(|w| w.change).collect()
+}
+
+/// Writes to nodes and finalizers, leaving statuses out.
+fn acts(index: &Index, now: i64) -> Vec<Desired> {
+    planned(index, now).into_iter().filter(|d| !matches!(d, Desired::Status { .. })).collect()
+}
+
+/// What an API server does with the writes.
+fn apply(index: &mut Index, writes: Vec<Desired>) {
+    for write in writes {
+        match write {
+            Desired::Finalizers { policy, finalizers, .. } => {
+                let known = index.policies[&policy].clone();
+                let gone = known.deleted.is_some() && finalizers.is_empty();
+                let delta =
+                    if gone { Delta::Delete(policy) } else { Delta::Apply(Policy { finalizers, ..known }) };
+                index.take(Change::Policies(delta));
+            }
+            Desired::Object { node, node_uid, spec } => {
+                let known = index.objects.get(&node).cloned().unwrap_or_default();
+                let object = Object {
+                    name: node,
+                    owner: Some(node_uid),
+                    label: Some(spec.policy.clone()),
+                    release_requested: spec.release,
+                    spec: Some(*spec),
+                    ..known
+                };
+                index.take(Change::Objects(Delta::Apply(object)));
+            }
+            Desired::Delete { node, .. } => {
+                index.take(Change::Objects(Delta::Delete(node)));
+            }
+            Desired::Status { policy, status, .. } => {
+                let known = index.policies[&policy].clone();
+                index.take(Change::Policies(Delta::Apply(Policy { status: *status, ..known })));
+            }
+        }
+    }
+}
+
+fn settle(index: &mut Index, now: i64) {
+    for _ in 0..10 {
+        let writes = planned(index, now);
+        if writes.is_empty() {
+            return;
+        }
+        apply(index, writes);
+    }
+    panic!("still writes after ten rounds: {:?}", planned(index, now));
+}
+
+fn deleted(index: &mut Index, name: &str) {
+    let known = index.policies[name].clone();
+    index.take(Change::Policies(Delta::Apply(Policy { deleted: Some(at(0)), ..known })));
+}
+
+fn released(index: &mut Index, node: &str) {
+    let policy = index.objects[node].policy().to_owned();
+    index.take(Change::Objects(Delta::Apply(releasing(node, &policy, true))));
+}
+
+#[test]
+fn a_settled_cluster_needs_no_write() {
+    let mut index = with_guests(cluster(&[policy("gold", 0)], &[node("a"), node("b")]), &[guest("x", "a")]);
+    settle(&mut index, 1);
+    assert_eq!(index.objects.len(), 2);
+    assert_eq!(index.spec("a").unwrap().guests.len(), 1);
+    assert_eq!(planned(&index, 2), []);
+}
+
+#[test]
+fn nothing_is_given_to_nodes_before_the_finalizer_is_there() {
+    let bare = Policy { finalizers: vec![], ..policy("gold", 0) };
+    let index = cluster(&[bare], &[node("a")]);
+    let acts = acts(&index, 1);
+    assert!(
+        matches!(acts.as_slice(), [Desired::Finalizers { finalizers, .. }] if finalizers.len() == 1),
+        "{acts:?}"
+    );
+}
+
+#[test]
+fn before_all_watches_have_listed_nothing_is_planned() {
+    let mut index = Index::default();
+    index.take(Change::Policies(Delta::Replace(vec![policy("gold", 0)])));
+    index.take(Change::Objects(Delta::Replace(vec![running("a", "gold")])));
+    assert_eq!(planned(&index, 1), []);
+    index.take(Change::Trouble(Watch::Nodes, Trouble::Forbidden, at(1)));
+    assert!(matches!(planned(&index, 1).as_slice(), [Desired::Status { .. }]));
+}
+
+#[test]
+fn a_deleted_policy_goes_when_its_nodes_have_given_back() {
+    let mut index = cluster(&[policy("gold", 0)], &[node("a"), node("b")]);
+    settle(&mut index, 1);
+    deleted(&mut index, "gold");
+    settle(&mut index, 2);
+    assert!(index.objects.values().all(|o| o.release_requested));
+    released(&mut index, "a");
+    settle(&mut index, 3);
+    assert!(index.policies.contains_key("gold"), "b has not given back");
+    assert!(!index.objects.contains_key("a"));
+    released(&mut index, "b");
+    settle(&mut index, 4);
+    assert!(index.policies.is_empty() && index.objects.is_empty());
+}
+
+#[test]
+fn a_deleted_policy_does_not_wait_for_a_node_that_is_gone() {
+    let mut index = cluster(&[policy("gold", 0)], &[node("a")]);
+    settle(&mut index, 1);
+    deleted(&mut index, "gold");
+    index.take(Change::Nodes(Delta::Delete("a".into())));
+    settle(&mut index, 2);
+    assert!(index.policies.is_empty() && index.objects.is_empty());
+}
+
+#[test]
+fn a_deleted_policy_does_not_wait_for_nodes_that_another_takes() {
+    let mut index = cluster(&[policy("gold", 5), policy("next", 0)], &[node("a")]);
+    settle(&mut index, 1);
+    deleted(&mut index, "gold");
+    settle(&mut index, 2);
+    assert_eq!(index.policies.keys().collect::<Vec<_>>(), ["next"]);
+    assert_eq!(index.spec("a").unwrap().policy, "next");
+    assert!(!index.objects["a"].release_requested);
+}
+
+#[test]
+fn after_the_timeout_it_is_reported_first_and_then_the_policy_goes() {
+    let mut index = cluster(&[policy("gold", 0)], &[node("a")]);
+    settle(&mut index, 1);
+    deleted(&mut index, "gold");
+    settle(&mut index, 2);
+    assert_eq!(plan(&index, at(2), TIMEOUT).wake, Some(at(600)));
+    let report = plan(&index, at(601), TIMEOUT).writes;
+    assert!(
+        matches!(report.as_slice(), [Write { change: Desired::Status { .. }, notes, .. }] if notes.len() == 1),
+        "{report:?}"
+    );
+    settle(&mut index, 601);
+    assert!(index.policies.is_empty());
+    assert!(index.objects["a"].release_requested, "the agent is still to give back when it returns");
+    released(&mut index, "a");
+    settle(&mut index, 700);
+    assert!(index.objects.is_empty());
+}
+
+#[test]
+fn a_node_that_leaves_the_selection_is_released() {
+    let mut index = cluster(&[selecting("gold", 0, &[("pool", "x")])], &[]);
+    let mut a = node("a");
+    a.labels.insert("pool".into(), "x".into());
+    index.take(Change::Nodes(Delta::Apply(a)));
+    settle(&mut index, 1);
+    index.take(Change::Nodes(Delta::Apply(node("a"))));
+    settle(&mut index, 2);
+    assert!(index.objects["a"].release_requested);
+    released(&mut index, "a");
+    settle(&mut index, 3);
+    assert!(index.objects.is_empty() && index.policies.contains_key("gold"));
+}
+
+#[test]
+fn a_node_that_comes_back_while_it_releases_is_taken_again() {
+    let mut index =
+        with_objects(cluster(&[policy("gold", 0)], &[node("a")]), &[releasing("a", "gold", true)]);
+    settle(&mut index, 1);
+    assert!(!index.objects["a"].release_requested);
+}
+
+#[test]
+fn an_object_that_somebody_deletes_or_edits_is_restored() {
+    let mut index = cluster(&[policy("gold", 0)], &[node("a")]);
+    settle(&mut index, 1);
+    let before = index.spec("a").cloned();
+    index.take(Change::Objects(Delta::Delete("a".into())));
+    settle(&mut index, 2);
+    assert_eq!(index.spec("a").cloned(), before);
+    let mut edited = index.objects["a"].clone();
+    edited.label = None;
+    index.take(Change::Objects(Delta::Apply(edited)));
+    assert_eq!(acts(&index, 3).len(), 1);
+}
+
+#[test]
+fn a_policy_that_becomes_invalid_leaves_its_nodes_as_they_are() {
+    let mut index = cluster(&[policy("gold", 0)], &[node("a")]);
+    settle(&mut index, 1);
+    let before = index.spec("a").cloned();
+    let spec = OvercommitPolicySpec { interval: Period("9h".into()), ..Default::default() };
+    let bad = policy_of("gold", spec);
+    index.take(Change::Policies(Delta::Apply(Policy { version: "2".into(), ..bad })));
+    settle(&mut index, 2);
+    assert_eq!(index.spec("a").cloned(), before);
+    let paused = Meta { annotations: labels(&[(PAUSE_ANNOTATION, "true")]), ..node("a") };
+    index.take(Change::Nodes(Delta::Apply(paused)));
+    settle(&mut index, 3);
+    assert!(index.spec("a").unwrap().paused);
+}
+
+#[test]
+fn higher_priority_takes_a_node_over_and_the_loser_is_told() {
+    let mut index = cluster(&[policy("old", 0)], &[node("a")]);
+    settle(&mut index, 1);
+    index.take(Change::Policies(Delta::Apply(policy("new", 5))));
+    let notes: Vec<Note> = plan(&index, at(2), TIMEOUT).writes.into_iter().flat_map(|w| w.notes).collect();
+    assert!(format!("{notes:?}").contains("Overridden"), "{notes:?}");
+    settle(&mut index, 2);
+    assert_eq!(index.spec("a").unwrap().policy, "new");
+}
+
+#[test]
+fn sums_alone_are_written_rarely() {
+    let mut index = cluster(&[policy("gold", 0)], &[node("a")]);
+    settle(&mut index, 1);
+    let known = index.policies["gold"].clone();
+    let mut status = known.status.clone();
+    assert_eq!(report(&known, status.clone()), None);
+    status.observed_generation = Some(7);
+    assert_eq!(report(&known, status).unwrap().pause, STATUS_PAUSE);
+}

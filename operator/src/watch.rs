@@ -1,0 +1,161 @@
+//! The watches: what the API server tells becomes changes of the index. A watch that breaks is taken up again with
+//! growing pauses and, where its place is lost (410), by a new list; the index never sees half a list.
+
+use std::fmt::Debug;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::core::{GroupVersionKind, PartialObjectMeta};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Client, Resource};
+use overcommit_crds::{NodeOvercommit, OvercommitPolicy};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::Sender;
+
+use crate::index::{Change, Delta, Trouble, Watch};
+use crate::metrics::Metrics;
+use crate::object::{Meta, Object, Policy};
+
+/// A watch call ends after this; a connection that died silently is noticed 5 s later (kube-runtime, `Config::timeout`).
+const CALL_SECONDS: u32 = 60;
+
+/// Resource of our policies.
+pub(crate) fn policies() -> ApiResource {
+    ApiResource::erase::<OvercommitPolicy>(&())
+}
+
+/// Resource of the nodes' objects.
+pub(crate) fn objects() -> ApiResource {
+    ApiResource::erase::<NodeOvercommit>(&())
+}
+
+/// Starts all watches; they end with the receiver of `changes`.
+pub(crate) fn start(client: &Client, changes: &Sender<Change>, metrics: &Metrics) {
+    let core = |kind: &str, plural: &str| {
+        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", kind), plural)
+    };
+    let vmi = GroupVersionKind::gvk("kubevirt.io", "v1", "VirtualMachineInstance");
+    let vmis = ApiResource::from_gvk_with_plural(&vmi, "virtualmachineinstances");
+    let own = |resource: &ApiResource| Api::<DynamicObject>::all_with(client.clone(), resource);
+    let meta =
+        |resource: &ApiResource| Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), resource);
+    let feed = |watch| Feed { watch, changes: changes.clone(), metrics: metrics.clone() };
+
+    tokio::spawn(feed(Watch::Policies).run(
+        own(&policies()),
+        Policy::from,
+        |p| p.name.clone(),
+        Change::Policies,
+    ));
+    tokio::spawn(feed(Watch::Objects).run(
+        own(&objects()),
+        Object::from,
+        |o| o.name.clone(),
+        Change::Objects,
+    ));
+    tokio::spawn(feed(Watch::Nodes).run(meta(&core("Node", "nodes")), Meta::from, Meta::key, Change::Nodes));
+    let namespaces = meta(&core("Namespace", "namespaces"));
+    tokio::spawn(feed(Watch::Namespaces).run(namespaces, Meta::from, Meta::key, Change::Namespaces));
+    tokio::spawn(feed(Watch::Guests).run(meta(&vmis), Meta::from, Meta::key, Change::Guests));
+}
+
+struct Feed {
+    watch: Watch,
+    changes: Sender<Change>,
+    metrics: Metrics,
+}
+
+impl Feed {
+    /// Runs until nobody takes the changes any more.
+    async fn run<K, T>(
+        self,
+        api: Api<K>,
+        prune: impl Fn(K) -> T + Send,
+        key: impl Fn(&T) -> String + Send,
+        change: impl Fn(Delta<T>) -> Change + Send,
+    ) where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+        T: Send,
+    {
+        let config = watcher::Config::default().timeout(CALL_SECONDS);
+        let mut events = std::pin::pin!(watch(api, config).default_backoff());
+        let mut listing = Vec::new();
+        let mut last = None;
+        while let Some(event) = events.next().await {
+            let told = match event {
+                Ok(Event::Init) => {
+                    listing = Vec::new();
+                    continue;
+                }
+                Ok(Event::InitApply(object)) => {
+                    listing.push(prune(object));
+                    continue;
+                }
+                Ok(Event::InitDone) => change(Delta::Replace(std::mem::take(&mut listing))),
+                Ok(Event::Apply(object)) => change(Delta::Apply(prune(object))),
+                Ok(Event::Delete(object)) => change(Delta::Delete(key(&prune(object)))),
+                Err(error) => match self.failed(&error, &mut last) {
+                    Some(trouble) => Change::Trouble(self.watch, trouble, Timestamp::now()),
+                    None => continue,
+                },
+            };
+            if !matches!(told, Change::Trouble(..)) && last.take().is_some() {
+                tracing::info!(resource = self.watch.resource(), "the watch is back");
+            }
+            if self.changes.send(told).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// What an error means; nothing where the watch goes on by itself at once.
+    fn failed(&self, error: &watcher::Error, last: &mut Option<Trouble>) -> Option<Trouble> {
+        let code = code(error);
+        let (reason, trouble) = match code {
+            Some(404) => ("absent", Trouble::Absent),
+            Some(403) => ("forbidden", Trouble::Forbidden),
+            Some(410) => ("gone", Trouble::Failing("410".to_owned())),
+            Some(429) => ("throttled", Trouble::Failing("429".to_owned())),
+            Some(401) => ("unauthorized", Trouble::Failing("401".to_owned())),
+            Some(_) => ("refused", Trouble::Failing("refused".to_owned())),
+            None => ("connection", Trouble::Failing("connection".to_owned())),
+        };
+        self.metrics.watch_failed(self.watch, reason);
+        if code == Some(410) {
+            tracing::debug!(resource = self.watch.resource(), "the watch lost its place and lists again");
+            return None;
+        }
+        let resource = self.watch.resource();
+        if last.as_ref() == Some(&trouble) {
+            tracing::debug!(resource, reason, %error, "the watch still fails");
+        } else {
+            tracing::warn!(resource, reason, %error, "{}", remedy(&trouble, self.watch));
+        }
+        *last = Some(trouble.clone());
+        Some(trouble)
+    }
+}
+
+fn remedy(trouble: &Trouble, watch: Watch) -> &'static str {
+    match trouble {
+        Trouble::Absent if watch == Watch::Guests => "KubeVirt is not installed: running on without guests",
+        Trouble::Absent => {
+            "the CRD is not installed: apply what `overcommit-operator crds` prints; trying again"
+        }
+        Trouble::Forbidden => "permission to list and watch is missing: check the ClusterRole; trying again",
+        Trouble::Failing(_) => "the watch failed; trying again",
+    }
+}
+
+fn code(error: &watcher::Error) -> Option<u16> {
+    use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status)) => Some(status.code),
+        WatchError(status) => Some(status.code),
+        InitialListFailed(_) | WatchStartFailed(_) | WatchFailed(_) | NoResourceVersion => None,
+    }
+}
