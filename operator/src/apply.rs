@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use overcommit_crds::NodeOvercommitSpec;
 use overcommit_crds::names::{GROUP, OPERATOR_MANAGER, POLICY_LABEL, VERSION};
 use serde_json::{Value, json};
 
@@ -94,7 +95,7 @@ async fn call(client: Client, desired: Desired) -> Result<Change, Error> {
             Ok(Change::Policies(if gone { Delta::Delete(policy) } else { Delta::Apply(after) }))
         }
         Desired::Object { node, node_uid, spec } => {
-            let body = object_body(&node, &node_uid, &json!(spec), &spec.policy);
+            let body = object_body(&node, &node_uid, &spec);
             let after = objects().patch(&node, &force, &Patch::Apply(body)).await?;
             Ok(Change::Objects(Delta::Apply(Object::from(after))))
         }
@@ -114,23 +115,21 @@ async fn call(client: Client, desired: Desired) -> Result<Change, Error> {
             }
         }
         Desired::Status { policy, uid, status } => {
-            let mut body = body("OvercommitPolicy", json!({ "name": policy, "uid": uid }));
-            body["status"] = json!(status);
+            let metadata = json!({ "name": policy, "uid": uid });
+            let body = json!({ "apiVersion": api_version(), "kind": "OvercommitPolicy", "metadata": metadata, "status": status });
             let after = policies().patch_status(&policy, &force, &Patch::Apply(body)).await?;
             Ok(Change::Policies(Delta::Apply(Policy::from(after))))
         }
     }
 }
 
-fn body(kind: &str, metadata: Value) -> Value {
-    json!({ "apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind, "metadata": metadata })
+fn api_version() -> String {
+    format!("{GROUP}/{VERSION}")
 }
 
-fn object_body(node: &str, node_uid: &str, spec: &Value, policy: &str) -> Value {
+fn object_body(node: &str, node_uid: &str, spec: &NodeOvercommitSpec) -> Value {
     let owner = json!({ "apiVersion": "v1", "kind": "Node", "name": node, "uid": node_uid });
-    let labels = json!({ POLICY_LABEL: policy });
+    let labels = json!({ POLICY_LABEL: spec.policy });
     let metadata = json!({ "name": node, "labels": labels, "ownerReferences": [owner] });
-    let mut body = body("NodeOvercommit", metadata);
-    body["spec"] = spec.clone();
-    body
+    json!({ "apiVersion": api_version(), "kind": "NodeOvercommit", "metadata": metadata, "spec": spec })
 }

@@ -77,13 +77,13 @@ mod tests {
         Cli::command().debug_assert();
         let cli = Cli::try_parse_from(["overcommit-operator", "run"]).unwrap();
         let Command::Run(run) = cli.command else { panic!("{cli:?}") };
-        assert_eq!(run.release_timeout, Duration::from_secs(600));
+        assert_eq!(run.release_timeout, Duration::from_mins(10));
     }
 
     #[test]
     fn durations_are_read_as_people_write_them() {
-        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("5m"), Ok(Duration::from_mins(5)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_mins(90)));
         for bad in ["", "5", "-5m", "soon"] {
             assert!(duration(bad).unwrap_err().contains("write 90s"), "{bad}");
         }

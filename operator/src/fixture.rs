@@ -5,7 +5,7 @@ use overcommit_crds::condition::{Condition, rfc3339};
 use overcommit_crds::names::{KUBEVIRT_NODE_LABEL, KUBEVIRT_SCHEDULABLE_LABEL, RELEASE_FINALIZER, condition};
 use overcommit_crds::node::NodeOvercommitStatus;
 use overcommit_crds::selector::{Labels, Selector};
-use overcommit_crds::{NodeOvercommitSpec, OvercommitPolicySpec, resolve};
+use overcommit_crds::{NodeOvercommitSpec, OvercommitPolicySpec, OvercommitPolicyStatus, resolve};
 
 use crate::index::{Change, Delta, Index};
 use crate::object::{Meta, Object, Policy, judge};
@@ -29,7 +29,7 @@ pub(crate) fn policy_of(name: &str, spec: OvercommitPolicySpec) -> Policy {
         deleted: None,
         finalizers: vec![RELEASE_FINALIZER.to_owned()],
         verdict: judge(name, Ok(spec)),
-        status: Default::default(),
+        status: OvercommitPolicyStatus::default(),
     }
 }
 

@@ -21,7 +21,7 @@ const CONNECTIONS: usize = 32;
 /// Time that a client has to send its request's head.
 const HEADER_DEADLINE: Duration = Duration::from_secs(5);
 /// Time that a connection may last.
-const CONNECTION_DEADLINE: Duration = Duration::from_secs(60);
+const CONNECTION_DEADLINE: Duration = Duration::from_mins(1);
 /// The loop turns at least every 30 s; three missed turns mean that it hangs.
 const HUNG: Duration = Duration::from_secs(100);
 

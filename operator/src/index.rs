@@ -64,6 +64,10 @@ pub(crate) enum Trouble {
 
 /// One change, from a watch or from the answer to a write.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "changes are few and short-lived; boxes would cost more than they save"
+)]
 pub(crate) enum Change {
     /// Policies.
     Policies(Delta<Policy>),
@@ -167,7 +171,7 @@ impl Index {
             Change::Nodes(delta) => self.merge(Watch::Nodes, delta, |index| &mut index.nodes),
             Change::Namespaces(delta) => self.merge(Watch::Namespaces, delta, |index| &mut index.namespaces),
             Change::Guests(delta) => self.merge(Watch::Guests, delta, |index| &mut index.guests),
-            Change::Trouble(watch, trouble, at) => self.trouble(watch, trouble, at),
+            Change::Trouble(watch, trouble, at) => self.trouble(watch, &trouble, at),
         }
     }
 
@@ -182,13 +186,13 @@ impl Index {
         merge(map(self), delta) || first || recovered
     }
 
-    fn trouble(&mut self, watch: Watch, trouble: Trouble, at: Timestamp) -> bool {
+    fn trouble(&mut self, watch: Watch, trouble: &Trouble, at: Timestamp) -> bool {
         // Where KubeVirt is not installed there are no guests: that is an answer, and it counts as listed.
         let emptied = watch == Watch::Guests
-            && trouble == Trouble::Absent
+            && *trouble == Trouble::Absent
             && (self.listed.insert(watch) | !std::mem::take(&mut self.guests).is_empty());
         let before = self.troubles.insert(watch, (trouble.clone(), at));
-        emptied || before.is_none_or(|(known, _)| known != trouble)
+        emptied || before.is_none_or(|(known, _)| known != *trouble)
     }
 
     /// Watches that have not listed their objects yet. As long as there is one, nothing may be concluded from absence.

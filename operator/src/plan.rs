@@ -20,7 +20,7 @@ use crate::status::{self, Facts, RELEASE_TIMEOUT};
 /// Pause after a write of a policy's status whose conditions or counts changed.
 const STATUS_PAUSE: Duration = Duration::from_secs(3);
 /// Pause where only sums changed: agents report every 30 s at most, and nobody reads sums faster.
-const SUMS_PAUSE: Duration = Duration::from_secs(60);
+const SUMS_PAUSE: Duration = Duration::from_mins(1);
 
 /// One write that is missing.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,7 +10,7 @@ use overcommit_crds::OvercommitPolicySpec;
 use overcommit_crds::names::PAUSE_ANNOTATION;
 use overcommit_crds::quantity::Period;
 
-const TIMEOUT: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_mins(10);
 
 fn planned(index: &Index, now: i64) -> Vec<Desired> {
     plan(index, at(now), TIMEOUT).writes.into_iter().map(|w| w.change).collect()

@@ -10,9 +10,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause after failures that may pass by themselves.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Pause after a refusal that only an administrator can end.
-const FORBIDDEN_PAUSE: Duration = Duration::from_secs(60);
+const FORBIDDEN_PAUSE: Duration = Duration::from_mins(1);
 /// Things that nobody wants to write any more are forgotten after this: longer than any pause.
-const MEMORY: Duration = Duration::from_secs(180);
+const MEMORY: Duration = Duration::from_mins(3);
 /// Writes under way at once.
 const LIMIT: usize = 16;
 
@@ -126,7 +126,7 @@ mod tests {
     fn pauses_grow_with_failures_and_end_with_success() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         let mut fail = |failure| {
-            queue.start(&key("a"), Duration::ZERO, now + Duration::from_secs(3600));
+            queue.start(&key("a"), Duration::ZERO, now + Duration::from_hours(1));
             queue.failed(&key("a"), failure, now)
         };
         assert_eq!(fail(Failure::Passing(None)), FIRST_PAUSE);

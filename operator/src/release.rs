@@ -24,12 +24,12 @@ pub(crate) enum Step {
 
 /// The next step for an object that no policy takes.
 pub(crate) fn step(object: &Object, node_exists: bool) -> Step {
-    match (object.deleting, node_exists) {
-        (true, _) => Step::Wait,
-        (false, false) => Step::Delete,
-        (false, true) if !object.release_requested => Step::Ask,
-        (false, true) if released(object) => Step::Delete,
-        (false, true) => Step::Wait,
+    match node_exists {
+        _ if object.deleting => Step::Wait,
+        false => Step::Delete,
+        true if !object.release_requested => Step::Ask,
+        true if released(object) => Step::Delete,
+        true => Step::Wait,
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn waiting_ends_after_the_timeout() {
         let gone = Policy { deleted: Some(at(0)), ..policy("gold", 0) };
-        assert_eq!(deadline(&gone, Duration::from_secs(60)), Some(at(60)));
-        assert_eq!(deadline(&policy("gold", 0), Duration::from_secs(60)), None);
+        assert_eq!(deadline(&gone, Duration::from_mins(1)), Some(at(60)));
+        assert_eq!(deadline(&policy("gold", 0), Duration::from_mins(1)), None);
     }
 }

@@ -14,7 +14,7 @@ use overcommit_crds::quantity::Period;
 fn status_at(index: &Index, name: &str, now: Timestamp) -> OvercommitPolicyStatus {
     let selection = Selection::of(index);
     let policy = &index.policies[name];
-    let timeout = Duration::from_secs(60);
+    let timeout = Duration::from_mins(1);
     let facts = Facts {
         claim: selection.claim_of(name),
         blockers: release::blockers(policy, index, &selection),

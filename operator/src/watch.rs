@@ -154,8 +154,8 @@ fn code(error: &watcher::Error) -> Option<u16> {
     match error {
         InitialListFailed(kube::Error::Api(status))
         | WatchStartFailed(kube::Error::Api(status))
-        | WatchFailed(kube::Error::Api(status)) => Some(status.code),
-        WatchError(status) => Some(status.code),
+        | WatchFailed(kube::Error::Api(status))
+        | WatchError(status) => Some(status.code),
         InitialListFailed(_) | WatchStartFailed(_) | WatchFailed(_) | NoResourceVersion => None,
     }
 }
