@@ -12,6 +12,12 @@ use crate::proc::{self, Proc, flag_value};
 use crate::root::Root;
 use crate::socket::{self, SocketError};
 
+/// How often a new process is asked for its name before it counts as dull: between its start and the execution of
+/// what it is to become, a scan may see another name.
+const LOOKS: u8 = 3;
+/// Each how many scans the dull ones are asked again, for pids that were reused between two scans.
+const FULL_SCAN: u32 = 12;
+
 /// A launcher whose libvirt may be talked to.
 #[derive(Clone, Debug)]
 pub struct Launcher {
@@ -53,6 +59,9 @@ pub struct Scan {
 pub struct Launchers {
     root: Root,
     known: HashMap<Arc<str>, Launcher>,
+    /// How often each process that is none of ours was asked for its name: a node has thousands of them.
+    dull: HashMap<u32, u8>,
+    scans: u32,
 }
 
 /// The daemons and launchers of one pod.
@@ -69,7 +78,7 @@ struct Pod {
 impl Launchers {
     /// Looks at the processes below `root`, which must be those of the whole node.
     pub fn new(root: Root) -> Self {
-        Self { root, known: HashMap::new() }
+        Self { root, known: HashMap::new(), dull: HashMap::new(), scans: 0 }
     }
 
     /// Looks again.
@@ -116,18 +125,25 @@ impl Launchers {
     }
 
     /// Launcher pods by UID. Processes that end while they are looked at are passed over.
-    fn pods(&self) -> Result<HashMap<Arc<str>, Pod>, PortError> {
+    fn pods(&mut self) -> Result<HashMap<Arc<str>, Pod>, PortError> {
         let processes = proc::pids(&self.root).map_err(|e| PortError {
             what: "launcher pods".to_owned(),
             why: format!("{e}; the agent needs the host's procfs"),
         })?;
+        if self.scans.is_multiple_of(FULL_SCAN) {
+            self.dull.clear();
+        }
+        self.scans = self.scans.wrapping_add(1);
+        let mut before = std::mem::take(&mut self.dull);
         let mut pods: HashMap<Arc<str>, Pod> = HashMap::new();
         for pid in processes {
-            let name = proc::name(&self.root, pid);
+            let looks = before.remove(&pid).unwrap_or(0);
+            let name = if looks < LOOKS { proc::name(&self.root, pid) } else { String::new() };
             let daemon = matches!(name.as_str(), "virtqemud" | "libvirtd");
             // Names are cut to 15 characters: virt-launcher-monitor shows as virt-launcher-m.
             let guest = name.starts_with("qemu-");
             if !daemon && !guest && !name.starts_with("virt-launcher") {
+                self.dull.insert(pid, looks.saturating_add(1).min(LOOKS));
                 continue;
             }
             let Some((uid, process)) = self.in_pod(pid) else { continue };

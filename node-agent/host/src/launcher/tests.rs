@@ -223,6 +223,28 @@ fn the_hosts_own_libvirt_and_that_of_other_pods_are_left_alone() {
 }
 
 #[test]
+fn processes_of_no_interest_are_asked_again_only_now_and_then() {
+    let node = Node::new();
+    let _listener = node.listen();
+    let mut launchers = node.launchers();
+    let comm = node.dir.path().join("proc/42/comm");
+    std::fs::write(&comm, "runc:[2:INIT]\n").unwrap();
+    assert!(launchers.scan().unwrap().launchers.is_empty());
+    std::fs::write(&comm, "virtqemud\n").unwrap();
+    assert_eq!(launchers.scan().unwrap().launchers.len(), 1, "a new process may still become a daemon");
+    std::fs::write(&comm, "sh\n").unwrap();
+    for _ in 0..LOOKS {
+        launchers.scan().unwrap();
+    }
+    std::fs::write(&comm, "virtqemud\n").unwrap();
+    assert!(launchers.scan().unwrap().launchers.is_empty(), "not asked");
+    for _ in 0..FULL_SCAN {
+        launchers.scan().unwrap();
+    }
+    assert_eq!(launchers.scan().unwrap().launchers.len(), 1);
+}
+
+#[test]
 fn without_a_process_table_the_reason_is_told() {
     let error = Launchers::new(Root::new("/nonexistent")).scan().unwrap_err();
     assert!(error.to_string().contains("/nonexistent/proc"), "{error}");
