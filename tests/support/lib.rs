@@ -1,1 +1,14 @@
-//! Test bed.
+//! The test bed: what the tests and the demo start on a machine to be close to the real thing, and how it is cleaned up.
+
+pub mod guardian;
+pub mod guest_image;
+pub mod guests;
+#[path = "../guest-load/load.rs"]
+pub mod load;
+pub mod machine;
+pub mod process;
+pub mod session;
+pub mod squeeze;
+pub mod undo;
+pub mod valve;
+pub mod wait;

@@ -1,0 +1,170 @@
+//! What a guest is told to do with its memory, as words on its kernel command line (`load=…`) or over its command port.
+//!
+//! Used on both sides: the test bed writes these words, the program in the guest reads them. Standard library only.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A way to use memory. Sizes are MiB, times are seconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Load {
+    /// Reads some of the disk, if there is one, so that there is page cache, and does nothing else. `idle` or `idle:CACHE`
+    Idle {
+        /// How much is read.
+        cache_mib: u64,
+    },
+    /// Grows a buffer at a rate up to a size and writes all its pages over and over. `busy:SIZE:RATE`
+    Busy {
+        /// Final size.
+        mib: u64,
+        /// Growth per second.
+        ramp_mib_per_s: u64,
+    },
+    /// Fills a buffer once and keeps it. `hold:SIZE`
+    Hold {
+        /// Size.
+        mib: u64,
+    },
+    /// Writes a buffer over and over whose size goes up and down between two values. `waves:LOW:HIGH:PERIOD`
+    Waves {
+        /// Smallest size.
+        low_mib: u64,
+        /// Largest size.
+        high_mib: u64,
+        /// From one smallest size to the next.
+        period_s: u64,
+    },
+    /// Writes a buffer over and over whose size follows a course; the last size stays. `steps:SIZExSECONDS,SIZExSECONDS,…`
+    Steps(
+        /// Sizes, each with how long it lasts.
+        Vec<(u64, u64)>,
+    ),
+}
+
+/// Page cache of an idle guest where none is asked for.
+const DEFAULT_CACHE_MIB: u64 = 24;
+
+impl Load {
+    /// Does nothing but hold a little page cache.
+    pub const IDLE: Self = Self::Idle { cache_mib: DEFAULT_CACHE_MIB };
+
+    /// How large the buffer should be, this many seconds after the load began.
+    pub fn wanted_mib(&self, second: u64) -> u64 {
+        match self {
+            Self::Idle { .. } => 0,
+            Self::Busy { mib, ramp_mib_per_s } => {
+                ramp_mib_per_s.saturating_mul(second.saturating_add(1)).min(*mib)
+            }
+            Self::Hold { mib } => *mib,
+            Self::Waves { low_mib, high_mib, period_s } => wave(*low_mib, *high_mib, *period_s, second),
+            Self::Steps(steps) => course(steps, second),
+        }
+    }
+
+    /// Whether the buffer is written over and over, rather than once.
+    pub fn keeps_writing(&self) -> bool {
+        !matches!(self, Self::Idle { .. } | Self::Hold { .. })
+    }
+}
+
+/// Up in the first half of the period, down in the second, in straight lines.
+fn wave(low: u64, high: u64, period: u64, second: u64) -> u64 {
+    let period = period.max(2);
+    let phase = second % period;
+    let distance = phase.min(period - phase).saturating_mul(2);
+    low + high.saturating_sub(low).saturating_mul(distance) / period
+}
+
+fn course(steps: &[(u64, u64)], second: u64) -> u64 {
+    let mut end: u64 = 0;
+    for (size, lasts) in steps {
+        end = end.saturating_add(*lasts);
+        if second < end {
+            return *size;
+        }
+    }
+    steps.last().map_or(0, |(size, _)| *size)
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Idle { cache_mib } => write!(f, "idle:{cache_mib}"),
+            Self::Busy { mib, ramp_mib_per_s } => write!(f, "busy:{mib}:{ramp_mib_per_s}"),
+            Self::Hold { mib } => write!(f, "hold:{mib}"),
+            Self::Waves { low_mib, high_mib, period_s } => write!(f, "waves:{low_mib}:{high_mib}:{period_s}"),
+            Self::Steps(steps) => {
+                let words: Vec<_> = steps.iter().map(|(size, lasts)| format!("{size}x{lasts}")).collect();
+                write!(f, "steps:{}", words.join(","))
+            }
+        }
+    }
+}
+
+impl FromStr for Load {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+        if kind == "steps" {
+            return steps(rest).map(Self::Steps).ok_or_else(|| format!("not SIZExSECONDS,…: {rest}"));
+        }
+        let words = rest.split(':').filter(|word| !word.is_empty());
+        let numbers = words
+            .map(|w| w.parse::<u64>().map_err(|_| format!("not a number: {w}")))
+            .collect::<Result<Vec<_>, _>>()?;
+        match (kind, numbers.as_slice()) {
+            ("idle", []) => Ok(Self::IDLE),
+            ("idle", [cache_mib]) => Ok(Self::Idle { cache_mib: *cache_mib }),
+            ("busy", [mib, ramp]) => Ok(Self::Busy { mib: *mib, ramp_mib_per_s: *ramp }),
+            ("hold", [mib]) => Ok(Self::Hold { mib: *mib }),
+            ("waves", [low, high, period]) => {
+                Ok(Self::Waves { low_mib: *low, high_mib: *high, period_s: *period })
+            }
+            _ => Err(format!(
+                "unknown load: {text} (idle[:CACHE] busy:SIZE:RATE hold:SIZE waves:LOW:HIGH:PERIOD steps:SIZExSECONDS,…)"
+            )),
+        }
+    }
+}
+
+fn steps(text: &str) -> Option<Vec<(u64, u64)>> {
+    let step = |word: &str| {
+        let (size, lasts) = word.split_once('x')?;
+        Some((size.parse().ok()?, lasts.parse().ok()?))
+    };
+    text.split(',').map(step).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_come_back_as_they_were_written() {
+        for word in ["idle:24", "busy:300:50", "hold:200", "waves:50:250:60", "steps:100x20,300x40"] {
+            assert_eq!(word.parse::<Load>().unwrap().to_string(), word);
+        }
+    }
+
+    #[test]
+    fn wrong_words_are_refused() {
+        for word in ["", "busy", "busy:1", "busy:x:1", "hold:1:2", "steps:", "steps:1", "nap"] {
+            assert!(word.parse::<Load>().is_err(), "{word}");
+        }
+    }
+
+    #[test]
+    fn sizes_follow_the_course() {
+        let at = |word: &str, second| word.parse::<Load>().unwrap().wanted_mib(second);
+        assert_eq!([at("busy:300:50", 0), at("busy:300:50", 2), at("busy:300:50", 60)], [50, 150, 300]);
+        assert_eq!(
+            [at("waves:50:250:60", 0), at("waves:50:250:60", 30), at("waves:50:250:60", 60)],
+            [50, 250, 50]
+        );
+        assert_eq!(
+            [at("steps:10x2,20x3", 1), at("steps:10x2,20x3", 2), at("steps:10x2,20x3", 9)],
+            [10, 20, 20]
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! What a guest is to be, and the domain XML of it.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use crate::guest_image::GuestImage;
+use crate::load::Load;
+
+/// KubeVirt's default period of balloon statistics, in seconds (`memBalloonStatsPeriod`).
+const KUBEVIRT_STATS_PERIOD: u32 = 10;
+
+/// Name of the command port inside the guest.
+const PORT: &str = "org.overcommit.load.0";
+
+/// The guest's balloon device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balloon {
+    /// No device.
+    Absent,
+    /// A device that the guest has no driver for.
+    WithoutDriver,
+    /// A device that works.
+    Present {
+        /// Whether the guest reports its free pages, so that the host can take them back.
+        free_page_reporting: bool,
+        /// Seconds between statistics; 0 for none.
+        stats_period_s: u32,
+    },
+}
+
+/// A guest to be started.
+#[derive(Debug, Clone)]
+pub struct GuestSpec {
+    pub(super) name: String,
+    memory_mib: u64,
+    load: Load,
+    balloon: Balloon,
+    swap_mib: Option<u64>,
+    hugepages: bool,
+    vcpus: u32,
+    extra_args: String,
+}
+
+impl GuestSpec {
+    /// A guest as KubeVirt makes them: one processor, balloon with free page reporting, statistics each 10 s; it idles.
+    pub fn new(name: impl Into<String>, memory_mib: u64) -> Self {
+        Self {
+            name: name.into(),
+            memory_mib,
+            load: Load::IDLE,
+            balloon: Balloon::Present { free_page_reporting: true, stats_period_s: KUBEVIRT_STATS_PERIOD },
+            swap_mib: None,
+            hugepages: false,
+            vcpus: 1,
+            extra_args: String::new(),
+        }
+    }
+
+    /// What it does from its start.
+    #[must_use]
+    pub fn load(mut self, load: Load) -> Self {
+        self.load = load;
+        self
+    }
+
+    /// Its balloon device.
+    #[must_use]
+    pub fn balloon(mut self, balloon: Balloon) -> Self {
+        self.balloon = balloon;
+        self
+    }
+
+    /// Working balloon with statistics each so many seconds.
+    #[must_use]
+    pub fn stats_period_s(self, seconds: u32) -> Self {
+        self.balloon(Balloon::Present { free_page_reporting: true, stats_period_s: seconds })
+    }
+
+    /// A disk of this size that the guest swaps to.
+    #[must_use]
+    pub fn swap_mib(mut self, mib: u64) -> Self {
+        self.swap_mib = Some(mib);
+        self
+    }
+
+    /// Backs its memory with huge pages of the host, reserved for it at its start.
+    #[must_use]
+    pub fn hugepages(mut self) -> Self {
+        self.hugepages = true;
+        self
+    }
+
+    /// Has it reboot itself so long after each start of its kernel.
+    #[must_use]
+    pub fn reboot_after_s(mut self, seconds: u64) -> Self {
+        let _ = write!(self.extra_args, " reboot_after={seconds}");
+        self
+    }
+
+    /// How many huge pages of 2 MiB it needs from the host.
+    pub(super) fn hugepages_needed(&self) -> u64 {
+        if self.hugepages { self.memory_mib.div_ceil(2) } else { 0 }
+    }
+
+    /// Size of its swap disk.
+    pub(super) fn swap_disk_mib(&self) -> Option<u64> {
+        self.swap_mib
+    }
+
+    fn kernel_args(&self) -> String {
+        let swap = if self.swap_mib.is_some() { " swap=1" } else { "" };
+        let driver = if self.balloon == Balloon::WithoutDriver { " noballoon=1" } else { "" };
+        format!("{} load={}{swap}{driver}{}", GuestImage::KERNEL_ARGS, self.load, self.extra_args)
+    }
+
+    fn balloon_xml(&self) -> String {
+        let (reporting, period) = match self.balloon {
+            Balloon::Absent => return "<memballoon model='none'/>".to_owned(),
+            Balloon::WithoutDriver => (true, KUBEVIRT_STATS_PERIOD),
+            Balloon::Present { free_page_reporting, stats_period_s } => (free_page_reporting, stats_period_s),
+        };
+        let reporting = if reporting { "on" } else { "off" };
+        let stats = if period > 0 { format!("<stats period='{period}'/>") } else { String::new() };
+        format!(
+            "<memballoon model='virtio-non-transitional' freePageReporting='{reporting}'>{stats}</memballoon>"
+        )
+    }
+
+    /// The domain XML, with the guest's files (console, command port, swap disk) in `dir`.
+    pub(super) fn xml(&self, image: &GuestImage, dir: &Path) -> String {
+        let Self { name, memory_mib, vcpus, .. } = self;
+        let (kernel, initrd, dir) = (image.vmlinuz.display(), image.initrd.display(), dir.display());
+        let (args, balloon) = (self.kernel_args(), self.balloon_xml());
+        let backing = if self.hugepages { "<memoryBacking><hugepages/></memoryBacking>" } else { "" };
+        let disk = self.swap_mib.map_or(String::new(), |_| {
+            format!(
+                "<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none' discard='unmap'/>\
+                 <source file='{dir}/swap'/><target dev='vda' bus='virtio'/></disk>"
+            )
+        });
+        format!(
+            "<domain type='qemu'>
+  <name>{name}</name>
+  <memory unit='MiB'>{memory_mib}</memory>
+  {backing}
+  <vcpu>{vcpus}</vcpu>
+  <os><type arch='x86_64' machine='q35'>hvm</type>
+    <kernel>{kernel}</kernel><initrd>{initrd}</initrd><cmdline>{args}</cmdline></os>
+  <features><acpi/><tcg><tb-cache unit='MiB'>32</tb-cache></tcg></features>
+  <clock offset='utc'/>
+  <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
+  <devices>
+    {balloon}
+    {disk}
+    <controller type='virtio-serial' index='0' model='virtio-non-transitional'/>
+    <controller type='usb' model='none'/>
+    <channel type='unix'><source mode='bind' path='{dir}/port'/><target type='virtio' name='{PORT}'/></channel>
+    <serial type='file'><source path='{dir}/console' append='on'/></serial>
+    <console type='file'><source path='{dir}/console' append='on'/><target type='serial'/></console>
+  </devices>
+</domain>
+"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn xml(spec: &GuestSpec) -> String {
+        let image = GuestImage { vmlinuz: "/k".into(), initrd: "/i".into() };
+        spec.xml(&image, Path::new("/d"))
+    }
+
+    #[test]
+    fn a_plain_guest_is_as_kubevirt_makes_them() {
+        let xml = xml(&GuestSpec::new("plain", 256));
+        assert!(
+            xml.contains("virtio-non-transitional' freePageReporting='on'><stats period='10'/>"),
+            "{xml}"
+        );
+        assert!(!xml.contains("<disk") && !xml.contains("hugepages"), "{xml}");
+    }
+
+    #[test]
+    fn orders_stand_on_the_kernel_command_line() {
+        let spec = GuestSpec::new("g", 256)
+            .load(Load::Hold { mib: 9 })
+            .swap_mib(64)
+            .balloon(Balloon::WithoutDriver)
+            .reboot_after_s(7);
+        assert!(
+            spec.kernel_args().ends_with("load=hold:9 swap=1 noballoon=1 reboot_after=7"),
+            "{}",
+            spec.kernel_args()
+        );
+        assert!(xml(&spec).contains("<disk"));
+    }
+
+    #[test]
+    fn a_guest_can_lack_the_device() {
+        assert!(
+            xml(&GuestSpec::new("g", 256).balloon(Balloon::Absent)).contains("<memballoon model='none'/>")
+        );
+    }
+}

@@ -1,0 +1,174 @@
+//! The guests tier itself: what later tests build upon must hold.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "all of this is test code; the exception in clippy.toml sees only the test functions"
+)]
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use overcommit_tests::guests::{Balloon, Guest, GuestSpec, Hypervisor, Load, MemoryStats};
+use overcommit_tests::machine::{self, MIB};
+use overcommit_tests::session::Session;
+use overcommit_tests::squeeze::Squeeze;
+use overcommit_tests::valve::{Valve, ValveOrder};
+use overcommit_tests::wait::until;
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn booted(spec: &GuestSpec) -> Guest {
+    let guest = Hypervisor::shared().unwrap().define_and_start(spec).unwrap();
+    guest.wait_booted().unwrap();
+    guest
+}
+
+fn stats_when(guest: &Guest, what: &str, holds: impl Fn(&MemoryStats) -> bool) -> MemoryStats {
+    let look = || {
+        let stats = guest.memory_stats().map_err(|e| e.to_string())?;
+        if holds(&stats) { Ok(stats) } else { Err(format!("{stats:?}")) }
+    };
+    until(SOON, what, look).unwrap()
+}
+
+#[test]
+fn several_guests_boot_at_once_and_report_fresh_statistics() {
+    let specs = [1, 2, 3].map(|n| GuestSpec::new(format!("fresh-{n}"), 192).stats_period_s(1));
+    let hypervisor = Hypervisor::shared().unwrap();
+    let guests: Vec<_> = specs.iter().map(|spec| hypervisor.define_and_start(spec).unwrap()).collect();
+    for guest in &guests {
+        guest.wait_booted().unwrap();
+        let stats = stats_when(guest, "usable memory in a report of the last 3 s", |s| {
+            s.usable_kib.is_some() && s.age().is_some_and(|age| age < Duration::from_secs(3))
+        });
+        assert_eq!(stats.actual_kib, 192 * 1024);
+    }
+}
+
+#[test]
+fn the_balloon_follows_its_target_and_survives_a_reset() {
+    let guest = booted(&GuestSpec::new("follows", 256).stats_period_s(1));
+    guest.set_balloon_mib(160).unwrap();
+    stats_when(&guest, "an inflated balloon", |s| s.actual_kib == 160 * 1024);
+    guest.set_balloon_mib(256).unwrap();
+    stats_when(&guest, "a deflated balloon", |s| s.actual_kib == 256 * 1024);
+    guest.reset().unwrap();
+    until(Duration::from_mins(2), "a second boot", || guest.boots() == 2).unwrap();
+}
+
+#[test]
+fn a_busy_guest_grows_its_qemu_and_an_order_makes_an_idle_one_busy() {
+    let guest = booted(&GuestSpec::new("orders", 256));
+    assert!(guest.load_status().unwrap().starts_with("idle:24 runs"), "{}", guest.load_status().unwrap());
+    let before = guest.resident_bytes().unwrap();
+    guest.begin(&Load::Busy { mib: 120, ramp_mib_per_s: 60 }).unwrap();
+    until(SOON, "QEMU to grow by 80 MiB", || {
+        let now = guest.resident_bytes().unwrap();
+        if now > before + 80 * MIB { Ok(()) } else { Err(format!("{before} to {now}")) }
+    })
+    .unwrap();
+    guest.wait_console(SOON, "held=120MiB").unwrap();
+    assert!(guest.order("dance").unwrap_err().to_string().contains("unknown order"));
+}
+
+#[test]
+fn a_load_that_is_too_large_is_seen_to_be_killed() {
+    let guest = booted(&GuestSpec::new("killed", 192).load(Load::Hold { mib: 400 }));
+    guest.wait_console(SOON, "LOAD killed signal=9 load=hold:400").unwrap();
+    assert!(guest.load_status().unwrap().contains("ended"));
+}
+
+#[test]
+fn a_guest_can_swap_and_lack_the_balloon_or_its_driver() {
+    let swaps =
+        booted(&GuestSpec::new("swaps", 192).swap_mib(256).stats_period_s(1).load(Load::Hold { mib: 220 }));
+    let driverless = booted(&GuestSpec::new("driverless", 192).balloon(Balloon::WithoutDriver));
+    let deviceless = booted(&GuestSpec::new("deviceless", 192).balloon(Balloon::Absent));
+    stats_when(&swaps, "pages swapped out", |s| s.swap_out_kib.is_some_and(|kib| kib > 0));
+    assert_eq!(driverless.memory_stats().unwrap().last_update, None);
+    assert_eq!(deviceless.stats_period_s().unwrap(), None);
+    assert_eq!(swaps.stats_period_s().unwrap(), Some(1));
+}
+
+#[test]
+fn guests_outlive_their_daemon_and_are_found_again() {
+    let hypervisor = Hypervisor::start().unwrap();
+    let guest = hypervisor.define_and_start(&GuestSpec::new("outlives", 192)).unwrap();
+    guest.wait_booted().unwrap();
+    let qemu = guest.qemu_pid().unwrap();
+    hypervisor.kill_daemon().unwrap();
+    assert!(machine::is_running(qemu));
+    hypervisor.restart_daemon().unwrap();
+    assert_eq!(guest.state().unwrap(), "running");
+    guest.set_balloon_mib(160).unwrap();
+    stats_when(&guest, "an inflated balloon", |s| s.actual_kib == 160 * 1024);
+    drop(guest);
+    assert!(!machine::is_running(qemu));
+}
+
+#[test]
+fn a_killed_test_bed_leaves_nothing_behind() {
+    let program = machine::sibling("testbed-guests").unwrap();
+    let output = tempfile::NamedTempFile::new().unwrap();
+    let mut bed = Command::new(program)
+        .arg("192")
+        .stdin(Stdio::null())
+        .stdout(output.reopen().unwrap())
+        .spawn()
+        .unwrap();
+    let said = || std::fs::read_to_string(output.path()).unwrap();
+    until(Duration::from_mins(3), "a guest", || said().contains("ready").then_some(()).ok_or_else(said))
+        .unwrap();
+    let text = said();
+    let word_after = |word: &str| {
+        let mut words = text.split_whitespace().skip_while(|w| *w != word);
+        words.nth(1).unwrap().to_owned()
+    };
+    let [libvirtd, qemu, guardian] =
+        ["libvirtd", "qemu", "guardian"].map(|w| word_after(w).parse::<u32>().unwrap());
+    assert!(machine::is_running(libvirtd) && machine::is_running(qemu));
+
+    bed.kill().unwrap();
+    bed.wait().unwrap();
+
+    until(SOON, "the guardian's end", || !machine::is_running(guardian)).unwrap();
+    assert!(!machine::is_running(libvirtd) && !machine::is_running(qemu));
+    let folder = std::path::PathBuf::from(word_after("folder"));
+    assert!(!folder.exists());
+    assert!(!machine::cgroup2_root().unwrap().join(folder.file_name().unwrap()).exists());
+}
+
+#[test]
+fn a_squeeze_takes_what_it_says_and_the_valve_gives_it_back_at_its_deadline() {
+    let session = Session::shared().unwrap();
+    let begun = Instant::now();
+    let valve = Valve::start(session, &ValveOrder::huge_pages(Duration::from_secs(20))).unwrap();
+    let squeeze = Squeeze::taking(session, valve, 1024).unwrap();
+    assert_eq!(squeeze.taken_mib().unwrap(), 1024);
+    let another = Valve::start(session, &ValveOrder::huge_pages(Duration::from_secs(20))).unwrap();
+    assert!(Squeeze::taking(session, another, 64).unwrap_err().to_string().contains("another squeeze"));
+
+    let why = until(SOON, "the valve", || squeeze.opened()).unwrap();
+    assert!(why.contains("deadline") && begun.elapsed() >= Duration::from_secs(20), "{why}");
+    assert_eq!(squeeze.taken_mib().unwrap(), 0);
+}
+
+#[test]
+fn a_squeeze_leaves_the_tools_their_memory() {
+    let session = Session::shared().unwrap();
+    let valve = Valve::start(session, &ValveOrder::huge_pages(Duration::from_secs(20))).unwrap();
+    let refused = Squeeze::leaving(session, valve, 900).unwrap_err().to_string();
+    assert!(refused.contains("must leave 1024 MiB"), "{refused}");
+}
+
+#[test]
+fn a_valve_opens_when_its_starter_lets_go() {
+    let session = Session::shared().unwrap();
+    let relief = session.fresh_dir("relief").unwrap().join("file");
+    std::fs::write(&relief, "9").unwrap();
+    let hour = Duration::from_hours(1);
+    let order = ValveOrder { stall: hour, deadline: hour, relief: relief.clone(), value: "0".into() };
+    let why = Valve::start(session, &order).unwrap().open_now().unwrap();
+    assert!(why.contains("starter is gone"), "{why}");
+    assert_eq!(std::fs::read_to_string(relief).unwrap(), "0");
+}
