@@ -6,6 +6,7 @@
 #
 # Used by the Dockerfile and by the test bed, so both make the same image. Needs Debian, ldd and a C compiler.
 set -eu
+umask 022
 
 program=$1
 dest=$2
