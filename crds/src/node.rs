@@ -81,7 +81,8 @@ pub struct ResolvedPolicy {
     /// How often the node decides about taking.
     pub interval: Period,
     /// Classes by name; which guest is in which class stands with the guest.
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    // As many as a policy may have: without the bound the API server refuses the CEL rules below as too expensive.
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
     pub classes: Vec<ResolvedClass>,
     /// What decides.
     pub engine: EngineSpec,
