@@ -133,3 +133,33 @@ fn object_body(node: &str, node_uid: &str, spec: &NodeOvercommitSpec) -> Value {
     let metadata = json!({ "name": node, "labels": labels, "ownerReferences": [owner] });
     json!({ "apiVersion": api_version(), "kind": "NodeOvercommit", "metadata": metadata, "spec": spec })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    fn refused(code: u16, retry_after: u64) -> Error {
+        let status = json!({ "code": code, "details": { "retryAfterSeconds": retry_after } });
+        let status: Status = serde_json::from_value(status).unwrap();
+        Error::Api(kube::Error::Api(status.boxed()))
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again_when_the_server_says() {
+        assert_eq!(refused(429, 7).failure(), Failure::Passing(Some(Duration::from_secs(7))));
+        assert_eq!(refused(409, 0).failure(), Failure::Passing(None));
+        assert_eq!(refused(403, 0).failure(), Failure::Forbidden);
+        assert_eq!(Error::Late.failure(), Failure::Passing(None));
+        assert_eq!((refused(410, 0).word(), refused(429, 0).word()), ("gone", "throttled"));
+    }
+
+    #[test]
+    fn an_object_is_owned_by_its_node_and_labelled_with_its_policy() {
+        let spec = crate::fixture::object("a", "gold").spec.unwrap();
+        let body = object_body("a", "uid-a", &spec);
+        assert_eq!(body["metadata"]["ownerReferences"][0]["uid"], "uid-a");
+        assert_eq!(body["metadata"]["labels"][POLICY_LABEL], "gold");
+        assert_eq!(body["apiVersion"], "overcommit.dev/v1alpha1");
+    }
+}

@@ -45,7 +45,8 @@ impl Note {
 
     /// A node is given a policy.
     pub(crate) fn taken(policy: &Policy, node: &str) -> Self {
-        Self::policy(policy, false, "Take", "NodeTaken", format!("Node {node} is given this policy"))
+        // The object may not be there yet: its UID comes with the answer to the write.
+        Self::node(node, None, "Take", "NodeTaken", format!("Policy {} holds on this node", policy.name))
     }
 
     /// A node is asked to give everything back.
@@ -76,6 +77,12 @@ impl Note {
             .filter(|c| c.reason == RELEASE_TIMEOUT && c.status == ConditionStatus::True)
             .map(|c| Self::policy(policy, true, "Release", &c.reason, c.message.clone()));
         accepted.into_iter().chain(overdue).collect()
+    }
+
+    /// The same about an object whose UID has become known.
+    pub(crate) fn about(mut self, uid: Option<&str>) -> Self {
+        self.uid = self.uid.or_else(|| uid.map(str::to_owned));
+        self
     }
 
     fn reference(&self) -> ObjectReference {

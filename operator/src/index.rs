@@ -87,6 +87,27 @@ pub(crate) enum Change {
 /// changes nothing is silent (kube-runtime, `DefaultBackoff`), so a trouble that is not seen again is over.
 const TROUBLE_TTL: jiff::SignedDuration = jiff::SignedDuration::from_secs(100);
 
+/// A failure that may pass by itself, such as a restart of the API server, is worth telling after this.
+const TOLERATED: jiff::SignedDuration = jiff::SignedDuration::from_mins(1);
+
+/// A trouble, and when it was seen.
+#[derive(Debug)]
+struct Seen {
+    trouble: Trouble,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+impl Seen {
+    /// True if it hinders now and will not pass within a moment.
+    fn tells(&self, now: Timestamp) -> bool {
+        let current = now.duration_since(self.last) < TROUBLE_TTL;
+        let lasting =
+            !matches!(self.trouble, Trouble::Failing(_)) || now.duration_since(self.first) >= TOLERATED;
+        current && lasting
+    }
+}
+
 /// All that is known.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
@@ -101,7 +122,7 @@ pub(crate) struct Index {
     /// Virtual machine instances by `namespace/name`.
     pub(crate) guests: BTreeMap<String, Meta>,
     listed: BTreeSet<Watch>,
-    troubles: BTreeMap<Watch, (Trouble, Timestamp)>,
+    troubles: BTreeMap<Watch, Seen>,
 }
 
 /// What can be kept in a map of the index.
@@ -191,8 +212,12 @@ impl Index {
         let emptied = watch == Watch::Guests
             && *trouble == Trouble::Absent
             && (self.listed.insert(watch) | !std::mem::take(&mut self.guests).is_empty());
-        let before = self.troubles.insert(watch, (trouble.clone(), at));
-        emptied || before.is_none_or(|(known, _)| known != *trouble)
+        let before = self.troubles.remove(&watch).filter(|seen| seen.trouble == *trouble);
+        let known = before.is_some();
+        let first =
+            before.filter(|seen| at.duration_since(seen.last) < TROUBLE_TTL).map_or(at, |seen| seen.first);
+        self.troubles.insert(watch, Seen { trouble: trouble.clone(), first, last: at });
+        emptied || !known
     }
 
     /// Watches that have not listed their objects yet. As long as there is one, nothing may be concluded from absence.
@@ -202,11 +227,10 @@ impl Index {
 
     /// What hinders watches now.
     pub(crate) fn troubles(&self, now: Timestamp) -> impl Iterator<Item = (Watch, &Trouble)> {
-        let current = move |at: &Timestamp| now.duration_since(*at) < TROUBLE_TTL;
         self.troubles
             .iter()
-            .filter(move |(_, (_, at))| current(at))
-            .map(|(watch, (trouble, _))| (*watch, trouble))
+            .filter(move |(_, seen)| seen.tells(now))
+            .map(|(watch, seen)| (*watch, &seen.trouble))
     }
 
     /// The spec of a node's object, where it can be read.
@@ -252,6 +276,18 @@ mod tests {
         assert!(!index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(30))));
         assert_eq!(index.troubles(at(60)).count(), 1);
         assert_eq!(index.troubles(at(600)).count(), 0);
+    }
+
+    #[test]
+    fn a_failure_that_passes_is_not_told() {
+        let mut index = Index::default();
+        let fails = || Trouble::Failing("connection".into());
+        index.take(Change::Trouble(Watch::Nodes, fails(), at(0)));
+        assert_eq!(index.troubles(at(5)).count(), 0);
+        index.take(Change::Trouble(Watch::Nodes, fails(), at(70)));
+        assert_eq!(index.troubles(at(70)).count(), 1);
+        index.take(Change::Trouble(Watch::Nodes, fails(), at(700)));
+        assert_eq!(index.troubles(at(701)).count(), 0);
     }
 
     #[test]

@@ -142,6 +142,9 @@ impl From<DynamicObject> for Policy {
         } = object.metadata;
         let name = name.unwrap_or_default();
         let verdict = judge(&name, field(&object.data, "spec"));
+        let mut status: OvercommitPolicyStatus = field(&object.data, "status").unwrap_or_default();
+        // Their order means nothing, and the API server may change it.
+        status.conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
         Self {
             name,
             uid: uid.unwrap_or_default(),
@@ -151,7 +154,7 @@ impl From<DynamicObject> for Policy {
             deleted: deletion_timestamp.map(|at| at.0),
             finalizers: finalizers.unwrap_or_default(),
             verdict,
-            status: field(&object.data, "status").unwrap_or_default(),
+            status,
         }
     }
 }

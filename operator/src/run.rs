@@ -16,7 +16,7 @@ use crate::apply;
 use crate::args::RunArgs;
 use crate::events::{Note, Teller};
 use crate::http::{self, Health};
-use crate::index::{Change, Index};
+use crate::index::{Change, Delta, Index};
 use crate::metrics::Metrics;
 use crate::plan::{self, Key, Write};
 use crate::queue::{Queue, Turn};
@@ -158,8 +158,12 @@ impl Driver {
                 tracing::debug!(verb, kind, name = key.name, "written");
                 self.metrics.written(verb, kind, "ok");
                 self.queue.succeeded(&key, Instant::now());
+                let uid = match &change {
+                    Change::Objects(Delta::Apply(object)) => Some(object.uid.clone()),
+                    _ => None,
+                };
                 self.index.take(change);
-                write.notes.into_iter().for_each(|note| self.tell(note));
+                write.notes.into_iter().for_each(|note| self.tell(note.about(uid.as_deref())));
             }
             Err(error) => self.failed(&key, verb, kind, &error),
         }

@@ -87,6 +87,7 @@ pub(crate) fn blocked(
     conditions.extend(
         policy.status.conditions.iter().filter(|c| aspects.iter().all(|(t, _)| c.type_ != *t)).cloned(),
     );
+    conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
     OvercommitPolicyStatus { conditions, ..policy.status.clone() }
 }
 
@@ -95,7 +96,9 @@ fn renewed(policy: &Policy, aspects: &[(&str, Aspect)], now: Timestamp) -> Vec<C
     let renew = |(type_, (status, reason, message)): &(&str, Aspect)| {
         Condition::renewed(before, now, type_, *status, reason, cut(message), Some(policy.generation))
     };
-    aspects.iter().map(renew).collect()
+    let mut conditions: Vec<Condition> = aspects.iter().map(renew).collect();
+    conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+    conditions
 }
 
 fn cut(message: &str) -> String {

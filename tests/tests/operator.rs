@@ -1,5 +1,6 @@
 //! The operator as a process, with the rights that the chart gives it, on a real API server. Agents are played by
 //! writing the status that they would report.
+#![cfg(test)]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -285,6 +286,7 @@ fn every_selected_node_gets_the_policy_with_its_guests() {
     bench.expect("noc/b", "{.spec.guests[0].excluded}", "Annotation");
     bench.api.kubectl(&["annotate", "namespace", "shop", "overcommit.dev/exclude-"]).unwrap();
     bench.expect_event("Accepted", "gold");
+    bench.expect_event("NodeTaken", "Policy gold holds");
 }
 
 #[test]
