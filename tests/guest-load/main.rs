@@ -108,7 +108,12 @@ fn obey(order: Order, mut running: Running) -> Running {
             let _ = reply.send(format!("ok {} {alive} {}", running.load, progress.trim()));
             running
         }
-        Order::Reboot => reboot(),
+        Order::Reboot(reply) => {
+            let _ = reply.send("ok".to_owned());
+            // Long enough for the answer to leave.
+            std::thread::sleep(LOOK);
+            reboot()
+        }
     }
 }
 

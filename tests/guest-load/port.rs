@@ -21,7 +21,7 @@ pub(crate) enum Order {
     /// Say what runs.
     Status(Sender<String>),
     /// Reboot the guest.
-    Reboot,
+    Reboot(Sender<String>),
 }
 
 /// Serves the port for ever; returns where the guest has none.
@@ -65,7 +65,7 @@ fn answer(line: &str, orders: &Sender<Order>) -> String {
     let (reply, answer) = channel();
     let order = match line.trim().split_once(' ').unwrap_or((line.trim(), "")) {
         ("status", "") => Order::Status(reply),
-        ("reboot", "") => Order::Reboot,
+        ("reboot", "") => Order::Reboot(reply),
         ("load", word) => match word.parse() {
             Ok(load) => Order::Load(load, reply),
             Err(error) => return format!("error {error}"),
@@ -75,6 +75,5 @@ fn answer(line: &str, orders: &Sender<Order>) -> String {
     if orders.send(order).is_err() {
         return "error no supervisor".to_owned();
     }
-    // A reboot drops the sender unanswered.
-    answer.recv().unwrap_or_else(|_| "ok".to_owned())
+    answer.recv().unwrap_or_else(|_| "error no answer".to_owned())
 }

@@ -3,6 +3,7 @@
 pub mod guardian;
 pub mod guest_image;
 pub mod guests;
+pub mod hugepages;
 #[path = "../guest-load/load.rs"]
 pub mod load;
 pub mod machine;

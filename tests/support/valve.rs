@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::hugepages::NR_HUGEPAGES;
 use crate::machine;
 use crate::process::{Launch, Process};
 use crate::session::Session;
@@ -32,12 +33,7 @@ pub struct ValveOrder {
 impl ValveOrder {
     /// Gives all reserved huge pages back after a stall of 8 s, or at the deadline.
     pub fn huge_pages(deadline: Duration) -> Self {
-        Self {
-            stall: Duration::from_secs(8),
-            deadline,
-            relief: super::squeeze::NR_HUGEPAGES.into(),
-            value: "0".into(),
-        }
+        Self { stall: Duration::from_secs(8), deadline, relief: NR_HUGEPAGES.into(), value: "0".into() }
     }
 }
 

@@ -5,22 +5,29 @@
     reason = "all of this is test code; the exception in clippy.toml sees only the test functions"
 )]
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use overcommit_tests::guests::{Balloon, Guest, GuestSpec, Hypervisor, Load, MemoryStats};
+use overcommit_tests::hugepages::HugePages;
 use overcommit_tests::machine::{self, MIB};
 use overcommit_tests::session::Session;
 use overcommit_tests::squeeze::Squeeze;
 use overcommit_tests::valve::{Valve, ValveOrder};
 use overcommit_tests::wait::until;
+use rustix::process::{Pid, Signal, kill_process};
 
 const SOON: Duration = Duration::from_secs(30);
 
-fn booted(spec: &GuestSpec) -> Guest {
-    let guest = Hypervisor::shared().unwrap().define_and_start(spec).unwrap();
-    guest.wait_booted().unwrap();
-    guest
+/// Starts guests side by side and waits for all.
+fn booted<const N: usize>(specs: [GuestSpec; N]) -> [Guest; N] {
+    let hypervisor = Hypervisor::shared().unwrap();
+    let guests = specs.map(|spec| hypervisor.define_and_start(&spec).unwrap());
+    for guest in &guests {
+        guest.wait_booted().unwrap();
+    }
+    guests
 }
 
 fn stats_when(guest: &Guest, what: &str, holds: impl Fn(&MemoryStats) -> bool) -> MemoryStats {
@@ -33,11 +40,8 @@ fn stats_when(guest: &Guest, what: &str, holds: impl Fn(&MemoryStats) -> bool) -
 
 #[test]
 fn several_guests_boot_at_once_and_report_fresh_statistics() {
-    let specs = [1, 2, 3].map(|n| GuestSpec::new(format!("fresh-{n}"), 192).stats_period_s(1));
-    let hypervisor = Hypervisor::shared().unwrap();
-    let guests: Vec<_> = specs.iter().map(|spec| hypervisor.define_and_start(spec).unwrap()).collect();
+    let guests = booted([1, 2, 3].map(|n| GuestSpec::new(format!("fresh-{n}"), 192).stats_period_s(1)));
     for guest in &guests {
-        guest.wait_booted().unwrap();
         let stats = stats_when(guest, "usable memory in a report of the last 3 s", |s| {
             s.usable_kib.is_some() && s.age().is_some_and(|age| age < Duration::from_secs(3))
         });
@@ -47,18 +51,42 @@ fn several_guests_boot_at_once_and_report_fresh_statistics() {
 
 #[test]
 fn the_balloon_follows_its_target_and_survives_a_reset() {
-    let guest = booted(&GuestSpec::new("follows", 256).stats_period_s(1));
+    let [guest] = booted([GuestSpec::new("follows", 256).stats_period_s(1)]);
     guest.set_balloon_mib(160).unwrap();
     stats_when(&guest, "an inflated balloon", |s| s.actual_kib == 160 * 1024);
-    guest.set_balloon_mib(256).unwrap();
-    stats_when(&guest, "a deflated balloon", |s| s.actual_kib == 256 * 1024);
     guest.reset().unwrap();
     until(Duration::from_mins(2), "a second boot", || guest.boots() == 2).unwrap();
+    stats_when(&guest, "the new kernel's inflated balloon", |s| s.actual_kib == 160 * 1024);
+    guest.set_balloon_mib(256).unwrap();
+    stats_when(&guest, "a deflated balloon", |s| s.actual_kib == 256 * 1024);
+    guest.set_stats_period_s(5).unwrap();
+    assert_eq!(guest.stats_period_s().unwrap(), Some(5));
+}
+
+#[test]
+fn a_guest_reboots_when_ordered_and_when_its_time_has_come() {
+    let specs = [GuestSpec::new("ordered", 192), GuestSpec::new("timed", 192).reboot_after_s(3)];
+    let [ordered, timed] = booted(specs);
+    ordered.order("reboot").unwrap();
+    for guest in [&ordered, &timed] {
+        until(Duration::from_mins(2), "a second boot", || guest.boots() >= 2).unwrap();
+    }
+}
+
+#[test]
+fn a_guest_on_huge_pages_gives_them_back() {
+    let [guest] = booted([GuestSpec::new("huge", 192).hugepages()]);
+    assert_eq!(
+        machine::meminfo("HugePages_Total").unwrap() - machine::meminfo("HugePages_Free").unwrap(),
+        96
+    );
+    guest.destroy().unwrap();
+    assert_eq!(machine::meminfo("HugePages_Free").unwrap(), machine::meminfo("HugePages_Total").unwrap());
 }
 
 #[test]
 fn a_busy_guest_grows_its_qemu_and_an_order_makes_an_idle_one_busy() {
-    let guest = booted(&GuestSpec::new("orders", 256));
+    let [guest] = booted([GuestSpec::new("orders", 256)]);
     assert!(guest.load_status().unwrap().starts_with("idle:24 runs"), "{}", guest.load_status().unwrap());
     let before = guest.resident_bytes().unwrap();
     guest.begin(&Load::Busy { mib: 120, ramp_mib_per_s: 60 }).unwrap();
@@ -73,17 +101,19 @@ fn a_busy_guest_grows_its_qemu_and_an_order_makes_an_idle_one_busy() {
 
 #[test]
 fn a_load_that_is_too_large_is_seen_to_be_killed() {
-    let guest = booted(&GuestSpec::new("killed", 192).load(Load::Hold { mib: 400 }));
+    let [guest] = booted([GuestSpec::new("killed", 192).load(Load::Hold { mib: 400 })]);
     guest.wait_console(SOON, "LOAD killed signal=9 load=hold:400").unwrap();
     assert!(guest.load_status().unwrap().contains("ended"));
 }
 
 #[test]
 fn a_guest_can_swap_and_lack_the_balloon_or_its_driver() {
-    let swaps =
-        booted(&GuestSpec::new("swaps", 192).swap_mib(256).stats_period_s(1).load(Load::Hold { mib: 220 }));
-    let driverless = booted(&GuestSpec::new("driverless", 192).balloon(Balloon::WithoutDriver));
-    let deviceless = booted(&GuestSpec::new("deviceless", 192).balloon(Balloon::Absent));
+    let specs = [
+        GuestSpec::new("swaps", 192).swap_mib(256).stats_period_s(1).load(Load::Hold { mib: 220 }),
+        GuestSpec::new("driverless", 192).balloon(Balloon::WithoutDriver),
+        GuestSpec::new("deviceless", 192).balloon(Balloon::Absent),
+    ];
+    let [swaps, driverless, deviceless] = booted(specs);
     stats_when(&swaps, "pages swapped out", |s| s.swap_out_kib.is_some_and(|kib| kib > 0));
     assert_eq!(driverless.memory_stats().unwrap().last_update, None);
     assert_eq!(deviceless.stats_period_s().unwrap(), None);
@@ -133,7 +163,7 @@ fn a_killed_test_bed_leaves_nothing_behind() {
 
     until(SOON, "the guardian's end", || !machine::is_running(guardian)).unwrap();
     assert!(!machine::is_running(libvirtd) && !machine::is_running(qemu));
-    let folder = std::path::PathBuf::from(word_after("folder"));
+    let folder = PathBuf::from(word_after("folder"));
     assert!(!folder.exists());
     assert!(!machine::cgroup2_root().unwrap().join(folder.file_name().unwrap()).exists());
 }
@@ -142,11 +172,10 @@ fn a_killed_test_bed_leaves_nothing_behind() {
 fn a_squeeze_takes_what_it_says_and_the_valve_gives_it_back_at_its_deadline() {
     let session = Session::shared().unwrap();
     let begun = Instant::now();
-    let valve = Valve::start(session, &ValveOrder::huge_pages(Duration::from_secs(20))).unwrap();
-    let squeeze = Squeeze::taking(session, valve, 1024).unwrap();
+    let squeeze = Squeeze::taking(session, 1024, Duration::from_secs(20)).unwrap();
     assert_eq!(squeeze.taken_mib().unwrap(), 1024);
-    let another = Valve::start(session, &ValveOrder::huge_pages(Duration::from_secs(20))).unwrap();
-    assert!(Squeeze::taking(session, another, 64).unwrap_err().to_string().contains("another squeeze"));
+    let another = HugePages::take_over(session, Duration::ZERO).unwrap_err().to_string();
+    assert!(another.contains("another use of huge pages"), "{another}");
 
     let why = until(SOON, "the valve", || squeeze.opened()).unwrap();
     assert!(why.contains("deadline") && begun.elapsed() >= Duration::from_secs(20), "{why}");
@@ -156,19 +185,37 @@ fn a_squeeze_takes_what_it_says_and_the_valve_gives_it_back_at_its_deadline() {
 #[test]
 fn a_squeeze_leaves_the_tools_their_memory() {
     let session = Session::shared().unwrap();
-    let valve = Valve::start(session, &ValveOrder::huge_pages(Duration::from_secs(20))).unwrap();
-    let refused = Squeeze::leaving(session, valve, 900).unwrap_err().to_string();
+    let refused = Squeeze::leaving(session, 900, Duration::from_secs(20)).unwrap_err().to_string();
     assert!(refused.contains("must leave 1024 MiB"), "{refused}");
+}
+
+/// A valve that relieves nothing but a file, with an hour to its deadline.
+fn dry_valve(stall: Duration) -> (Valve, PathBuf) {
+    let session = Session::shared().unwrap();
+    let relief = session.fresh_dir("relief").unwrap().join("file");
+    std::fs::write(&relief, "9").unwrap();
+    let order =
+        ValveOrder { stall, deadline: Duration::from_hours(1), relief: relief.clone(), value: "0".into() };
+    (Valve::start(session, &order).unwrap(), relief)
 }
 
 #[test]
 fn a_valve_opens_when_its_starter_lets_go() {
-    let session = Session::shared().unwrap();
-    let relief = session.fresh_dir("relief").unwrap().join("file");
-    std::fs::write(&relief, "9").unwrap();
-    let hour = Duration::from_hours(1);
-    let order = ValveOrder { stall: hour, deadline: hour, relief: relief.clone(), value: "0".into() };
-    let why = Valve::start(session, &order).unwrap().open_now().unwrap();
+    let (valve, relief) = dry_valve(Duration::from_hours(1));
+    let why = valve.open_now().unwrap();
     assert!(why.contains("starter is gone"), "{why}");
+    assert_eq!(std::fs::read_to_string(relief).unwrap(), "0");
+}
+
+#[test]
+fn a_valve_that_was_kept_from_running_takes_the_machine_for_stalled() {
+    let (valve, relief) = dry_valve(Duration::from_secs(2));
+    let pid = Pid::from_raw(i32::try_from(valve.pid()).unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    let stopped = Instant::now();
+    until(SOON, "3 s without the valve", || stopped.elapsed() > Duration::from_secs(3)).unwrap();
+    kill_process(pid, Signal::CONT).unwrap();
+    let why = until(SOON, "the valve", || valve.opened()).unwrap();
+    assert!(why.contains("no progress"), "{why}");
     assert_eq!(std::fs::read_to_string(relief).unwrap(), "0");
 }

@@ -6,11 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::stats::MemoryStats;
 use super::virsh::Virsh;
-use crate::guardian::Pending;
+use crate::hugepages::HugePages;
 use crate::load::Load;
 use crate::machine;
 use crate::process::log_tail;
@@ -31,7 +31,7 @@ pub struct Guest {
     pid_dir: PathBuf,
     destroyed: bool,
     // Given back after the guest that used them has ended.
-    hugepages: Option<Pending>,
+    hugepages: Option<HugePages>,
 }
 
 impl Guest {
@@ -40,7 +40,7 @@ impl Guest {
         dir: PathBuf,
         virsh: Virsh,
         pid_dir: PathBuf,
-        hugepages: Option<Pending>,
+        hugepages: Option<HugePages>,
     ) -> Self {
         Self { name, dir, virsh, pid_dir, destroyed: false, hugepages }
     }
@@ -64,9 +64,13 @@ impl Guest {
 
     /// Waits until these words stand on the console.
     pub fn wait_console(&self, limit: Duration, words: &str) -> Result<()> {
-        let look = || self.console().contains(words);
-        until(limit, format!("`{words}` on the console of {}", self.name), look)
-            .with_context(|| log_tail(&self.dir.join("console")))
+        let look = || match self.qemu_pid() {
+            _ if self.console().contains(words) => Ok(Ok(())),
+            Ok(pid) if machine::is_running(pid) => Err("other words"),
+            _ => Ok(Err(anyhow!("its QEMU is gone"))),
+        };
+        let seen = until(limit, format!("`{words}` on the console of {}", self.name), look).flatten();
+        seen.with_context(|| log_tail(&self.dir.join("console")))
     }
 
     /// How often its kernel has come up.
@@ -172,7 +176,7 @@ impl Guest {
         // Already off (a guest that a test ended) is fine; what counts is that it is forgotten.
         let off = self.virsh.call(&["destroy", &self.name]);
         let forgotten = self.virsh.call(&["undefine", &self.name]).or(off);
-        self.hugepages.take().map_or(Ok(()), Pending::undo)?;
+        self.hugepages.take().map_or(Ok(()), HugePages::release)?;
         fs::remove_dir_all(&self.dir).with_context(|| format!("removing {}", self.dir.display()))?;
         forgotten.map(drop)
     }

@@ -13,6 +13,7 @@ use super::guest::Guest;
 use super::spec::GuestSpec;
 use super::virsh::Virsh;
 use crate::guest_image::GuestImage;
+use crate::hugepages::HugePages;
 use crate::machine;
 use crate::process::{Launch, Process};
 use crate::session::Session;
@@ -20,6 +21,9 @@ use crate::wait::until;
 
 /// How long libvirtd may take to answer; probing QEMU takes a few seconds of it.
 const STARTING: Duration = Duration::from_mins(1);
+
+/// How long another user of the machine's huge pages is waited for.
+const POOL: Duration = Duration::from_mins(10);
 
 /// Where libvirtd, built for the whole machine, keeps its things; each is ours in the daemon's own mount namespace.
 const FOLDERS: [(&str, &str); 5] = [
@@ -149,7 +153,7 @@ impl Hypervisor {
         let image = GuestImage::ensure()?;
         let dir = self.dir.join("guests").join(&spec.name);
         fs::create_dir(&dir).with_context(|| format!("is there a guest {} already?", spec.name))?;
-        let hugepages = self.reserve_hugepages(spec.hugepages_needed())?;
+        let hugepages = self.reserve_hugepages(spec.hugepages_mib())?;
         if let Some(mib) = spec.swap_disk_mib() {
             fs::File::create(dir.join("swap"))?.set_len(mib * machine::MIB)?;
         }
@@ -172,12 +176,13 @@ impl Hypervisor {
         self.daemon(|d| d.current.log_tail())
     }
 
-    fn reserve_hugepages(&self, pages: u64) -> Result<Option<crate::guardian::Pending>> {
-        if pages == 0 {
+    fn reserve_hugepages(&self, mib: u64) -> Result<Option<HugePages>> {
+        if mib == 0 {
             return Ok(None);
         }
-        let wanted = machine::meminfo("HugePages_Total")? + pages;
-        self.session.write_for_now("/proc/sys/vm/nr_hugepages", &wanted.to_string()).map(Some)
+        let pool = HugePages::take_over(self.session, POOL)?;
+        pool.grow(mib * machine::MIB, || Ok(()))?;
+        Ok(Some(pool))
     }
 
     fn daemon<T>(&self, with: impl FnOnce(&mut Daemon) -> T) -> T {

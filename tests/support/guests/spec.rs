@@ -83,7 +83,7 @@ impl GuestSpec {
         self
     }
 
-    /// Backs its memory with huge pages of the host, reserved for it at its start.
+    /// Backs its memory with huge pages of the host, reserved for it at its start: one such guest at a time, and no squeeze beside it.
     #[must_use]
     pub fn hugepages(mut self) -> Self {
         self.hugepages = true;
@@ -97,9 +97,9 @@ impl GuestSpec {
         self
     }
 
-    /// How many huge pages of 2 MiB it needs from the host.
-    pub(super) fn hugepages_needed(&self) -> u64 {
-        if self.hugepages { self.memory_mib.div_ceil(2) } else { 0 }
+    /// What it needs of the host's huge pages.
+    pub(super) fn hugepages_mib(&self) -> u64 {
+        if self.hugepages { self.memory_mib } else { 0 }
     }
 
     /// Size of its swap disk.
