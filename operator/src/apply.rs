@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The API server refused it or could not be reached.
-    #[error(transparent)]
+    #[error("the API server")]
     Api(#[from] kube::Error),
     /// No answer in time.
     #[error("no answer within {DEADLINE:?}")]

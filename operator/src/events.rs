@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::metrics::Metrics;
 use crate::object::{Object, Policy};
 use crate::status::RELEASE_TIMEOUT;
+use crate::words::words;
 
 /// Longest note (pkg/apis/core/validation/events.go, `NoteLengthLimit`).
 const NOTE_MAX: usize = 1024;
@@ -144,7 +145,7 @@ async fn write(client: Client, mut inbox: mpsc::Receiver<Note>, metrics: Metrics
                 metrics.written("create", "events", "ok");
                 continue;
             }
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) => words(&error),
             Err(_) => format!("no answer within {DEADLINE:?}"),
         };
         metrics.written("create", "events", "error");

@@ -89,6 +89,9 @@ const TROUBLE_TTL: jiff::SignedDuration = jiff::SignedDuration::from_secs(100);
 
 /// A failure that may pass by itself, such as a restart of the API server, is worth telling after this.
 const TOLERATED: jiff::SignedDuration = jiff::SignedDuration::from_mins(1);
+/// An API server that has just started refuses what it will allow, and does not know what it will serve, for some
+/// seconds: a refusal or an absence counts after this.
+const STARTING: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
 
 /// A trouble, and when it was seen.
 #[derive(Debug)]
@@ -102,9 +105,11 @@ impl Seen {
     /// True if it hinders now and will not pass within a moment.
     fn tells(&self, now: Timestamp) -> bool {
         let current = now.duration_since(self.last) < TROUBLE_TTL;
-        let lasting =
-            !matches!(self.trouble, Trouble::Failing(_)) || now.duration_since(self.first) >= TOLERATED;
-        current && lasting
+        let tolerated = match self.trouble {
+            Trouble::Failing(_) => TOLERATED,
+            Trouble::Absent | Trouble::Forbidden => STARTING,
+        };
+        current && now.duration_since(self.first) >= tolerated
     }
 }
 
@@ -209,15 +214,17 @@ impl Index {
 
     fn trouble(&mut self, watch: Watch, trouble: &Trouble, at: Timestamp) -> bool {
         // Where KubeVirt is not installed there are no guests: that is an answer, and it counts as listed.
-        let emptied = watch == Watch::Guests
-            && *trouble == Trouble::Absent
-            && (self.listed.insert(watch) | !std::mem::take(&mut self.guests).is_empty());
+
         let before = self.troubles.remove(&watch).filter(|seen| seen.trouble == *trouble);
         let known = before.is_some();
         let first =
             before.filter(|seen| at.duration_since(seen.last) < TROUBLE_TTL).map_or(at, |seen| seen.first);
         self.troubles.insert(watch, Seen { trouble: trouble.clone(), first, last: at });
-        emptied || !known
+        let absent = watch == Watch::Guests && *trouble == Trouble::Absent;
+        let settled = at.duration_since(first) >= STARTING;
+        let emptied = absent && settled && !std::mem::take(&mut self.guests).is_empty();
+        let listed = absent && self.listed.insert(watch);
+        listed || emptied || !known || settled
     }
 
     /// Watches that have not listed their objects yet. As long as there is one, nothing may be concluded from absence.
@@ -247,7 +254,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{at, cluster, node, object, policy};
+    use crate::fixture::{at, cluster, guest, node, object, policy, with_guests};
 
     #[test]
     fn a_late_watch_event_does_not_undo_what_a_write_told() {
@@ -273,9 +280,18 @@ mod tests {
         assert_eq!(index.waiting().len(), 5);
         assert!(index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(0))));
         assert!(!index.waiting().contains(&Watch::Guests));
-        assert!(!index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(30))));
+        index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(30)));
         assert_eq!(index.troubles(at(60)).count(), 1);
         assert_eq!(index.troubles(at(600)).count(), 0);
+    }
+
+    #[test]
+    fn a_moment_of_absence_does_not_empty_the_guests() {
+        let mut index = with_guests(cluster(&[], &[]), &[guest("x", "a")]);
+        index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(0)));
+        assert_eq!(index.guests.len(), 1);
+        index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(12)));
+        assert!(index.guests.is_empty());
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod status;
 mod telemetry;
 mod uninstall;
 mod watch;
+mod words;
 
 use std::process::ExitCode;
 use std::time::Duration;

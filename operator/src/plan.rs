@@ -112,9 +112,10 @@ pub(crate) fn plan(index: &Index, now: Timestamp, timeout: Duration) -> Plan {
 
 fn one(policy: &Policy, facts: &Facts<'_>, index: &Index, now: Timestamp, plan: &mut Plan) {
     let finalizers = finalizers(policy, facts);
-    let goes = policy.deleted.is_some() && finalizers.is_some();
+    // One after the other: a status that is written at the same time makes the finalizers' write a conflict.
+    let first = finalizers.is_some();
     plan.writes.extend(finalizers);
-    if !goes {
+    if !first {
         plan.writes.extend(report(policy, status::status(policy, facts, index, now)));
     }
     let end = release::deadline(policy, facts.timeout).filter(|end| *end > now);

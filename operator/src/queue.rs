@@ -9,7 +9,8 @@ use crate::plan::Key;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause after failures that may pass by themselves.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Pause after a refusal that only an administrator can end.
+/// Longest pause after a refusal that only an administrator can end. It grows too: an API server that has just started
+/// refuses everything until it has read its roles.
 const FORBIDDEN_PAUSE: Duration = Duration::from_mins(1);
 /// Things that nobody wants to write any more are forgotten after this: longer than any pause.
 const MEMORY: Duration = Duration::from_mins(3);
@@ -77,11 +78,10 @@ impl Queue {
     /// A write has failed; returns the pause before the next try.
     pub(crate) fn failed(&mut self, key: &Key, failure: Failure, now: Instant) -> Duration {
         let Some(entry) = self.0.get_mut(key) else { return FIRST_PAUSE };
-        let growing =
-            FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(entry.failures.min(16))).min(LONGEST_PAUSE);
+        let growing = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(entry.failures.min(16)));
         let pause = match failure {
-            Failure::Passing(asked) => growing.max(asked.unwrap_or_default().min(LONGEST_PAUSE)),
-            Failure::Forbidden => FORBIDDEN_PAUSE,
+            Failure::Passing(asked) => growing.max(asked.unwrap_or_default()).min(LONGEST_PAUSE),
+            Failure::Forbidden => growing.min(FORBIDDEN_PAUSE),
         };
         entry.running = false;
         entry.failures = entry.failures.saturating_add(1);
@@ -132,8 +132,9 @@ mod tests {
         assert_eq!(fail(Failure::Passing(None)), FIRST_PAUSE);
         assert_eq!(fail(Failure::Passing(None)), FIRST_PAUSE * 2);
         assert_eq!(fail(Failure::Passing(Some(SECOND))), SECOND);
-        assert_eq!(fail(Failure::Forbidden), FORBIDDEN_PAUSE);
+        assert_eq!(fail(Failure::Forbidden), FIRST_PAUSE * 8);
         for _ in 0..40 {
+            assert!(fail(Failure::Forbidden) <= FORBIDDEN_PAUSE);
             assert!(fail(Failure::Passing(None)) <= LONGEST_PAUSE);
         }
         queue.succeeded(&key("a"), now);

@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::plan::{self, Key, Write};
 use crate::queue::{Queue, Turn};
 use crate::watch;
+use crate::words::words;
 
 /// Changes that come within this are reconciled together.
 const DEBOUNCE: Duration = Duration::from_millis(100);
@@ -176,9 +177,24 @@ impl Driver {
         let (name, reason) = (key.name.as_str(), error.word());
         let again_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         if matches!(reason, "conflict" | "not_found") {
-            tracing::debug!(verb, kind, name, again_ms, %error, "overtaken by another change; trying again");
+            tracing::debug!(
+                verb,
+                kind,
+                name,
+                again_ms,
+                error = words(error),
+                "overtaken by another change; trying again"
+            );
         } else {
-            tracing::warn!(verb, kind, name, reason, again_ms, %error, "a write failed; trying again");
+            tracing::warn!(
+                verb,
+                kind,
+                name,
+                reason,
+                again_ms,
+                error = words(error),
+                "a write failed; trying again"
+            );
         }
     }
 

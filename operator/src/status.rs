@@ -166,6 +166,10 @@ fn unready(status: Option<&NodeOvercommitStatus>, now: Timestamp) -> Option<Stri
     (said.status != ConditionStatus::True).then(|| said.message.clone())
 }
 
+fn nodes(count: usize) -> String {
+    if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
+}
+
 fn named(nodes: &[(&str, String)]) -> String {
     let mut words: Vec<String> =
         nodes.iter().take(NAMED).map(|(node, why)| format!("{node}: {why}")).collect();
@@ -183,7 +187,7 @@ fn accepted(policy: &Policy, facts: &Facts<'_>) -> Aspect {
     match &policy.verdict {
         Verdict::Invalid { errors, .. } if held.is_empty() => aspect(false, "Invalid", errors.clone()),
         Verdict::Invalid { errors, .. } => {
-            let kept = format!("{errors}. {} nodes keep what they were given before", held.len());
+            let kept = format!("{errors}. What was given before stays on {}", nodes(held.len()));
             aspect(false, "Invalid", kept)
         }
         Verdict::Valid(_) if policy.deleted.is_some() => aspect(false, "Deleted", "It is being deleted"),
@@ -203,7 +207,9 @@ fn accepted(policy: &Policy, facts: &Facts<'_>) -> Aspect {
             );
             aspect(false, "Overridden", message)
         }
-        Verdict::Valid(_) if lost.is_empty() => aspect(true, "Accepted", format!("Holds on {total} nodes")),
+        Verdict::Valid(_) if lost.is_empty() => {
+            aspect(true, "Accepted", format!("Holds on {}", nodes(total)))
+        }
         Verdict::Valid(_) => aspect(
             true,
             "Accepted",
@@ -216,7 +222,7 @@ fn releasing(facts: &Facts<'_>) -> String {
     let blockers: Vec<_> = facts.blockers.iter().map(|b| (b.node, b.why.to_owned())).collect();
     match blockers.len() {
         0 => "All nodes have given everything back".to_owned(),
-        n => format!("{n} nodes still give back: {}", named(&blockers)),
+        n => format!("Not given back yet by {}: {}", nodes(n), named(&blockers)),
     }
 }
 

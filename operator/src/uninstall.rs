@@ -10,6 +10,7 @@ use overcommit_crds::names::condition;
 
 use crate::object::{Object, Policy};
 use crate::watch;
+use crate::words::words;
 
 /// Deadline of one call.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -30,7 +31,7 @@ pub(crate) enum Error {
         left: String,
     },
     /// Missing permission.
-    #[error("{0}: grant list and delete on overcommitpolicies and list on nodeovercommits")]
+    #[error("{}: grant list and delete on overcommitpolicies and list on nodeovercommits", words(.0))]
     Forbidden(kube::Error),
 }
 
@@ -85,7 +86,7 @@ pub(crate) async fn release(client: Client, timeout: Duration) -> Result<(), Err
             }
             Ok(left) => tell(&mut last, left.to_string(), began),
             Err(error) if forbidden(&error) => return Err(Error::Forbidden(error)),
-            Err(error) => tell(&mut last, format!("the API server: {error}"), began),
+            Err(error) => tell(&mut last, format!("the API server: {}", words(&error)), began),
         }
         if began.elapsed() >= timeout {
             return Err(Error::Timeout { waited: timeout, left: last });

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::Sender;
 use crate::index::{Change, Delta, Trouble, Watch};
 use crate::metrics::Metrics;
 use crate::object::{Meta, Object, Policy};
+use crate::words::words;
 
 /// A watch call ends after this; a connection that died silently is noticed 5 s later (kube-runtime, `Config::timeout`).
 const CALL_SECONDS: u32 = 60;
@@ -129,9 +130,9 @@ impl Feed {
         }
         let resource = self.watch.resource();
         if last.as_ref() == Some(&trouble) {
-            tracing::debug!(resource, reason, %error, "the watch still fails");
+            tracing::debug!(resource, reason, error = words(error), "the watch still fails");
         } else {
-            tracing::warn!(resource, reason, %error, "{}", remedy(&trouble, self.watch));
+            tracing::warn!(resource, reason, error = words(error), "{}", remedy(&trouble, self.watch));
         }
         *last = Some(trouble.clone());
         Some(trouble)
