@@ -1,12 +1,16 @@
 //! The test bed: what the tests and the demo start on a machine to be close to the real thing, and how it is cleaned up.
 
+pub mod api;
 pub mod guardian;
 pub mod guest_image;
 pub mod guests;
 pub mod hugepages;
+pub mod images;
 #[path = "../guest-load/load.rs"]
 pub mod load;
 pub mod machine;
+pub mod node;
+pub mod parts;
 pub mod process;
 pub mod session;
 pub mod squeeze;

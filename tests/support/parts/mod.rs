@@ -1,0 +1,171 @@
+//! Parts of the test bed that take long to make: each is built once per set of inputs and kept in a cache.
+//!
+//! A [`Part`] names its inputs; their hash names its folder, so a changed input is a different part and nothing is
+//! ever stale. A part is built under a temporary name and renamed when whole; a file lock keeps two processes from
+//! building the same part. Nothing depends on the cache: what is missing is built, in any order.
+
+pub mod command;
+mod debian;
+mod golang;
+mod kubevirt;
+mod progress;
+mod small;
+mod store;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+pub use debian::{SYSTEM_PACKAGES, TRIXIE, missing_system_packages};
+pub use golang::{CONTAINERD, HELM, KUBERNETES, KUBERNETES_VERSION, KUBEVIRT, KUBEVIRT_VERSION};
+pub use kubevirt::{KUBEVIRT_CONTROL_IMAGE, KUBEVIRT_IMAGES, KUBEVIRT_NODE_IMAGE};
+pub use progress::say;
+pub use small::{
+    GUEST_IMAGE, GUEST_IMAGE_NAME, GUEST_INITRD_PATH, GUEST_KERNEL_PATH, PAUSE_IMAGE, PAUSE_IMAGE_NAME,
+};
+pub use store::cache_root;
+
+/// One named build step: inputs → hash → folder.
+#[derive(Debug)]
+pub struct Part {
+    /// Name, used in the folder's name, in progress lines and in errors.
+    pub name: &'static str,
+    /// What a cold build takes on two cores, for the progress lines.
+    pub cost: Duration,
+    /// Parts whose folders this one reads.
+    pub needs: &'static [&'static Part],
+    /// Everything else that shapes the result: pinned versions, package lists, sources.
+    pub inputs: fn() -> Result<Vec<Vec<u8>>>,
+    /// Fills the empty folder of the workshop.
+    pub build: fn(&Workshop) -> Result<()>,
+}
+
+/// Where a part is being built.
+#[derive(Debug)]
+pub struct Workshop {
+    /// The folder that becomes the part.
+    pub out: PathBuf,
+    /// Scratch space, removed afterwards.
+    pub scratch: PathBuf,
+    /// Output of the commands that run; kept when the build fails.
+    pub log: PathBuf,
+}
+
+impl Part {
+    /// Hash of the inputs, those of the needed parts included, as the 16 hex digits of the folder's name.
+    pub fn hash(&self) -> Result<String> {
+        // Inputs do not change while a process runs, and some are slow to find.
+        static KNOWN: Mutex<BTreeMap<&'static str, String>> = Mutex::new(BTreeMap::new());
+        let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hash) = known().get(self.name) {
+            return Ok(hash.clone());
+        }
+        let hash = self.compute_hash()?;
+        known().insert(self.name, hash.clone());
+        Ok(hash)
+    }
+
+    fn compute_hash(&self) -> Result<String> {
+        let mut hasher = Sha256::new();
+        hash_field(&mut hasher, self.name.as_bytes());
+        for need in self.needs {
+            hash_field(&mut hasher, need.hash()?.as_bytes());
+        }
+        for input in (self.inputs)().with_context(|| format!("inputs of part {}", self.name))? {
+            hash_field(&mut hasher, &input);
+        }
+        Ok(hasher.finalize().iter().take(8).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")))
+    }
+
+    /// The folder of this part, whether or not it exists yet.
+    pub fn folder(&self) -> Result<PathBuf> {
+        Ok(store::parts_root()?.join(format!("{}-{}", self.name, self.hash()?)))
+    }
+
+    /// The folder of this part, built now if it is not there.
+    ///
+    /// # Errors
+    /// The failing command with the last lines of its output.
+    pub fn ensure(&self) -> Result<PathBuf> {
+        let folder = self.folder()?;
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        for need in self.needs {
+            need.ensure()?;
+        }
+        store::build(self, &folder).with_context(|| format!("building part {}", self.name))?;
+        Ok(folder)
+    }
+
+    /// A file of this part, which is built now if it is not there.
+    pub fn file(&self, name: &str) -> Result<PathBuf> {
+        let path = self.ensure()?.join(name);
+        anyhow::ensure!(path.exists(), "part {} has no {name}: {} is missing", self.name, path.display());
+        Ok(path)
+    }
+}
+
+// The length keeps ("ab", "c") and ("a", "bc") apart.
+fn hash_field(hasher: &mut Sha256, field: &[u8]) {
+    hasher.update(field.len().to_le_bytes());
+    hasher.update(field);
+}
+
+/// The parts that must be built for `wanted`, needed ones first, each once.
+pub fn missing(wanted: &[&'static Part]) -> Result<Vec<&'static Part>> {
+    let mut plan: Vec<&'static Part> = Vec::new();
+    for part in wanted {
+        collect_missing(part, &mut plan)?;
+    }
+    Ok(plan)
+}
+
+fn collect_missing(part: &'static Part, plan: &mut Vec<&'static Part>) -> Result<()> {
+    if plan.iter().any(|planned| planned.name == part.name) || part.folder()?.is_dir() {
+        return Ok(());
+    }
+    for need in part.needs {
+        collect_missing(need, plan)?;
+    }
+    plan.push(part);
+    Ok(())
+}
+
+/// Builds whatever is missing of `wanted`, saying before each step what is left.
+pub fn ensure_all(wanted: &[&'static Part]) -> Result<()> {
+    let plan = missing(wanted)?;
+    let mut left: Duration = plan.iter().map(|part| part.cost).sum();
+    for (index, part) in plan.iter().enumerate() {
+        progress::say(&format!(
+            "part {} of {}: {}, about {} s; all parts about {} s",
+            index + 1,
+            plan.len(),
+            part.name,
+            part.cost.as_secs(),
+            left.as_secs()
+        ));
+        part.ensure()?;
+        left = left.saturating_sub(part.cost);
+    }
+    Ok(())
+}
+
+/// Folder `tests/testbed` of the source tree: Go modules, manifests, sources of small programs.
+pub fn testbed_sources() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/testbed"))
+}
+
+/// Reads files below [`testbed_sources`] as inputs of a part.
+fn source_inputs(names: &[&str]) -> Result<Vec<Vec<u8>>> {
+    names
+        .iter()
+        .map(|name| {
+            let path = testbed_sources().join(name);
+            std::fs::read(&path).with_context(|| path.display().to_string())
+        })
+        .collect()
+}
