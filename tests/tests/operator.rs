@@ -474,14 +474,24 @@ fn it_survives_an_api_server_that_hangs_or_restarts() {
     install(&api);
     api.install_vmi_crd().unwrap();
     api.ensure_node("a", &["kubevirt.io/schedulable=true"]).unwrap();
-    let operator = Operator::start(&service_account(&api, "overcommit-operator"), &[]);
+    let operator = Operator::start(&service_account(&api, "overcommit-operator"), &["--release-timeout=5s"]);
     operator.wait_ready();
-    policy(&api, "gold", &json!({}));
-    api.wait_field("", "noc/a", "{.spec.policy}", SOON, |p| p == "gold").unwrap();
+    policy(&api, "first", &json!({}));
+    api.wait_field("", "noc/a", "{.spec.policy}", SOON, |p| p == "first").unwrap();
 
+    // The timeout makes it write, whatever happens around it.
+    api.kubectl(&["delete", "ocp", "first", "--wait=false"]).unwrap();
     api.pause_apiserver().unwrap();
+    let late = || {
+        operator.metric("overcommit_operator_api_writes_total{verb=\"apply\",kind=\"overcommitpolicies/status\",result=\"timeout\"}") > 0.5
+    };
+    until(SOON, "a write that gets no answer", late).unwrap();
     assert_eq!(operator.get("/healthz").0, 200);
     api.resume_apiserver().unwrap();
+    api.wait_for("", "ocp/first", "delete", 60).unwrap();
+
+    policy(&api, "gold", &json!({}));
+    api.wait_field("", "noc/a", "{.spec.policy}", SOON, |p| p == "gold").unwrap();
     api.stop_apiserver();
     let broken = || operator.metric("overcommit_operator_watch_errors_total") > 0.5;
     until(SOON, "broken watches", broken).unwrap();
