@@ -12,6 +12,7 @@ pub mod machine;
 pub mod node;
 pub mod parts;
 pub mod process;
+pub mod product_images;
 pub mod session;
 pub mod squeeze;
 pub mod undo;

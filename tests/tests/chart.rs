@@ -1,0 +1,399 @@
+//! The chart as rendered: what it grants, how its pods run, what it refuses. No cluster needed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "all of this is test code; the exception in clippy.toml sees only the test functions"
+)]
+
+use overcommit_tests::parts::{HELM, command};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Every right that the chart grants: object, verbs, resource.
+const RIGHTS: [&str; 12] = [
+    "ClusterRole overcommit-agent: get list watch nodeovercommits.overcommit.dev",
+    "ClusterRole overcommit-agent: patch nodeovercommits/status.overcommit.dev",
+    "ClusterRole overcommit-operator: create delete get list patch watch nodeovercommits.overcommit.dev",
+    "ClusterRole overcommit-operator: get list patch watch overcommitpolicies.overcommit.dev",
+    "ClusterRole overcommit-operator: get list watch namespaces",
+    "ClusterRole overcommit-operator: get list watch nodes",
+    "ClusterRole overcommit-operator: get list watch virtualmachineinstances.kubevirt.io",
+    "ClusterRole overcommit-operator: patch overcommitpolicies/status.overcommit.dev",
+    "ClusterRole overcommit-release: delete list overcommitpolicies.overcommit.dev",
+    "ClusterRole overcommit-release: list nodeovercommits.overcommit.dev",
+    "Role default/overcommit-events: create patch events.events.k8s.io",
+    "total: 11",
+];
+
+/// Who has them.
+const BINDINGS: [&str; 5] = [
+    "ClusterRole overcommit-agent: system/overcommit-agent",
+    "ClusterRole overcommit-operator: system/overcommit-operator",
+    "ClusterRole overcommit-release: system/overcommit-release",
+    "Role default/overcommit-events: system/overcommit-agent",
+    "Role default/overcommit-events: system/overcommit-operator",
+];
+
+/// Values at the far end of what the schema allows.
+const EXTREME: &str = r#"
+imagePullSecrets: [{name: a}, {name: b.c}]
+crds: {install: false}
+operator:
+  image: {repository: "registry.example:5000/a/b", tag: ignored, digest: "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", pullPolicy: Always}
+  log: warn,overcommit_operator=debug
+  port: 65535
+  releaseTimeout: 99999h
+  resources: {requests: {}, limits: {}}
+  priorityClassName: ""
+  nodeSelector: {a.b/c: "true"}
+  tolerations: [{operator: Exists}]
+  affinity: {nodeAffinity: {}}
+agent:
+  image: {repository: a, tag: v1, pullPolicy: Never}
+  port: 1024
+  resources: {cpuRequest: "0.5", memory: 1Gi}
+  priorityClassName: ""
+  nodeSelector: {pool: "1"}
+  maxUnavailable: 100%
+  terminationGracePeriodSeconds: 600
+  seLinuxType: ""
+release: {timeout: 1h}
+"#;
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy")
+}
+
+fn helm(args: &[&str]) -> anyhow::Result<String> {
+    let home = tempfile::tempdir()?;
+    let mut helm = Command::new(HELM.file("helm")?);
+    command::output(
+        helm.env("HOME", home.path()).env_remove("KUBECONFIG").args(args).arg(deploy().join("chart")),
+    )
+}
+
+fn render_as(release: &str, args: &[&str]) -> anyhow::Result<Vec<Value>> {
+    let text = helm(&[&["template", release, "--namespace", "system"], args].concat())?;
+    let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text)?;
+    objects.retain(|object| !object.is_null());
+    Ok(objects)
+}
+
+fn render(args: &[&str]) -> Vec<Value> {
+    render_as("overcommit", args).unwrap()
+}
+
+/// Rendered with the values of `EXTREME`.
+fn render_extreme() -> Vec<Value> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), EXTREME).unwrap();
+    render_as(
+        "a-release-name-as-long-as-helm-permits-fifty-three-ch",
+        &["--values", file.path().to_str().unwrap()],
+    )
+    .unwrap()
+}
+
+fn one<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
+    let found: Vec<&Value> = objects.iter().filter(|object| object["kind"] == kind).collect();
+    assert_eq!(found.len(), 1, "{kind}");
+    found[0]
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn full_name(object: &Value) -> String {
+    let meta = &object["metadata"];
+    match text(&meta["namespace"]) {
+        "" => text(&meta["name"]).to_owned(),
+        namespace => format!("{namespace}/{}", text(&meta["name"])),
+    }
+}
+
+fn rights(objects: &[Value]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for role in objects.iter().filter(|o| o["kind"] == "Role" || o["kind"] == "ClusterRole") {
+        for rule in list(&role["rules"]) {
+            assert!(rule.get("resourceNames").is_none() && rule.get("nonResourceURLs").is_none(), "{rule}");
+            let mut verbs: Vec<&str> = list(&rule["verbs"]).iter().map(text).collect();
+            verbs.sort_unstable();
+            for group in list(&rule["apiGroups"]).iter().map(text) {
+                for resource in list(&rule["resources"]).iter().map(text) {
+                    let dot = if group.is_empty() { "" } else { "." };
+                    let who = format!("{} {}", text(&role["kind"]), full_name(role));
+                    lines.push(format!("{who}: {} {resource}{dot}{group}", verbs.join(" ")));
+                }
+            }
+        }
+    }
+    lines.sort();
+    lines.push(format!("total: {}", lines.len()));
+    lines
+}
+
+fn bindings(objects: &[Value]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for binding in objects.iter().filter(|o| text(&o["kind"]).ends_with("RoleBinding")) {
+        let role = text(&binding["roleRef"]["name"]);
+        let namespace = text(&binding["metadata"]["namespace"]);
+        let place = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
+        for subject in list(&binding["subjects"]) {
+            assert_eq!(subject["kind"], "ServiceAccount");
+            let who = format!("{}/{}", text(&subject["namespace"]), text(&subject["name"]));
+            lines.push(format!("{} {place}{role}: {who}", text(&binding["roleRef"]["kind"])));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+#[test]
+fn helms_linter_has_no_complaint() {
+    let said = helm(&["lint", "--strict"]).unwrap();
+    assert!(said.contains("0 chart(s) failed"), "{said}");
+}
+
+#[test]
+fn the_chart_grants_exactly_these_rights_to_exactly_these_accounts() {
+    let objects = render(&[]);
+    assert_eq!(rights(&objects), RIGHTS);
+    assert_eq!(bindings(&objects), BINDINGS);
+}
+
+#[test]
+fn no_values_widen_the_rights() {
+    let extreme = render_extreme();
+    let rules = |objects: &[Value]| -> Vec<String> {
+        let mut lines: Vec<String> =
+            rights(objects).into_iter().map(|line| line.rsplit(": ").next().unwrap().to_owned()).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(rules(&extreme), rules(&render(&[])));
+    for right in rights(&extreme) {
+        assert!(
+            !["*", "secrets", "pods", "proxy", "escalate", "bind", "impersonate"]
+                .iter()
+                .any(|w| right.contains(w)),
+            "{right}"
+        );
+    }
+}
+
+#[test]
+fn the_agents_pod_has_two_capabilities_one_folder_of_the_host_and_nothing_more() {
+    for objects in [render(&[]), render_extreme()] {
+        let pod = &one(&objects, "DaemonSet")["spec"]["template"]["spec"];
+        assert_eq!(list(&pod["containers"]).len(), 1);
+        assert!(
+            pod.get("initContainers").is_none()
+                && pod.get("hostNetwork").is_none()
+                && pod.get("hostIPC").is_none()
+        );
+        assert_eq!(pod["hostPID"], true);
+        let container = &pod["containers"][0];
+        assert_eq!(
+            container["securityContext"],
+            json!({
+                "privileged": false,
+                "runAsUser": 0,
+                "runAsGroup": 0,
+                "allowPrivilegeEscalation": false,
+                "readOnlyRootFilesystem": true,
+                "capabilities": { "drop": ["ALL"], "add": ["DAC_OVERRIDE", "SYS_PTRACE"] },
+            })
+        );
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        assert_eq!(list(&pod["volumes"]).len(), 1);
+        assert_eq!(pod["volumes"][0]["hostPath"]["path"], "/var/lib/overcommit");
+        assert!(list(&container["volumeMounts"]).iter().all(|mount| mount.get("mountPropagation").is_none()));
+    }
+}
+
+#[test]
+fn the_agent_survives_the_pressure_that_it_relieves() {
+    let objects = render(&[]);
+    let set = &one(&objects, "DaemonSet")["spec"];
+    let pod = &set["template"]["spec"];
+    assert_eq!(pod["priorityClassName"], "system-node-critical");
+    assert_eq!(pod["tolerations"], json!([{ "operator": "Exists" }]));
+    let term = &pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        [0];
+    assert_eq!(term["matchExpressions"], json!([{ "key": "kubevirt.io/schedulable", "operator": "Exists" }]));
+    let resources = &pod["containers"][0]["resources"];
+    assert_eq!(resources["requests"]["memory"], resources["limits"]["memory"]);
+    assert!(resources["limits"].get("cpu").is_none(), "a throttled loop relieves nobody");
+    assert_eq!(set["updateStrategy"]["rollingUpdate"], json!({ "maxSurge": 0, "maxUnavailable": "10%" }));
+}
+
+#[test]
+fn operator_and_release_job_run_as_nobody_with_nothing() {
+    let objects = render(&[]);
+    for kind in ["Deployment", "Job"] {
+        let pod = &one(&objects, kind)["spec"]["template"]["spec"];
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{kind}");
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{kind}");
+        assert!(pod.get("hostPID").is_none() && pod.get("volumes").is_none(), "{kind}");
+        assert_eq!(
+            pod["containers"][0]["securityContext"],
+            json!({
+                "allowPrivilegeEscalation": false,
+                "readOnlyRootFilesystem": true,
+                "capabilities": { "drop": ["ALL"] },
+            })
+        );
+    }
+    assert_eq!(one(&objects, "Deployment")["spec"]["replicas"], 1);
+}
+
+#[test]
+fn memory_is_given_back_before_anything_is_removed() {
+    let objects = render(&[]);
+    let job = one(&objects, "Job");
+    let mut hooks: Vec<(i64, &str)> = Vec::new();
+    for object in &objects {
+        let notes = &object["metadata"]["annotations"];
+        if let Some(hook) = notes.get("helm.sh/hook") {
+            assert_eq!(hook, "pre-delete");
+            hooks.push((text(&notes["helm.sh/hook-weight"]).parse().unwrap(), text(&object["kind"])));
+        }
+    }
+    hooks.sort_unstable();
+    let expected = [(-10, "ClusterRole"), (-10, "ClusterRoleBinding"), (-10, "ServiceAccount"), (0, "Job")];
+    assert_eq!(hooks, expected, "its rights first, then the Job");
+    assert_eq!(job["spec"]["template"]["spec"]["containers"][0]["args"], json!(["release", "--timeout=4m"]));
+    // Both below the five minutes that helm waits unless told otherwise.
+    assert_eq!(job["spec"]["activeDeadlineSeconds"], 240 + 60);
+    let hour = render(&["--set", "release.timeout=1h"]);
+    assert_eq!(one(&hour, "Job")["spec"]["activeDeadlineSeconds"], 3660);
+    let none = render(&["--set", "release.enabled=false"]);
+    assert!(none.iter().all(|object| object["metadata"]["annotations"].get("helm.sh/hook").is_none()));
+}
+
+#[test]
+fn the_crds_are_the_generated_ones_and_stay_when_the_release_goes() {
+    let generated = std::fs::read_to_string(deploy().join("../crds/generated/crds.yaml")).unwrap();
+    let mut generated: Vec<Value> = serde_saphyr::from_multiple(&generated).unwrap();
+    generated.retain(|object| !object.is_null());
+    let mut rendered: Vec<Value> =
+        render(&[]).into_iter().filter(|object| object["kind"] == "CustomResourceDefinition").collect();
+    for crd in &mut rendered {
+        let notes = crd["metadata"].as_object_mut().unwrap().remove("annotations").unwrap();
+        assert_eq!(notes, json!({ "helm.sh/resource-policy": "keep" }));
+    }
+    let by_name = |crd: &Value| crd["metadata"]["name"].to_string();
+    rendered.sort_by_key(by_name);
+    generated.sort_by_key(by_name);
+    assert_eq!(rendered.len(), 2);
+    assert_eq!(rendered, generated);
+    assert!(render_extreme().iter().all(|object| object["kind"] != "CustomResourceDefinition"));
+}
+
+#[test]
+fn an_agent_is_tied_to_the_node_that_its_token_names() {
+    let objects = render(&[]);
+    let policy = &one(&objects, "ValidatingAdmissionPolicy")["spec"];
+    assert_eq!(policy["failurePolicy"], "Fail");
+    let condition = text(&policy["matchConditions"][0]["expression"]);
+    assert!(condition.contains("'system:serviceaccount:system:overcommit-agent'"), "{condition}");
+    let binding = &one(&objects, "ValidatingAdmissionPolicyBinding")["spec"];
+    assert_eq!(binding["validationActions"], json!(["Deny"]));
+    assert_eq!(binding["policyName"], one(&objects, "ValidatingAdmissionPolicy")["metadata"]["name"]);
+}
+
+#[test]
+fn names_fit_and_differ_even_under_the_longest_release_name() {
+    let mut seen = BTreeSet::new();
+    for object in render_extreme() {
+        let name = text(&object["metadata"]["name"]).to_owned();
+        assert!(name.len() <= 63 && !name.contains("--") && !name.ends_with('-'), "{name}");
+        assert!(seen.insert((object["kind"].to_string(), name)), "{object}");
+        for (label, value) in object["metadata"]["labels"].as_object().unwrap() {
+            assert!(text(value).len() <= 63, "{label}: {value}");
+        }
+    }
+}
+
+#[test]
+fn a_digest_wins_over_a_tag() {
+    let objects = render_extreme();
+    let image = |kind: &str| {
+        text(&one(&objects, kind)["spec"]["template"]["spec"]["containers"][0]["image"]).to_owned()
+    };
+    assert!(
+        image("Deployment").starts_with("registry.example:5000/a/b@sha256:0123"),
+        "{}",
+        image("Deployment")
+    );
+    assert_eq!(image("Deployment"), image("Job"));
+    assert_eq!(image("DaemonSet"), "a:v1");
+}
+
+#[test]
+fn values_that_cannot_work_are_refused_by_name() {
+    let table = [
+        ("operater.port=1", "operater"),
+        ("agent.privileged=true", "privileged"),
+        ("agent.port=80", "/agent/port"),
+        ("agent.port=many", "/agent/port"),
+        ("agent.maxUnavailable=0", "/agent/maxUnavailable"),
+        ("agent.maxUnavailable=101%", "/agent/maxUnavailable"),
+        ("agent.resources.memory=64", "/agent/resources/memory"),
+        ("agent.resources.limits.cpu=1", "limits"),
+        ("agent.image.pullPolicy=Sometimes", "/agent/image/pullPolicy"),
+        ("agent.image.digest=sha256:12", "/agent/image/digest"),
+        ("agent.terminationGracePeriodSeconds=0", "/agent/terminationGracePeriodSeconds"),
+        ("agent.seLinuxType=a b", "/agent/seLinuxType"),
+        ("operator.replicas=2", "replicas"),
+        ("operator.releaseTimeout=10", "/operator/releaseTimeout"),
+        ("release.timeout=1.5m", "/release/timeout"),
+        ("release.timeout=0s", "/release/timeout"),
+        ("crds.install=perhaps", "/crds/install"),
+    ];
+    for (set, named) in table {
+        let refused = render_as("overcommit", &["--set", set]).expect_err(set).to_string();
+        assert!(refused.contains(named) && refused.contains("schema"), "{set}: {refused}");
+    }
+}
+
+#[test]
+fn an_old_kubernetes_is_refused() {
+    let refused = render_as("overcommit", &["--kube-version", "1.32.9"]).unwrap_err().to_string();
+    assert!(refused.contains(">=1.33"), "{refused}");
+    render(&["--kube-version", "1.33.0-eks-1"]);
+}
+
+#[test]
+fn every_sample_is_a_policy_that_can_work() {
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(deploy().join("samples")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let policy = overcommit_crds::file::read(&std::fs::read(&path).unwrap())
+                .unwrap_or_else(|error| panic!("{} {error}", path.display()));
+            assert!(names.insert(policy.metadata.name.unwrap()), "{}: its name is taken", path.display());
+        }
+    }
+    assert_eq!(names.len(), 6);
+}
+
+#[test]
+fn the_sample_with_the_defaults_written_out_says_what_the_defaults_are() {
+    let read = |name: &str| {
+        overcommit_crds::file::read(&std::fs::read(deploy().join("samples").join(name)).unwrap()).unwrap()
+    };
+    let mut written = overcommit_crds::resolve::resolve(&read("enforce.yaml").spec);
+    written.mode = overcommit_crds::policy::Mode::Observe;
+    assert_eq!(written, overcommit_crds::resolve::resolve(&read("observe.yaml").spec));
+}
