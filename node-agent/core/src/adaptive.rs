@@ -256,7 +256,9 @@ fn take(seat: &Seat<'_>, level: Bytes, deficit: Bytes, policy: &Policy, moves: &
     let full = seat.track.sample.config.full;
     let dead = policy.limits.dead_band.of(full).max(Bytes::from_kib(4));
     let taken = moves.iter().any(|m| m.id == seat.track.sample.id);
-    let room = seat.track.target.minus(level).min(policy.limits.take_per_guest.of(full));
+    // The last step to a division may be smaller than the dead band: then it overshoots, but not into what is needed.
+    let last_step = dead.min(seat.track.target.minus(seat.need.max(seat.floor)));
+    let room = seat.track.target.minus(level).max(last_step).min(policy.limits.take_per_guest.of(full));
     let amount = deficit.max(dead).min(room);
     if deficit.is_zero() || taken || amount < dead {
         return Bytes::ZERO;

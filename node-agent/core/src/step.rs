@@ -18,8 +18,9 @@ use crate::sample::{GuestId, GuestName, Sample};
 use crate::shadow;
 use crate::units::Bytes;
 
-/// Statistics period of a squeezed guest, in seconds: the shortest that still leaves a busy guest some air.
-pub const SQUEEZED_PERIOD: u32 = 2;
+/// Statistics period of a squeezed guest, in seconds: the shortest there is, for what it does not report it cannot be
+/// given.
+pub const SQUEEZED_PERIOD: u32 = 1;
 
 /// Everything that lasts from turn to turn.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

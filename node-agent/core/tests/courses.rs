@@ -256,3 +256,14 @@ fn a_found_balloon_is_the_ceiling_where_others_use_balloons_too() {
     settle(&mut w, 3);
     assert_eq!(w.guest("a").actual, 512);
 }
+
+#[test]
+fn a_shortfall_smaller_than_the_dead_band_ends_all_the_same() {
+    let mut w = world(900, vec![guest("a", 512, 60), guest("b", 512, 60)]);
+    settle(&mut w, 20);
+    w.total = 899;
+    settle(&mut w, 3);
+    let decision = w.tick();
+    assert_eq!(decision.ledger.shortfall, mib(0));
+    assert!(decision.ledger.spare < mib(10), "{}", decision.ledger.spare);
+}

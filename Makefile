@@ -1,0 +1,54 @@
+# `make help` lists the targets. Each does all its own set-up on a fresh Debian 12 machine, as root.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/overcommit
+DENY_VERSION := 0.20.2
+DENY := $(CACHE)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+
+# What tests and demonstrations run: etcd, the container runtime's parts, libvirt and QEMU, image tools.
+PACKAGES := etcd-server runc containernetworking-plugins iptables conntrack libvirt-daemon libvirt-daemon-driver-qemu \
+	libvirt-dev libvirt-clients qemu-system-x86 qemu-utils debootstrap busybox-static cpio pkg-config iproute2 libcap2-bin \
+	openssl procps util-linux xz-utils
+
+.PHONY: help setup check test generate demo-host clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## Debian packages and the pinned Rust toolchain, where they are missing
+	@missing=$$(dpkg-query -W -f='$${Package} $${Status}\n' $(PACKAGES) 2>/dev/null | awk '/ok installed/{print $$1}' \
+		| sort | comm -13 - <(printf '%s\n' $(PACKAGES) | sort)); \
+	if [ -n "$$missing" ]; then \
+		echo "installing: "$$missing; \
+		apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+	@command -v go >/dev/null || { echo "go is missing: install Go 1.26 or newer"; exit 1; }
+	@cargo --version >/dev/null || { echo "cargo is missing: install rustup, then the toolchain of rust-toolchain.toml"; exit 1; }
+
+$(DENY):
+	cargo install --quiet --locked --version $(DENY_VERSION) --root $(CACHE)/tools/cargo-deny-$(DENY_VERSION) cargo-deny
+
+check: setup $(DENY) ## formatting, lints, licences, docs, generated files
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	# The advisory database is a repository of its own, which an offline build cannot reach.
+	$(DENY) --locked check bans licenses sources
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+	cargo run --quiet --locked -p overcommit-crds --bin crdgen -- --check
+
+generate: ## writes the CRDs from crds/src
+	cargo run --quiet -p overcommit-crds --bin crdgen
+
+test: setup ## every test
+	cargo build --workspace --bins --locked
+	cargo test --workspace --locked --no-fail-fast
+
+demo-host: setup ## the agent on real guests under libvirt, without Kubernetes
+	cargo build --workspace --bins --locked
+	cargo run --quiet --locked -p overcommit-tests --bin demo-host
+
+clean: ## removes what was built here; the cache of built parts stays
+	cargo clean

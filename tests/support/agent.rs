@@ -1,0 +1,243 @@
+//! The agent as a process of its own on a host without Kubernetes, as its users run it.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::machine;
+use crate::process::{Launch, Process};
+use crate::session::Session;
+use crate::wait;
+
+/// From start to the first report: connecting and one turn.
+const FIRST_REPORT: Duration = Duration::from_secs(30);
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    process: Process,
+    state_dir: PathBuf,
+}
+
+/// What the agent sees as `/proc/meminfo`, bound over the real one in its own mount namespace: memory can be made
+/// short for the agent without squeezing the machine, whatever else runs on it.
+#[derive(Debug)]
+pub struct HostMemory {
+    file: PathBuf,
+}
+
+impl HostMemory {
+    /// A host with this much memory, none of it used by anything but guests.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn new(total_mib: u64) -> Result<Self> {
+        let host = Self { file: Session::shared()?.fresh_dir("host")?.join("meminfo") };
+        host.set(total_mib)?;
+        Ok(host)
+    }
+
+    /// Changes the size while agents run: the file is written in place, for they hold it open.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set(&self, total_mib: u64) -> Result<()> {
+        let kib = total_mib * 1024;
+        // Padded to one length and never truncated: a reader sees the old or the new size, not half a file.
+        let text = format!(
+            "MemTotal: {kib:>12} kB\nMemFree: {kib:>12} kB\nMemAvailable: {kib:>12} kB\nAnonPages: {:>12} kB\n\
+             Shmem: {:>12} kB\nHugetlb: {:>12} kB\nSwapTotal: {:>12} kB\nSwapFree: {:>12} kB\n",
+            0, 0, 0, 0, 0
+        );
+        let open = File::options().create(true).truncate(false).write(true).open(&self.file);
+        open.and_then(|mut file| file.write_all(text.as_bytes()))
+            .with_context(|| format!("writing {}", self.file.display()))
+    }
+}
+
+/// One guest as the agent's report shows it; sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestReport {
+    /// Full size.
+    pub full: u64,
+    /// Balloon target.
+    pub target: u64,
+    /// What it holds.
+    pub actual: u64,
+    /// Below this nothing is taken.
+    pub floor: u64,
+    /// The reason, as the report writes it.
+    pub reason: String,
+}
+
+impl Agent {
+    /// The agent's program, built by `make`.
+    ///
+    /// # Errors
+    /// When it was not built.
+    pub fn program() -> Result<PathBuf> {
+        machine::sibling("overcommit-agent")
+    }
+
+    /// Starts an agent with a policy, its originals and lock in `state_dir`, on a host that has as much memory as
+    /// `host` says, and waits for its first report.
+    ///
+    /// # Errors
+    /// When it ends or does not report; with the last lines of its log.
+    pub fn start(uri: &str, policy: &str, state_dir: &Path, host: &HostMemory) -> Result<Self> {
+        let session = Session::shared()?;
+        let file = session.fresh_dir("policy")?.join("policy.yaml");
+        std::fs::write(&file, policy).with_context(|| format!("writing {}", file.display()))?;
+        let launch = Launch::new("agent", "sh")
+            .args(["-c", "mount --bind \"$0\" /proc/meminfo && exec \"$@\""])
+            .arg(&host.file)
+            .arg(Self::program()?)
+            .args(["run", "--connect", uri, "--output", "json", "--policy"])
+            .arg(&file)
+            .arg("--state-dir")
+            .arg(state_dir)
+            .own_mounts();
+        let agent = Self { process: session.spawn(launch)?, state_dir: state_dir.to_owned() };
+        agent.process.ready(FIRST_REPORT, "its first report", || agent.report().map(|_| ()))?;
+        Ok(agent)
+    }
+
+    /// A policy that reserves nothing and decides every 2 s, with further lines of the spec (indented by two).
+    pub fn policy(mode: &str, further: &str) -> String {
+        format!(
+            "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {{name: trial}}\nspec:\n  \
+             mode: {mode}\n  interval: 2s\n  reserve: {{minimum: \"0\", growthPercentile: 50}}\n{further}"
+        )
+    }
+
+    /// What the agent answers to `status`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn report(&self) -> Result<Value> {
+        Ok(serde_json::from_slice(&self.ask(&["status", "--output", "json"])?.stdout)?)
+    }
+
+    /// One entry of its account, in bytes.
+    ///
+    /// # Errors
+    /// When it does not answer or has no such entry.
+    pub fn ledger(&self, entry: &str) -> Result<u64> {
+        let report = self.report()?;
+        let value = report.get("ledger").and_then(|l| l.get(entry)).and_then(Value::as_u64);
+        value.with_context(|| format!("no {entry} in the report {report}"))
+    }
+
+    /// What its guests are promised at full size, in MiB, once their overheads are measured rather than assumed.
+    ///
+    /// # Errors
+    /// When they are not measured in time.
+    pub fn promised_mib(&self, guests: u64) -> Result<u64> {
+        wait::until(Duration::from_mins(1), "measured overheads", || {
+            let assumed = overcommit_core::model::ASSUMED_OVERHEAD.get() * guests;
+            let overhead = self.ledger("overhead")?;
+            if overhead < assumed * 3 / 4 {
+                self.ledger("promised")
+            } else {
+                bail!("{overhead} bytes of overhead")
+            }
+        })
+        .map(|bytes| bytes >> 20)
+    }
+
+    /// One guest.
+    ///
+    /// # Errors
+    /// When the agent does not know it.
+    pub fn guest(&self, name: &str) -> Result<GuestReport> {
+        let report = self.report()?;
+        let guests = report.get("guests").and_then(Value::as_array).context("no guests in the report")?;
+        let named = |g: &&Value| g.pointer("/name/name").and_then(Value::as_str) == Some(name);
+        let guest = guests.iter().find(named).with_context(|| format!("no guest {name} in {report}"))?;
+        let bytes = |key: &str| guest.get(key).and_then(Value::as_u64).with_context(|| format!("no {key}"));
+        Ok(GuestReport {
+            full: bytes("full")?,
+            target: bytes("target")?,
+            actual: bytes("actual")?,
+            floor: bytes("floor")?,
+            reason: guest.get("reason").map(ToString::to_string).unwrap_or_default(),
+        })
+    }
+
+    /// Waits until a guest's report satisfies `so`.
+    ///
+    /// # Errors
+    /// When it does not in time; with what was seen last and the agent's log.
+    pub fn wait_guest(
+        &self,
+        limit: Duration,
+        name: &str,
+        what: &str,
+        so: impl Fn(&GuestReport) -> bool,
+    ) -> Result<GuestReport> {
+        wait::until(limit, format!("{name} {what}"), || {
+            let guest = self.guest(name)?;
+            if so(&guest) { Ok(guest) } else { bail!("{guest:?}") }
+        })
+        .with_context(|| format!("the agent's last words:\n{}", self.process.log_tail()))
+    }
+
+    /// Runs the agent's program as a client of this one.
+    ///
+    /// # Errors
+    /// When it fails; with what it printed.
+    pub fn ask(&self, words: &[&str]) -> Result<Output> {
+        let output =
+            Command::new(Self::program()?).args(words).arg("--state-dir").arg(&self.state_dir).output()?;
+        if !output.status.success() {
+            bail!("{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(output)
+    }
+
+    /// SIGTERM: it hands over.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn terminate(&self) -> Result<()> {
+        self.end(Signal::TERM)
+    }
+
+    /// SIGINT: it releases.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn interrupt(&self) -> Result<()> {
+        self.end(Signal::INT)
+    }
+
+    /// SIGKILL: it dies where it stands.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn kill(&self) -> Result<()> {
+        self.process.signal(Signal::KILL)?;
+        self.process.wait(Duration::from_secs(10)).map(|_| ())
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    fn end(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)?;
+        let status = self.process.wait(Duration::from_secs(90))?;
+        if status.success() {
+            Ok(())
+        } else {
+            bail!("the agent ended with {status}:\n{}", self.process.log_tail())
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What `overcommit-agent` says to bad input: exit 2 before anything was touched, the place and the remedy.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use anyhow::Result;
+use overcommit_tests::agent::Agent;
+
+fn run(policy: &[u8]) -> Result<Output> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("policy.yaml");
+    std::fs::write(&file, policy)?;
+    let state = dir.path().join("state");
+    let mut command = Command::new(Agent::program()?);
+    command
+        .args(["run", "--connect", "test:///default", "--policy"])
+        .arg(&file)
+        .arg("--state-dir")
+        .arg(&state);
+    Ok(command.output()?)
+}
+
+fn refused(policy: &str, expected: &str) -> Result<()> {
+    let output = run(policy.as_bytes())?;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains(expected), "{expected:?} is not in {told:?}");
+    assert!(told.contains("policy.yaml"), "the file is not named in {told:?}");
+    Ok(())
+}
+
+const HEAD: &str = "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {name: p}\n";
+
+#[test]
+fn policies_that_cannot_work_are_refused_by_place() -> Result<()> {
+    let spec = |s: &str| format!("{HEAD}spec: {s}\n");
+    refused(&spec("{mod: Enforce}"), "spec.mod")?;
+    refused(&spec("{mode: Force}"), "spec.mode")?;
+    refused(&spec("{interval: 0s}"), "spec.interval")?;
+    refused(&spec("{interval: 9h}"), "spec.interval")?;
+    refused(&spec("{reserve: {minimum: 101%}}"), "spec.reserve.minimum")?;
+    refused(&spec("{limits: {deadBand: 5Q}}"), "spec.limits.deadBand")?;
+    refused(&spec("{engine: {adaptive: {}, mom: {}}}"), "spec.engine.mom")?;
+    refused(&spec("{engine: {}}"), "spec.engine")?;
+    refused(&spec("{classes: [{name: a, floor: {percent: 120}}]}"), "spec.classes[0].floor.percent")?;
+    refused(
+        &spec("{classes: [{name: a, selector: {matchExpressions: [{key: k, operator: In}]}}]}"),
+        "spec.classes[0].selector",
+    )
+}
+
+#[test]
+fn files_that_are_no_policy_are_refused_with_the_remedy() -> Result<()> {
+    refused("", "is empty")?;
+    refused("a: [", "no YAML")?;
+    refused("apiVersion: v1\nkind: Pod\n", "is a Pod of v1")?;
+    refused(&format!("{HEAD}spec: {{}}\n---\n{HEAD}spec: {{}}\n"), "several YAML documents")?;
+    let output = run(b"\xff\xfe\x00")?;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("UTF-8"));
+    Ok(())
+}
+
+#[test]
+fn wrong_usage_is_refused_with_exit_2() -> Result<()> {
+    let code = |words: &[&str]| -> Result<Option<i32>> {
+        Ok(Command::new(Agent::program()?).args(words).env_remove("NODE_NAME").output()?.status.code())
+    };
+    assert_eq!(code(&["run"])?, Some(2));
+    assert_eq!(code(&["run", "--policy", "/nowhere.yaml"])?, Some(2));
+    assert_eq!(code(&["run", "--policy", "/nowhere.yaml", "--connect", "test:///default"])?, Some(2));
+    assert_eq!(code(&["dance"])?, Some(2));
+    Ok(())
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_refused() -> Result<()> {
+    let policy = format!("{HEAD}spec: {{}}\n");
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("policy.yaml");
+    std::fs::write(&file, &policy)?;
+    let output = Command::new(Agent::program()?)
+        .args(["run", "--connect", "test:///default", "--state-dir", "/proc/overcommit", "--policy"])
+        .arg(&file)
+        .output()?;
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("/proc/overcommit") && told.contains("--state-dir"), "{told}");
+    Ok(())
+}
+
+#[test]
+fn asking_without_an_agent_names_the_socket() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let output = Command::new(Agent::program()?).args(["status", "--state-dir"]).arg(dir.path()).output()?;
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains(&*dir.path().join("agent.sock").to_string_lossy()), "{told}");
+    assert!(Path::new(dir.path()).exists());
+    Ok(())
+}

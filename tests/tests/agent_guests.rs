@@ -1,0 +1,171 @@
+//! The agent on real guests under libvirt: what people get from `overcommit-agent run --policy`.
+//!
+//! Memory is made short by what the agents are shown as their host's, not by squeezing the machine.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use overcommit_tests::agent::{Agent, HostMemory};
+use overcommit_tests::guests::{Balloon, Guest, GuestSpec, Hypervisor, Load};
+use overcommit_tests::session::Session;
+use overcommit_tests::wait;
+
+const MIB: u64 = 1 << 20;
+const SIZE: u64 = 384;
+/// A host on which everything fits.
+const PLENTY: u64 = 16 * 1024;
+/// Boot grace, then a take per statistics of 2 s and at most 10 % each.
+const SQUEEZED_BY: Duration = Duration::from_secs(150);
+const GIVEN_BY: Duration = Duration::from_mins(1);
+
+fn boot(hypervisor: &Hypervisor, names: &[&str]) -> Result<Vec<Guest>> {
+    let start = |name: &&str| hypervisor.define_and_start(&GuestSpec::new(*name, SIZE).stats_period_s(10));
+    let guests = names.iter().map(start).collect::<Result<Vec<_>>>()?;
+    for guest in &guests {
+        guest.wait_booted()?;
+    }
+    Ok(guests)
+}
+
+fn actual_mib(guest: &Guest) -> Result<u64> {
+    Ok(guest.memory_stats()?.actual_kib / 1024)
+}
+
+/// What the guests are promised at full size.
+fn promised_mib(hypervisor: &Hypervisor, guests: u64) -> Result<u64> {
+    let dir = Session::shared()?.fresh_dir("promised")?;
+    let agent =
+        Agent::start(hypervisor.uri(), &Agent::policy("Observe", ""), &dir, &HostMemory::new(PLENTY)?)?;
+    let promised = agent.promised_mib(guests)?;
+    agent.terminate()?;
+    Ok(promised)
+}
+
+const OUT_CLASS: &str = "  classes:
+  - {name: out, selector: {matchLabels: {name: stays-out}}, exclude: true}
+  - {name: rest}
+";
+
+#[test]
+fn memory_moves_from_the_idle_to_the_busy_and_back_on_interrupt() -> Result<()> {
+    let hypervisor = Hypervisor::start()?;
+    let guests = boot(&hypervisor, &["idles", "works", "stays-out"])?;
+    let [idle, busy, out] = &guests[..] else { unreachable!() };
+    let host = HostMemory::new(promised_mib(&hypervisor, 3)? - 400)?;
+    let dir = Session::shared()?.fresh_dir("state")?;
+    let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", OUT_CLASS), &dir, &host)?;
+
+    agent.wait_guest(SQUEEZED_BY, "idles", "to be squeezed", |g| g.target < (SIZE - 60) * MIB)?;
+    wait::until(SQUEEZED_BY, "no shortfall", || agent.ledger("shortfall").is_ok_and(|s| s == 0))?;
+    let squeezed = agent.guest("works")?;
+    busy.begin(&Load::Busy { mib: 150, ramp_mib_per_s: 5 })?;
+    agent
+        .wait_guest(GIVEN_BY, "works", "to be given memory", |g| g.actual > squeezed.actual.max(215 * MIB))?;
+    assert!(!busy.console().contains("LOAD killed"), "the busy guest was hurt:\n{}", busy.console());
+
+    assert_eq!(actual_mib(out)?, SIZE, "the excluded guest was touched");
+    assert!(agent.guest("stays-out")?.reason.contains("Class"));
+    let told = String::from_utf8(agent.ask(&["explain", "idles"])?.stdout)?;
+    assert!(told.contains("idles:") && told.contains("floor"), "{told}");
+    assert_eq!(idle.stats_period_s()?, Some(1), "a squeezed guest reports often");
+
+    host.set(PLENTY)?;
+    agent.wait_guest(GIVEN_BY, "idles", "to have its full size", |g| g.target == SIZE * MIB)?;
+    agent.interrupt()?;
+    for guest in &guests {
+        wait::until(GIVEN_BY, "the full size", || actual_mib(guest).is_ok_and(|a| a == SIZE))?;
+    }
+    assert_eq!(idle.stats_period_s()?, Some(10), "the period is as it was found");
+    Ok(())
+}
+
+#[test]
+fn a_successor_adopts_after_sigterm_and_after_kill_and_nothing_is_forgotten() -> Result<()> {
+    let hypervisor = Hypervisor::start()?;
+    let guests = boot(&hypervisor, &["first", "second"])?;
+    let host = HostMemory::new(promised_mib(&hypervisor, 2)? - 200)?;
+    let dir = Session::shared()?.fresh_dir("state")?;
+    let policy = Agent::policy("Enforce", "");
+    let agent = Agent::start(hypervisor.uri(), &policy, &dir, &host)?;
+    wait::until(SQUEEZED_BY, "both to be short of nothing", || {
+        agent
+            .ledger("shortfall")
+            .and_then(|s| Ok(s == 0 && agent.ledger("reclaimed")? > 100 * MIB))
+            .unwrap_or(false)
+    })?;
+    agent.kill()?;
+
+    let held: u64 = guests.iter().map(actual_mib).sum::<Result<u64>>()?;
+    assert!(held < 2 * SIZE - 100, "the balloons stay as they were: {held} MiB");
+    let agent = Agent::start(hypervisor.uri(), &policy, &dir, &host)?;
+    assert_eq!(agent.guest("first")?.full, SIZE * MIB);
+    assert!(
+        agent.ledger("reclaimed")? > 100 * MIB,
+        "the ceiling is what the first agent found, not what it left"
+    );
+    agent.terminate()?;
+
+    host.set(PLENTY)?;
+    let agent = Agent::start(hypervisor.uri(), &Agent::policy("Observe", ""), &dir, &host)?;
+    for name in ["first", "second"] {
+        agent.wait_guest(GIVEN_BY, name, "to be given back while observing", |g| g.actual == SIZE * MIB)?;
+    }
+    agent.terminate()?;
+    assert_eq!(guests[0].stats_period_s()?, Some(10));
+    Ok(())
+}
+
+#[test]
+fn guests_without_device_or_driver_are_left_alone_and_say_why() -> Result<()> {
+    let hypervisor = Hypervisor::shared()?;
+    let none = hypervisor.define_and_start(&GuestSpec::new("no-device", 256).balloon(Balloon::Absent))?;
+    let mute =
+        hypervisor.define_and_start(&GuestSpec::new("no-driver", 256).balloon(Balloon::WithoutDriver))?;
+    none.wait_booted()?;
+    mute.wait_booted()?;
+    let host = HostMemory::new(promised_mib(hypervisor, 2)? - 300)?;
+    let dir = Session::shared()?.fresh_dir("state")?;
+    let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &dir, &host)?;
+    agent.wait_guest(GIVEN_BY, "no-device", "to say why", |g| g.reason.contains("NoBalloon"))?;
+    agent.wait_guest(GIVEN_BY, "no-driver", "to say why", |g| g.reason.contains("NoStatistics"))?;
+    agent.terminate()?;
+    assert_eq!(actual_mib(&mute)?, 256);
+    Ok(())
+}
+
+#[test]
+fn a_stopped_libvirtd_delays_nothing_and_its_guests_are_reported() -> Result<()> {
+    let hypervisor = Hypervisor::start()?;
+    let guests = boot(&hypervisor, &["left"])?;
+    let host = HostMemory::new(PLENTY)?;
+    let dir = Session::shared()?.fresh_dir("state")?;
+    let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &dir, &host)?;
+    agent.wait_guest(GIVEN_BY, "left", "to be seen", |g| g.actual == SIZE * MIB)?;
+    hypervisor.freeze_daemon()?;
+    let seen = agent.wait_guest(GIVEN_BY, "left", "to be unreachable", |g| g.reason.contains("Unreachable"));
+    hypervisor.thaw_daemon()?;
+    seen?;
+    agent.wait_guest(GIVEN_BY, "left", "to be back", |g| g.reason.contains("FullSize"))?;
+    drop(guests);
+    wait::until(GIVEN_BY, "the agent to forget a guest that is gone", || agent.guest("left").is_err())?;
+    agent.terminate()
+}
+
+#[test]
+fn a_reboot_under_a_squeezed_balloon_gives_the_memory_back() -> Result<()> {
+    let hypervisor = Hypervisor::start()?;
+    let guests = boot(&hypervisor, &["reboots", "other"])?;
+    let host = HostMemory::new(promised_mib(&hypervisor, 2)? - 150)?;
+    let dir = Session::shared()?.fresh_dir("state")?;
+    let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &dir, &host)?;
+    agent.wait_guest(SQUEEZED_BY, "reboots", "to be squeezed", |g| g.target < (SIZE - 40) * MIB)?;
+    let before = agent.guest("reboots")?;
+    guests[0].reset()?;
+    wait::until(SQUEEZED_BY, "its second boot", || guests[0].boots() >= 2)?;
+    guests[0].wait_booted()?;
+    agent.wait_guest(GIVEN_BY, "reboots", "to be looked after again", |g| {
+        g.target != before.target || !g.reason.contains("Stale")
+    })?;
+    assert!(!guests[0].console().contains("LOAD killed"));
+    agent.terminate()
+}
