@@ -1,5 +1,5 @@
 //! The wire: what people write ([`policy`]), what the operator hands to a node and the node reports ([`node`]),
-//! and the pure steps between wire and core ([`resolve`], [`classify`], [`file`]).
+//! and the pure steps between wire and core ([`resolve`], [`classify`], [`mod@file`]).
 //!
 //! All API strings live in [`names`]. *Architecture invariant:* no client, no clock, no I/O; operator, agent and
 //! tests share these very functions.
