@@ -12,7 +12,7 @@ PACKAGES := etcd-server runc containernetworking-plugins iptables conntrack libv
 	libvirt-dev libvirt-clients qemu-system-x86 qemu-utils debootstrap busybox-static cpio pkg-config iproute2 libcap2-bin \
 	openssl procps util-linux xz-utils
 
-.PHONY: help setup check test generate demo-host clean
+.PHONY: help setup check parts test generate demo-host clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,7 +42,10 @@ check: setup $(DENY) ## formatting, lints, licences, docs, generated files
 generate: ## writes the CRDs from crds/src
 	cargo run --quiet -p overcommit-crds --bin crdgen
 
-test: setup ## every test
+parts: setup ## what the test bed runs: Kubernetes, KubeVirt, images; built once, about 15 minutes cold
+	cargo run --quiet --locked -p overcommit-tests --bin testbed -- build
+
+test: setup parts ## every test
 	cargo build --workspace --bins --locked
 	cargo test --workspace --locked --no-fail-fast
 

@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use overcommit_tests::node::{ClusterSpec, Detached, PARTS};
 use overcommit_tests::parts;
 use serde_json::Value;
+use std::path::PathBuf;
 
 /// The test bed: real Kubernetes with real `KubeVirt` on this machine.
 #[derive(Parser)]
@@ -35,10 +36,9 @@ enum Action {
     Status,
     /// Ends the cluster.
     Down,
-    /// Lists the Debian packages that this machine lacks.
-    MissingPackages,
+    /// What `up` starts: holds a cluster until SIGTERM.
     #[command(hide = true)]
-    Hold { spec: String },
+    Hold { state: PathBuf, spec: String },
 }
 
 fn main() -> Result<()> {
@@ -58,11 +58,7 @@ fn main() -> Result<()> {
             Some(cluster) => cluster.down(),
             None => Ok(()),
         },
-        Action::MissingPackages => {
-            println!("{}", parts::missing_system_packages()?.join(" "));
-            Ok(())
-        }
-        Action::Hold { spec } => Detached::hold(&serde_json::from_str::<ClusterSpec>(&spec)?),
+        Action::Hold { state, spec } => Detached::hold(&state, &serde_json::from_str::<ClusterSpec>(&spec)?),
     }
 }
 

@@ -1,9 +1,12 @@
 //! The node tier works: tests of the product stand elsewhere.
 
 use overcommit_tests::images::{OciImage, Tree};
-use overcommit_tests::node::{Cluster, VmSpec};
+use overcommit_tests::machine;
+use overcommit_tests::node::{Cluster, ClusterSpec, Detached, VmSpec};
 use overcommit_tests::wait::until;
-use std::path::Path;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use virt::connect::Connect;
 use virt::domain::Domain;
@@ -89,4 +92,57 @@ fn logs_exec_and_events_work() {
     let said = cluster.kubectl(&["exec", "--namespace=kubevirt", name, "--", "echo", "hello"]).unwrap();
     assert_eq!(said.trim(), "hello");
     assert!(cluster.kubectl(&["get", "events", "--all-namespaces"]).unwrap().contains("Scheduled"));
+}
+
+#[test]
+fn a_cluster_whose_holder_is_killed_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state.json");
+    let spec = serde_json::to_string(&ClusterSpec { nodes: 1, kubevirt: None }).unwrap();
+    let mut holder = Command::new(env!("CARGO_BIN_EXE_testbed"));
+    holder.arg("hold").arg(&state).arg(spec).process_group(0).stdin(Stdio::null());
+    let mut holder = holder.spawn().unwrap();
+    let started = until(Duration::from_mins(3), "the cluster", || match holder.try_wait() {
+        Ok(None) => Detached::read(&state).map_err(|error| error.to_string())?.ok_or("not up yet".to_owned()),
+        ended => panic!("the holder ended: {ended:?}"),
+    })
+    .unwrap();
+    let node = started.nodes.first().unwrap().init_pid;
+    assert!(machine::is_running(node) && !cgroups_of(holder.id()).is_empty());
+    let (link, index) = link_of(&started).unwrap();
+
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let limit = Duration::from_mins(1);
+    until(limit, "the end of the node", || !machine::is_running(node)).unwrap();
+    let folder = started.session_dir().unwrap();
+    until(limit, "the end of the temp folder", || !folder.exists()).unwrap();
+    until(limit, "the end of the cgroups", || cgroups_of(holder.id()).is_empty()).unwrap();
+    until(limit, "the end of the link", || {
+        std::fs::read_to_string(format!("/sys/class/net/{link}/ifindex")).map_or(true, |now| now != index)
+    })
+    .unwrap();
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(folder.to_str().unwrap()), "{mounts}");
+}
+
+/// The cluster's end of the cable in the machine: its name, from the API server's address 10.88.N.2, and its index,
+/// since a later cluster may take the name.
+fn link_of(cluster: &Detached) -> Option<(String, String)> {
+    let config = std::fs::read_to_string(&cluster.kubeconfig).ok()?;
+    let number = config.split("https://10.88.").nth(1)?.split('.').next()?;
+    let name = format!("ovc-net{number}");
+    let index = std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).ok()?;
+    Some((name, index))
+}
+
+/// Cgroups of a test bed's process, in every hierarchy.
+fn cgroups_of(pid: u32) -> Vec<PathBuf> {
+    let prefix = format!("overcommit-{pid}-");
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    let below = hierarchies.filter_map(|entry| std::fs::read_dir(entry.path()).ok()).flatten().flatten();
+    below
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+        .map(|entry| entry.path())
+        .collect()
 }

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -38,7 +38,12 @@ pub struct Detached {
 impl Detached {
     /// The detached cluster that runs, if any.
     pub fn find() -> Result<Option<Self>> {
-        let Ok(text) = fs::read(state_path()?) else { return Ok(None) };
+        Self::read(&state_path()?)
+    }
+
+    /// The cluster that is described in this file, if it runs.
+    pub fn read(state: &Path) -> Result<Option<Self>> {
+        let Ok(text) = fs::read(state) else { return Ok(None) };
         let found: Self = serde_json::from_slice(&text).context("the detached cluster's state")?;
         Ok(found.is_running().then_some(found))
     }
@@ -57,7 +62,7 @@ impl Detached {
         let output = File::create(&log).with_context(|| log.display().to_string())?;
         let _ = fs::remove_file(state_path()?);
         let mut holder = Command::new(machine::sibling(PROGRAM)?);
-        holder.arg("hold").arg(serde_json::to_string(spec)?);
+        holder.arg("hold").arg(state_path()?).arg(serde_json::to_string(spec)?);
         // A group of its own: Ctrl-C is for the command, not for the cluster.
         holder
             .process_group(0)
@@ -75,8 +80,9 @@ impl Detached {
         state.with_context(|| crate::process::log_tail(&log))
     }
 
-    /// Holds a cluster until asked to end (SIGTERM or Ctrl-C): the holder's own work.
-    pub fn hold(spec: &ClusterSpec) -> Result<()> {
+    /// Holds a cluster until asked to end (SIGTERM or Ctrl-C), and says in the file `path` how to reach it: the
+    /// holder's own work.
+    pub fn hold(path: &Path, spec: &ClusterSpec) -> Result<()> {
         let cluster = Cluster::start(spec)?;
         let pid = std::process::id();
         let state = Self {
@@ -85,12 +91,11 @@ impl Detached {
             kubeconfig: cluster.kubeconfig_path().to_owned(),
             nodes: cluster.nodes().to_vec(),
         };
-        let path = state_path()?;
         let new = path.with_extension("new");
         fs::write(&new, serde_json::to_vec_pretty(&state)?).with_context(|| new.display().to_string())?;
-        fs::rename(&new, &path).with_context(|| path.display().to_string())?;
+        fs::rename(&new, path).with_context(|| path.display().to_string())?;
         wait_for_end()?;
-        let _ = fs::remove_file(&path);
+        let _ = fs::remove_file(path);
         cluster.stop()
     }
 
@@ -99,9 +104,13 @@ impl Detached {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("no process id")?;
         kill_process(pid, Signal::TERM).context("ending the cluster's holder")?;
         until(DOWN, "the end of the cluster", || !self.is_running())?;
-        let session =
-            self.kubeconfig.parent().and_then(|cluster| cluster.parent()).context("odd kubeconfig path")?;
-        until(DOWN, "the end of its folder", || !session.exists())
+        let folder = self.session_dir()?;
+        until(DOWN, "the end of its folder", || !folder.exists())
+    }
+
+    /// Temp folder of the holder's session.
+    pub fn session_dir(&self) -> Result<&Path> {
+        self.kubeconfig.parent().and_then(Path::parent).context("odd kubeconfig path")
     }
 
     /// The cluster, to be used like one of this process; dropping it does not end it.

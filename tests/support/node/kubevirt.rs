@@ -51,8 +51,21 @@ fn custom_resource(configuration: &Value) -> Value {
             "infra": { "replicas": 1 },
             "workloadUpdateStrategy": { "workloadUpdateMethods": ["LiveMigrate"] },
             "configuration": merged,
+            "customizeComponents": { "patches": COMPONENTS.map(probe_at_once) },
         },
     })
+}
+
+/// Kind and name of what `KubeVirt` deploys; the container bears the same name.
+const COMPONENTS: [(&str, &str); 3] =
+    [("Deployment", "virt-api"), ("Deployment", "virt-controller"), ("DaemonSet", "virt-handler")];
+
+/// Components are first asked for readiness after 15 s, then every 10 or 20 s; this asks every second from the start.
+fn probe_at_once((kind, name): (&str, &str)) -> Value {
+    let probe = json!({ "initialDelaySeconds": 1, "periodSeconds": 1, "failureThreshold": 60 });
+    let containers = json!([{ "name": name, "readinessProbe": probe }]);
+    let patch = json!({ "spec": { "template": { "spec": { "containers": containers } } } });
+    json!({ "resourceType": kind, "resourceName": name, "type": "strategic", "patch": patch.to_string() })
 }
 
 /// Objects are merged, everything else replaces.

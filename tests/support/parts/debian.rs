@@ -8,42 +8,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// Packages of Debian 12 that the build and the test bed use on the machine itself; `make setup` installs them.
-pub const SYSTEM_PACKAGES: &[&str] = &[
-    "busybox-static",
-    "conntrack",
-    "containernetworking-plugins",
-    "cpio",
-    "debootstrap",
-    "etcd-server",
-    "iproute2",
-    "iptables",
-    "libcap2-bin",
-    "libvirt-clients",
-    "libvirt-daemon-system",
-    "libvirt-dev",
-    "openssl",
-    "pkg-config",
-    "procps",
-    "qemu-system-x86",
-    "qemu-utils",
-    "runc",
-    "util-linux",
-];
-
-/// The packages of [`SYSTEM_PACKAGES`] that this machine lacks.
-pub fn missing_system_packages() -> Result<Vec<&'static str>> {
-    let mut query = Command::new("dpkg-query");
-    query.args(["--show", "--showformat=${binary:Package} ${db:Status-Status}\n"]);
-    let listed = command::output(&mut query)?;
-    let installed: Vec<&str> = listed
-        .lines()
-        .filter_map(|line| line.strip_suffix(" installed"))
-        .map(|name| name.split(':').next().unwrap_or(name))
-        .collect();
-    Ok(SYSTEM_PACKAGES.iter().copied().filter(|name| !installed.contains(name)).collect())
-}
-
 /// Debian's suite with libvirt 11 and QEMU 10, near to what `KubeVirt` 1.7 ships (10.10 and 9.1).
 const SUITE: &str = "trixie";
 

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-pub use debian::{SYSTEM_PACKAGES, TRIXIE, missing_system_packages};
+pub use debian::TRIXIE;
 pub use golang::{CONTAINERD, HELM, KUBERNETES, KUBERNETES_VERSION, KUBEVIRT, KUBEVIRT_VERSION};
 pub use kubevirt::{KUBEVIRT_CONTROL_IMAGE, KUBEVIRT_IMAGES, KUBEVIRT_NODE_IMAGE};
 pub use progress::say;
