@@ -163,3 +163,64 @@ impl Blob {
 fn hex_of(digest: &str) -> &str {
     digest.trim_start_matches("sha256:")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(dir: &Path) -> OciImage {
+        let tree = Tree::new().unwrap();
+        tree.file("bin/tool", "#!/bin/sh\n", 0o755).unwrap().owner("bin/tool", 107, 107).unwrap();
+        tree.capability("bin/tool", "cap_net_bind_service=ep").unwrap().link("var/run", "../run").unwrap();
+        let layer = tree.pack(&dir.join("layer.tar")).unwrap();
+        OciImage {
+            name: "localhost/tool:1".into(),
+            user: "1001".into(),
+            layers: vec![layer],
+            ..OciImage::default()
+        }
+    }
+
+    fn listing(tar: &Path) -> String {
+        command::output(
+            Command::new("tar").args(["--list", "--verbose", "--numeric-owner", "--file"]).arg(tar),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_layer_keeps_owner_mode_capability_and_links() {
+        let dir = tempfile::tempdir().unwrap();
+        image(dir.path());
+        let layer = dir.path().join("layer.tar");
+        let listed = listing(&layer);
+        let tool = listed.lines().find(|line| line.ends_with("./bin/tool")).unwrap();
+        assert!(tool.starts_with("-rwxr-xr-x") && tool.contains("107/107"), "{tool}");
+        assert!(listed.contains("./var/run -> ../run"), "{listed}");
+        let raw = fs::read(layer).unwrap();
+        let header: &[u8] = b"SCHILY.xattr.security.capability";
+        assert!(raw.windows(header.len()).any(|bytes| bytes == header));
+    }
+
+    #[test]
+    fn the_same_content_gives_the_same_archive() {
+        let written = [(); 2].map(|()| {
+            let dir = tempfile::tempdir().unwrap();
+            let archive = dir.path().join("image.tar");
+            image(dir.path()).write(&archive).unwrap();
+            fs::read(archive).unwrap()
+        });
+        assert!(written[0] == written[1]);
+    }
+
+    #[test]
+    fn a_layer_that_images_share_is_in_their_archive_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = image(dir.path());
+        let other = OciImage { name: "localhost/other:1".into(), user: String::new(), ..one.clone() };
+        let archive = dir.path().join("both.tar");
+        write_archive(&[one.clone(), other], &archive).unwrap();
+        let layer = hex_of(&one.layers.first().unwrap().digest).to_owned();
+        assert_eq!(listing(&archive).matches(layer.as_str()).count(), 1);
+    }
+}

@@ -14,7 +14,7 @@ pub const KUBEVIRT_VERSION: &str = "v1.7.0";
 /// kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kubectl.
 pub static KUBERNETES: Part = Part {
     name: "kubernetes",
-    cost: Duration::from_mins(5),
+    cost: Duration::from_secs(250),
     needs: &[],
     inputs: || module_inputs("kubernetes/go.mod", "kubernetes/go.sum", KUBERNETES_VERSION),
     // Without a version the parts report v0.0.0 and refuse each other.
@@ -27,7 +27,7 @@ pub static KUBERNETES: Part = Part {
 /// containerd, its runc shim, ctr.
 pub static CONTAINERD: Part = Part {
     name: "containerd",
-    cost: Duration::from_mins(1),
+    cost: Duration::from_secs(95),
     needs: &[],
     inputs: || module_inputs("containerd/go.mod", "containerd/go.sum", ""),
     build: |shop| build(shop, "containerd", "", false),
@@ -36,7 +36,7 @@ pub static CONTAINERD: Part = Part {
 /// helm, version 4.
 pub static HELM: Part = Part {
     name: "helm",
-    cost: Duration::from_secs(110),
+    cost: Duration::from_secs(130),
     needs: &[],
     inputs: || module_inputs("helm/go.mod", "helm/go.sum", ""),
     build: |shop| build(shop, "helm", "", false),
@@ -45,7 +45,7 @@ pub static HELM: Part = Part {
 /// virt-operator, virt-api, virt-controller, virt-handler, virt-launcher and the small commands in its image.
 pub static KUBEVIRT: Part = Part {
     name: "kubevirt",
-    cost: Duration::from_mins(5),
+    cost: Duration::from_secs(170),
     needs: &[],
     inputs: || module_inputs("kubevirt/go.mod", "kubevirt/go.sum", KUBEVIRT_VERSION),
     build: |shop| {

@@ -169,3 +169,6 @@ fn source_inputs(names: &[&str]) -> Result<Vec<Vec<u8>>> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

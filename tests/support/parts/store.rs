@@ -49,6 +49,9 @@ pub(super) fn build(part: &Part, folder: &Path) -> Result<()> {
     let built = (part.build)(&workshop);
     drop(watch);
     remove_tree(&workshop.scratch)?;
+    if built.is_err() {
+        remove_tree(&workshop.out)?;
+    }
     built?;
     fs::rename(&workshop.out, folder).with_context(|| folder.display().to_string())?;
     Ok(())
