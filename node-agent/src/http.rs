@@ -67,7 +67,8 @@ fn answer<B>(request: &Request<B>, served: &Served) -> Response<Full<Bytes>> {
 
 fn readiness(served: &Served) -> (StatusCode, String) {
     match served.latest.borrow().as_ref() {
-        None => (StatusCode::SERVICE_UNAVAILABLE, "no orders yet: no policy selects this node\n".to_owned()),
+        // A node that no policy selects has nothing to do, and an agent that is ready for it.
+        None => (StatusCode::OK, "ok: no policy selects this node yet\n".to_owned()),
         Some(report) if report.ledger.is_none() => {
             (StatusCode::SERVICE_UNAVAILABLE, "the host cannot be read\n".to_owned())
         }
