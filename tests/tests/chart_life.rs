@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const NAMESPACE: &str = "overcommit-system";
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy")
@@ -51,6 +51,26 @@ fn rolled_out(cluster: &Cluster) {
             .kubectl(&["rollout", "status", of, "--namespace", NAMESPACE, "--timeout=90s"])
             .unwrap_or_else(|error| panic!("{}", told(cluster, &error)));
     }
+}
+
+/// Uninstalls, and looks at what is left.
+fn uninstalled(cluster: &Cluster) {
+    cluster
+        .helm(&["uninstall", "overcommit", "--namespace", NAMESPACE, "--wait", "--timeout=3m"])
+        .unwrap_or_else(|error| panic!("{}", told(cluster, &error)));
+    let left = |kind: &str| cluster.kubectl(&["get", kind, "--all-namespaces", "--output=name"]).unwrap();
+    assert_eq!(left("ocp,noc"), "", "policies are released, not orphaned");
+    for kind in [
+        "clusterroles",
+        "clusterrolebindings",
+        "roles",
+        "rolebindings",
+        "validatingadmissionpolicies",
+        "jobs",
+    ] {
+        assert!(!left(kind).contains("overcommit"), "{kind}: {}", left(kind));
+    }
+    assert!(left("crds").contains("overcommitpolicies.overcommit.dev"), "CRDs stay");
 }
 
 #[test]
@@ -105,21 +125,6 @@ fn the_chart_is_installed_works_is_upgraded_and_goes_without_a_trace_of_its_doin
     assert_ne!(before, pod().unwrap(), "the agent was replaced");
     reported(&revision);
 
-    cluster
-        .helm(&["uninstall", "overcommit", "--namespace", NAMESPACE, "--wait", "--timeout=3m"])
-        .unwrap_or_else(|error| panic!("{}", told(&cluster, &error)));
-    let left = |kind: &str| cluster.kubectl(&["get", kind, "--all-namespaces", "--output=name"]).unwrap();
-    assert_eq!(left("ocp,noc"), "", "policies are released, not orphaned");
-    for kind in [
-        "clusterroles",
-        "clusterrolebindings",
-        "roles",
-        "rolebindings",
-        "validatingadmissionpolicies",
-        "jobs",
-    ] {
-        assert!(!left(kind).contains("overcommit"), "{kind}: {}", left(kind));
-    }
-    assert!(left("crds").contains("overcommitpolicies.overcommit.dev"), "CRDs stay");
+    uninstalled(&cluster);
     cluster.stop().unwrap();
 }
