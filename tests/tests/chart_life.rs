@@ -82,7 +82,9 @@ fn the_chart_is_installed_works_is_upgraded_and_goes_without_a_trace_of_its_doin
     // As virt-handler leaves it when it stops.
     cluster.kubectl(&["label", "node", "node1", "kubevirt.io/schedulable=false"]).unwrap();
 
-    helm(&cluster, "install", &["--create-namespace"]).unwrap();
+    // Ready before any policy is there, or nobody could wait for an installation.
+    helm(&cluster, "install", &["--create-namespace", "--wait", "--timeout=2m"])
+        .unwrap_or_else(|error| panic!("{}", told(&cluster, &error)));
     cluster
         .kubectl(&["apply", "--filename", deploy().join("samples/observe.yaml").to_str().unwrap()])
         .unwrap();
