@@ -14,6 +14,7 @@ pub mod node;
 pub mod parts;
 pub mod process;
 pub mod product_images;
+pub mod road;
 pub mod session;
 pub mod squeeze;
 pub mod undo;

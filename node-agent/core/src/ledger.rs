@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Model;
-use crate::policy::Policy;
+use crate::policy::Reserve;
 use crate::quantile::Window;
 use crate::sample::{HostMemory, HostSample};
 use crate::units::Bytes;
@@ -86,16 +86,16 @@ fn resident(model: &Model) -> Bytes {
 
 impl Ledger {
     /// The account of this moment.
-    pub fn of(host: &HostSample, model: &Model, policy: &Policy, growth: &Growth, eviction: Bytes) -> Self {
+    pub fn of(host: &HostSample, model: &Model, reserve: &Reserve, growth: &Growth, eviction: Bytes) -> Self {
         let memory = &host.memory;
-        let quantile = policy.reserve.growth_quantile;
+        let quantile = reserve.growth_quantile;
         let ahead =
             |window: &Window| window.quantile(quantile).unwrap_or_default().scaled(REACTION_PERIODS, 1);
         let mut ledger = Self {
             total: memory.total,
             huge_pages: memory.hugetlb,
             eviction,
-            reserve: policy.reserve.minimum.of(memory.total),
+            reserve: reserve.minimum.of(memory.total),
             non_guest: non_guest(memory, model),
             non_guest_growth: ahead(&growth.non_guest),
             promised: model.tracks().map(crate::model::Track::charge).sum(),

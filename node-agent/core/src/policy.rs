@@ -73,6 +73,12 @@ pub struct Reserve {
     pub growth_quantile: Permille,
 }
 
+impl Reserve {
+    /// Nothing kept: what holds while a policy that is going gives back. Its own reserve must not keep what it took.
+    pub const NONE: Self =
+        Self { minimum: Amount::Bytes(crate::units::Bytes::ZERO), growth_quantile: Permille::new(0) };
+}
+
 /// How fast anything may be taken, and what is too little to bother.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {

@@ -11,7 +11,7 @@ use crate::guard::{self, Scene, Takings};
 use crate::ledger::{Growth, Ledger};
 use crate::model::{Context, FOLLOW_TOLERANCE, Model, Track};
 use crate::plan::{Command, Guarded, Outcome, Plan};
-use crate::policy::{Mode, Policy};
+use crate::policy::{Mode, Policy, Reserve};
 use crate::reason::{Hold, Reason};
 use crate::roster::Roster;
 use crate::sample::{GuestId, GuestName, Sample};
@@ -188,7 +188,8 @@ impl State {
         if input.turn == Turn::Tick {
             self.growth.note(&sample.host, &self.model);
         }
-        let ledger = Ledger::of(&sample.host, &self.model, input.policy, &self.growth, input.eviction);
+        let reserve = if giving_back { &Reserve::NONE } else { &input.policy.reserve };
+        let ledger = Ledger::of(&sample.host, &self.model, reserve, &self.growth, input.eviction);
         let wish = self.wish(input, &ledger, giving_back);
         let scene = Scene {
             model: &self.model,

@@ -9,6 +9,7 @@ use overcommit_core::reason::{Hold, Reason};
 use overcommit_core::roster::OptOut;
 use overcommit_core::sample::{RunState, Untouchable};
 use overcommit_core::step::{Release, Turn};
+use overcommit_core::units::{Amount, Permille};
 use world::{World, guest, mib, world};
 
 fn reason(decision: &overcommit_core::step::Decision, name: &str) -> Reason {
@@ -266,4 +267,16 @@ fn a_shortfall_smaller_than_the_dead_band_ends_all_the_same() {
     let decision = w.tick();
     assert_eq!(decision.ledger.shortfall, mib(0));
     assert!(decision.ledger.spare < mib(10), "{}", decision.ledger.spare);
+}
+
+#[test]
+fn the_reserve_of_a_policy_that_goes_keeps_nothing_from_its_guests() {
+    let mut w = world(2048, vec![guest("a", 512, 60)]);
+    w.policy.reserve.minimum = Amount::Part(Permille::from_percent(90));
+    settle(&mut w, 5);
+    assert!(w.target("a") < 512);
+    w.release = true;
+    settle(&mut w, 2);
+    assert_eq!(w.tick().release, Some(Release::Done));
+    assert_eq!(w.target("a"), 512);
 }
