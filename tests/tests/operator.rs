@@ -479,8 +479,9 @@ fn it_survives_an_api_server_that_hangs_or_restarts() {
     policy(&api, "first", &json!({}));
     api.wait_field("", "noc/a", "{.spec.policy}", SOON, |p| p == "first").unwrap();
 
-    // The timeout makes it write, whatever happens around it.
+    // Once it knows of the deletion, the timeout makes it write, whatever happens around it.
     api.kubectl(&["delete", "ocp", "first", "--wait=false"]).unwrap();
+    api.wait_field("", "noc/a", "{.spec.release}", SOON, |release| release == "true").unwrap();
     api.pause_apiserver().unwrap();
     let late = || {
         operator.metric("overcommit_operator_api_writes_total{verb=\"apply\",kind=\"overcommitpolicies/status\",result=\"timeout\"}") > 0.5
