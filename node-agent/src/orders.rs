@@ -1,5 +1,6 @@
 //! What the loop runs under: a policy, the guests it covers, and what the cluster asks of this node.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use overcommit_core::policy::Policy;
@@ -80,12 +81,12 @@ impl Orders {
     }
 
     /// The guests of `sample` that the policy covers. Without Kubernetes a guest's only label is its `name`.
-    pub(crate) fn roster(&self, sample: &Sample) -> Roster {
+    pub(crate) fn roster(&self, sample: &Sample) -> Cow<'_, Roster> {
         let classes = match &self.covered {
-            Covered::Listed(roster) => return roster.clone(),
+            Covered::Listed(roster) => return Cow::Borrowed(roster),
             Covered::ByName(classes) => classes,
         };
-        Roster::new(sample.guests.iter().map(|guest| {
+        Cow::Owned(Roster::new(sample.guests.iter().map(|guest| {
             let labels = Labels::from([("name".to_owned(), guest.name.name.to_string())]);
             let subject = Subject {
                 labels: &labels,
@@ -101,7 +102,7 @@ impl Orders {
                 migrating: false,
             };
             (guest.name.clone(), membership)
-        }))
+        })))
     }
 
     /// True where guests are those of a host without Kubernetes.

@@ -4,8 +4,6 @@
 //! sizes: ballooned pages leave holes in transparent huge pages that the kernel frees late, and that sum shrinks
 //! while nothing is used.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use crate::model::Model;
@@ -123,9 +121,4 @@ impl Ledger {
     pub fn allowed(&self) -> Bytes {
         self.promised.plus(self.spare).minus(self.shortfall)
     }
-}
-
-/// How long a decision and its effect take.
-pub fn reaction(interval: Duration) -> Duration {
-    interval.saturating_mul(u32::try_from(REACTION_PERIODS).unwrap_or(u32::MAX))
 }

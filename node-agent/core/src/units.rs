@@ -71,11 +71,6 @@ impl Bytes {
     pub fn share(self, part: Permille) -> Self {
         self.scaled(u64::from(part.get()), 1000)
     }
-    /// How large a part of `whole` this is, in permille; 0 of nothing is 1000.
-    pub fn permille_of(self, whole: Self) -> Permille {
-        let wide = u128::from(self.0).saturating_mul(1000).checked_div(u128::from(whole.0)).unwrap_or(1000);
-        Permille::new(u32::try_from(wide).unwrap_or(u32::MAX))
-    }
     /// Rounded down to a multiple of 4 KiB, the balloon's page
     /// (`VIRTIO_BALLOON_PFN_SHIFT`, `include/uapi/linux/virtio_balloon.h`).
     #[must_use]
@@ -206,11 +201,5 @@ mod tests {
         assert_eq!(Bytes::from_mib(3584).to_string(), "3.5 GiB");
         assert_eq!(Bytes::from_kib(12).to_string(), "12 KiB");
         assert_eq!(Permille::new(25).to_string(), "2.5 %");
-    }
-
-    #[test]
-    fn a_part_of_nothing_is_everything() {
-        assert_eq!(Bytes::ZERO.permille_of(Bytes::ZERO), Permille::new(1000));
-        assert_eq!(Bytes::from_mib(1).permille_of(Bytes::from_mib(4)), Permille::new(250));
     }
 }
