@@ -224,6 +224,9 @@ pub struct GuestCounts {
     pub exempt: i64,
     /// Whose hypervisor does not answer, or whose statistics are stale or missing.
     pub blind: i64,
+    /// Whose balloon does not do what it is told, or says what its process denies: charged at full size.
+    #[serde(default)]
+    pub unbelieved: i64,
 }
 
 /// One guest.

@@ -12,6 +12,7 @@ use overcommit_core::ledger::Ledger;
 use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::policy::Mode;
 use overcommit_core::ports::PortError;
+use overcommit_core::reason::Reason;
 use overcommit_core::sample::{HostSample, Sample};
 use overcommit_core::step::{Decision, GuestView, Release};
 use overcommit_core::units::Bytes;
@@ -43,6 +44,8 @@ pub(crate) struct Report {
     pub(crate) guests: Vec<GuestView>,
     /// What was done now.
     pub(crate) actions: Vec<Action>,
+    /// The node is about to kill guests: floors are those of an emergency.
+    pub(crate) emergency: bool,
     /// How far a release is.
     pub(crate) release: Option<Release>,
     /// What does not work, for people.
@@ -64,6 +67,10 @@ pub(crate) struct Action {
     pub(crate) to: Bytes,
     /// Why, in one word.
     pub(crate) reason: &'static str,
+    /// Why, in a sentence.
+    pub(crate) why: String,
+    /// It undoes a take that failed.
+    pub(crate) undoes: bool,
     /// Why it failed; absent when done.
     pub(crate) failed: Option<String>,
 }
@@ -86,6 +93,7 @@ impl Report {
             host: Some(sample.host.clone()),
             guests: decision.guests.clone(),
             actions: actions(decision, outcomes),
+            emergency: decision.emergency,
             release: decision.release,
             troubles: others.into_iter().chain(guest_troubles).chain(failed).collect(),
             took,
@@ -111,6 +119,7 @@ impl Report {
             host: None,
             guests: Vec::new(),
             actions: Vec::new(),
+            emergency: false,
             release: None,
             troubles: Vec::new(),
             took: Duration::ZERO,
@@ -128,6 +137,8 @@ fn actions(decision: &Decision, outcomes: &[Outcome]) -> Vec<Action> {
             from: *from,
             to: *to,
             reason: step.reason.code(),
+            why: step.reason.to_string(),
+            undoes: matches!(step.reason, Reason::Undo(_)),
             failed: outcome.result.as_ref().err().cloned(),
         })
     };

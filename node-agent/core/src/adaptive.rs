@@ -7,16 +7,18 @@
 
 use std::collections::BTreeMap;
 
+use crate::conduct::Trust;
 use crate::eligibility::{Standing, standing};
 use crate::evidence::Evidence;
 use crate::floor;
+use crate::guard::Scene;
 use crate::ledger::Ledger;
 use crate::model::{Model, Track};
 use crate::plan::{Move, Proposal};
 use crate::policy::{Class, Policy};
-use crate::reason::Reason;
+use crate::reason::{FloorKind, Reason};
 use crate::sample::GuestId;
-use crate::units::{Bytes, Monotonic, Permille};
+use crate::units::{Bytes, Permille};
 
 /// A guest has room to breathe above what it has filled, as filled × 100 / 95.
 const COMFORT: (u64, u64) = (100, 95);
@@ -45,13 +47,15 @@ struct Seat<'a> {
     track: &'a Track,
     class: &'a Class,
     floor: Bytes,
+    kind: FloorKind,
     need: Bytes,
     comfort: Bytes,
     desired: Bytes,
 }
 
 /// The division that the engine wants.
-pub fn propose(model: &Model, ledger: &Ledger, policy: &Policy, now: Monotonic, purpose: Purpose) -> Wish {
+pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
+    let Scene { model, ledger, policy, now, .. } = *scene;
     let mut rest = BTreeMap::new();
     let mut moves = Vec::new();
     let mut seats = Vec::new();
@@ -63,7 +67,8 @@ pub fn propose(model: &Model, ledger: &Ledger, policy: &Policy, now: Monotonic, 
                 exempt = exempt.plus(track.reach().max(track.ceiling)).plus(track.overhead());
                 moves.extend(give(track, track.ceiling, Reason::GiveExempt));
             }
-            Standing::GiveOnly(class, _) | Standing::Open(class) => seats.push(Seat::new(track, class)),
+            Standing::GiveOnly(class, _) => seats.push(Seat::new(track, class, scene, false)),
+            Standing::Open(class) => seats.push(Seat::new(track, class, scene, true)),
         }
     }
     divide(&mut seats, ledger.allowed().minus(exempt));
@@ -105,16 +110,20 @@ fn give(track: &Track, to: Bytes, reason: Reason) -> Option<Move> {
 }
 
 impl<'a> Seat<'a> {
-    fn new(track: &'a Track, class: &'a Class) -> Self {
-        let (floor, _) = floor::of(track, class);
+    fn new(track: &'a Track, class: &'a Class, scene: &Scene<'_>, open: bool) -> Self {
+        let (floor, kind) = scene.floor(track, class);
         let ceiling = track.ceiling;
-        let floor = floor.min(ceiling);
+        // What cannot be taken now stays promised: the others make room for it.
+        let gives = open && track.conduct.trust() == Trust::Trusted;
+        let floor = if gives { floor } else { floor.max(track.reach()) }.min(ceiling);
         let blind = !matches!(track.evidence, Evidence::Fresh(_));
         // Going stale while squeezed means giving; a guest that was never squeezed keeps what it has.
         let need = if blind || track.pain.is_some() { ceiling } else { track.demand.clamp(floor, ceiling) };
         let filled = track.filled().map_or(ceiling, |f| f.scaled(COMFORT.0, COMFORT.1));
         let comfort = filled.clamp(need, ceiling);
-        Self { track, class, floor, need, comfort, desired: floor }
+        // In an emergency everybody but those in distress comes down to what it cannot do without.
+        let need = if kind == FloorKind::Emergency && track.pain.is_none() { floor } else { need };
+        Self { track, class, floor, kind, need, comfort, desired: floor }
     }
 
     fn wants(&self) -> Bytes {
@@ -245,6 +254,10 @@ impl Seat<'_> {
     fn comfort_level(&self) -> Bytes {
         self.comfort.max(self.desired)
     }
+
+    fn regular_floor(&self) -> Bytes {
+        floor::of(self.track, self.class).0
+    }
 }
 
 fn unused(seat: &Seat<'_>) -> Bytes {
@@ -264,8 +277,13 @@ fn take(seat: &Seat<'_>, level: Bytes, deficit: Bytes, policy: &Policy, moves: &
         return Bytes::ZERO;
     }
     let to = seat.track.target.minus(amount).to_balloon_page_floor();
-    let reason = if to >= seat.comfort { Reason::TakeUnused } else { Reason::TakeCache };
+    let reason = match seat.kind {
+        FloorKind::Emergency if to < seat.regular_floor() => Reason::TakeEmergency,
+        _ if to >= seat.comfort => Reason::TakeUnused,
+        _ => Reason::TakeCache,
+    };
     let (id, name) = (seat.track.sample.id.clone(), seat.track.sample.name.clone());
     moves.push(Move { id, name, from: seat.track.target, to, reason });
-    amount
+    // A balloon that is not believed is tried, and counts for nothing until it obeyed.
+    if seat.track.conduct.trust() == Trust::Trusted { amount } else { Bytes::ZERO }
 }

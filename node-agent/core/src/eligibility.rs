@@ -86,7 +86,10 @@ fn hold(track: &Track, now: Monotonic) -> Option<Hold> {
     if now.since(born(track)) < BOOT_GRACE {
         return Some(Hold::Booting);
     }
-    track.stuck.then_some(Hold::NotFollowing)
+    if let Some((left, failure)) = track.conduct.back_off(now) {
+        return Some(Hold::BackingOff { left, failure });
+    }
+    track.conduct.is_stuck(now).then_some(Hold::NotFollowing)
 }
 
 /// When the guest's present life began: its last reboot, or the start of its process where that is known.

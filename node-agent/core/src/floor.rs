@@ -1,12 +1,16 @@
-//! A guest's guaranteed minimum (invariant 1).
+//! A guest's guaranteed minimum (invariants 1 and 9).
 
 use crate::model::Track;
 use crate::policy::Class;
 use crate::reason::FloorKind;
-use crate::units::Bytes;
+use crate::units::{Bytes, Permille};
 
 /// Usable memory that a guest always keeps, as used × 10 / 9: 10 % of what it holds. KubeVirt alerts below 5 %.
 const WORKING_SET: (u64, u64) = (10, 9);
+/// The same in an emergency, as used × 40 / 39: 2.5 %, what its kernel needs to go on reclaiming.
+const EMERGENCY_WORKING_SET: (u64, u64) = (40, 39);
+/// Least part of the full size in an emergency, whatever the guest says it uses.
+const EMERGENCY_PART: Permille = Permille::new(125);
 
 /// The highest of percent, bytes, request and working set, and which it is; never above the guest's full size.
 pub fn of(track: &Track, class: &Class) -> (Bytes, FloorKind) {
@@ -25,4 +29,15 @@ pub fn of(track: &Track, class: &Class) -> (Bytes, FloorKind) {
         raise(used.scaled(WORKING_SET.0, WORKING_SET.1), FloorKind::WorkingSet);
     }
     (floor.0.min(full), floor.1)
+}
+
+/// What a guest keeps in a declared emergency: its working set with the least headroom, and an eighth of its size. Never
+/// above its regular floor.
+pub fn in_emergency(track: &Track, class: &Class) -> (Bytes, FloorKind) {
+    let regular = of(track, class);
+    let full = track.sample.config.full;
+    let used =
+        track.used().map_or(full, |used| used.scaled(EMERGENCY_WORKING_SET.0, EMERGENCY_WORKING_SET.1));
+    let floor = used.max(full.share(EMERGENCY_PART));
+    if floor < regular.0 { (floor, FloorKind::Emergency) } else { regular }
 }

@@ -1,6 +1,6 @@
-//! What no engine and no policy can override (design §6, invariants 1 to 5).
+//! What no engine and no policy can override (design §6).
 //!
-//! In order: takes are dropped or shortened, then gives are cut to what the budget can pay. A take is paid for by
+//! In order: takes are dropped or shortened, takes whose effect failed are undone, then gives are cut to what the budget can pay. A take is paid for by
 //! the donor before anybody is given it: spare memory is counted from what guests hold, not from what they were
 //! asked to give.
 
@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::conduct::FOLLOW_TOLERANCE;
 use crate::eligibility::{Standing, standing};
 use crate::floor;
 use crate::ledger::Ledger;
 use crate::model::{Model, Track};
 use crate::plan::{Guarded, Move, Plan, Proposal};
-use crate::policy::Policy;
-use crate::reason::{Hold, Reason};
+use crate::policy::{Class, Policy};
+use crate::reason::{FloorKind, Hold, Reason};
 use crate::sample::GuestId;
 use crate::units::{Bytes, Monotonic};
 
@@ -65,6 +66,23 @@ pub struct Scene<'a> {
     pub now: Monotonic,
     /// Nothing may be taken.
     pub taking_paused: bool,
+    /// An emergency is declared: floors are those of an emergency, and limits hold per second.
+    pub emergency: bool,
+}
+
+/// In an emergency takes are bounded per this time instead of per control period: statistics come no faster.
+const EMERGENCY_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Scene<'_> {
+    /// Below this nothing is taken from `track`.
+    pub fn floor(&self, track: &Track, class: &Class) -> (Bytes, FloorKind) {
+        if self.emergency { floor::in_emergency(track, class) } else { floor::of(track, class) }
+    }
+
+    fn interval(&self) -> Duration {
+        let regular = self.policy.interval;
+        if self.emergency { regular.min(EMERGENCY_INTERVAL) } else { regular }
+    }
 }
 
 /// A guarded plan, and the reason for every move that was dropped.
@@ -78,12 +96,12 @@ pub struct Verdict {
 
 /// Passes what is safe.
 pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> Verdict {
-    takings.renew(scene.now, scene.policy.interval);
+    takings.renew(scene.now, scene.interval());
     takings.forget_gone(scene.model);
     let mut passed = Vec::new();
     let mut dropped = BTreeMap::new();
     let mut spare = scene.ledger.spare;
-    let (takes, mut gives): (Vec<&Move>, Vec<&Move>) = proposal.moves().iter().partition(|m| m.takes());
+    let takes = proposal.moves().iter().filter(|m| m.takes());
     for step in takes {
         let Some(track) = scene.model.track(&step.id) else { continue };
         match guard_take(step, track, scene, takings) {
@@ -94,10 +112,9 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> V
             Err(hold) => drop(dropped.insert(step.id.clone(), Reason::Held(hold))),
         }
     }
-    gives.sort_by_key(|m| !matches!(m.reason, Reason::GiveDistress(_)));
-    for step in gives {
+    for step in gives(proposal, scene.model) {
         let Some(track) = scene.model.track(&step.id) else { continue };
-        match guard_give(step, track, spare) {
+        match guard_give(&step, track, spare) {
             Some(step) => {
                 spare = spare.minus(cost(track, step.to));
                 passed.push(step);
@@ -106,6 +123,24 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> V
         }
     }
     Verdict { plan: Plan::vouched(passed), dropped }
+}
+
+/// What is to be given, in the order in which it is paid: what undoes a failed take, then distress, then the rest.
+fn gives(proposal: &Proposal, model: &Model) -> Vec<Move> {
+    let mut gives: Vec<Move> = proposal.moves().iter().filter(|m| !m.takes()).cloned().collect();
+    for track in model.tracks() {
+        let Some(undo) = track.conduct.undo().filter(|undo| undo.to > track.target) else { continue };
+        let (id, name) = (track.sample.id.clone(), track.sample.name.clone());
+        let wished = gives.iter().position(|m| m.id == id).map(|at| gives.swap_remove(at).to);
+        let to = wished.unwrap_or_default().max(undo.to);
+        gives.push(Move { id, name, from: track.target, to, reason: Reason::Undo(undo.failure) });
+    }
+    gives.sort_by_key(|m| match m.reason {
+        Reason::Undo(_) => 0,
+        Reason::GiveDistress(_) => 1,
+        _ => 2,
+    });
+    gives
 }
 
 fn guard_take(step: &Move, track: &Track, scene: &Scene<'_>, takings: &Takings) -> Result<Move, Hold> {
@@ -123,7 +158,11 @@ fn guard_take(step: &Move, track: &Track, scene: &Scene<'_>, takings: &Takings) 
     }
     let limits = &scene.policy.limits;
     let full = track.sample.config.full;
-    let (floor, kind) = floor::of(track, class);
+    // Targets must not run away from a guest that inflates slowly: it would give far more than was decided.
+    if track.actual.minus(track.target) > limits.take_per_guest.of(full).max(FOLLOW_TOLERANCE) {
+        return Err(Hold::AwaitingStatistics);
+    }
+    let (floor, kind) = scene.floor(track, class);
     let taken = takings.guests.get(&step.id).copied().unwrap_or_default();
     let guest_left = limits.take_per_guest.of(full).minus(taken);
     let node_left = limits.take_per_node.of(scene.ledger.total).minus(takings.node);

@@ -9,7 +9,9 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 pub mod adaptive;
+pub mod conduct;
 pub mod eligibility;
+pub mod emergency;
 pub mod evidence;
 pub mod floor;
 pub mod guard;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::conduct::{Conduct, Seen, Trust};
 use crate::evidence::{self, Evidence};
 use crate::reason::Pain;
 use crate::roster::{Membership, Roster};
@@ -31,10 +32,9 @@ const NEED_NUMERATOR: u64 = 100;
 const NEED_DENOMINATOR: u64 = 75;
 /// A demand once seen fades by this part per new statistics, so that a cap does not become its own proof.
 const DEMAND_FADE: u64 = 16;
-/// A balloon that did not move for this long although it should is not following.
-const FOLLOW_PATIENCE: Duration = Duration::from_secs(30);
-/// Difference between target and actual that is no disobedience.
-pub const FOLLOW_TOLERANCE: Bytes = Bytes::from_mib(4);
+/// What processes hold beyond their overhead and the guest's balloon is charged from here on: overheads are measured
+/// seldom and by another count.
+const HELD_TOLERANCE: Bytes = Bytes::from_mib(16);
 
 /// One guest over time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,11 +64,12 @@ pub struct Track {
     pub reserved: Bytes,
     /// `last_update` of the statistics that are in use.
     pub last_update: Option<u64>,
-    /// Its balloon should move and does not.
-    pub stuck: bool,
+    /// Whether it does what takes expect of it.
+    pub conduct: Conduct,
+    /// How long its balloon took to follow, when it has just done so.
+    pub followed_within: Option<Duration>,
     last_update_at: Option<Monotonic>,
     pain_at: Option<Monotonic>,
-    moved_at: Monotonic,
 }
 
 /// All guests.
@@ -99,6 +100,18 @@ impl Model {
         self.tracks.get(id)
     }
 
+    /// A balloon target was set at `at`.
+    pub fn note_target(&mut self, id: &GuestId, from: Bytes, to: Bytes, at: Monotonic) {
+        let Some(track) = self.tracks.get_mut(id) else { return };
+        let seen = track.seen(at);
+        if to < from {
+            track.conduct.took(from, to, &seen);
+        } else if to > from {
+            track.conduct.gave(to);
+        }
+        track.target = to;
+    }
+
     /// Takes a sample in. A guest that is no longer listed is forgotten.
     pub fn fold(&mut self, sample: &Sample, context: Context<'_>) {
         let mut next = BTreeMap::new();
@@ -114,7 +127,10 @@ impl Model {
             let full = track.sample.config.full;
             track.ceiling = context.ceilings.get(&guest.id).copied().unwrap_or(full).min(full);
             track.target = context.targets.get(&guest.id).copied().unwrap_or(track.actual);
-            track.watch_following(sample.at);
+            if guest.balloon.is_some() && !track.rebooted {
+                let seen = track.seen(sample.at);
+                track.followed_within = track.conduct.observe(&seen);
+            }
             next.insert(guest.id.clone(), track);
         }
         self.tracks = next;
@@ -137,10 +153,10 @@ impl Track {
             demand: Bytes::ZERO,
             reserved: Bytes::ZERO,
             last_update: None,
-            stuck: false,
+            conduct: Conduct::default(),
+            followed_within: None,
             last_update_at: None,
             pain_at: None,
-            moved_at: sample.at,
         };
         if let Some(balloon) = guest.balloon {
             track.actual = balloon.actual;
@@ -167,9 +183,6 @@ impl Track {
             return self;
         };
         let old = before.balloon.unwrap_or_default();
-        if balloon.actual != self.actual {
-            self.moved_at = sample.at;
-        }
         self.actual = balloon.actual;
         if rebooted(&old, &balloon) {
             self.begin_life_anew(sample.at);
@@ -194,6 +207,7 @@ impl Track {
         self.last_update_at = None;
         self.pain = None;
         self.demand = Bytes::ZERO;
+        self.conduct.begin_life_anew();
     }
 
     fn age(&mut self, at: Monotonic) {
@@ -256,12 +270,9 @@ impl Track {
         }
     }
 
-    fn watch_following(&mut self, at: Monotonic) {
-        let apart = self.actual.minus(self.target).max(self.target.minus(self.actual));
-        if apart <= FOLLOW_TOLERANCE {
-            self.moved_at = at;
-        }
-        self.stuck = at.since(self.moved_at) > FOLLOW_PATIENCE;
+    fn seen(&self, at: Monotonic) -> Seen {
+        let (target, actual, pain) = (self.target, self.actual, self.pain);
+        Seen { at, target, actual, held: self.held(), pain }
     }
 
     /// What the guest cannot do without, by its own words: everything that is not usable.
@@ -281,13 +292,21 @@ impl Track {
         self.sample.facts.overhead.unwrap_or(ASSUMED_OVERHEAD)
     }
 
-    /// What the guest itself may touch now: the larger of what it holds and what it was promised; everything
-    /// while nothing holds it.
+    /// What its processes hold beside their overhead, by the host's kernel; absent while either is unknown.
+    pub fn held(&self) -> Option<Bytes> {
+        let facts = &self.sample.facts;
+        facts.anon.zip(facts.overhead).map(|(anon, overhead)| anon.minus(overhead))
+    }
+
+    /// What the guest itself may touch now: the largest of what it says it holds, what its processes are seen to hold,
+    /// and what it was promised; everything while nothing binds it.
     pub fn reach(&self) -> Bytes {
-        if self.rebooted || !self.sample.config.has_balloon {
-            return self.sample.config.full;
-        }
-        self.target.max(self.actual)
+        let full = self.sample.config.full;
+        let held = self.held().unwrap_or_default().minus(HELD_TOLERANCE);
+        let bound =
+            !self.rebooted && self.sample.config.has_balloon && self.conduct.trust() == Trust::Trusted;
+        let promised = if bound { self.target.max(self.actual) } else { full };
+        promised.max(held)
     }
 
     /// What the node has promised for this guest, overhead included.
@@ -302,7 +321,8 @@ impl Track {
 
     /// Inflation under way that can still be expected to come.
     pub fn pending(&self) -> Bytes {
-        if self.stuck || self.rebooted { Bytes::ZERO } else { self.actual.minus(self.target) }
+        let comes = !self.rebooted && self.conduct.trust() == Trust::Trusted;
+        if comes { self.actual.minus(self.target) } else { Bytes::ZERO }
     }
 
     /// It rebooted since it was first seen.

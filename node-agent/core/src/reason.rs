@@ -22,6 +22,8 @@ pub enum Reason {
     TakeUnused,
     /// The guest's page cache is taken; its working set stays.
     TakeCache,
+    /// The node is about to kill: memory is taken below the regular floor.
+    TakeEmergency,
     /// It hurts, and gets all that the budget can give.
     GiveDistress(Pain),
     /// It needs more than it has.
@@ -36,6 +38,8 @@ pub enum Reason {
     GiveRelease,
     /// It must no longer be touched: everything taken is given back.
     GiveExempt,
+    /// A take did not do what was expected of it: it is undone.
+    Undo(Failure),
     /// A take was wanted and not made.
     Held(Hold),
     /// A give was wanted and there was nothing to give.
@@ -72,6 +76,28 @@ pub enum Pain {
     },
 }
 
+/// Which expectation of a take failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failure {
+    /// The balloon did not follow its target.
+    NotFollowed {
+        /// What it did not give.
+        missing: Bytes,
+    },
+    /// The balloon had followed and gave memory back to the guest by itself.
+    Deflated {
+        /// How much.
+        by: Bytes,
+    },
+    /// The balloon says that it gave, its process still holds the memory.
+    NotFreed {
+        /// What the process holds too much.
+        excess: Bytes,
+    },
+    /// The guest began to hurt.
+    Hurt(Pain),
+}
+
 /// What kept the guard from letting a take pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hold {
@@ -98,6 +124,13 @@ pub enum Hold {
     Migrating,
     /// It does not follow its balloon target.
     NotFollowing,
+    /// A take failed lately: nothing is tried before this time is over.
+    BackingOff {
+        /// What is left of it.
+        left: Duration,
+        /// Which expectation failed.
+        failure: Failure,
+    },
     /// This interval's take from the whole node is used up.
     NodeLimit,
     /// Somebody paused all taking on this node.
@@ -115,6 +148,8 @@ pub enum FloorKind {
     Request,
     /// The guest's own working set with headroom.
     WorkingSet,
+    /// What it keeps in a declared emergency.
+    Emergency,
 }
 
 impl Reason {
@@ -126,6 +161,7 @@ impl Reason {
             Self::DeadBand => "DeadBand",
             Self::TakeUnused => "TakeUnused",
             Self::TakeCache => "TakeCache",
+            Self::TakeEmergency => "TakeEmergency",
             Self::GiveDistress(_) => "GiveDistress",
             Self::GiveNeed => "GiveNeed",
             Self::GiveSlack => "GiveSlack",
@@ -133,6 +169,7 @@ impl Reason {
             Self::GiveReboot => "GiveReboot",
             Self::GiveRelease => "GiveRelease",
             Self::GiveExempt => "GiveExempt",
+            Self::Undo(failure) => failure.code(),
             Self::Held(hold) => hold.code(),
             Self::Waiting => "Waiting",
             Self::OptOut(OptOut::Annotation) => "OptedOut",
@@ -142,6 +179,18 @@ impl Reason {
             Self::Unlisted => "Unlisted",
             Self::NoBalloon => "NoBalloon",
             Self::Unreachable => "Unreachable",
+        }
+    }
+}
+
+impl Failure {
+    /// A stable name for labels and status.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NotFollowed { .. } => "UndoNotFollowed",
+            Self::Deflated { .. } => "UndoDeflated",
+            Self::NotFreed { .. } => "UndoNotFreed",
+            Self::Hurt(_) => "UndoHurt",
         }
     }
 }
@@ -158,11 +207,13 @@ impl Hold {
             Self::AtFloor(FloorKind::Bytes) => "AtFloorBytes",
             Self::AtFloor(FloorKind::Request) => "AtFloorRequest",
             Self::AtFloor(FloorKind::WorkingSet) => "AtFloorWorkingSet",
+            Self::AtFloor(FloorKind::Emergency) => "AtFloorEmergency",
             Self::Booting => "Booting",
             Self::Paused => "Paused",
             Self::Busy => "Busy",
             Self::Migrating => "Migrating",
             Self::NotFollowing => "NotFollowing",
+            Self::BackingOff { .. } => "BackingOff",
             Self::NodeLimit => "NodeLimit",
             Self::TakingPaused => "TakingPaused",
         }
@@ -189,6 +240,7 @@ impl fmt::Display for Reason {
             Self::DeadBand => f.write_str("the change would be smaller than the dead band"),
             Self::TakeUnused => f.write_str("gives memory that nothing in it uses"),
             Self::TakeCache => f.write_str("gives page cache; its working set stays"),
+            Self::TakeEmergency => f.write_str("gives below its floor, for the node is about to kill guests"),
             Self::GiveDistress(pain) => write!(f, "in distress ({pain}): gets all that the budget can give"),
             Self::GiveNeed => f.write_str("needs more than it has"),
             Self::GiveSlack => f.write_str("gets what the node has to spare"),
@@ -196,6 +248,7 @@ impl fmt::Display for Reason {
             Self::GiveReboot => f.write_str("rebooted: gets its memory back until its balloon is up"),
             Self::GiveRelease => f.write_str("is released: gets everything back"),
             Self::GiveExempt => f.write_str("must not be touched any more: gets everything back"),
+            Self::Undo(failure) => write!(f, "the last take is undone: {failure}"),
             Self::Held(hold) => write!(f, "nothing taken: {hold}"),
             Self::Waiting => f.write_str("waits for memory that others have yet to give"),
             Self::OptOut(OptOut::Annotation) => f.write_str("opted out by annotation"),
@@ -219,6 +272,21 @@ impl fmt::Display for Pain {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFollowed { missing } => {
+                write!(f, "its balloon did not give {missing} that it was asked for")
+            }
+            Self::Deflated { by } => write!(f, "its balloon gave {by} back by itself"),
+            Self::NotFreed { excess } => {
+                write!(f, "its balloon says that it gave, and its process holds {excess} more than that")
+            }
+            Self::Hurt(pain) => write!(f, "it began to hurt ({pain})"),
+        }
+    }
+}
+
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -230,11 +298,15 @@ impl fmt::Display for Hold {
             Self::AtFloor(FloorKind::Bytes) => f.write_str("it is at its class's floor (bytes)"),
             Self::AtFloor(FloorKind::Request) => f.write_str("it is at its pod's memory request"),
             Self::AtFloor(FloorKind::WorkingSet) => f.write_str("it uses what it has"),
+            Self::AtFloor(FloorKind::Emergency) => f.write_str("it is at the floor of an emergency"),
             Self::Booting => f.write_str("it has just booted"),
             Self::Paused => f.write_str("it is paused"),
             Self::Busy => f.write_str("a migration, dump or snapshot is under way"),
             Self::Migrating => f.write_str("a migration of it is pending"),
             Self::NotFollowing => f.write_str("it does not follow its balloon target"),
+            Self::BackingOff { left, failure } => {
+                write!(f, "not tried again for {} s, because {failure}", left.as_secs())
+            }
             Self::NodeLimit => f.write_str("this interval's limit for the node is used up"),
             Self::TakingPaused => f.write_str("taking is paused on this node"),
         }

@@ -14,6 +14,11 @@ pub fn overlay(sample: &Sample, targets: &BTreeMap<GuestId, Bytes>) -> Sample {
             continue;
         };
         let gone = balloon.actual.minus(*target);
+        let kept = target.plus(guest.facts.overhead.unwrap_or_default());
+        let freed = guest.facts.anon.map_or(Bytes::ZERO, |anon| anon.minus(kept));
+        guest.facts.anon = guest.facts.anon.map(|anon| anon.minus(freed));
+        shown.host.memory.anon = shown.host.memory.anon.minus(freed);
+        guest.facts.resident = guest.facts.resident.map(|resident| resident.min(kept));
         balloon.actual = balloon.actual.min(*target);
         for amount in [&mut balloon.available, &mut balloon.unused, &mut balloon.usable] {
             *amount = amount.map(|a| a.minus(gone));

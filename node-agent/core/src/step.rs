@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::adaptive::{self, Purpose, Wish};
+use crate::conduct::{FOLLOW_TOLERANCE, Trust};
 use crate::eligibility::{Standing, standing};
-use crate::floor;
+use crate::emergency::Emergency;
 use crate::guard::{self, Scene, Takings};
 use crate::ledger::{Growth, Ledger};
-use crate::model::{Context, FOLLOW_TOLERANCE, Model, Track};
+use crate::model::{Context, Model, Track};
 use crate::plan::{Command, Guarded, Outcome, Plan};
 use crate::policy::{Mode, Policy, Reserve};
-use crate::reason::{Hold, Reason};
+use crate::reason::{Failure, FloorKind, Hold, Reason};
 use crate::roster::Roster;
 use crate::sample::{GuestId, GuestName, Sample};
 use crate::shadow;
-use crate::units::Bytes;
+use crate::units::{Bytes, Monotonic};
 
 /// Statistics period of a squeezed guest, in seconds: the shortest there is, for what it does not report it cannot be
 /// given.
@@ -33,6 +34,8 @@ pub struct State {
     /// Targets of the shadow balloon.
     shadow: BTreeMap<GuestId, Bytes>,
     originals: BTreeMap<GuestId, Original>,
+    emergency: Emergency,
+    now: Monotonic,
 }
 
 /// What a guest had before the loop touched it.
@@ -92,6 +95,8 @@ pub struct Decision {
     pub release: Option<Release>,
     /// The plan was followed by shadow balloons only.
     pub observing: bool,
+    /// The node is about to kill: floors are those of an emergency.
+    pub emergency: bool,
 }
 
 /// One guest after the decision.
@@ -119,6 +124,10 @@ pub struct GuestView {
     pub exempt: bool,
     /// Its words are stale, missing or impossible, or its hypervisor is silent.
     pub blind: bool,
+    /// Whether its balloon is believed.
+    pub trust: Trust,
+    /// Which expectation of a take failed last; absent since one succeeded.
+    pub failure: Option<Failure>,
     /// Why.
     pub reason: Reason,
 }
@@ -165,14 +174,16 @@ impl State {
     /// Notes what became of commands: a command that failed changed nothing.
     pub fn note(&mut self, outcomes: &[Outcome]) {
         for outcome in outcomes {
-            if let (Command::SetTarget { id, to, .. }, Ok(())) = (&outcome.command, &outcome.result) {
+            if let (Command::SetTarget { id, from, to }, Ok(())) = (&outcome.command, &outcome.result) {
                 self.targets.insert(id.clone(), *to);
+                self.model.note_target(id, *from, *to, self.now);
             }
         }
     }
 
     /// Decides one turn.
     pub fn step(&mut self, input: &Input<'_>) -> Decision {
+        self.now = input.sample.at;
         self.meet(input);
         let giving_back =
             input.release || (input.policy.mode == Mode::Observe && self.holds_anything(input.sample));
@@ -190,20 +201,22 @@ impl State {
         }
         let reserve = if giving_back { &Reserve::NONE } else { &input.policy.reserve };
         let ledger = Ledger::of(&sample.host, &self.model, reserve, &self.growth, input.eviction);
-        let wish = self.wish(input, &ledger, giving_back);
+        let emergency = self.emergency.declare(&sample.host, &ledger, input.eviction, sample.at);
         let scene = Scene {
             model: &self.model,
             ledger: &ledger,
             policy: input.policy,
             now: sample.at,
             taking_paused: input.taking_paused || input.turn == Turn::Handover,
+            emergency: emergency && !observing,
         };
+        let wish = wish(&scene, input.turn, giving_back);
         let verdict = guard::guard(&wish.proposal, &scene, &mut self.takings);
         let guests = views(&scene, &verdict.plan, &wish.rest, &verdict.dropped);
         let release = giving_back.then(|| self.release_state(&ledger));
         let plan = if observing { self.follow(&verdict.plan) } else { verdict.plan };
         let periods = self.periods(&plan, observing);
-        Decision { plan, periods, ledger, guests, release, observing }
+        Decision { plan, periods, ledger, guests, release, observing, emergency }
     }
 
     /// Remembers what a guest had when it was first seen, and forgets guests that are gone.
@@ -230,19 +243,6 @@ impl State {
                 .zip(original)
                 .is_some_and(|(target, original)| target < original)
         })
-    }
-
-    fn wish(&self, input: &Input<'_>, ledger: &Ledger, giving_back: bool) -> Wish {
-        if giving_back {
-            return adaptive::release(&self.model);
-        }
-        let purpose = if input.turn == Turn::Handover { Purpose::Handover } else { Purpose::Control };
-        let mut wish = adaptive::propose(&self.model, ledger, input.policy, input.sample.at, purpose);
-        if input.turn == Turn::Relief && !self.model.tracks().any(|t| t.pain.is_some() && t.is_squeezed()) {
-            let gives = wish.proposal.moves().iter().filter(|m| !m.takes()).cloned().collect();
-            wish.proposal = Plan::proposed(gives);
-        }
-        wish
     }
 
     fn follow(&mut self, plan: &Plan<Guarded>) -> Plan<Guarded> {
@@ -272,7 +272,8 @@ impl State {
 
     fn release_state(&self, ledger: &Ledger) -> Release {
         let outstanding: Bytes = self.model.tracks().map(|t| t.ceiling.minus(t.target)).sum();
-        let following = self.model.tracks().filter(|t| !t.stuck && t.sample.config.has_balloon);
+        let following =
+            self.model.tracks().filter(|t| !t.conduct.is_stuck(self.now) && t.sample.config.has_balloon);
         let moving = following.map(|t| t.target.minus(t.actual)).any(|left| left > FOLLOW_TOLERANCE);
         match outstanding {
             Bytes::ZERO if !moving => Release::Done,
@@ -281,6 +282,20 @@ impl State {
             _ => Release::Underway { outstanding },
         }
     }
+}
+
+fn wish(scene: &Scene<'_>, turn: Turn, giving_back: bool) -> Wish {
+    if giving_back {
+        return adaptive::release(scene.model);
+    }
+    let purpose = if turn == Turn::Handover { Purpose::Handover } else { Purpose::Control };
+    let mut wish = adaptive::propose(scene, purpose);
+    let hurts = scene.model.tracks().any(|t| t.pain.is_some() && t.is_squeezed());
+    if turn == Turn::Relief && !hurts && !scene.emergency {
+        let gives = wish.proposal.moves().iter().filter(|m| !m.takes()).cloned().collect();
+        wish.proposal = Plan::proposed(gives);
+    }
+    wish
 }
 
 fn views(
@@ -293,9 +308,8 @@ fn views(
         let id = &track.sample.id;
         let step = plan.of(id);
         let standing = standing(track, scene.policy, scene.now);
-        let (floor, _) = standing
-            .class()
-            .map_or((track.ceiling, crate::reason::FloorKind::Part), |class| floor::of(track, class));
+        let (floor, _) =
+            standing.class().map_or((track.ceiling, FloorKind::Part), |class| scene.floor(track, class));
         let target = step.map_or(track.target, |m| m.to);
         let open = matches!(standing, Standing::Open(_));
         let held = match standing {
@@ -318,6 +332,8 @@ fn views(
             distressed: track.pain.is_some() && track.is_squeezed(),
             exempt: matches!(standing, Standing::Exempt(_)),
             blind: track.evidence.fresh().is_none() || !track.is_reachable(),
+            trust: track.conduct.trust(),
+            failure: track.conduct.last_failure(),
             reason: reason.or_else(|| rest.get(id).copied()).unwrap_or(Reason::FullSize),
         }
     };

@@ -4,8 +4,9 @@
 
 mod world;
 
+use overcommit_core::conduct::Trust;
 use overcommit_core::policy::Mode;
-use overcommit_core::reason::{Hold, Reason};
+use overcommit_core::reason::{Failure, Hold, Reason};
 use overcommit_core::roster::OptOut;
 use overcommit_core::sample::{RunState, Untouchable};
 use overcommit_core::step::{Release, Turn};
@@ -278,5 +279,100 @@ fn the_reserve_of_a_policy_that_goes_keeps_nothing_from_its_guests() {
     w.release = true;
     settle(&mut w, 2);
     assert_eq!(w.tick().release, Some(Release::Done));
+    assert_eq!(w.target("a"), 512);
+}
+
+fn failure(decision: &overcommit_core::step::Decision, name: &str) -> Option<Failure> {
+    decision.guests.iter().find(|g| g.id.as_str() == name).unwrap().failure
+}
+
+#[test]
+fn a_guest_whose_balloon_does_not_move_is_charged_in_full_and_left_alone_for_a_while() {
+    let mut w = world(900, vec![guest("a", 512, 60), guest("b", 512, 60)]);
+    w.guest("a").follows = false;
+    let mut undone = None;
+    for _ in 0..10 {
+        let decision = w.tick();
+        undone = undone.or_else(|| failure(&decision, "a").map(|f| (f, reason(&decision, "a"), decision)));
+    }
+    let (failure, reason_then, decision) = undone.unwrap();
+    assert!(matches!(failure, Failure::NotFollowed { .. }), "{failure:?}");
+    assert_eq!(reason_then, Reason::Undo(failure));
+    let a = decision.guests.iter().find(|g| g.id.as_str() == "a").unwrap();
+    assert_eq!((a.target, a.trust), (mib(512), Trust::Unresponsive));
+    // The other pays for both.
+    settle(&mut w, 10);
+    assert!(w.target("b") <= 388, "{}", w.target("b"));
+    assert_eq!(w.tick().ledger.shortfall, mib(0));
+}
+
+#[test]
+fn a_guest_whose_driver_lies_is_charged_for_what_its_process_holds() {
+    let mut w = world(800, vec![guest("liar", 512, 60), guest("b", 512, 300)]);
+    w.guest("liar").held = Some(512);
+    let mut seen = Vec::new();
+    for _ in 0..20 {
+        let decision = w.tick();
+        let liar = decision.guests.iter().find(|g| g.id.as_str() == "liar").unwrap();
+        assert!(w.state.model().track(&World::id("liar")).unwrap().charge() >= mib(496), "{liar:?}");
+        seen.push(liar.trust);
+    }
+    assert!(seen.contains(&Trust::Untrusted), "{seen:?}");
+    assert!(w.target("b") < 512, "the honest one makes room");
+}
+
+#[test]
+fn a_take_that_hurts_is_undone_and_not_tried_again_at_once() {
+    let mut w = world(900, vec![guest("a", 512, 60), guest("b", 512, 440)]);
+    w.tick();
+    let taken = w.target("a");
+    assert!(taken < 512);
+    w.guest("a").swap_in += 50;
+    w.total = 2000;
+    let decision = w.turn(1, Turn::Relief);
+    assert!(matches!(reason(&decision, "a"), Reason::Undo(Failure::Hurt(_))), "{:?}", reason(&decision, "a"));
+    assert_eq!(w.target("a"), 512);
+    w.total = 900;
+    w.now += 11;
+    w.tick();
+    assert!(matches!(reason(&w.tick(), "a"), Reason::Held(Hold::BackingOff { .. })));
+}
+
+#[test]
+fn a_balloon_that_deflates_by_itself_is_accepted_and_charged() {
+    let mut w = world(900, vec![guest("a", 512, 60), guest("b", 512, 60)]);
+    settle(&mut w, 12);
+    let before = w.target("a");
+    w.guest("a").actual = 512;
+    w.guest("a").follows = false;
+    settle(&mut w, 4);
+    assert!(w.target("a") > before);
+    assert!(matches!(failure(&w.tick(), "a"), Some(Failure::Deflated { .. })));
+}
+
+#[test]
+fn floors_are_crossed_only_in_a_declared_emergency() {
+    let mut w = world(700, vec![guest("a", 512, 60), guest("b", 512, 60)]);
+    w.policy.classes[0].floor.part = Permille::from_percent(75);
+    settle(&mut w, 20);
+    assert_eq!((w.target("a"), w.target("b")), (384, 384));
+    let decision = w.tick();
+    assert!(!decision.emergency && decision.ledger.shortfall > mib(0));
+    w.available = Some(5);
+    let decision = w.tick();
+    assert!(decision.emergency);
+    settle(&mut w, 10);
+    assert!(w.target("a") < 384 && w.target("a") >= 64, "{}", w.target("a"));
+    assert_eq!(w.tick().ledger.shortfall, mib(0));
+}
+
+#[test]
+fn observing_declares_an_emergency_and_takes_nothing() {
+    let mut w = world(700, vec![guest("a", 512, 60), guest("b", 512, 60)]);
+    w.policy.mode = Mode::Observe;
+    w.available = Some(5);
+    settle(&mut w, 5);
+    let decision = w.tick();
+    assert!(decision.plan.is_empty());
     assert_eq!(w.target("a"), 512);
 }

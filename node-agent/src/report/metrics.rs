@@ -55,6 +55,7 @@ pub(crate) struct Metrics {
     turn: Histogram,
     cached: GaugeU64,
     troubles: GaugeU64,
+    emergency: GaugeU64,
 }
 
 impl Metrics {
@@ -73,6 +74,7 @@ impl Metrics {
             turn: Histogram::new(buckets),
             cached: Gauge::default(),
             troubles: Gauge::default(),
+            emergency: Gauge::default(),
         };
         let guest = registry.sub_registry_with_prefix("overcommit");
         guest.register_with_unit(
@@ -105,6 +107,7 @@ impl Metrics {
         );
         guest.register("orders_cached", "1 while the orders come from disk", metrics.cached.clone());
         guest.register("troubles", "Things that do not work now", metrics.troubles.clone());
+        guest.register("emergency", "1 while floors are those of an emergency", metrics.emergency.clone());
         metrics
     }
 
@@ -113,6 +116,7 @@ impl Metrics {
         self.turn.observe(report.took.as_secs_f64());
         self.cached.set(u64::from(report.cached));
         self.troubles.set(u64::try_from(report.troubles.len()).unwrap_or(u64::MAX));
+        self.emergency.set(u64::from(report.emergency));
         for family in [&self.target, &self.actual, &self.full, &self.floor] {
             family.clear();
         }

@@ -1,5 +1,6 @@
 //! A report as the status of a NodeOvercommit, within its 4 KiB.
 
+use overcommit_core::conduct::Trust;
 use overcommit_core::ledger::Ledger;
 use overcommit_core::policy::Mode;
 use overcommit_core::step::{GuestView, Release};
@@ -69,6 +70,7 @@ fn counts(guests: &[GuestView]) -> GuestCounts {
         distressed: count(|g| g.distressed),
         exempt: count(|g| g.exempt),
         blind: count(|g| g.blind),
+        unbelieved: count(|g| g.trust != Trust::Trusted),
     }
 }
 
@@ -156,6 +158,10 @@ fn degradation(report: &Report) -> (bool, &'static str, String) {
             "CachedOrders",
             "the API server does not answer: the last orders on disk hold".to_owned(),
         );
+    }
+    if report.emergency {
+        let message = format!("short of {shortfall}, and the node is about to kill: floors are crossed");
+        return (true, "Emergency", message);
     }
     if !shortfall.is_zero() {
         let message = format!(

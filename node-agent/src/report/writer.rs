@@ -33,6 +33,7 @@ pub(crate) struct Writer {
     recorder: Recorder,
     written: Option<NodeOvercommitStatus>,
     actions: Vec<Action>,
+    about: Option<ObjectReference>,
     last_write: Option<Instant>,
     failures: u32,
 }
@@ -48,6 +49,7 @@ impl Writer {
             recorder: Recorder::new(client, reporter),
             written: None,
             actions: Vec::new(),
+            about: None,
             last_write: None,
             failures: 0,
         }
@@ -63,7 +65,7 @@ impl Writer {
             };
             let latest = reports.borrow_and_update().clone();
             if let Some(report) = latest {
-                self.remember(&report);
+                self.remember(&report).await;
                 self.consider(&report, gone).await;
             }
             if gone {
@@ -79,9 +81,13 @@ impl Writer {
         REFRESH.saturating_sub(Duration::from_secs(u64::from(spread)))
     }
 
-    fn remember(&mut self, report: &Report) {
+    async fn remember(&mut self, report: &Report) {
         for action in report.actions.iter().filter(|a| a.failed.is_none()) {
             self.actions.insert(0, action.clone());
+            if action.undoes {
+                self.publish(EventType::Warning, "TakeUndone", format!("{}: {}", action.guest, action.why))
+                    .await;
+            }
         }
         self.actions.truncate(REMEMBERED);
     }
@@ -117,7 +123,8 @@ impl Writer {
                 let before = self.written.replace(fresh);
                 self.failures = 0;
                 let conditions = object.status.as_ref().map_or(Vec::new(), |s| s.conditions.clone());
-                self.tell(before.as_ref(), &conditions, object.object_ref(&())).await;
+                self.about = Some(object.object_ref(&()));
+                self.tell(before.as_ref(), &conditions).await;
             }
             Ok(Err(error)) => self.failed(&error.to_string()),
             Err(_) => self.failed("no answer within the deadline"),
@@ -131,7 +138,7 @@ impl Writer {
     }
 
     /// Events for state changes only.
-    async fn tell(&self, before: Option<&NodeOvercommitStatus>, now: &[Condition], about: ObjectReference) {
+    async fn tell(&self, before: Option<&NodeOvercommitStatus>, now: &[Condition]) {
         let old = before.map_or(&[][..], |s| &s.conditions);
         for condition in now {
             let known = Condition::find(old, &condition.type_);
@@ -143,16 +150,18 @@ impl Writer {
             if condition.reason == "AsExpected" && known.is_none() {
                 continue;
             }
-            let event = Event {
-                type_: if bad { EventType::Warning } else { EventType::Normal },
-                reason: condition.reason.clone(),
-                note: Some(condition.message.clone()),
-                action: "Report".to_owned(),
-                secondary: None,
-            };
-            if let Ok(Err(error)) = timeout(DEADLINE, self.recorder.publish(&event, &about)).await {
-                tracing::warn!(%error, "event not written");
-            }
+            let type_ = if bad { EventType::Warning } else { EventType::Normal };
+            self.publish(type_, &condition.reason, condition.message.clone()).await;
+        }
+    }
+
+    /// An event about the node's object, once that is known.
+    async fn publish(&self, type_: EventType, reason: &str, note: String) {
+        let Some(about) = &self.about else { return };
+        let (reason, action) = (reason.to_owned(), "Report".to_owned());
+        let event = Event { type_, reason, note: Some(note), action, secondary: None };
+        if let Ok(Err(error)) = timeout(DEADLINE, self.recorder.publish(&event, about)).await {
+            tracing::warn!(%error, "event not written");
         }
     }
 }

@@ -48,6 +48,10 @@ pub struct Guest {
     pub weight_class: &'static str,
     pub pid: u32,
     pub started: u64,
+    /// Its balloon does what it is told.
+    pub follows: bool,
+    /// What its process holds, MiB, whatever the balloon says.
+    pub held: Option<u64>,
 }
 
 pub fn guest(name: &str, full: u64, used: u64) -> Guest {
@@ -72,6 +76,8 @@ pub fn guest(name: &str, full: u64, used: u64) -> Guest {
         weight_class: "default",
         pid: 1,
         started: 0,
+        follows: true,
+        held: None,
     }
 }
 
@@ -79,6 +85,8 @@ pub struct World {
     pub now: u64,
     pub total: u64,
     pub anon_other: u64,
+    /// `MemAvailable`, MiB; by default all that the host has.
+    pub available: Option<u64>,
     pub swap: u64,
     pub guests: Vec<Guest>,
     pub policy: Policy,
@@ -94,6 +102,7 @@ pub fn world(total: u64, guests: Vec<Guest>) -> World {
         now: 3600,
         total,
         anon_other: 0,
+        available: None,
         swap: 0,
         guests,
         policy: policy(),
@@ -136,9 +145,10 @@ impl World {
             }
         }
         let guests: Vec<GuestSample> = self.guests.iter().map(|g| sample_of(g, now)).collect();
-        let anon: u64 = self.guests.iter().map(|g| g.used.min(g.actual)).sum();
+        let anon: u64 = self.guests.iter().map(held).sum();
         let memory = HostMemory {
             total: mib(self.total),
+            available: mib(self.available.unwrap_or(self.total)),
             anon: mib(anon + self.anon_other),
             swap_total: mib(self.swap),
             ..HostMemory::default()
@@ -201,7 +211,7 @@ impl World {
         self.state.note(&outcomes);
         for step in decision.plan.moves() {
             let g = self.guests.iter_mut().find(|g| g.name == step.id.as_str()).unwrap();
-            if g.has_balloon {
+            if g.has_balloon && g.follows {
                 g.actual = step.to.to_mib_floor();
             }
         }
@@ -211,6 +221,11 @@ impl World {
         let full = self.guests.iter().find(|g| g.name == name).unwrap().full;
         self.state.targets().get(&Self::id(name)).map_or(full, |t| t.to_mib_floor())
     }
+}
+
+/// What its process holds.
+fn held(g: &Guest) -> u64 {
+    g.held.unwrap_or_else(|| g.used.min(g.actual))
 }
 
 fn sample_of(g: &Guest, now: u64) -> GuestSample {
@@ -242,8 +257,8 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
             minor_faults: Some(now),
         }),
         facts: ProcessFacts {
-            resident: Some(mib(g.used.min(g.actual))),
-            anon: Some(mib(g.used.min(g.actual))),
+            resident: Some(mib(held(g))),
+            anon: Some(mib(held(g))),
             overhead: Some(Bytes::ZERO),
             request: g.request.map(mib),
             limit: g.limit.map(mib),
