@@ -1,29 +1,31 @@
-//! The only caller of the writing port: journal first, then commands.
+//! The only caller of the writing port: gives, then the journal, then takes.
 
 use std::collections::BTreeMap;
 
-use overcommit_core::plan::{Command, Guarded, Outcome, Plan};
+use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::ports::GuestPort;
 use overcommit_core::sample::{GuestId, Sample};
-use overcommit_core::step::State;
+use overcommit_core::step::{Decision, State};
 
 use crate::journal::Journal;
 
-/// Carries a guarded plan out. Takes are dropped when the journal cannot be written; gives need no disk.
+/// Carries a guarded plan out. Takes are dropped when the journal cannot be written; gives need no disk and do not wait
+/// for it.
 pub(crate) fn actuate(
-    plan: &Plan<Guarded>,
-    periods: &[Command],
+    decision: &Decision,
     sample: &Sample,
     state: &State,
     journal: &mut Journal,
     port: &mut dyn GuestPort,
 ) -> Vec<Outcome> {
-    let mut commands = plan.commands();
-    if commands.iter().any(Command::takes) && write_ahead(&commands, sample, state, journal).is_err() {
-        commands.retain(|c| !c.takes());
+    let (takes, mut gives): (Vec<Command>, Vec<Command>) =
+        decision.plan.commands().into_iter().partition(Command::takes);
+    gives.extend(decision.again.iter().chain(&decision.periods).cloned());
+    let mut outcomes = if gives.is_empty() { Vec::new() } else { port.apply(&gives) };
+    if !takes.is_empty() && write_ahead(&takes, sample, state, journal).is_ok() {
+        outcomes.extend(port.apply(&takes));
     }
-    commands.extend_from_slice(periods);
-    if commands.is_empty() { Vec::new() } else { port.apply(&commands) }
+    outcomes
 }
 
 /// Writes the journal as it will be after `commands`.

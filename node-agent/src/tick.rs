@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::ports::{GuestPort, HostPort};
 use overcommit_core::sample::Sample;
-use overcommit_core::step::{Decision, Input, Release, State, Turn};
+use overcommit_core::step::{Decision, Input, Mandate, Release, State, Turn};
 use overcommit_core::units::Bytes;
 
 use crate::actuate;
@@ -171,14 +171,8 @@ impl Loop {
         let sample = Sample { at: clock::now(), wall: clock::wall(), host, guests };
         self.adopt(&sample);
         let decision = self.decide(&orders, &sample, turn);
-        let outcomes = actuate::actuate(
-            &decision.plan,
-            &decision.periods,
-            &sample,
-            &self.state,
-            &mut self.journal,
-            self.guests.as_mut(),
-        );
+        let outcomes =
+            actuate::actuate(&decision, &sample, &self.state, &mut self.journal, self.guests.as_mut());
         self.state.note(&outcomes);
         self.squeezed = self
             .state
@@ -199,8 +193,12 @@ impl Loop {
             policy: &orders.policy,
             roster: &roster,
             turn,
-            taking_paused: orders.paused,
-            release: orders.release || self.release,
+            mandate: match (orders.release || self.release, orders.paused) {
+                (true, _) => Mandate::Release,
+                (false, true) => Mandate::GiveOnly,
+                (false, false) => Mandate::Full,
+            },
+            complete: self.guests.unseen() == 0,
             eviction,
             keep_found: orders.is_standalone(),
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::conduct::{Conduct, Seen, Trust};
+use crate::conduct::{Conduct, FOLLOW_TOLERANCE, Seen, Trust};
 use crate::evidence::{self, Evidence};
 use crate::reason::Pain;
 use crate::roster::{Membership, Roster};
@@ -47,8 +47,14 @@ pub struct Track {
     pub ceiling: Bytes,
     /// Balloon target in force.
     pub target: Bytes,
+    /// That target is our doing; otherwise it is what the guest was found with.
+    pub ours: bool,
     /// What the guest holds; the last known while its hypervisor is silent.
     pub actual: Bytes,
+    /// Its `MemTotal` was seen to shrink with its balloon (a guest whose balloon deflates on OOM keeps it).
+    total_follows: bool,
+    /// `MemTotal` of the host.
+    host_total: Bytes,
     /// What its statistics are worth.
     pub evidence: Evidence,
     /// When its life began as far as the loop knows: first seen, or rebooted.
@@ -126,6 +132,7 @@ impl Model {
             track.membership = context.roster.membership(guest).cloned();
             let full = track.sample.config.full;
             track.ceiling = context.ceilings.get(&guest.id).copied().unwrap_or(full).min(full);
+            track.ours = context.targets.contains_key(&guest.id);
             track.target = context.targets.get(&guest.id).copied().unwrap_or(track.actual);
             if guest.balloon.is_some() && !track.rebooted {
                 let seen = track.seen(sample.at);
@@ -144,7 +151,10 @@ impl Track {
             membership: None,
             ceiling: guest.config.full,
             target: guest.config.full,
+            ours: false,
             actual: guest.config.full,
+            total_follows: false,
+            host_total: sample.host.memory.total,
             evidence: Evidence::Missing,
             alive_since: sample.at,
             rebooted: false,
@@ -178,6 +188,12 @@ impl Track {
 
     fn renewed(mut self, guest: &GuestSample, sample: &Sample) -> Self {
         let before = std::mem::replace(&mut self.sample, guest.clone());
+        self.sample.facts = guest.facts.or(&before.facts);
+        if guest.incarnation.is_none() {
+            // What the host could not show this time holds on: it is the same guest until another process is seen.
+            self.sample.incarnation = before.incarnation;
+            self.sample.config.untouchable.clone_from(&before.config.untouchable);
+        }
         let Some(balloon) = guest.balloon else {
             self.age(sample.at);
             return self;
@@ -192,12 +208,21 @@ impl Track {
             let elapsed = self.last_update_at.map(|at| sample.at.since(at));
             self.last_update = stamp;
             self.last_update_at = Some(sample.at);
-            self.rebooted = false;
+            self.notice_total(&balloon);
             self.feel(&old, &balloon, elapsed, sample.at);
             self.learn_reserved(&old, &balloon);
         }
         self.weigh(&balloon, sample.at);
         self
+    }
+
+    /// After a reboot the device says what the last kernel's balloon held until the new one's driver inflates; until
+    /// then its `MemTotal` is larger than that.
+    fn notice_total(&mut self, balloon: &Balloon) {
+        let Some(total) = balloon.available else { return };
+        let within = total <= balloon.actual;
+        self.total_follows |= within && balloon.actual < self.sample.config.full;
+        self.rebooted &= !within && self.total_follows;
     }
 
     fn begin_life_anew(&mut self, at: Monotonic) {
@@ -299,14 +324,18 @@ impl Track {
     }
 
     /// What the guest itself may touch now: the largest of what it says it holds, what its processes are seen to hold,
-    /// and what it was promised; everything while nothing binds it.
+    /// and what it was promised; everything while nothing binds it, but no more than the host has. A squeezed guest that
+    /// is silent may have rebooted: until its new kernel's driver is up nothing binds it, although the device still says
+    /// what the last one held.
     pub fn reach(&self) -> Bytes {
         let full = self.sample.config.full;
         let held = self.held().unwrap_or_default().minus(HELD_TOLERANCE);
-        let bound =
-            !self.rebooted && self.sample.config.has_balloon && self.conduct.trust() == Trust::Trusted;
+        let bound = !self.rebooted
+            && self.sample.config.has_balloon
+            && self.evidence.fresh().is_some()
+            && self.conduct.trust() == Trust::Trusted;
         let promised = if bound { self.target.max(self.actual) } else { full };
-        promised.max(held)
+        promised.min(self.host_total).max(held)
     }
 
     /// What the node has promised for this guest, overhead included.
@@ -314,9 +343,14 @@ impl Track {
         self.reach().plus(self.overhead())
     }
 
-    /// It holds less than it may have, by our doing.
+    /// It holds less than it may have, by our doing; a take that was thought to have failed may have had effect.
     pub fn is_squeezed(&self) -> bool {
-        self.target < self.ceiling
+        self.target < self.ceiling || (self.ours && self.actual.plus(FOLLOW_TOLERANCE) < self.ceiling)
+    }
+
+    /// It holds less than its target: a command may have been lost, or come late.
+    pub fn lags_behind(&self) -> bool {
+        self.ours && self.is_reachable() && self.actual.plus(FOLLOW_TOLERANCE) < self.target
     }
 
     /// Inflation under way that can still be expected to come.

@@ -30,6 +30,10 @@ pub trait GuestPort {
     fn sample(&mut self) -> Vec<GuestSample>;
     /// Carries the commands out and says what became of each.
     fn apply(&mut self, commands: &[Command]) -> Vec<Outcome>;
+    /// How many hypervisors there are of which no guest list was ever seen: their guests are in no sample.
+    fn unseen(&self) -> usize {
+        0
+    }
     /// What cannot be reached beyond single guests, for people.
     fn troubles(&self) -> Vec<String> {
         Vec::new()

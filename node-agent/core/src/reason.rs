@@ -114,6 +114,8 @@ pub enum Hold {
     AwaitingStatistics,
     /// It is at its guaranteed minimum.
     AtFloor(FloorKind),
+    /// The host does not show its process, or what its pod was promised.
+    Unproven,
     /// It has just booted.
     Booting,
     /// It is paused.
@@ -208,6 +210,7 @@ impl Hold {
             Self::AtFloor(FloorKind::Request) => "AtFloorRequest",
             Self::AtFloor(FloorKind::WorkingSet) => "AtFloorWorkingSet",
             Self::AtFloor(FloorKind::Emergency) => "AtFloorEmergency",
+            Self::Unproven => "Unproven",
             Self::Booting => "Booting",
             Self::Paused => "Paused",
             Self::Busy => "Busy",
@@ -299,6 +302,7 @@ impl fmt::Display for Hold {
             Self::AtFloor(FloorKind::Request) => f.write_str("it is at its pod's memory request"),
             Self::AtFloor(FloorKind::WorkingSet) => f.write_str("it uses what it has"),
             Self::AtFloor(FloorKind::Emergency) => f.write_str("it is at the floor of an emergency"),
+            Self::Unproven => f.write_str("its process, or what its pod was promised, cannot be read"),
             Self::Booting => f.write_str("it has just booted"),
             Self::Paused => f.write_str("it is paused"),
             Self::Busy => f.write_str("a migration, dump or snapshot is under way"),

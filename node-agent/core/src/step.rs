@@ -1,6 +1,7 @@
 //! One turn: fold, decide, guard. The only function that a node, a simulator and a replay call.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ use crate::units::{Bytes, Monotonic};
 /// Statistics period of a squeezed guest, in seconds: the shortest there is, for what it does not report it cannot be
 /// given.
 pub const SQUEEZED_PERIOD: u32 = 1;
+/// A target is set again this often while its guest holds less: deflation takes well under a second.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Everything that lasts from turn to turn.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +38,8 @@ pub struct State {
     shadow: BTreeMap<GuestId, Bytes>,
     originals: BTreeMap<GuestId, Original>,
     emergency: Emergency,
+    /// When targets were set again last.
+    asked_again: BTreeMap<GuestId, Monotonic>,
     now: Monotonic,
 }
 
@@ -58,6 +63,17 @@ pub enum Turn {
     Handover,
 }
 
+/// What may be done at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mandate {
+    /// Take and give.
+    Full,
+    /// Nothing may be taken; giving goes on.
+    GiveOnly,
+    /// Everything is to be given back.
+    Release,
+}
+
 /// What a turn needs to know.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
@@ -69,10 +85,10 @@ pub struct Input<'a> {
     pub roster: &'a Roster,
     /// Why now.
     pub turn: Turn,
-    /// Nothing may be taken; giving goes on.
-    pub taking_paused: bool,
-    /// Everything is to be given back.
-    pub release: bool,
+    /// What may be done at all.
+    pub mandate: Mandate,
+    /// Every guest that exists is in the sample; without that no release is over.
+    pub complete: bool,
     /// The kubelet's eviction line.
     pub eviction: Bytes,
     /// A guest found with an inflated balloon keeps that as its ceiling (a host where others use balloons too);
@@ -87,6 +103,8 @@ pub struct Decision {
     pub plan: Plan<Guarded>,
     /// Statistics periods to set.
     pub periods: Vec<Command>,
+    /// Targets to set once more, because their guests hold less: a command may have been lost, or come late.
+    pub again: Vec<Command>,
     /// The account.
     pub ledger: Ledger,
     /// Every guest, with its reason.
@@ -185,8 +203,8 @@ impl State {
     pub fn step(&mut self, input: &Input<'_>) -> Decision {
         self.now = input.sample.at;
         self.meet(input);
-        let giving_back =
-            input.release || (input.policy.mode == Mode::Observe && self.holds_anything(input.sample));
+        let giving_back = input.mandate == Mandate::Release
+            || (input.policy.mode == Mode::Observe && self.holds_anything(input.sample));
         let observing = input.policy.mode == Mode::Observe && !giving_back;
         if !observing {
             self.shadow.clear();
@@ -197,7 +215,7 @@ impl State {
         let targets = if observing { &self.shadow } else { &self.targets };
         self.model.fold(sample, Context { roster: input.roster, targets, ceilings: &ceilings });
         if input.turn == Turn::Tick {
-            self.growth.note(&sample.host, &self.model);
+            self.growth.note(&sample.host, &self.model, sample.at, input.policy.interval);
         }
         let reserve = if giving_back { &Reserve::NONE } else { &input.policy.reserve };
         let ledger = Ledger::of(&sample.host, &self.model, reserve, &self.growth, input.eviction);
@@ -207,16 +225,17 @@ impl State {
             ledger: &ledger,
             policy: input.policy,
             now: sample.at,
-            taking_paused: input.taking_paused || input.turn == Turn::Handover,
+            taking_paused: input.mandate != Mandate::Full || input.turn == Turn::Handover,
             emergency: emergency && !observing,
         };
         let wish = wish(&scene, input.turn, giving_back);
         let verdict = guard::guard(&wish.proposal, &scene, &mut self.takings);
         let guests = views(&scene, &verdict.plan, &wish.rest, &verdict.dropped);
-        let release = giving_back.then(|| self.release_state(&ledger));
+        let release = giving_back.then(|| self.release_state(&ledger, input.complete));
         let plan = if observing { self.follow(&verdict.plan) } else { verdict.plan };
         let periods = self.periods(&plan, observing);
-        Decision { plan, periods, ledger, guests, release, observing, emergency }
+        let again = if observing { Vec::new() } else { self.again(&plan) };
+        Decision { plan, periods, again, ledger, guests, release, observing, emergency }
     }
 
     /// Remembers what a guest had when it was first seen, and forgets guests that are gone.
@@ -270,13 +289,32 @@ impl State {
             .collect()
     }
 
-    fn release_state(&self, ledger: &Ledger) -> Release {
-        let outstanding: Bytes = self.model.tracks().map(|t| t.ceiling.minus(t.target)).sum();
-        let following =
-            self.model.tracks().filter(|t| !t.conduct.is_stuck(self.now) && t.sample.config.has_balloon);
+    /// Targets of guests that hold less than theirs, each set again at most every [`AGAIN`].
+    fn again(&mut self, plan: &Plan<Guarded>) -> Vec<Command> {
+        let now = self.now;
+        self.asked_again.retain(|_, at| now.since(*at) < AGAIN);
+        let lagging = self.model.tracks().filter(|t| t.lags_behind() && plan.of(&t.sample.id).is_none());
+        let mut commands = Vec::new();
+        for track in lagging {
+            let (id, to) = (track.sample.id.clone(), track.target);
+            if !self.asked_again.contains_key(&id) {
+                self.asked_again.insert(id.clone(), now);
+                commands.push(Command::SetTarget { id, from: to, to });
+            }
+        }
+        commands
+    }
+
+    fn release_state(&self, ledger: &Ledger, complete: bool) -> Release {
+        let outstanding: Bytes =
+            self.model.tracks().filter(|t| t.ours).map(|t| t.ceiling.minus(t.target)).sum();
+        let following = self
+            .model
+            .tracks()
+            .filter(|t| t.ours && !t.conduct.is_stuck(self.now) && t.sample.config.has_balloon);
         let moving = following.map(|t| t.target.minus(t.actual)).any(|left| left > FOLLOW_TOLERANCE);
         match outstanding {
-            Bytes::ZERO if !moving => Release::Done,
+            Bytes::ZERO if !moving && complete => Release::Done,
             Bytes::ZERO => Release::Underway { outstanding },
             _ if ledger.spare < outstanding => Release::Blocked { short: outstanding.minus(ledger.spare) },
             _ => Release::Underway { outstanding },

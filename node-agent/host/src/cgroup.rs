@@ -182,6 +182,17 @@ pub(crate) fn limit(dirs: &[PathBuf], version: Version) -> Option<Bytes> {
     dirs.iter().filter_map(|dir| one_limit(&read_text(&dir.join(name), STAT_CAP).ok()?)).min()
 }
 
+/// How much more of a cgroup's memory may be swapped out by the limits on the levels `dirs`; absent when none has one. v1
+/// limits memory and swap together.
+pub(crate) fn swappable(dirs: &[PathBuf], version: Version) -> Option<Bytes> {
+    let (limit, used) = match version {
+        Version::V1 => ("memory.memsw.limit_in_bytes", "memory.limit_in_bytes"),
+        Version::V2 => ("memory.swap.max", "memory.swap.current"),
+    };
+    let number = |dir: &PathBuf, name: &str| one_limit(&read_text(&dir.join(name), STAT_CAP).ok()?);
+    dirs.iter().filter_map(|dir| Some(number(dir, limit)?.minus(number(dir, used).unwrap_or_default()))).min()
+}
+
 /// v2 writes `max`, v1 a number near 2^63 (`PAGE_COUNTER_MAX`, `include/linux/page_counter.h`) for no limit.
 fn one_limit(text: &str) -> Option<Bytes> {
     const UNLIMITED: u64 = 1 << 62;
@@ -279,6 +290,23 @@ mod tests {
         assert_eq!(limit(&[open], Version::V2), None);
         assert_eq!(limit(&[v1_open], Version::V1), None);
         assert_eq!(limit(&[dir.path().join("gone")], Version::V2), None);
+    }
+
+    #[test]
+    fn what_may_be_swapped_is_the_least_that_a_level_leaves() {
+        let dir = tempfile::tempdir().unwrap();
+        let level = |name: &str, max: &str, current: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join("memory.swap.max"), max).unwrap();
+            std::fs::write(path.join("memory.swap.current"), current).unwrap();
+            path
+        };
+        let (pod, container) = (level("pod", "max\n", "5000\n"), level("container", "8000\n", "5000\n"));
+        let none = level("none", "0\n", "0\n");
+        assert_eq!(swappable(&[pod.clone(), container.clone()], Version::V2), Some(Bytes::new(3000)));
+        assert_eq!(swappable(&[pod.clone(), container, none], Version::V2), Some(Bytes::ZERO));
+        assert_eq!(swappable(&[pod], Version::V2), None);
     }
 
     #[test]

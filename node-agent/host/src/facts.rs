@@ -207,6 +207,7 @@ impl Known {
                 overhead,
                 request: request.map(|r| limit.map_or(r, |l| r.min(l))),
                 limit,
+                swappable: version.and_then(|v| cgroup::swappable(&self.directories, v)),
             },
             trouble: unreached.then(|| {
                 "the pod's cgroup cannot be reached, so its limit is unknown; the agent needs SYS_PTRACE and the \
