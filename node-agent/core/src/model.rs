@@ -106,6 +106,15 @@ impl Model {
         self.tracks.get(id)
     }
 
+    /// Pain that was seen from outside at `at`.
+    pub fn note_pain(&mut self, id: &GuestId, pain: Pain, at: Monotonic) {
+        if let Some(track) = self.tracks.get_mut(id) {
+            track.pain = Some(pain);
+            track.pain_at = Some(at);
+            track.demand = track.ceiling;
+        }
+    }
+
     /// A balloon target was set at `at`.
     pub fn note_target(&mut self, id: &GuestId, from: Bytes, to: Bytes, at: Monotonic) {
         let Some(track) = self.tracks.get_mut(id) else { return };

@@ -74,6 +74,16 @@ pub enum Pain {
         /// Faults per second.
         per_second: u64,
     },
+    /// Seen from outside: it has touched all it has, and reads from its disks.
+    DiskReads {
+        /// Bytes per second.
+        per_second: Bytes,
+    },
+    /// Seen from outside: its own process waits for memory that the host swapped out.
+    HostFaults {
+        /// Faults per second.
+        per_second: u64,
+    },
 }
 
 /// Which expectation of a take failed.
@@ -271,6 +281,12 @@ impl fmt::Display for Pain {
             Self::LowUsable { usable } => write!(f, "only {usable} usable"),
             Self::SwapIn { per_second } => write!(f, "swaps in {per_second}/s"),
             Self::MajorFaults { per_second } => write!(f, "{per_second} major faults/s"),
+            Self::DiskReads { per_second } => {
+                write!(f, "has touched all it has and reads {per_second}/s from its disks")
+            }
+            Self::HostFaults { per_second } => {
+                write!(f, "waits for {per_second} pages/s that the host swapped out")
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::ledger::{Growth, Ledger};
 use crate::model::{Context, Model, Track};
 use crate::plan::{Command, Guarded, Outcome, Plan};
 use crate::policy::{Mode, Policy, Reserve};
-use crate::reason::{Failure, FloorKind, Hold, Reason};
+use crate::reason::{Failure, FloorKind, Hold, Pain, Reason};
 use crate::roster::Roster;
 use crate::sample::{GuestId, GuestName, Sample};
 use crate::shadow;
@@ -59,6 +59,8 @@ pub enum Turn {
     Tick,
     /// Something new is known: gives, and takes for those in distress.
     Relief,
+    /// The host lost memory: everything is decided, out of schedule.
+    Alarm,
     /// The loop goes away: spread what is spare, take nothing.
     Handover,
 }
@@ -187,6 +189,11 @@ impl State {
     /// The targets in force.
     pub fn targets(&self) -> &BTreeMap<GuestId, Bytes> {
         &self.targets
+    }
+
+    /// Notes that a guest was seen to hurt from outside.
+    pub fn note_pain(&mut self, id: &GuestId, pain: Pain, at: Monotonic) {
+        self.model.note_pain(id, pain, at);
     }
 
     /// Notes what became of commands: a command that failed changed nothing.
