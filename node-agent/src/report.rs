@@ -19,7 +19,7 @@ use overcommit_core::units::Bytes;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::orders::{Orders, Origin};
+use crate::orders::{Orders, Origin, Version};
 
 /// One turn, told.
 #[derive(Clone, Debug, Serialize)]
@@ -30,6 +30,8 @@ pub(crate) struct Report {
     pub(crate) policy: String,
     /// Its revision.
     pub(crate) revision: String,
+    /// Which version of the NodeOvercommit was obeyed; absent without Kubernetes.
+    pub(crate) version: Option<Version>,
     /// Observe or Enforce.
     pub(crate) mode: Mode,
     /// Taking is paused.
@@ -112,6 +114,7 @@ impl Report {
             at: jiff::Timestamp::now(),
             policy: orders.policy_name.clone(),
             revision: orders.revision.clone(),
+            version: orders.version.clone(),
             mode: orders.policy.mode,
             paused: orders.paused,
             cached: orders.origin == Origin::Cache,

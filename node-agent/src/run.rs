@@ -154,7 +154,7 @@ fn attach(
         .block_on(kube::Client::try_default())
         .context("no access to the API server: run in a pod with a service account, or set KUBECONFIG")
         .map_err(Failure::bad_input)?;
-    if let Some(orders) = intake::cached(dir) {
+    if let Some(orders) = intake::cached(node, dir) {
         drop(wakes.send(Wake::Orders(orders)));
     }
     runtime.spawn(intake::follow(client.clone(), node.to_owned(), Arc::clone(dir), wakes.clone()));
