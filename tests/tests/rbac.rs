@@ -306,16 +306,6 @@ async fn the_operator_applies_objects_and_finalizers_as_it_does_in_life() {
 }
 
 #[test]
-fn all_samples_apply() {
-    let api = installed();
-    let samples = deploy().join("samples");
-    let said = api
-        .kubectl(&["apply", "--server-side", "--dry-run=server", "--filename", samples.to_str().unwrap()])
-        .unwrap();
-    assert_eq!(said.lines().count(), 6, "{said}");
-}
-
-#[test]
 fn an_upgrade_brings_the_crds_along_and_an_uninstall_keeps_them() {
     let api = Api::start().unwrap();
     let chart = deploy().join("chart");
