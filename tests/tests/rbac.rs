@@ -183,14 +183,14 @@ async fn the_operator_may_read_what_selects_and_write_what_it_owns() {
     assert_rights(
         OPERATOR,
         &[
-            ("overcommit.dev/nodeovercommits", "", &["get", "list", "watch", "create", "patch", "delete"]),
+            ("overcommit.dev/nodeovercommits", "", &["list", "watch", "create", "patch", "delete"]),
             ("overcommit.dev/nodeovercommits/status", "", &[]),
-            ("overcommit.dev/overcommitpolicies", "", &["get", "list", "watch", "patch"]),
+            ("overcommit.dev/overcommitpolicies", "", &["list", "watch", "patch"]),
             ("overcommit.dev/overcommitpolicies/status", "", &["patch"]),
             ("events.k8s.io/events", "default", &["create", "patch"]),
-            ("/nodes", "", &["get", "list", "watch"]),
-            ("/namespaces", "", &["get", "list", "watch"]),
-            ("kubevirt.io/virtualmachineinstances", "", &["get", "list", "watch"]),
+            ("/nodes", "", &["list", "watch"]),
+            ("/namespaces", "", &["list", "watch"]),
+            ("kubevirt.io/virtualmachineinstances", "", &["list", "watch"]),
         ],
     )
     .await;
