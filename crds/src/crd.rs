@@ -1,13 +1,31 @@
 //! The `CustomResourceDefinitions` as YAML, as committed under `crds/generated` and shipped in the chart.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, ValidationRule,
+};
 use kube::CustomResourceExt;
 
+use crate::policy::{NAME_HELP, NAME_MAX};
 use crate::{NodeOvercommit, OvercommitPolicy};
 
 /// Both definitions.
 pub fn all() -> [CustomResourceDefinition; 2] {
-    [OvercommitPolicy::crd(), NodeOvercommit::crd()]
+    [named_briefly(OvercommitPolicy::crd()), NodeOvercommit::crd()]
+}
+
+/// The same, refusing names that no label can take. At the root, since rules see `metadata` from nowhere else; by hand,
+/// since the derived schema has no place for a rule of the root.
+fn named_briefly(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let rule = ValidationRule {
+        rule: format!("self.metadata.name.size() <= {NAME_MAX}"),
+        message: Some(NAME_HELP.to_owned()),
+        ..ValidationRule::default()
+    };
+    let schemas = crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut());
+    for schema in schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut()) {
+        schema.x_kubernetes_validations = Some(vec![rule.clone()]);
+    }
+    crd
 }
 
 /// Both definitions as one YAML stream.
@@ -21,4 +39,37 @@ pub fn yaml() -> Result<String, serde_saphyr::ser::Error> {
         text.push_str(&serde_saphyr::to_string(&crd)?);
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+        JSONSchemaProps, JSONSchemaPropsOrArray,
+    };
+
+    /// Paths of properties without a description, below `path`.
+    fn mute(schema: &JSONSchemaProps, path: &str, found: &mut Vec<String>) {
+        for (name, property) in schema.properties.iter().flatten() {
+            let path = format!("{path}.{name}");
+            if property.description.as_deref().is_none_or(str::is_empty) {
+                found.push(path.clone());
+            }
+            mute(property, &path, found);
+        }
+        if let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items {
+            mute(items, &format!("{path}[]"), found);
+        }
+    }
+
+    #[test]
+    fn kubectl_explains_every_field() {
+        for crd in all() {
+            let schema = crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
+            let mut found = Vec::new();
+            mute(schema, &crd.spec.names.kind, &mut found);
+            assert_eq!(found, Vec::<String>::new());
+            assert!(schema.description.is_some());
+        }
+    }
 }

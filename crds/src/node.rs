@@ -97,10 +97,12 @@ pub struct ResolvedPolicy {
 #[serde(rename_all = "camelCase")]
 pub struct ResolvedClass {
     /// Name.
+    #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// What a guest of this class always keeps.
     pub floor: FloorSpec,
     /// Share when there is not enough for all.
+    #[schemars(range(min = 1, max = 10_000))]
     pub weight: i64,
     /// Leave its guests alone.
     #[serde(default)]

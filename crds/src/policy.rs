@@ -8,6 +8,14 @@ use crate::condition::Condition;
 use crate::quantity::{Period, Size, SizeOrPercent};
 use crate::selector::Selector;
 
+/// Longest name of a policy: the operator labels each node's object with it
+/// (apimachinery/pkg/util/validation, `LabelValueMaxLength`).
+pub const NAME_MAX: usize = 63;
+/// What is told about a longer one.
+pub const NAME_HELP: &str = "metadata.name: choose a name of at most 63 characters: it becomes the value of a label on each node's NodeOvercommit";
+pub(crate) const CLASS_NAME_HELP: &str =
+    "write lower-case letters, digits and dashes, with a letter or digit at both ends, such as gold";
+
 /// How the memory of a set of nodes is overcommitted: which guests may give memory, down to which floor, how fast,
 /// and what each node keeps free. Starts in Observe: nothing is touched until `mode` says Enforce.
 #[derive(CustomResource, JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,8 +100,11 @@ pub enum Mode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClassSpec {
-    /// Name, unique within the policy.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    /// Name, unique within the policy: lower-case letters, digits and dashes.
+    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = [{
+        "rule": "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+        "message": CLASS_NAME_HELP
+    }]))]
     pub name: String,
     /// Labels of the guest's namespace. Left out: every namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]

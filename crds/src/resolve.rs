@@ -13,7 +13,9 @@ use overcommit_core::units::{Bytes, Permille};
 use sha2::{Digest, Sha256};
 
 use crate::node::{Exclusion, GuestEntry, ResolvedClass, ResolvedPolicy};
-use crate::policy::{ClassSpec, FloorSpec, LimitsSpec, Mode, OvercommitPolicySpec, ReserveSpec};
+use crate::policy::{
+    CLASS_NAME_HELP, ClassSpec, FloorSpec, LimitsSpec, Mode, OvercommitPolicySpec, ReserveSpec,
+};
 
 /// A field that cannot work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -134,8 +136,11 @@ impl Check<'_> {
         let mut seen = Vec::with_capacity(classes.len());
         for (index, class) in classes.iter().enumerate() {
             let at = |field: &str| format!("classes[{index}].{field}");
-            if class.name.is_empty() {
-                self.refuse(&at("name"), "must not be empty".to_owned());
+            if !is_class_name(&class.name) {
+                self.refuse(
+                    &at("name"),
+                    format!("{:?} is no name of a class: {CLASS_NAME_HELP}", class.name),
+                );
             }
             if seen.iter().any(|known: &core::Class| *known.name == *class.name) {
                 self.refuse(&at("name"), format!("{:?} stands twice: class names are unique", class.name));
@@ -187,6 +192,15 @@ impl Check<'_> {
     }
 }
 
+/// As the schema has it: at most 63 lower-case letters, digits and dashes, no dash at the ends.
+fn is_class_name(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&name.len())
+        && name.bytes().all(inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
 /// The roster that the core looks guests up in.
 pub fn roster(guests: &[GuestEntry]) -> Roster {
     Roster::new(guests.iter().map(|guest| {
@@ -233,6 +247,16 @@ mod tests {
         spec.engine.adaptive = None;
         let paths: Vec<String> = check(&spec).unwrap_err().into_iter().map(|e| e.path).collect();
         assert_eq!(paths, ["spec.engine", "spec.interval", "spec.classes[1].name", "spec.limits.deadBand"]);
+    }
+
+    #[test]
+    fn class_names_are_as_the_schema_has_them() {
+        for good in ["a", "gold-2", &"g".repeat(63)] {
+            assert!(is_class_name(good), "{good}");
+        }
+        for bad in ["", "Gold", "-a", "a-", "a b", &"g".repeat(64)] {
+            assert!(!is_class_name(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -6,14 +6,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{DynamicObject, PartialObjectMeta};
 use overcommit_crds::names::{EXCLUDE_ANNOTATION, PAUSE_ANNOTATION, POLICY_LABEL, RELEASE_FINALIZER};
 use overcommit_crds::node::ResolvedPolicy;
-use overcommit_crds::policy::ClassSpec;
+use overcommit_crds::policy::{ClassSpec, NAME_HELP, NAME_MAX};
 use overcommit_crds::selector::Labels;
 use overcommit_crds::{
     NodeOvercommitSpec, NodeOvercommitStatus, OvercommitPolicySpec, OvercommitPolicyStatus, resolve,
 };
-
-/// Longest value of a label (apimachinery/pkg/util/validation, `LabelValueMaxLength`); the policy's name is one.
-const LABEL_MAX: usize = 63;
 
 /// A node, a namespace or a guest: what its metadata says that matters here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -175,11 +172,9 @@ pub(crate) fn judge(name: &str, spec: Result<OvercommitPolicySpec, String>) -> V
         Ok(_) => Vec::new(),
         Err(errors) => errors.iter().map(ToString::to_string).collect(),
     };
-    if name.len() > LABEL_MAX {
-        errors.push(format!(
-            "metadata.name: {} characters: at most {LABEL_MAX}, it becomes a label",
-            name.len()
-        ));
+    // The schema refuses it too; this is for CRDs that are older than the operator.
+    if name.len() > NAME_MAX {
+        errors.push(NAME_HELP.to_owned());
     }
     if !errors.is_empty() {
         return Verdict::Invalid { errors: errors.join("; "), priority: Some(spec.priority) };

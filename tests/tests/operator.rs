@@ -409,17 +409,6 @@ fn what_somebody_deletes_or_edits_is_restored() {
 }
 
 #[test]
-fn a_name_that_cannot_be_a_label_is_refused_in_the_condition() {
-    let bench = Bench::start(&[]);
-    bench.node("a", &[]);
-    let name = "long-".repeat(14) + "name";
-    bench.policy(&name, &json!({}));
-    bench.expect_condition(&name, "Accepted", "reason", |r| r == "Invalid");
-    bench.expect_condition(&name, "Accepted", "message", |m| m.contains("metadata.name"));
-    assert!(!bench.exists("noc/a"));
-}
-
-#[test]
 fn nothing_is_written_when_nothing_changed() {
     let mut bench = Bench::start(&[]);
     bench.node("a", &[]);

@@ -1,0 +1,310 @@
+//! What the API server takes and refuses of our objects, and what its refusals teach: each names the field and what to
+//! write instead, so that whoever wrote the manifest needs no manual.
+#![cfg(test)]
+#![allow(clippy::needless_pass_by_value, reason = "tables read better without a borrow on each value")]
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use overcommit_tests::api::Api;
+use serde_json::{Value, json};
+
+/// The API server with the CRDs as they are committed.
+fn installed() -> &'static Api {
+    static INSTALLED: OnceLock<&'static Api> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let api = Api::shared().unwrap();
+        api.apply(&overcommit_crds::crd::yaml().unwrap()).unwrap();
+        for crd in ["overcommitpolicies", "nodeovercommits"] {
+            api.wait_for("", &format!("crd/{crd}.overcommit.dev"), "condition=Established", 20).unwrap();
+        }
+        api
+    })
+}
+
+fn object(kind: &str, name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "overcommit.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+/// Creates it without storing it, with the strict field validation that kubectl asks for.
+async fn offer(client: &kube::Client, resource: &str, object: &Value) -> Result<(), String> {
+    let path = format!("/apis/overcommit.dev/v1alpha1/{resource}?dryRun=All&fieldValidation=Strict");
+    let request = http::Request::post(path)
+        .header("Content-Type", "application/json")
+        .body(serde_json::to_vec(object).unwrap())
+        .unwrap();
+    match client.request::<Value>(request).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) => Err(status.message.clone()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// What the specs of a table were answered; what does not fit is listed at once.
+async fn wrong(resource: &str, kind: &str, table: &[(Value, &[&str])]) -> Vec<String> {
+    let client = installed().client().await.unwrap();
+    let mut wrong = Vec::new();
+    for (spec, expected) in table {
+        match (offer(&client, resource, &object(kind, "trial", spec)).await, expected.is_empty()) {
+            (Ok(()), true) => {}
+            (Ok(()), false) => wrong.push(format!("{spec} is accepted")),
+            (Err(said), _) if !expected.is_empty() && expected.iter().all(|part| said.contains(part)) => {}
+            (Err(said), _) => wrong.push(format!("{spec} is refused: {said}")),
+        }
+    }
+    wrong
+}
+
+async fn assert_policies(table: &[(Value, &[&str])]) {
+    let wrong = wrong("overcommitpolicies", "OvercommitPolicy", table).await;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn class(fields: Value) -> Value {
+    let mut class = json!({"name": "gold"});
+    class.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    json!({"classes": [class]})
+}
+
+fn selecting(selector: Value) -> Value {
+    json!({"nodeSelector": selector})
+}
+
+fn requiring(key: &str, operator: &str, values: Value) -> Value {
+    selecting(json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]}))
+}
+
+const SIZE: &str = "write bytes such as 512Mi";
+const PERCENT: &str = "a percentage from 0% to 100% such as 5%";
+const PERIOD: &str = "write a duration from 1s to 5m, such as 5s";
+const KEY: &str = "write the name of a label, such as tier or example.com/tier";
+const VALUE: &str = "with a letter or digit at both ends, such as gold";
+const ENGINE: &str = "write engine: {adaptive: {}}";
+
+#[tokio::test]
+async fn what_people_may_write_is_accepted() {
+    let accepted = [
+        json!({}),
+        json!({"mode": "Enforce"}),
+        json!({"classes": []}),
+        json!({"engine": {"adaptive": {}}}),
+        json!({"interval": "1s"}),
+        json!({"interval": "1500ms"}),
+        json!({"interval": "5m"}),
+        json!({"priority": -1_000_000}),
+        json!({"priority": 1_000_000}),
+        json!({"reserve": {"minimum": "0"}}),
+        json!({"reserve": {"minimum": "1.5Gi", "growthPercentile": 100}}),
+        json!({"reserve": {"minimum": "100%"}}),
+        json!({"limits": {"takePerGuest": "2.5%", "takePerNode": "1073741824", "deadBand": "0%"}}),
+        class(json!({"floor": {"percent": 0}})),
+        class(json!({"floor": {"percent": 100, "bytes": "2Gi", "belowRequest": true}})),
+        class(json!({"floor": {"bytes": null}})),
+        class(json!({"weight": 1})),
+        class(json!({"weight": 10_000, "exclude": true})),
+        class(json!({"namespaceSelector": {}, "selector": {"matchLabels": {"example.com/tier": ""}}})),
+        requiring("tier", "NotIn", json!(["gold", "silver"])),
+        requiring("tier", "Exists", json!([])),
+    ];
+    assert_policies(&accepted.map(|spec| (spec, &[][..]))).await;
+}
+
+#[tokio::test]
+async fn fields_that_cannot_work_are_refused_by_path_with_what_to_write() {
+    assert_policies(&[
+        (json!({"mod": "Enforce"}), &["unknown field \"spec.mod\""]),
+        (class(json!({"florr": {}})), &["unknown field \"spec.classes[0].florr\""]),
+        (json!({"mode": "Force"}), &["spec.mode", "\"Observe\", \"Enforce\""]),
+        (json!({"interval": "0s"}), &["spec.interval", PERIOD]),
+        (json!({"interval": "9h"}), &["spec.interval", PERIOD]),
+        (json!({"interval": "6m"}), &["spec.interval", PERIOD]),
+        (json!({"interval": "5"}), &["spec.interval", PERIOD]),
+        (json!({"interval": 5}), &["spec.interval", "must be of type string"]),
+        (json!({"priority": 1_000_001}), &["spec.priority", "less than or equal to 1000000"]),
+        (json!({"priority": -1_000_001}), &["spec.priority", "greater than or equal to -1000000"]),
+        (json!({"priority": "high"}), &["spec.priority", "must be of type integer"]),
+        (json!({"engine": {}}), &["spec.engine", ENGINE]),
+        (json!({"engine": {"adaptive": null}}), &["spec.engine", ENGINE]),
+        (json!({"engine": {"adaptive": {}, "mom": {}}}), &["unknown field \"spec.engine.mom\""]),
+        (json!({"engine": {"adaptive": {"gain": 2}}}), &["unknown field \"spec.engine.adaptive.gain\""]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn amounts_that_cannot_work_are_refused_with_units_that_can() {
+    assert_policies(&[
+        (json!({"reserve": {"minimum": "101%"}}), &["spec.reserve.minimum", PERCENT]),
+        (json!({"reserve": {"minimum": "5 GB"}}), &["spec.reserve.minimum", SIZE]),
+        (json!({"reserve": {"minimum": 5}}), &["spec.reserve.minimum", "must be of type string"]),
+        (
+            json!({"reserve": {"growthPercentile": 49}}),
+            &["spec.reserve.growthPercentile", "than or equal to 50"],
+        ),
+        (
+            json!({"reserve": {"growthPercentile": 101}}),
+            &["spec.reserve.growthPercentile", "than or equal to 100"],
+        ),
+        (json!({"limits": {"takePerGuest": "10MB"}}), &["spec.limits.takePerGuest", SIZE, PERCENT]),
+        (json!({"limits": {"takePerNode": "-1Gi"}}), &["spec.limits.takePerNode", SIZE, PERCENT]),
+        (json!({"limits": {"deadBand": "100.1%"}}), &["spec.limits.deadBand", SIZE, PERCENT]),
+        (json!({"limits": {"deadBand": ""}}), &["spec.limits.deadBand", SIZE, PERCENT]),
+        (
+            class(json!({"floor": {"percent": 120}})),
+            &["spec.classes[0].floor.percent", "than or equal to 100"],
+        ),
+        (class(json!({"floor": {"percent": -1}})), &["spec.classes[0].floor.percent", "than or equal to 0"]),
+        (class(json!({"floor": {"percent": "25%"}})), &["spec.classes[0].floor.percent", "type integer"]),
+        (class(json!({"floor": {"bytes": "25%"}})), &["spec.classes[0].floor.bytes", SIZE]),
+        (class(json!({"floor": {"bytes": "half"}})), &["spec.classes[0].floor.bytes", SIZE]),
+        (class(json!({"floor": "2Gi"})), &["spec.classes[0].floor", "must be of type object"]),
+        (
+            class(json!({"floor": {"belowRequest": "yes"}})),
+            &["spec.classes[0].floor.belowRequest", "type boolean"],
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn classes_that_cannot_work_are_refused() {
+    let long = "g".repeat(64);
+    let many: Vec<Value> = (0..33).map(|n| json!({"name": format!("class-{n}")})).collect();
+    assert_policies(&[
+        (json!({"classes": [{}]}), &["spec.classes[0].name", "Required"]),
+        (class(json!({"name": ""})), &["spec.classes[0].name", "at least 1 chars"]),
+        (
+            class(json!({"name": "Gold guests"})),
+            &["spec.classes[0].name", "write lower-case letters", "such as gold"],
+        ),
+        (class(json!({"name": long})), &["spec.classes[0].name", "may not be more than 63"]),
+        (
+            json!({"classes": [{"name": "a"}, {"name": "a"}]}),
+            &["spec.classes[1]", "Duplicate value", "\"name\":\"a\""],
+        ),
+        (json!({"classes": many}), &["spec.classes", "must have at most 32 items"]),
+        (class(json!({"weight": 0})), &["spec.classes[0].weight", "than or equal to 1"]),
+        (class(json!({"weight": 10_001})), &["spec.classes[0].weight", "than or equal to 10000"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn selectors_that_can_match_nothing_are_refused() {
+    let far = format!("{}/tier", "a".repeat(254));
+    let at = |field: &str| format!("spec.nodeSelector.matchExpressions[0]{field}");
+    let (operator, key, values, first) = (at(".operator"), at(".key"), at(".values"), at(".values[0]"));
+    assert_policies(&[
+        (
+            requiring("tier", "Is", json!(["gold"])),
+            &[&operator, "\"In\", \"NotIn\", \"Exists\", \"DoesNotExist\""],
+        ),
+        (
+            requiring("tier", "In", json!([])),
+            &[&values, "need at least one entry in values, such as values: [gold]"],
+        ),
+        (requiring("tier", "NotIn", json!([])), &[&values, "need at least one entry in values"]),
+        (requiring("tier", "Exists", json!(["gold"])), &[&values, "take no values: remove them"]),
+        (requiring("tier", "In", json!(["a", "a"])), &["values[1]", "Duplicate value"]),
+        (requiring("tier", "In", json!(["-gold"])), &[&first, VALUE]),
+        (requiring("tier", "In", json!(["g".repeat(64)])), &[&first, "may not be more than 63"]),
+        (requiring("the tier", "Exists", json!([])), &[&key, KEY]),
+        (requiring("", "Exists", json!([])), &[&key, "at least 1 chars"]),
+        (requiring(&far, "Exists", json!([])), &[&key, KEY]),
+        (selecting(json!({"matchLabels": {"a b": "x"}})), &["spec.nodeSelector.matchLabels", KEY]),
+        (selecting(json!({"matchLabels": {"tier": "a b"}})), &["spec.nodeSelector.matchLabels[tier]", VALUE]),
+        (
+            selecting(json!({"matchLabels": {"tier": true}})),
+            &["spec.nodeSelector.matchLabels.tier", "type string"],
+        ),
+        (selecting(json!({"tier": "gold"})), &["unknown field \"spec.nodeSelector.tier\""]),
+        (
+            class(json!({"namespaceSelector": {"matchExpressions": [{"key": "k", "operator": "In"}]}})),
+            &["spec.classes[0].namespaceSelector.matchExpressions[0].values", "at least one entry"],
+        ),
+        (
+            class(json!({"selector": {"matchLabels": {"/tier": "x"}}})),
+            &["spec.classes[0].selector.matchLabels", KEY],
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_policys_name_fits_a_label() {
+    let client = installed().client().await.unwrap();
+    let named = |length: usize| object("OvercommitPolicy", &"p".repeat(length), &json!({}));
+    offer(&client, "overcommitpolicies", &named(63)).await.unwrap();
+    let said = offer(&client, "overcommitpolicies", &named(64)).await.unwrap_err();
+    assert!(said.contains("at most 63 characters") && said.contains("value of a label"), "{said}");
+}
+
+/// The spec that a node of a policy with default values has.
+fn node_spec() -> Value {
+    let resolved = overcommit_crds::resolve::resolve(&overcommit_crds::OvercommitPolicySpec::default());
+    json!({"policy": "gold", "revision": "0123456789ab", "resolved": resolved})
+}
+
+fn edited(path: &str, value: Value) -> Value {
+    let mut spec = node_spec();
+    let (parent, field) = path.rsplit_once('/').unwrap();
+    spec.pointer_mut(parent).unwrap()[field] = value;
+    spec
+}
+
+#[tokio::test]
+async fn what_an_agent_could_not_obey_is_refused_in_its_orders_too() {
+    let table: [(Value, &[&str]); 12] = [
+        (node_spec(), &[]),
+        (edited("/release", json!(true)), &[]),
+        (edited("/paused", json!("yes")), &["spec.paused", "type boolean"]),
+        (edited("/pause", json!(true)), &["unknown field \"spec.pause\""]),
+        (edited("/resolved/mode", json!("Off")), &["spec.resolved.mode", "\"Observe\", \"Enforce\""]),
+        (edited("/resolved/interval", json!("9h")), &["spec.resolved.interval", PERIOD]),
+        (edited("/resolved/engine", json!({})), &["spec.resolved.engine", ENGINE]),
+        (edited("/resolved/reserve/minimum", json!("200%")), &["spec.resolved.reserve.minimum", PERCENT]),
+        (edited("/resolved/limits/deadBand", json!("1MB")), &["spec.resolved.limits.deadBand", SIZE]),
+        (
+            edited("/resolved/classes/0/weight", json!(0)),
+            &["spec.resolved.classes[0].weight", "or equal to 1"],
+        ),
+        (
+            edited("/resolved/classes/0/floor/percent", json!(101)),
+            &["spec.resolved.classes[0].floor.percent", "than or equal to 100"],
+        ),
+        (
+            edited("/guests", json!([{"namespace": "n", "name": "g", "uid": "u", "excluded": "Mine"}])),
+            &["spec.guests[0].excluded", "\"Annotation\", \"Class\", \"NoClass\""],
+        ),
+    ];
+    let wrong = wrong("nodeovercommits", "NodeOvercommit", &table).await;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn kubectl_shows_a_refusal_and_explains_the_fields() {
+    let api = installed();
+    let bad = object("OvercommitPolicy", "trial", &json!({"interval": "9h", "mod": "Enforce"}));
+    let said = api.with_input(&["apply", "--filename=-"], &bad.to_string()).unwrap_err().to_string();
+    assert!(said.contains("unknown field \"spec.mod\""), "{said}");
+    let bad = object("OvercommitPolicy", "trial", &json!({"interval": "9h"}));
+    let said = api.with_input(&["apply", "--filename=-"], &bad.to_string()).unwrap_err().to_string();
+    assert!(said.contains("spec.interval: Invalid value") && said.contains(PERIOD), "{said}");
+    let tree = api.kubectl(&["explain", "ocp.spec", "--recursive"]).unwrap();
+    for field in ["mode", "matchExpressions", "belowRequest", "growthPercentile", "deadBand"] {
+        assert!(tree.contains(field), "{field} is not in\n{tree}");
+    }
+    let words = api.kubectl(&["explain", "ocp.spec.classes.floor.belowRequest"]).unwrap();
+    assert!(words.contains("say true only"), "{words}");
+}
+
+#[test]
+fn all_samples_are_accepted() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/samples");
+    let files = std::fs::read_dir(&samples).unwrap().map(|entry| entry.unwrap().path());
+    let count = files.filter(|path| path.extension().is_some_and(|e| e == "yaml")).count();
+    let samples = format!("--filename={}", samples.display());
+    let said = installed().kubectl(&["apply", "--dry-run=server", "--validate=strict", &samples]).unwrap();
+    assert_eq!(said.lines().count(), count, "{said}");
+    assert!(count > 0);
+}
