@@ -46,8 +46,8 @@ pub fn host_alarm(before: &HostSample, now: &HostSample, last: &Ledger, eviction
     let (old, new) = (&before.memory, &now.memory);
     let line = old.total.share(LOSS);
     let pools = new.hugetlb.minus(old.hugetlb).plus(old.total.minus(new.total));
-    let lost = old.available.minus(new.available);
-    let strained = lost > last.spare.scaled(1, 2).max(line);
+    let gone = old.available.minus(new.available);
+    let strained = gone > last.spare.scaled(1, 2).max(line);
     let turned = emergency::distressed(now, eviction) && !emergency::distressed(before, eviction);
     pools > line || strained || turned
 }
