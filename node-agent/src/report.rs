@@ -1,5 +1,6 @@
 //! What one turn found and did: one value that status, metrics, the socket and the log all render.
 
+pub(crate) mod explain;
 pub(crate) mod lines;
 pub(crate) mod metrics;
 pub(crate) mod status;
@@ -14,8 +15,9 @@ use overcommit_core::policy::Mode;
 use overcommit_core::ports::PortError;
 use overcommit_core::reason::Reason;
 use overcommit_core::sample::{HostSample, Sample};
-use overcommit_core::step::{Decision, GuestView, Release};
+use overcommit_core::step::{Decision, Release};
 use overcommit_core::units::Bytes;
+use overcommit_core::view::GuestView;
 use serde::Serialize;
 use tokio::sync::watch;
 

@@ -321,6 +321,11 @@ impl Track {
         Some(statistics.total.minus(statistics.unused).plus(self.reserved))
     }
 
+    /// How old its last statistics are; absent if none came.
+    pub fn statistics_age(&self, now: Monotonic) -> Option<Duration> {
+        self.last_update_at.map(|came| now.since(came))
+    }
+
     /// Memory beside the guest's own: measured, else assumed.
     pub fn overhead(&self) -> Bytes {
         self.sample.facts.overhead.unwrap_or(ASSUMED_OVERHEAD)
