@@ -3,6 +3,7 @@
 //!
 //! - [`HostReader`] reads meminfo, vmstat, PSI and KSM each tick, files held open.
 //! - [`ProcessFactsReader`] finds the QEMU process of a guest and says what it and its pod hold.
+//! - [`Glimpses`] looks at those processes between two samples.
 //! - [`Launchers`] finds the libvirt daemons in KubeVirt's launcher pods and pins their sockets.
 //! - [`EvictionLine`] says at which line the kubelet starts to evict.
 //!
@@ -15,6 +16,7 @@
 mod cgroup;
 mod eviction;
 mod facts;
+mod glimpse;
 mod held;
 mod ksm;
 mod launcher;
@@ -35,6 +37,7 @@ mod vmstat;
 pub use cgroup::{CgroupPlace, Qos};
 pub use eviction::EvictionLine;
 pub use facts::{HostView, ProcessFactsReader, Query};
+pub use glimpse::Glimpses;
 pub use held::ReadError;
 pub use launcher::{Launcher, Launchers, Refusal, Scan};
 pub use oom_score::request_from_score;
