@@ -344,12 +344,16 @@ impl Track {
     pub fn reach(&self) -> Bytes {
         let full = self.sample.config.full;
         let held = self.held().unwrap_or_default().minus(HELD_TOLERANCE);
-        let bound = !self.rebooted
+        let promised = if self.is_bound() { self.target.max(self.actual) } else { full };
+        promised.min(self.host_total).max(held)
+    }
+
+    /// Its balloon is there, up, heard of and believed.
+    fn is_bound(&self) -> bool {
+        !self.rebooted
             && self.sample.config.has_balloon
             && self.evidence.fresh().is_some()
-            && self.conduct.trust() == Trust::Trusted;
-        let promised = if bound { self.target.max(self.actual) } else { full };
-        promised.min(self.host_total).max(held)
+            && self.conduct.trust() == Trust::Trusted
     }
 
     /// What the node has promised for this guest, overhead included.
@@ -369,8 +373,7 @@ impl Track {
 
     /// Inflation under way that can still be expected to come.
     pub fn pending(&self) -> Bytes {
-        let comes = !self.rebooted && self.conduct.trust() == Trust::Trusted;
-        if comes { self.actual.minus(self.target) } else { Bytes::ZERO }
+        if self.is_bound() { self.actual.minus(self.target) } else { Bytes::ZERO }
     }
 
     /// It rebooted since it was first seen.
