@@ -83,7 +83,10 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> V
     let mut passed = Vec::new();
     let mut dropped = BTreeMap::new();
     let mut spare = scene.ledger.spare;
-    let (takes, mut gives): (Vec<&Move>, Vec<&Move>) = proposal.moves().iter().partition(|m| m.takes());
+    let (within_reach, beyond): (Vec<&Move>, Vec<&Move>) =
+        proposal.moves().iter().partition(|m| scene.model.track(&m.id).is_some_and(Track::is_reachable));
+    dropped.extend(beyond.iter().map(|m| (m.id.clone(), Reason::Unreachable)));
+    let (takes, mut gives): (Vec<&Move>, Vec<&Move>) = within_reach.iter().partition(|m| m.takes());
     for step in takes {
         let Some(track) = scene.model.track(&step.id) else { continue };
         match guard_take(step, track, scene, takings) {

@@ -149,13 +149,14 @@ impl Track {
         track
     }
 
-    /// A guest seen for the first time: its stamp is compared with the wall clock, once.
+    /// The first statistics of a guest: their stamp is compared with the wall clock, once.
     fn first_statistics(&mut self, balloon: &Balloon, sample: &Sample) {
         if let Some(stamp) = balloon.last_update.filter(|s| *s > 0) {
             let age = sample.wall.saturating_sub(Duration::from_secs(stamp));
             let at = sample.at.since_origin().saturating_sub(age);
             self.last_update = Some(stamp);
             self.last_update_at = Some(Monotonic::new(at));
+            self.rebooted = false;
         }
         self.weigh(balloon, sample.at);
     }
@@ -175,6 +176,11 @@ impl Track {
             self.begin_life_anew(sample.at);
         }
         let stamp = balloon.last_update.filter(|s| *s > 0);
+        if self.last_update.is_none() {
+            // Known for a while, heard of for the first time: how old these are nobody saw.
+            self.first_statistics(&balloon, sample);
+            return self;
+        }
         if stamp.is_some() && stamp != self.last_update {
             let elapsed = self.last_update_at.map(|at| sample.at.since(at));
             self.last_update = stamp;

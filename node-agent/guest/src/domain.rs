@@ -10,6 +10,7 @@ use virt::error::{Error, ErrorNumber};
 
 use crate::balloon;
 use crate::definition::{self, Definition};
+use crate::facts::Evident;
 
 /// How old a definition may get: devices can be plugged while a guest runs.
 const DEFINITION_AGE: Duration = Duration::from_mins(1);
@@ -25,6 +26,25 @@ pub(crate) struct Observation {
     pub(crate) run_state: RunState,
     pub(crate) balloon: Option<Balloon>,
     pub(crate) trouble: Option<String>,
+}
+
+impl Observation {
+    /// A guest that no libvirt has told of.
+    pub(crate) fn of_process(evident: Evident) -> Self {
+        Self {
+            uuid: evident.uuid,
+            domain: Arc::from(clean(&evident.domain)),
+            config: GuestConfig {
+                full: evident.full,
+                has_balloon: evident.has_balloon,
+                free_page_reporting: false,
+                untouchable: Vec::new(),
+            },
+            run_state: RunState::Unreachable,
+            balloon: None,
+            trouble: None,
+        }
+    }
 }
 
 /// A domain that is kept hold of.

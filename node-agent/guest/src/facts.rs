@@ -33,12 +33,29 @@ pub struct HostView {
     pub trouble: Option<String>,
 }
 
+/// A guest that is known by its process alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evident {
+    /// The domain's UUID, in lower case.
+    pub uuid: Arc<str>,
+    /// The domain's name as the process tells it, any text.
+    pub domain: String,
+    /// Its full size as the process tells it.
+    pub full: Bytes,
+    /// It has a virtio balloon.
+    pub has_balloon: bool,
+}
+
 /// Says what the host knows of guests. Must not block.
 pub trait Facts: Send {
     /// A new turn begins.
     fn begin_turn(&mut self) {}
     /// What is known of one guest.
     fn look(&mut self, who: &Who<'_>) -> HostView;
+    /// Guests whose processes run in this pod, or outside of pods, whatever a hypervisor says of them.
+    fn running(&mut self, _pod_uid: Option<&str>) -> Vec<Evident> {
+        Vec::new()
+    }
 }
 
 /// Knows nothing.

@@ -3,7 +3,8 @@
 //! Every call into libvirt blocks for as long as the daemon at the other end likes, and that daemon may belong to a
 //! tenant. So each connection lives on a thread of its own, fed by a channel; whoever asks waits until a deadline
 //! and no longer. A thread that does not answer is left alone, its guests are reported as unreachable with what was
-//! last known of them, nothing more is sent to it, and it is used again as soon as it comes back.
+//! last known of them, nothing more is sent to it, and it is used again as soon as it comes back. A guest of which
+//! nothing was ever known is reported as its process shows it, for it may touch its memory all the same.
 //!
 //! - [`Guests`] is the port that the loop uses: [`Guests::standalone`] for one libvirt with many domains (a
 //!   connection lists them, and each domain gets one of its own, so that a stuck QEMU delays no other),
@@ -24,6 +25,6 @@ mod session;
 mod target;
 
 pub use connection::{ConnectionReport, ConnectionState};
-pub use facts::{Facts, HostView, Who};
+pub use facts::{Evident, Facts, HostView, Who};
 pub use guests::{Deadlines, Guests};
 pub use target::{ConnectionKey, Target};

@@ -12,7 +12,8 @@ use crate::cgroup::{self, CgroupPlace, Qos};
 use crate::held::{ReadError, read_text};
 use crate::mounts::CgroupMounts;
 use crate::oom_score::{self, request_from_score};
-use crate::proc::{self, Proc, flag_value};
+use crate::proc::{self, Proc};
+use crate::qemu::CommandLine;
 use crate::root::Root;
 use crate::status::Status;
 use crate::{meminfo, smaps};
@@ -25,6 +26,8 @@ const EARLY_OVERHEAD_AGE: Duration = Duration::from_secs(10);
 const EARLY_MEASUREMENTS: u32 = 3;
 /// How long first measurements may take together in one turn; the others wait for the next.
 const FIRST_MEASUREMENTS: Duration = Duration::from_millis(50);
+/// How old the list of guests that are known by their processes may get: it costs a look at all processes.
+const EVIDENT_AGE: Duration = Duration::from_secs(5);
 /// Processes of one pod that are looked at; a launcher's has about eight.
 const PROCESSES_PER_POD: usize = 256;
 
@@ -54,15 +57,36 @@ pub struct HostView {
     pub trouble: Option<String>,
 }
 
+/// A guest that is known by its process alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evident {
+    /// The domain's UUID, in lower case.
+    pub uuid: Arc<str>,
+    /// The domain's name as the process tells it, any text.
+    pub domain: String,
+    /// Its full size as the process tells it.
+    pub full: Bytes,
+    /// It has a virtio balloon.
+    pub has_balloon: bool,
+}
+
 /// Finds QEMU processes and keeps hold of them.
 #[derive(Debug)]
 pub struct ProcessFactsReader {
     root: Root,
     mounts: CgroupMounts,
     capacity: Option<Bytes>,
-    known: HashMap<String, Known>,
+    known: HashMap<Key, Known>,
+    /// Guests that are known by their processes, and when they were looked for.
+    evident: Option<(Instant, Vec<Found>)>,
     turn: Turn,
 }
+
+/// A guest and its pod.
+type Found = (Option<Arc<str>>, Evident);
+
+/// Pod and UUID: users choose UUIDs, so that guests of two pods may have the same.
+type Key = (Option<String>, String);
 
 /// What happened in this turn.
 #[derive(Debug, Default)]
@@ -70,7 +94,7 @@ struct Turn {
     /// QEMU processes by UUID, if this turn had to look for any.
     found: Option<HashMap<String, Vec<u32>>>,
     /// Guests asked for.
-    asked: HashSet<String>,
+    asked: HashSet<Key>,
     measured_again: bool,
     first_measurements: Duration,
 }
@@ -82,6 +106,7 @@ struct Known {
     place: Option<CgroupPlace>,
     /// Its own cgroups, the outermost first.
     directories: Vec<PathBuf>,
+    line: CommandLine,
     vmi_uid: Option<Arc<str>>,
     overhead: Option<Measured>,
 }
@@ -95,6 +120,12 @@ struct Measured {
     before: u32,
 }
 
+impl Query<'_> {
+    fn key(&self) -> Key {
+        (self.pod_uid.map(str::to_owned), self.uuid.to_owned())
+    }
+}
+
 impl ProcessFactsReader {
     /// A reader of the host below `root`.
     pub fn new(root: Root) -> Self {
@@ -104,6 +135,7 @@ impl ProcessFactsReader {
             capacity: memory.and_then(|text| meminfo::parse(&text).ok()).map(|m| m.total),
             root,
             known: HashMap::new(),
+            evident: None,
             turn: Turn::default(),
         }
     }
@@ -112,24 +144,60 @@ impl ProcessFactsReader {
     /// again.
     pub fn begin_turn(&mut self) {
         let last = std::mem::take(&mut self.turn);
-        self.known.retain(|uuid, _| last.asked.contains(uuid));
+        self.known.retain(|key, _| last.asked.contains(key));
     }
 
     /// What is known of a guest now.
     pub fn read(&mut self, query: &Query<'_>) -> HostView {
-        self.turn.asked.insert(query.uuid.to_owned());
-        match self.observe(query) {
+        let key = query.key();
+        self.turn.asked.insert(key.clone());
+        match self.observe(query, &key) {
             Ok(view) => view,
             // The process ended since the last turn: its successor may be there already.
-            Err(error) if error.is_gone() && self.known.remove(query.uuid).is_some() => {
-                self.observe(query).unwrap_or_else(|e| HostView::failed(&e))
+            Err(error) if error.is_gone() && self.known.remove(&key).is_some() => {
+                self.observe(query, &key).unwrap_or_else(|e| HostView::failed(&e))
             }
             Err(error) => HostView::failed(&error),
         }
     }
 
-    fn observe(&mut self, query: &Query<'_>) -> Result<HostView, ReadError> {
-        if !self.known.contains_key(query.uuid) {
+    /// Guests whose QEMU runs in this pod (at most one: a launcher has one, and the pod's owner can start processes of
+    /// any name there), or outside of pods, by UUID.
+    pub fn running(&mut self, pod_uid: Option<&str>) -> Vec<Evident> {
+        if self.evident.as_ref().is_none_or(|(at, _)| at.elapsed() >= EVIDENT_AGE) {
+            // Without a process table nothing is evident; `read` says why.
+            self.evident = Some((Instant::now(), self.look_for_all().unwrap_or_default()));
+        }
+        let all = self.evident.iter().flat_map(|(_, all)| all);
+        let here = all.filter(|(pod, _)| pod.as_deref() == pod_uid).map(|(_, evident)| evident.clone());
+        here.take(if pod_uid.is_some() { 1 } else { usize::MAX }).collect()
+    }
+
+    /// All guests with their pods, those with the most memory first; of several processes of one UUID in one place the
+    /// one with the most memory.
+    fn look_for_all(&mut self) -> Result<Vec<Found>, ReadError> {
+        let found = qemus(&self.root)?;
+        let processes = found.values().flatten().filter_map(|pid| {
+            let known = Known::open(&self.root, &self.mounts, *pid).ok()?;
+            let evident = Evident {
+                uuid: Arc::from(known.line.uuid.as_deref()?),
+                domain: known.line.name.clone().unwrap_or_default(),
+                full: known.line.full?,
+                has_balloon: known.line.has_balloon,
+            };
+            let resident = Status::read(&known.process).ok()?.resident;
+            Some((resident, known.place.as_ref().and_then(|p| p.pod_uid().cloned()), evident))
+        });
+        let mut processes: Vec<_> = processes.collect();
+        processes.sort_by_key(|(resident, ..)| std::cmp::Reverse(*resident));
+        let mut seen = HashSet::new();
+        processes.retain(|(_, pod, evident)| seen.insert((pod.clone(), Arc::clone(&evident.uuid))));
+        self.turn.found = Some(found);
+        Ok(processes.into_iter().map(|(_, pod, evident)| (pod, evident)).collect())
+    }
+
+    fn observe(&mut self, query: &Query<'_>, key: &Key) -> Result<HostView, ReadError> {
+        if !self.known.contains_key(key) {
             let Some(known) = self.find(query)? else {
                 let trouble = format!(
                     "no QEMU process with -uuid {} {}; the agent needs the host's PID namespace",
@@ -138,9 +206,9 @@ impl ProcessFactsReader {
                 );
                 return Ok(HostView { trouble: Some(trouble), ..HostView::default() });
             };
-            self.known.insert(query.uuid.to_owned(), known);
+            self.known.insert(key.clone(), known);
         }
-        let Some(known) = self.known.get_mut(query.uuid) else { return Ok(HostView::default()) };
+        let Some(known) = self.known.get_mut(key) else { return Ok(HostView::default()) };
         let status = Status::read(&known.process)?;
         let overhead = known.overhead(&self.root, &mut self.turn, query.full, status)?;
         known.view(status, overhead, self.capacity)
@@ -175,8 +243,10 @@ impl Known {
         let process = Proc::open(root, pid)?;
         let place = CgroupPlace::parse(&process.text("cgroup")?);
         let directories = place.as_ref().map(|p| mounts.own_directories(p)).unwrap_or_default();
-        let vmi_uid = process.arguments()?.iter().find_map(|a| private_directory_uid(a));
-        Ok(Self { process, place, directories, vmi_uid, overhead: None })
+        let arguments = process.arguments()?;
+        let vmi_uid = arguments.iter().find_map(|a| private_directory_uid(a));
+        let line = CommandLine::parse(&arguments);
+        Ok(Self { process, place, directories, line, vmi_uid, overhead: None })
     }
 
     fn view(
@@ -286,8 +356,8 @@ fn qemus(root: &Root) -> Result<HashMap<String, Vec<u32>>, ReadError> {
             continue;
         }
         let Ok(arguments) = Proc::open(root, pid).and_then(|p| p.arguments()) else { continue };
-        if let Some(uuid) = flag_value(&arguments, "-uuid") {
-            found.entry(uuid.to_owned()).or_default().push(pid);
+        if let Some(uuid) = CommandLine::parse(&arguments).uuid {
+            found.entry(uuid).or_default().push(pid);
         }
     }
     Ok(found)

@@ -5,7 +5,7 @@ use overcommit_core::units::Bytes;
 
 use super::*;
 use crate::connection::{ConnectionState, name};
-use crate::facts::HostView;
+use crate::facts::{Evident, HostView};
 
 const TEST: &str = "test:///default";
 
@@ -167,4 +167,70 @@ fn a_restarted_launcher_is_connected_to_anew_and_its_guest_stays_known() {
     assert_ne!(guests.connections[&key].link.id, first);
     let after = guest(&mut guests);
     assert_eq!((after.id, after.run_state), (before.id, RunState::Unreachable));
+}
+
+/// A host that shows this guest's process to whoever asks.
+struct Running(Evident);
+
+impl Facts for Running {
+    fn look(&mut self, _: &Who<'_>) -> HostView {
+        HostView { vmi_uid: Some(Arc::from("vmi-1")), ..HostView::default() }
+    }
+    fn running(&mut self, _: Option<&str>) -> Vec<Evident> {
+        vec![self.0.clone()]
+    }
+}
+
+fn running(uuid: &str) -> Running {
+    let domain = "default_tiny\u{1b}[31m".to_owned();
+    Running(Evident { uuid: Arc::from(uuid), domain, full: Bytes::from_gib(8), has_balloon: true })
+}
+
+fn test_uuid() -> String {
+    guest(&mut Guests::standalone(TEST, Box::new(()))).id.as_str().to_owned()
+}
+
+#[test]
+fn a_guest_of_a_launcher_that_never_answered_is_the_same_guest_later() {
+    let mut guests = Guests::in_cluster(Box::new(running(&test_uuid()))).with_deadlines(short());
+    let key = ConnectionKey::new("pod-1");
+    let (_dir, _listener, uri) = mute();
+    let mut ids = Vec::new();
+    for (target, state) in [
+        (Target::Refused(Arc::from("tampered with")), RunState::Unreachable),
+        (Target::Uri(Arc::from(uri)), RunState::Unreachable),
+        (Target::Uri(Arc::from(TEST)), RunState::Running),
+    ] {
+        guests.set_launchers(vec![(key.clone(), target)]);
+        let seen = guest(&mut guests);
+        assert_eq!((seen.run_state, seen.config.full), (state, Bytes::from_gib(8)));
+        assert_eq!(seen.trouble.is_some(), state == RunState::Unreachable, "{:?}", seen.trouble);
+        if state == RunState::Unreachable {
+            assert_eq!(seen.name, GuestName::namespaced("default", "tiny?[31m"));
+            assert_eq!((seen.balloon, seen.vmi_uid.as_deref()), (None, Some("vmi-1")));
+        }
+        ids.push(seen.id);
+    }
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+}
+
+#[test]
+fn a_refused_launcher_says_why() {
+    let mut guests = Guests::in_cluster(Box::new(running(&test_uuid())));
+    guests.set_launchers(vec![(ConnectionKey::new("pod-1"), Target::Refused(Arc::from("tampered with")))]);
+    assert!(guest(&mut guests).trouble.unwrap().starts_with("tampered with; known by its process alone"));
+    let state = guests.connections().remove(0).state;
+    assert_eq!(state, ConnectionState::Failing("tampered with".to_owned()));
+}
+
+#[test]
+fn guests_of_a_libvirt_that_never_answered_are_those_whose_processes_run() {
+    let (_dir, listener, uri) = mute();
+    let mut guests = Guests::standalone(&uri, Box::new(running(&test_uuid()))).with_deadlines(short());
+    let silent = guest(&mut guests);
+    assert_eq!((silent.run_state, silent.config.full), (RunState::Unreachable, Bytes::from_gib(8)));
+    assert!(silent.trouble.unwrap().contains("libvirt does not answer"));
+    drop(listener);
+    let mut guests = Guests::standalone(TEST, Box::new(running("00000000-1111-2222-3333-444444444444")));
+    assert_eq!(guest(&mut guests).run_state, RunState::Running, "what libvirt lists is all there is");
 }

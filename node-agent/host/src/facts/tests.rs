@@ -35,7 +35,17 @@ impl Node {
 
     fn add_qemu(&self, pid: u32, cgroup: &str) {
         let serial = format!("socket,path=/var/run/kubevirt-private/{VMI}/virt-serial0");
-        let arguments = ["qemu", "-uuid", UUID, "-chardev", &serial];
+        let arguments = [
+            "qemu",
+            "-name",
+            "guest=default_tiny,debug-threads=on",
+            "-m",
+            "512",
+            "-uuid",
+            UUID,
+            "-chardev",
+            &serial,
+        ];
         add_process(self.dir.path(), pid, "qemu-system-x86", cgroup, &arguments);
         self.write(&format!("proc/{pid}/status"), "VmRSS: 350000 kB\nRssAnon: 300000 kB\nVmPTE: 1024 kB\n");
         self.write(
@@ -163,4 +173,45 @@ fn of_two_processes_with_one_uuid_the_one_with_the_memory_counts() {
     node.add_qemu(70, &Node::cgroup());
     node.write("proc/70/status", "VmRSS: 10 kB\nRssAnon: 10 kB\n");
     assert_eq!(node.reader().read(&query(Some(POD))).incarnation.unwrap().pid, 80);
+}
+
+#[test]
+fn a_guest_is_evident_by_its_process_in_its_pod_alone() {
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    let evident = Evident {
+        uuid: Arc::from(UUID),
+        domain: "default_tiny".to_owned(),
+        full: Bytes::from_mib(512),
+        has_balloon: false,
+    };
+    assert_eq!(node.reader().running(Some(POD)), [evident]);
+    assert_eq!(node.reader().running(None), []);
+    assert_eq!(node.reader().running(Some("4cd1b2a0-0a39-4f5e-9d11-3c4a2d9b7e99")), []);
+}
+
+#[test]
+fn what_a_pod_forges_beside_its_guest_is_not_counted() {
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    for pid in 100..110 {
+        let uuid = format!("5a9f9c3e-1111-2222-3333-{pid:012}");
+        let arguments = ["qemu", "-m", "900G", "-uuid", &uuid];
+        add_process(node.dir.path(), pid, "qemu-forged", &Node::cgroup(), &arguments);
+        node.write(&format!("proc/{pid}/status"), "VmRSS: 10 kB\n");
+    }
+    let running = node.reader().running(Some(POD));
+    assert_eq!(running.iter().map(|e| &*e.uuid).collect::<Vec<_>>(), [UUID]);
+}
+
+#[test]
+fn guests_of_two_pods_with_one_uuid_are_two() {
+    const OTHER: &str = "4cd1b2a0-0a39-4f5e-9d11-3c4a2d9b7e99";
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    node.add_qemu(90, &Node::cgroup().replace(POD, OTHER));
+    let mut reader = node.reader();
+    let pid = |view: HostView| view.incarnation.map(|i| i.pid);
+    assert_eq!(pid(reader.read(&query(Some(POD)))), Some(80));
+    assert_eq!(pid(reader.read(&query(Some(OTHER)))), Some(90));
 }
