@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use overcommit_core::sample::{Incarnation, ProcessFacts};
 use overcommit_core::units::Bytes;
 
-use crate::cgroup::{self, CgroupPlace, Qos};
+use crate::cgroup::{self, CgroupPlace, Holds, Qos};
 use crate::held::{ReadError, read_text};
 use crate::mounts::CgroupMounts;
 use crate::oom_score::{self, request_from_score};
@@ -256,7 +256,10 @@ impl Known {
         capacity: Option<Bytes>,
     ) -> Result<HostView, ReadError> {
         let version = self.place.as_ref().map(CgroupPlace::version);
-        let own_anon = version.zip(self.directories.first()).and_then(|(v, dir)| cgroup::anon(dir, v));
+        let anon = match self.holds() {
+            Some(holds) => holds.anon.plus(holds.shmem.unwrap_or(status.shmem)),
+            None => status.anon.plus(status.shmem),
+        };
         let limit = version.and_then(|v| cgroup::limit(&self.directories, v));
         let score = self.process.oom_score()?;
         let qos = self.place.as_ref().and_then(CgroupPlace::qos);
@@ -273,7 +276,7 @@ impl Known {
             guaranteed,
             facts: ProcessFacts {
                 resident: Some(status.resident),
-                anon: Some(own_anon.unwrap_or(status.anon)),
+                anon: Some(anon),
                 overhead,
                 request: request.map(|r| limit.map_or(r, |l| r.min(l))),
                 limit,
@@ -284,6 +287,11 @@ impl Known {
                     .to_owned()
             }),
         })
+    }
+
+    /// What its pod or scope holds; absent if it has none of its own.
+    fn holds(&self) -> Option<Holds> {
+        cgroup::holds(self.directories.first()?, self.place.as_ref()?.version())
     }
 
     /// The overhead as last measured; measured again when old, one guest per turn.
@@ -301,7 +309,7 @@ impl Known {
         if due {
             let at = Instant::now();
             let measured = smaps::beside_guest(&self.process, full)?;
-            let others = self.others(root);
+            let others = self.others(root).plus(self.files_in_memory(status));
             let bytes = measured.map(|own| own.plus(status.page_tables).plus(others));
             if let Some(last) = self.overhead {
                 turn.measured_again = true;
@@ -312,6 +320,11 @@ impl Known {
             }
         }
         Ok(self.overhead.and_then(|last| last.bytes))
+    }
+
+    /// What the pod keeps in tmpfs: it counts as the guest's, and is none of its memory.
+    fn files_in_memory(&self, status: Status) -> Bytes {
+        self.holds().and_then(|holds| holds.shmem).map_or(Bytes::ZERO, |all| all.minus(status.shmem))
     }
 
     /// Anonymous memory and page tables of the other processes in the pod or scope.

@@ -215,3 +215,40 @@ fn guests_of_two_pods_with_one_uuid_are_two() {
     assert_eq!(pid(reader.read(&query(Some(POD)))), Some(80));
     assert_eq!(pid(reader.read(&query(Some(OTHER)))), Some(90));
 }
+
+/// A guest of 512 MiB in a memfd, of which 200 MiB are touched; its pod keeps 30 MiB in a tmpfs.
+fn add_memfd_qemu(node: &Node, cgroup: &str) {
+    node.add_qemu(80, cgroup);
+    node.write(
+        "proc/80/status",
+        "VmRSS: 250000 kB\nRssAnon: 20480 kB\nRssShmem: 204800 kB\nVmPTE: 1024 kB\n",
+    );
+    node.write(
+        "proc/80/smaps",
+        "7f00-7f01 rw-s 00000000 00:01 9   /memfd:memory-backend-memfd (deleted)\nSize: 524288 kB\nRss: 204800 kB\n\
+         55e0-55e1 rw-p 00000000 00:00 0   [heap]\nSize: 20480 kB\nRss: 10240 kB\nPss: 10240 kB\n",
+    );
+}
+
+#[test]
+fn memory_of_a_guest_in_a_memfd_is_the_guests() {
+    let mib = Bytes::from_mib;
+    let node = Node::new("max\n");
+    add_memfd_qemu(&node, &Node::cgroup());
+    let pod = format!("sys/fs/cgroup/kubepods/burstable/pod{POD}/memory.stat");
+    node.write(&pod, &format!("anon {}\nshmem {}\n", 50 << 20, 230 << 20));
+    let facts = node.reader().read(&query(Some(POD))).facts;
+    assert_eq!(facts.anon, Some(mib(50 + 230)));
+    assert_eq!(facts.overhead, Some(mib(10 + 1 + 30)), "what the pod keeps in tmpfs is charged");
+    node.write(&pod, &format!("anon {}\n", 50 << 20));
+    assert_eq!(node.reader().read(&query(Some(POD))).facts.anon, Some(mib(50 + 200)), "an old kernel");
+}
+
+#[test]
+fn memory_in_a_memfd_counts_without_a_cgroup_too() {
+    let node = Node::new("max\n");
+    add_memfd_qemu(&node, "0::/system.slice/libvirtd.service\n");
+    let facts = node.reader().read(&query(None)).facts;
+    assert_eq!(facts.anon, Some(Bytes::from_mib(20 + 200)));
+    assert_eq!(facts.overhead, Some(Bytes::from_mib(11)));
+}
