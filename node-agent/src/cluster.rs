@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::ports::GuestPort;
 use overcommit_core::sample::GuestSample;
-use overcommit_guest::{ConnectionKey, ConnectionState, Evident, Facts, Guests, HostView, Target, Who};
-use overcommit_host::{Launcher, Launchers, ProcessFactsReader, Query, Refusal, Root};
+use overcommit_guest::{ConnectionKey, ConnectionState, Guests, Target};
+use overcommit_host::{Launcher, Launchers, ProcessFactsReader, Refusal, Root};
 
 /// Looking at all processes costs some milliseconds; a new guest is charged a little later, never wrongly.
 const SCAN_AGE: Duration = Duration::from_secs(5);
@@ -23,8 +23,8 @@ pub(crate) fn launchers(root: &Root) -> Box<dyn GuestPort + Send> {
     Box::new(Node { guests: Guests::in_cluster(facts(root)), launchers: Some(scan) })
 }
 
-fn facts(root: &Root) -> Box<dyn Facts> {
-    Box::new(HostFacts(ProcessFactsReader::new(root.clone())))
+fn facts(root: &Root) -> Box<ProcessFactsReader> {
+    Box::new(ProcessFactsReader::new(root.clone()))
 }
 
 struct Node {
@@ -95,34 +95,5 @@ impl Search {
                 None
             }
         }
-    }
-}
-
-struct HostFacts(ProcessFactsReader);
-
-impl Facts for HostFacts {
-    fn begin_turn(&mut self) {
-        self.0.begin_turn();
-    }
-
-    fn look(&mut self, who: &Who<'_>) -> HostView {
-        let view = self.0.read(&Query { pod_uid: who.pod_uid, uuid: who.uuid, full: who.full });
-        HostView {
-            incarnation: view.incarnation,
-            vmi_uid: view.vmi_uid,
-            guaranteed: view.guaranteed,
-            facts: view.facts,
-            trouble: view.trouble,
-        }
-    }
-
-    fn running(&mut self, pod_uid: Option<&str>) -> Vec<Evident> {
-        let evident = |e: overcommit_host::Evident| Evident {
-            uuid: e.uuid,
-            domain: e.domain,
-            full: e.full,
-            has_balloon: e.has_balloon,
-        };
-        self.0.running(pod_uid).into_iter().map(evident).collect()
     }
 }

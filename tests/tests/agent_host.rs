@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use overcommit_core::ports::{ProcessPort as _, Who};
 use overcommit_core::sample::ProcessFacts;
 use overcommit_core::units::Bytes;
-use overcommit_host::{ProcessFactsReader, Query, Root};
+use overcommit_host::{ProcessFactsReader, Root};
 use overcommit_tests::guests::{Guest, GuestSpec, Hypervisor, Load};
 use overcommit_tests::wait;
 
@@ -18,8 +19,8 @@ fn facts(guest: &Guest) -> Result<ProcessFacts> {
     let words: Vec<String> =
         line.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
     let uuid = words.iter().skip_while(|w| *w != "-uuid").nth(1).context("no -uuid")?;
-    let query = Query { pod_uid: None, uuid, full: Bytes::from_mib(SIZE) };
-    let view = ProcessFactsReader::new(Root::default()).read(&query);
+    let who = Who { pod_uid: None, uuid, full: Bytes::from_mib(SIZE) };
+    let view = ProcessFactsReader::new(Root::default()).look(&who);
     ensure!(view.trouble.is_none(), "{:?}", view.trouble);
     Ok(view.facts)
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use overcommit_core::ports::HostView;
 use overcommit_core::sample::{GuestId, GuestName, GuestSample, RunState, Untouchable};
 
 use crate::domain::Observation;
-use crate::facts::HostView;
 use crate::link::{Link, Reply};
 use crate::session::{Listed, Scope};
 use crate::target::ConnectionKey;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use overcommit_core::ports::Evident;
 use overcommit_core::sample::{Balloon, GuestConfig, RunState};
 use overcommit_core::units::Bytes;
 use virt::domain::{Domain, DomainInfo, DomainState};
@@ -10,7 +11,6 @@ use virt::error::{Error, ErrorNumber};
 
 use crate::balloon;
 use crate::definition::{self, Definition};
-use crate::facts::Evident;
 
 /// How old a definition may get: devices can be plugged while a guest runs.
 const DEFINITION_AGE: Duration = Duration::from_mins(1);

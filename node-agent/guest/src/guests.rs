@@ -6,12 +6,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use overcommit_core::plan::{Command, Outcome};
-use overcommit_core::ports::GuestPort;
+use overcommit_core::ports::{GuestPort, ProcessPort, Who};
 use overcommit_core::sample::{GuestId, GuestSample};
 
 use crate::connection::{Connection, ConnectionReport, Directory};
 use crate::domain::Observation;
-use crate::facts::{Facts, Who};
 use crate::link::{Answer, Link, Reply, Request};
 use crate::session::{Listed, Order, Scope};
 use crate::target::{ConnectionKey, Target};
@@ -40,7 +39,7 @@ pub struct Guests {
     retired: Vec<(ConnectionKey, Link)>,
     /// Where each guest of the last sample is.
     places: HashMap<GuestId, (ConnectionKey, Arc<str>)>,
-    facts: Box<dyn Facts>,
+    facts: Box<dyn ProcessPort + Send>,
     deadlines: Deadlines,
     answers: Receiver<Answer>,
     sender: Sender<Answer>,
@@ -49,12 +48,12 @@ pub struct Guests {
 
 impl Guests {
     /// The guests of one libvirt, say `qemu:///system`.
-    pub fn standalone(uri: &str, facts: Box<dyn Facts>) -> Self {
+    pub fn standalone(uri: &str, facts: Box<dyn ProcessPort + Send>) -> Self {
         Self { directory: Some(Directory::new(uri)), ..Self::in_cluster(facts) }
     }
 
     /// The guests of launcher pods; none until [`Guests::set_launchers`].
-    pub fn in_cluster(facts: Box<dyn Facts>) -> Self {
+    pub fn in_cluster(facts: Box<dyn ProcessPort + Send>) -> Self {
         let (sender, answers) = channel();
         Self {
             directory: None,
@@ -253,12 +252,12 @@ impl Guests {
 }
 
 fn who<'a>(pod_uid: Option<&'a str>, seen: &'a Observation) -> Who<'a> {
-    Who { pod_uid, uuid: &seen.uuid, domain: &seen.domain, full: seen.config.full }
+    Who { pod_uid, uuid: &seen.uuid, full: seen.config.full }
 }
 
 /// Guests of a connection that does not answer whose processes run and that were never seen through it.
 fn unseen(
-    facts: &mut dyn Facts,
+    facts: &mut dyn ProcessPort,
     key: &ConnectionKey,
     connection: &Connection,
     in_cluster: bool,

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use overcommit_core::sample::{Incarnation, ProcessFacts};
+use overcommit_core::ports::{Evident, HostView, ProcessPort, Who};
+use overcommit_core::sample::ProcessFacts;
 use overcommit_core::units::Bytes;
 
 use crate::cgroup::{self, CgroupPlace, Holds, Qos};
@@ -30,45 +31,6 @@ const FIRST_MEASUREMENTS: Duration = Duration::from_millis(50);
 const EVIDENT_AGE: Duration = Duration::from_secs(5);
 /// Processes of one pod that are looked at; a launcher's has about eight.
 const PROCESSES_PER_POD: usize = 256;
-
-/// Which guest.
-#[derive(Clone, Copy, Debug)]
-pub struct Query<'a> {
-    /// Pod that the process must be in; absent on a host without Kubernetes.
-    pub pod_uid: Option<&'a str>,
-    /// The domain's UUID: what libvirt passes to QEMU as `-uuid`.
-    pub uuid: &'a str,
-    /// The guest's full size, by which its memory is told from QEMU's own.
-    pub full: Bytes,
-}
-
-/// What is known of a guest.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HostView {
-    /// Its QEMU process.
-    pub incarnation: Option<Incarnation>,
-    /// UID of the VMI, from the device paths in QEMU's command line.
-    pub vmi_uid: Option<Arc<str>>,
-    /// Its pod is of class Guaranteed.
-    pub guaranteed: bool,
-    /// The numbers.
-    pub facts: ProcessFacts,
-    /// Why something is missing, for people.
-    pub trouble: Option<String>,
-}
-
-/// A guest that is known by its process alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Evident {
-    /// The domain's UUID, in lower case.
-    pub uuid: Arc<str>,
-    /// The domain's name as the process tells it, any text.
-    pub domain: String,
-    /// Its full size as the process tells it.
-    pub full: Bytes,
-    /// It has a virtio balloon.
-    pub has_balloon: bool,
-}
 
 /// Finds QEMU processes and keeps hold of them.
 #[derive(Debug)]
@@ -120,10 +82,8 @@ struct Measured {
     before: u32,
 }
 
-impl Query<'_> {
-    fn key(&self) -> Key {
-        (self.pod_uid.map(str::to_owned), self.uuid.to_owned())
-    }
+fn key(who: &Who<'_>) -> Key {
+    (who.pod_uid.map(str::to_owned), who.uuid.to_owned())
 }
 
 impl ProcessFactsReader {
@@ -138,39 +98,6 @@ impl ProcessFactsReader {
             evident: None,
             turn: Turn::default(),
         }
-    }
-
-    /// Starts a turn: guests that nobody asked for in the last one are forgotten, and one overhead may be measured
-    /// again.
-    pub fn begin_turn(&mut self) {
-        let last = std::mem::take(&mut self.turn);
-        self.known.retain(|key, _| last.asked.contains(key));
-    }
-
-    /// What is known of a guest now.
-    pub fn read(&mut self, query: &Query<'_>) -> HostView {
-        let key = query.key();
-        self.turn.asked.insert(key.clone());
-        match self.observe(query, &key) {
-            Ok(view) => view,
-            // The process ended since the last turn: its successor may be there already.
-            Err(error) if error.is_gone() && self.known.remove(&key).is_some() => {
-                self.observe(query, &key).unwrap_or_else(|e| HostView::failed(&e))
-            }
-            Err(error) => HostView::failed(&error),
-        }
-    }
-
-    /// Guests whose QEMU runs in this pod (at most one: a launcher has one, and the pod's owner can start processes of
-    /// any name there), or outside of pods, by UUID.
-    pub fn running(&mut self, pod_uid: Option<&str>) -> Vec<Evident> {
-        if self.evident.as_ref().is_none_or(|(at, _)| at.elapsed() >= EVIDENT_AGE) {
-            // Without a process table nothing is evident; `read` says why.
-            self.evident = Some((Instant::now(), self.look_for_all().unwrap_or_default()));
-        }
-        let all = self.evident.iter().flat_map(|(_, all)| all);
-        let here = all.filter(|(pod, _)| pod.as_deref() == pod_uid).map(|(_, evident)| evident.clone());
-        here.take(if pod_uid.is_some() { 1 } else { usize::MAX }).collect()
     }
 
     /// All guests with their pods, those with the most memory first; of several processes of one UUID in one place the
@@ -196,13 +123,13 @@ impl ProcessFactsReader {
         Ok(processes.into_iter().map(|(_, pod, evident)| (pod, evident)).collect())
     }
 
-    fn observe(&mut self, query: &Query<'_>, key: &Key) -> Result<HostView, ReadError> {
+    fn observe(&mut self, who: &Who<'_>, key: &Key) -> Result<HostView, ReadError> {
         if !self.known.contains_key(key) {
-            let Some(known) = self.find(query)? else {
+            let Some(known) = self.find(who)? else {
                 let trouble = format!(
                     "no QEMU process with -uuid {} {}; the agent needs the host's PID namespace",
-                    query.uuid,
-                    query.pod_uid.map_or_else(|| "on this host".to_owned(), |pod| format!("in pod {pod}")),
+                    who.uuid,
+                    who.pod_uid.map_or_else(|| "on this host".to_owned(), |pod| format!("in pod {pod}")),
                 );
                 return Ok(HostView { trouble: Some(trouble), ..HostView::default() });
             };
@@ -210,21 +137,21 @@ impl ProcessFactsReader {
         }
         let Some(known) = self.known.get_mut(key) else { return Ok(HostView::default()) };
         let status = Status::read(&known.process)?;
-        let overhead = known.overhead(&self.root, &mut self.turn, query.full, status)?;
+        let overhead = known.overhead(&self.root, &mut self.turn, who.full, status)?;
         known.view(status, overhead, self.capacity)
     }
 
     /// The process of a guest: by UUID, and in its pod.
-    fn find(&mut self, query: &Query<'_>) -> Result<Option<Known>, ReadError> {
+    fn find(&mut self, who: &Who<'_>) -> Result<Option<Known>, ReadError> {
         let found = match self.turn.found.take() {
             Some(found) => found,
             None => qemus(&self.root)?,
         };
-        let pids = found.get(query.uuid).cloned().unwrap_or_default();
+        let pids = found.get(who.uuid).cloned().unwrap_or_default();
         self.turn.found = Some(found);
         let candidates = pids.into_iter().filter_map(|pid| Known::open(&self.root, &self.mounts, pid).ok());
         let mut fitting: Vec<Known> = candidates
-            .filter(|k| k.place.as_ref().and_then(CgroupPlace::pod_uid).map(AsRef::as_ref) == query.pod_uid)
+            .filter(|k| k.place.as_ref().and_then(CgroupPlace::pod_uid).map(AsRef::as_ref) == who.pod_uid)
             .collect();
         // A second process with this UUID is a forgery or a leftover; the guest's is the one that holds its memory.
         fitting.sort_by_cached_key(|k| Status::read(&k.process).map_or(Bytes::ZERO, |s| s.resident));
@@ -232,10 +159,40 @@ impl ProcessFactsReader {
     }
 }
 
-impl HostView {
-    fn failed(error: &ReadError) -> Self {
-        Self { trouble: Some(format!("{error}; the agent needs SYS_PTRACE")), ..Self::default() }
+impl ProcessPort for ProcessFactsReader {
+    /// Starts a turn: guests that nobody asked for in the last one are forgotten, and one overhead may be measured
+    /// again.
+    fn begin_turn(&mut self) {
+        let last = std::mem::take(&mut self.turn);
+        self.known.retain(|key, _| last.asked.contains(key));
     }
+
+    fn look(&mut self, who: &Who<'_>) -> HostView {
+        let key = key(who);
+        self.turn.asked.insert(key.clone());
+        match self.observe(who, &key) {
+            Ok(view) => view,
+            // The process ended since the last turn: its successor may be there already.
+            Err(error) if error.is_gone() && self.known.remove(&key).is_some() => {
+                self.observe(who, &key).unwrap_or_else(|e| failed(&e))
+            }
+            Err(error) => failed(&error),
+        }
+    }
+
+    fn running(&mut self, pod_uid: Option<&str>) -> Vec<Evident> {
+        if self.evident.as_ref().is_none_or(|(at, _)| at.elapsed() >= EVIDENT_AGE) {
+            // Without a process table nothing is evident; `look` says why.
+            self.evident = Some((Instant::now(), self.look_for_all().unwrap_or_default()));
+        }
+        let all = self.evident.iter().flat_map(|(_, all)| all);
+        let here = all.filter(|(pod, _)| pod.as_deref() == pod_uid).map(|(_, evident)| evident.clone());
+        here.take(if pod_uid.is_some() { 1 } else { usize::MAX }).collect()
+    }
+}
+
+fn failed(error: &ReadError) -> HostView {
+    HostView { trouble: Some(format!("{error}; the agent needs SYS_PTRACE")), ..HostView::default() }
 }
 
 impl Known {

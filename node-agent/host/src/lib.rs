@@ -35,7 +35,7 @@ mod vmstat;
 
 pub use cgroup::{CgroupPlace, Qos};
 pub use eviction::EvictionLine;
-pub use facts::{Evident, HostView, ProcessFactsReader, Query};
+pub use facts::ProcessFactsReader;
 pub use held::ReadError;
 pub use launcher::{Launcher, Launchers, Refusal, Scan};
 pub use oom_score::request_from_score;

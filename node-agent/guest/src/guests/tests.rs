@@ -1,20 +1,23 @@
 use std::os::unix::net::UnixListener;
 
+use overcommit_core::ports::{Evident, HostView};
 use overcommit_core::sample::{GuestName, Incarnation, ProcessFacts, RunState, Untouchable};
 use overcommit_core::units::Bytes;
 
 use super::*;
 use crate::connection::{ConnectionState, name};
-use crate::facts::{Evident, HostView};
 
 const TEST: &str = "test:///default";
 
 /// A host that says the same of every guest.
 struct Same(HostView);
 
-impl Facts for Same {
+impl ProcessPort for Same {
     fn look(&mut self, _: &Who<'_>) -> HostView {
         self.0.clone()
+    }
+    fn running(&mut self, _: Option<&str>) -> Vec<Evident> {
+        Vec::new()
     }
 }
 
@@ -69,7 +72,7 @@ fn a_launchers_guest_is_known_by_pod_and_named_by_namespace() {
 
 #[test]
 fn commands_are_carried_out_and_each_outcome_told() {
-    let mut guests = Guests::standalone(TEST, Box::new(()));
+    let mut guests = Guests::standalone(TEST, Box::new(Same(HostView::default())));
     let id = guest(&mut guests).id;
     let to = |mib| Command::SetTarget { id: id.clone(), from: Bytes::ZERO, to: Bytes::from_mib(mib) };
     let stranger = Command::SetPeriod { id: GuestId::new("nobody"), seconds: 1 };
@@ -82,7 +85,7 @@ fn commands_are_carried_out_and_each_outcome_told() {
 #[test]
 fn a_mute_libvirt_delays_the_others_once_and_only_until_the_deadline() {
     let (_dir, _listener, uri) = mute();
-    let mut guests = Guests::in_cluster(Box::new(())).with_deadlines(short());
+    let mut guests = Guests::in_cluster(Box::new(Same(HostView::default()))).with_deadlines(short());
     guests.set_launchers(vec![
         (ConnectionKey::new("mute"), Target::Uri(Arc::from(uri))),
         (ConnectionKey::new("well"), Target::Uri(Arc::from(TEST))),
@@ -106,7 +109,7 @@ fn a_stuck_connection_that_is_given_up_and_comes_back_keeps_its_one_thread() {
     let (_dir, listener, uri) = mute();
     let target = Target::Uri(Arc::from(uri));
     let key = ConnectionKey::new("mute");
-    let mut guests = Guests::in_cluster(Box::new(())).with_deadlines(short());
+    let mut guests = Guests::in_cluster(Box::new(Same(HostView::default()))).with_deadlines(short());
     for _ in 0..5 {
         guests.set_launchers(vec![(key.clone(), target.clone())]);
         assert!(guests.sample().is_empty());
@@ -126,12 +129,13 @@ fn a_stuck_connection_that_is_given_up_and_comes_back_keeps_its_one_thread() {
 
 #[test]
 fn a_libvirt_out_of_reach_is_told_and_its_guests_stay_known() {
-    let mut guests = Guests::standalone("qemu+unix:///system?socket=/nonexistent", Box::new(()));
+    let mut guests =
+        Guests::standalone("qemu+unix:///system?socket=/nonexistent", Box::new(Same(HostView::default())));
     assert!(guests.sample().is_empty());
     let state = guests.connections().remove(0).state;
     assert!(matches!(&state, ConnectionState::Failing(why) if why.contains("/nonexistent")), "{state:?}");
 
-    let mut guests = Guests::standalone(TEST, Box::new(()));
+    let mut guests = Guests::standalone(TEST, Box::new(Same(HostView::default())));
     let before = guest(&mut guests);
     let connection = guests.connections.values_mut().next().unwrap();
     connection.take(Reply::Observed(Err("lost".to_owned())));
@@ -144,7 +148,7 @@ fn a_libvirt_out_of_reach_is_told_and_its_guests_stay_known() {
 
 #[test]
 fn nothing_is_sent_to_a_connection_that_has_not_answered() {
-    let mut guests = Guests::standalone(TEST, Box::new(()));
+    let mut guests = Guests::standalone(TEST, Box::new(Same(HostView::default())));
     let id = guest(&mut guests).id;
     guests.connections.values_mut().next().unwrap().link.asked = Some(Instant::now());
     let start = Instant::now();
@@ -155,7 +159,7 @@ fn nothing_is_sent_to_a_connection_that_has_not_answered() {
 
 #[test]
 fn a_restarted_launcher_is_connected_to_anew_and_its_guest_stays_known() {
-    let mut guests = Guests::in_cluster(Box::new(())).with_deadlines(short());
+    let mut guests = Guests::in_cluster(Box::new(Same(HostView::default()))).with_deadlines(short());
     let key = ConnectionKey::new("pod-1");
     let (_dir, _listener, uri) = mute();
     guests.set_launchers(vec![(key.clone(), Target::Uri(Arc::from(TEST)))]);
@@ -172,7 +176,7 @@ fn a_restarted_launcher_is_connected_to_anew_and_its_guest_stays_known() {
 /// A host that shows this guest's process to whoever asks.
 struct Running(Evident);
 
-impl Facts for Running {
+impl ProcessPort for Running {
     fn look(&mut self, _: &Who<'_>) -> HostView {
         HostView { vmi_uid: Some(Arc::from("vmi-1")), ..HostView::default() }
     }
@@ -187,7 +191,7 @@ fn running(uuid: &str) -> Running {
 }
 
 fn test_uuid() -> String {
-    guest(&mut Guests::standalone(TEST, Box::new(()))).id.as_str().to_owned()
+    guest(&mut Guests::standalone(TEST, Box::new(Same(HostView::default())))).id.as_str().to_owned()
 }
 
 #[test]
