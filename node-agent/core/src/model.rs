@@ -9,6 +9,7 @@ use crate::evidence::{self, Evidence};
 use crate::reason::Pain;
 use crate::roster::{Membership, Roster};
 use crate::sample::{Balloon, GuestId, GuestSample, RunState, Sample};
+use crate::step::Original;
 use crate::units::{Bytes, Monotonic};
 
 /// What QEMU and its launcher need beside the guest's memory until it was measured: QEMU about 90 MiB, virt-launcher
@@ -84,8 +85,8 @@ pub struct Context<'a> {
     pub roster: &'a Roster,
     /// Targets in force; a guest that is not in it follows nothing but its `actual`.
     pub targets: &'a BTreeMap<GuestId, Bytes>,
-    /// Ceilings by guest; a guest that is not in it may have its full size.
-    pub ceilings: &'a BTreeMap<GuestId, Bytes>,
+    /// What guests had before they were touched; one that is not in it may have its full size.
+    pub originals: &'a BTreeMap<GuestId, Original>,
 }
 
 impl Model {
@@ -112,7 +113,8 @@ impl Model {
             };
             track.membership = context.roster.membership(guest).cloned();
             let full = track.sample.config.full;
-            track.ceiling = context.ceilings.get(&guest.id).copied().unwrap_or(full).min(full);
+            track.ceiling =
+                context.originals.get(&guest.id).map_or(full, |original| original.target.min(full));
             track.target = context.targets.get(&guest.id).copied().unwrap_or(track.actual);
             track.watch_following(sample.at);
             next.insert(guest.id.clone(), track);
