@@ -38,6 +38,8 @@ struct Content {
 pub(crate) struct Journal {
     dir: Arc<StateDir>,
     written: Content,
+    /// What was found at the start, of guests that were not seen since.
+    found: BTreeMap<GuestId, Entry>,
     /// Why the last write failed, while it stands.
     pub(crate) trouble: Option<String>,
 }
@@ -59,18 +61,25 @@ impl Journal {
                 (empty, Some(what))
             }
         };
-        Self { dir, written, trouble }
+        Self { dir, found: written.guests.clone(), written, trouble }
     }
 
-    /// Entries of guests that still run as the same process.
-    pub(crate) fn adoptable<'a>(
-        &'a self,
+    /// Entries of guests that are seen for the first time and run as the same process. An entry of a guest that is not
+    /// seen yet is kept for as long as its process `runs`: what cannot be reached now must not lose its original.
+    pub(crate) fn adopt<'a>(
+        &mut self,
         guests: &'a [GuestSample],
-    ) -> impl Iterator<Item = (&'a GuestSample, &'a Entry)> {
-        guests.iter().filter_map(|guest| {
-            let entry = self.written.guests.get(&guest.id)?;
-            (entry.incarnation == guest.incarnation).then_some((guest, entry))
-        })
+        runs: impl Fn(Incarnation) -> bool,
+    ) -> Vec<(&'a GuestSample, Entry)> {
+        let mut adopted = Vec::new();
+        for guest in guests {
+            let fits = |entry: &Entry| entry.incarnation == guest.incarnation;
+            if guest.incarnation.is_some() || self.found.get(&guest.id).is_some_and(fits) {
+                adopted.extend(self.found.remove(&guest.id).filter(fits).map(|entry| (guest, entry)));
+            }
+        }
+        self.found.retain(|_, entry| entry.incarnation.is_none_or(&runs));
+        adopted
     }
 
     /// Writes originals and targets as they will be once `about_to` is done. No write when nothing changed.
@@ -89,7 +98,8 @@ impl Journal {
             let incarnation = incarnations.get(id).copied().flatten();
             Some((id.clone(), Entry { incarnation, original: *original, target }))
         };
-        let guests = state.originals().iter().filter_map(entry).collect();
+        let unseen = self.found.iter().map(|(id, entry)| (id.clone(), entry.clone()));
+        let guests = unseen.chain(state.originals().iter().filter_map(entry)).collect();
         let content = Content { boot_id: self.written.boot_id.clone(), guests };
         if content == self.written {
             return Ok(());
@@ -139,6 +149,8 @@ fn parse(text: &[u8]) -> Result<Content, String> {
 
 #[cfg(test)]
 mod tests {
+    use overcommit_core::sample::{GuestConfig, GuestName, ProcessFacts, RunState};
+
     use super::*;
 
     fn dir() -> (tempfile::TempDir, Arc<StateDir>) {
@@ -167,6 +179,50 @@ mod tests {
         let again = Journal::open(Arc::clone(&dir), "boot-1");
         assert_eq!(again.written.guests[&GuestId::new("a")].target, Bytes::from_mib(300));
         assert!(Journal::open(dir, "boot-2").written.guests.is_empty());
+    }
+
+    fn guest(incarnation: Option<Incarnation>) -> GuestSample {
+        let config = GuestConfig {
+            full: Bytes::from_mib(512),
+            has_balloon: true,
+            free_page_reporting: false,
+            untouchable: Vec::new(),
+        };
+        GuestSample {
+            id: GuestId::new("a"),
+            name: GuestName::standalone("a"),
+            vmi_uid: None,
+            incarnation,
+            config,
+            run_state: RunState::Unreachable,
+            balloon: None,
+            facts: ProcessFacts::default(),
+            trouble: None,
+        }
+    }
+
+    #[test]
+    fn what_a_guest_had_is_kept_until_it_is_seen_or_its_process_ends() {
+        let (_temp, dir) = dir();
+        let incarnation = incarnations()[&GuestId::new("a")];
+        Journal::open(Arc::clone(&dir), "b").record(&state(400), &incarnations(), &BTreeMap::new()).unwrap();
+        let mut journal = Journal::open(Arc::clone(&dir), "b");
+        assert!(journal.adopt(&[], |_| true).is_empty());
+        journal.record(&State::default(), &BTreeMap::new(), &BTreeMap::new()).unwrap();
+        let mut journal = Journal::open(Arc::clone(&dir), "b");
+        let guests = [guest(incarnation)];
+        assert_eq!(journal.adopt(&guests, |_| true).remove(0).1.target, Bytes::from_mib(400));
+        assert!(journal.adopt(&guests, |_| true).is_empty(), "once");
+
+        let mut journal = Journal::open(Arc::clone(&dir), "b");
+        assert!(journal.adopt(&[guest(None)], |_| true).is_empty(), "its process is not seen");
+        let other = incarnation.map(|i| Incarnation { pid: 8, ..i });
+        assert!(journal.adopt(&[guest(other)], |_| true).is_empty(), "another process");
+        assert!(journal.adopt(&guests, |_| true).is_empty(), "the entry was another's");
+        let mut journal = Journal::open(Arc::clone(&dir), "b");
+        assert!(journal.adopt(&[], |_| false).is_empty());
+        journal.record(&State::default(), &BTreeMap::new(), &BTreeMap::new()).unwrap();
+        assert!(Journal::open(dir, "b").written.guests.is_empty(), "its process ended");
     }
 
     #[test]

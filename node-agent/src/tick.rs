@@ -1,15 +1,17 @@
 //! The loop: waits, samples, decides, acts, reports. It owns its state and runs on a thread of its own, so that no
 //! API server, no file system and no hung guest can hold it up.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::ports::{GuestPort, HostPort};
-use overcommit_core::sample::Sample;
+use overcommit_core::sample::{GuestId, GuestSample, Sample};
 use overcommit_core::step::{Decision, Input, Mandate, Release, State, Turn};
 use overcommit_core::units::Bytes;
+use overcommit_host::Root;
 
 use crate::actuate;
 use crate::clock;
@@ -55,7 +57,8 @@ pub(crate) struct Loop {
     state: State,
     orders: Option<Arc<Orders>>,
     release: bool,
-    adopted: bool,
+    /// Adopted guests whose targets were not set again yet.
+    unconfirmed: BTreeSet<GuestId>,
     next_tick: Instant,
     squeezed: bool,
     last: Option<Arc<Report>>,
@@ -79,7 +82,7 @@ impl Loop {
             state: State::default(),
             orders: None,
             release: false,
-            adopted: false,
+            unconfirmed: BTreeSet::new(),
             next_tick: Instant::now(),
             squeezed: false,
             last: None,
@@ -204,24 +207,34 @@ impl Loop {
         })
     }
 
-    /// On the first sight of guests: take over what the journal knows. The target that QEMU has cannot be read, so
-    /// it is set again, to no less than what the guest holds.
+    /// On the first sight of a guest: take over what the journal knows. The target that QEMU has cannot be read, so it
+    /// is set again, to no less than what the guest holds, once that is known.
     fn adopt(&mut self, sample: &Sample) {
-        if std::mem::replace(&mut self.adopted, true) {
-            return;
+        let root = Root::default();
+        for (guest, entry) in
+            self.journal.adopt(&sample.guests, |process| overcommit_host::runs(&root, process))
+        {
+            let (target, original) = (entry.target.min(entry.original.target), entry.original);
+            tracing::info!(guest = %guest.name, %target, original = %original.target, "adopted");
+            self.state.adopt(guest.id.clone(), original, target);
+            self.unconfirmed.insert(guest.id.clone());
         }
-        let mut again = Vec::new();
-        for (guest, entry) in self.journal.adoptable(&sample.guests) {
-            let holds = guest.balloon.map_or(entry.target, |b| b.actual);
-            let target = entry.target.max(holds).min(entry.original.target);
-            tracing::info!(guest = %guest.name, %target, original = %entry.original.target, "adopted");
-            self.state.adopt(guest.id.clone(), entry.original, target);
-            again.push(Command::SetTarget { id: guest.id.clone(), from: target, to: target });
-        }
+        let again: Vec<Command> = sample.guests.iter().filter_map(|guest| self.confirmation(guest)).collect();
         if !again.is_empty() {
             let outcomes: Vec<Outcome> = self.guests.apply(&again);
             self.state.note(&outcomes);
         }
+    }
+
+    /// The command that makes sure of an adopted target; nothing while the guest is out of reach.
+    fn confirmation(&mut self, guest: &GuestSample) -> Option<Command> {
+        let holds = guest.balloon?.actual;
+        if !self.unconfirmed.remove(&guest.id) {
+            return None;
+        }
+        let original = self.state.originals().get(&guest.id)?;
+        let to = self.state.targets().get(&guest.id)?.max(&holds).min(&original.target);
+        Some(Command::SetTarget { id: guest.id.clone(), from: *to, to: *to })
     }
 
     fn publish(&mut self, report: Report) {

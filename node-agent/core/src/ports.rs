@@ -1,8 +1,11 @@
 //! The ways in and out of the core: small synchronous traits that the node, a simulator, a replay and a
 //! fault-injecting wrapper implement alike.
 
+use std::sync::Arc;
+
 use crate::plan::{Command, Outcome};
-use crate::sample::{GuestSample, HostSample};
+use crate::sample::{GuestSample, HostSample, Incarnation, ProcessFacts};
+use crate::units::Bytes;
 
 /// A reading that failed as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -38,4 +41,54 @@ pub trait GuestPort {
     fn troubles(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// Says what the host's kernel knows of guests, whatever their hypervisors say. Must not block.
+pub trait ProcessPort {
+    /// A new turn begins.
+    fn begin_turn(&mut self) {}
+    /// What is known of one guest.
+    fn look(&mut self, who: &Who<'_>) -> HostView;
+    /// Guests whose processes run in this pod (at most one: a launcher has one, and the pod's owner can start processes
+    /// of any name there), or outside of pods.
+    fn running(&mut self, pod_uid: Option<&str>) -> Vec<Evident>;
+}
+
+/// Which guest is asked about.
+#[derive(Clone, Copy, Debug)]
+pub struct Who<'a> {
+    /// Pod that its process must be in; absent on a host without Kubernetes.
+    pub pod_uid: Option<&'a str>,
+    /// The domain's UUID in lower case: what libvirt passes to QEMU as `-uuid`.
+    pub uuid: &'a str,
+    /// Its full size, by which its memory is told from QEMU's own.
+    pub full: Bytes,
+}
+
+/// What the host knows of a guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostView {
+    /// Its QEMU process.
+    pub incarnation: Option<Incarnation>,
+    /// UID of the VMI, from the device paths in QEMU's command line.
+    pub vmi_uid: Option<Arc<str>>,
+    /// Its pod is of class Guaranteed.
+    pub guaranteed: bool,
+    /// The numbers.
+    pub facts: ProcessFacts,
+    /// Why something is missing, for people.
+    pub trouble: Option<String>,
+}
+
+/// A guest that is known by its process alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evident {
+    /// The domain's UUID, in lower case.
+    pub uuid: Arc<str>,
+    /// The domain's name as the process tells it, any text.
+    pub domain: String,
+    /// Its full size as the process tells it.
+    pub full: Bytes,
+    /// It has a virtio balloon.
+    pub has_balloon: bool,
 }

@@ -185,9 +185,8 @@ impl State {
         }
         let shown = if observing { Some(shadow::overlay(input.sample, &self.shadow)) } else { None };
         let sample = shown.as_ref().unwrap_or(input.sample);
-        let ceilings = self.originals.iter().map(|(id, o)| (id.clone(), o.target)).collect();
         let targets = if observing { &self.shadow } else { &self.targets };
-        self.model.fold(sample, Context { roster: input.roster, targets, ceilings: &ceilings });
+        self.model.fold(sample, Context { roster: input.roster, targets, originals: &self.originals });
         if input.turn == Turn::Tick {
             self.growth.note(&sample.host, &self.model, sample.at, input.policy.interval);
         }

@@ -1,33 +1,14 @@
-//! Shows what the agent sees, one line per guest and turn: `look URI` on a host without Kubernetes, `look` on a
-//! node. `look URI TARGET-MIB` also sets every guest's balloon once.
+//! Shows what the agent sees, a few lines per guest: `look URI` on a host without Kubernetes, `look` on a node.
+//! `look URI TARGET-MIB` also sets every guest's balloon once. Enter looks again, the end of the input ends it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use overcommit_core::plan::Command;
 use overcommit_core::ports::{GuestPort, HostPort};
 use overcommit_core::sample::GuestSample;
 use overcommit_core::units::Bytes;
-use overcommit_guest::{ConnectionKey, Facts, Guests, HostView, Target, Who};
-use overcommit_host::{EvictionLine, HostReader, Launchers, ProcessFactsReader, Query, Root};
-
-/// The host's view, as the agent joins the two crates.
-struct FromHost(ProcessFactsReader);
-
-impl Facts for FromHost {
-    fn begin_turn(&mut self) {
-        self.0.begin_turn();
-    }
-    fn look(&mut self, who: &Who<'_>) -> HostView {
-        let view = self.0.read(&Query { pod_uid: who.pod_uid, uuid: who.uuid, full: who.full });
-        HostView {
-            incarnation: view.incarnation,
-            vmi_uid: view.vmi_uid,
-            guaranteed: view.guaranteed,
-            facts: view.facts,
-            trouble: view.trouble,
-        }
-    }
-}
+use overcommit_guest::{ConnectionKey, Guests, Target};
+use overcommit_host::{EvictionLine, HostReader, Launchers, ProcessFactsReader, Root};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -36,7 +17,7 @@ fn main() {
     let root = Root::default();
     let mut host = HostReader::new(&root);
     let mut launchers = Launchers::new(root.clone());
-    let facts = Box::new(FromHost(ProcessFactsReader::new(root.clone())));
+    let facts = Box::new(ProcessFactsReader::new(root.clone()));
     let mut guests = match &uri {
         Some(uri) => Guests::standalone(uri, facts),
         None => Guests::in_cluster(facts),
@@ -59,7 +40,9 @@ fn main() {
         if let (0, Some(mib)) = (turn, target) {
             set(&mut guests, &samples, Bytes::from_mib(mib));
         }
-        std::thread::sleep(Duration::from_secs(1));
+        if !matches!(std::io::stdin().read_line(&mut String::new()), Ok(1..)) {
+            return;
+        }
     }
 }
 

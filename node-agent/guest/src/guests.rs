@@ -6,12 +6,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use overcommit_core::plan::{Command, Outcome};
-use overcommit_core::ports::GuestPort;
+use overcommit_core::ports::{GuestPort, ProcessPort, Who};
 use overcommit_core::sample::{GuestId, GuestSample};
 
 use crate::connection::{Connection, ConnectionReport, Directory};
 use crate::domain::Observation;
-use crate::facts::{Facts, Who};
 use crate::link::{Answer, Link, Reply, Request};
 use crate::session::{Listed, Order, Scope};
 use crate::target::{ConnectionKey, Target};
@@ -40,7 +39,7 @@ pub struct Guests {
     retired: Vec<(ConnectionKey, Link)>,
     /// Where each guest of the last sample is.
     places: HashMap<GuestId, (ConnectionKey, Arc<str>)>,
-    facts: Box<dyn Facts>,
+    facts: Box<dyn ProcessPort + Send>,
     deadlines: Deadlines,
     answers: Receiver<Answer>,
     sender: Sender<Answer>,
@@ -49,12 +48,12 @@ pub struct Guests {
 
 impl Guests {
     /// The guests of one libvirt, say `qemu:///system`.
-    pub fn standalone(uri: &str, facts: Box<dyn Facts>) -> Self {
+    pub fn standalone(uri: &str, facts: Box<dyn ProcessPort + Send>) -> Self {
         Self { directory: Some(Directory::new(uri)), ..Self::in_cluster(facts) }
     }
 
     /// The guests of launcher pods; none until [`Guests::set_launchers`].
-    pub fn in_cluster(facts: Box<dyn Facts>) -> Self {
+    pub fn in_cluster(facts: Box<dyn ProcessPort + Send>) -> Self {
         let (sender, answers) = channel();
         Self {
             directory: None,
@@ -230,20 +229,47 @@ impl Guests {
         let in_cluster = self.directory.is_none();
         let mut samples = Vec::new();
         for (key, connection) in &self.connections {
-            for seen in &connection.seen {
-                let pod_uid = in_cluster.then(|| key.as_str());
+            let pod_uid = in_cluster.then(|| key.as_str());
+            let unseen = unseen(self.facts.as_mut(), key, connection, in_cluster);
+            for seen in connection.seen.iter().chain(&unseen) {
                 let id = match pod_uid {
                     Some(pod) => GuestId::new(format!("{pod}/{}", seen.uuid)),
                     None => GuestId::new(Arc::clone(&seen.uuid)),
                 };
                 self.places.insert(id.clone(), (key.clone(), Arc::clone(&seen.uuid)));
-                let who = Who { pod_uid, uuid: &seen.uuid, domain: &seen.domain, full: seen.config.full };
-                let host = self.facts.look(&who);
+                let host = self.facts.look(&who(pod_uid, seen));
                 samples.push(connection.sample(id, in_cluster, seen, host));
+            }
+        }
+        if let Some(directory) = self.directory.as_ref().filter(|d| !d.answered) {
+            for seen in self.facts.running(None).into_iter().map(Observation::of_process) {
+                let host = self.facts.look(&who(None, &seen));
+                samples.push(directory.sample(&seen, host));
             }
         }
         samples
     }
+}
+
+fn who<'a>(pod_uid: Option<&'a str>, seen: &'a Observation) -> Who<'a> {
+    Who { pod_uid, uuid: &seen.uuid, full: seen.config.full }
+}
+
+/// Guests of a connection that does not answer whose processes run and that were never seen through it.
+fn unseen(
+    facts: &mut dyn ProcessPort,
+    key: &ConnectionKey,
+    connection: &Connection,
+    in_cluster: bool,
+) -> Vec<Observation> {
+    if !connection.is_silent() {
+        return Vec::new();
+    }
+    let mut running = facts.running(in_cluster.then(|| key.as_str()));
+    running.retain(|guest| {
+        (in_cluster || *guest.uuid == *key.as_str()) && connection.seen.iter().all(|s| s.uuid != guest.uuid)
+    });
+    running.into_iter().map(Observation::of_process).collect()
 }
 
 impl GuestPort for Guests {

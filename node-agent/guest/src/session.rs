@@ -176,6 +176,9 @@ impl Session {
     }
 
     fn open(&mut self) -> Result<Connect, String> {
+        if let Target::Refused(why) = &self.target {
+            return Err(why.to_string());
+        }
         let mut why = Vec::new();
         for uri in self.target.uris() {
             match Connect::open(Some(&uri)) {

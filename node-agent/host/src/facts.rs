@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use overcommit_core::sample::{Incarnation, ProcessFacts};
+use overcommit_core::ports::{Evident, HostView, ProcessPort, Who};
+use overcommit_core::sample::ProcessFacts;
 use overcommit_core::units::Bytes;
 
-use crate::cgroup::{self, CgroupPlace, Qos};
+use crate::cgroup::{self, CgroupPlace, Holds, Qos};
 use crate::held::{ReadError, read_text};
 use crate::mounts::CgroupMounts;
 use crate::oom_score::{self, request_from_score};
-use crate::proc::{self, Proc, flag_value};
+use crate::proc::{self, Proc};
+use crate::qemu::CommandLine;
 use crate::root::Root;
 use crate::status::Status;
 use crate::{meminfo, smaps};
@@ -25,34 +27,10 @@ const EARLY_OVERHEAD_AGE: Duration = Duration::from_secs(10);
 const EARLY_MEASUREMENTS: u32 = 3;
 /// How long first measurements may take together in one turn; the others wait for the next.
 const FIRST_MEASUREMENTS: Duration = Duration::from_millis(50);
+/// How old the list of guests that are known by their processes may get: it costs a look at all processes.
+const EVIDENT_AGE: Duration = Duration::from_secs(5);
 /// Processes of one pod that are looked at; a launcher's has about eight.
 const PROCESSES_PER_POD: usize = 256;
-
-/// Which guest.
-#[derive(Clone, Copy, Debug)]
-pub struct Query<'a> {
-    /// Pod that the process must be in; absent on a host without Kubernetes.
-    pub pod_uid: Option<&'a str>,
-    /// The domain's UUID: what libvirt passes to QEMU as `-uuid`.
-    pub uuid: &'a str,
-    /// The guest's full size, by which its memory is told from QEMU's own.
-    pub full: Bytes,
-}
-
-/// What is known of a guest.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HostView {
-    /// Its QEMU process.
-    pub incarnation: Option<Incarnation>,
-    /// UID of the VMI, from the device paths in QEMU's command line.
-    pub vmi_uid: Option<Arc<str>>,
-    /// Its pod is of class Guaranteed.
-    pub guaranteed: bool,
-    /// The numbers.
-    pub facts: ProcessFacts,
-    /// Why something is missing, for people.
-    pub trouble: Option<String>,
-}
 
 /// Finds QEMU processes and keeps hold of them.
 #[derive(Debug)]
@@ -60,9 +38,17 @@ pub struct ProcessFactsReader {
     root: Root,
     mounts: CgroupMounts,
     capacity: Option<Bytes>,
-    known: HashMap<String, Known>,
+    known: HashMap<Key, Known>,
+    /// Guests that are known by their processes, and when they were looked for.
+    evident: Option<(Instant, Vec<Found>)>,
     turn: Turn,
 }
+
+/// A guest and its pod.
+type Found = (Option<Arc<str>>, Evident);
+
+/// Pod and UUID: users choose UUIDs, so that guests of two pods may have the same.
+type Key = (Option<String>, String);
 
 /// What happened in this turn.
 #[derive(Debug, Default)]
@@ -70,7 +56,7 @@ struct Turn {
     /// QEMU processes by UUID, if this turn had to look for any.
     found: Option<HashMap<String, Vec<u32>>>,
     /// Guests asked for.
-    asked: HashSet<String>,
+    asked: HashSet<Key>,
     measured_again: bool,
     first_measurements: Duration,
 }
@@ -82,6 +68,7 @@ struct Known {
     place: Option<CgroupPlace>,
     /// Its own cgroups, the outermost first.
     directories: Vec<PathBuf>,
+    line: CommandLine,
     vmi_uid: Option<Arc<str>>,
     overhead: Option<Measured>,
 }
@@ -95,6 +82,10 @@ struct Measured {
     before: u32,
 }
 
+fn key(who: &Who<'_>) -> Key {
+    (who.pod_uid.map(str::to_owned), who.uuid.to_owned())
+}
+
 impl ProcessFactsReader {
     /// A reader of the host below `root`.
     pub fn new(root: Root) -> Self {
@@ -104,59 +95,63 @@ impl ProcessFactsReader {
             capacity: memory.and_then(|text| meminfo::parse(&text).ok()).map(|m| m.total),
             root,
             known: HashMap::new(),
+            evident: None,
             turn: Turn::default(),
         }
     }
 
-    /// Starts a turn: guests that nobody asked for in the last one are forgotten, and one overhead may be measured
-    /// again.
-    pub fn begin_turn(&mut self) {
-        let last = std::mem::take(&mut self.turn);
-        self.known.retain(|uuid, _| last.asked.contains(uuid));
+    /// All guests with their pods, those with the most memory first; of several processes of one UUID in one place the
+    /// one with the most memory.
+    fn look_for_all(&mut self) -> Result<Vec<Found>, ReadError> {
+        let found = qemus(&self.root)?;
+        let processes = found.values().flatten().filter_map(|pid| {
+            let known = Known::open(&self.root, &self.mounts, *pid).ok()?;
+            let evident = Evident {
+                uuid: Arc::from(known.line.uuid.as_deref()?),
+                domain: known.line.name.clone().unwrap_or_default(),
+                full: known.line.full?,
+                has_balloon: known.line.has_balloon,
+            };
+            let resident = Status::read(&known.process).ok()?.resident;
+            Some((resident, known.place.as_ref().and_then(|p| p.pod_uid().cloned()), evident))
+        });
+        let mut processes: Vec<_> = processes.collect();
+        processes.sort_by_key(|(resident, ..)| std::cmp::Reverse(*resident));
+        let mut seen = HashSet::new();
+        processes.retain(|(_, pod, evident)| seen.insert((pod.clone(), Arc::clone(&evident.uuid))));
+        self.turn.found = Some(found);
+        Ok(processes.into_iter().map(|(_, pod, evident)| (pod, evident)).collect())
     }
 
-    /// What is known of a guest now.
-    pub fn read(&mut self, query: &Query<'_>) -> HostView {
-        self.turn.asked.insert(query.uuid.to_owned());
-        match self.observe(query) {
-            Ok(view) => view,
-            // The process ended since the last turn: its successor may be there already.
-            Err(error) if error.is_gone() && self.known.remove(query.uuid).is_some() => {
-                self.observe(query).unwrap_or_else(|e| HostView::failed(&e))
-            }
-            Err(error) => HostView::failed(&error),
-        }
-    }
-
-    fn observe(&mut self, query: &Query<'_>) -> Result<HostView, ReadError> {
-        if !self.known.contains_key(query.uuid) {
-            let Some(known) = self.find(query)? else {
+    fn observe(&mut self, who: &Who<'_>, key: &Key) -> Result<HostView, ReadError> {
+        if !self.known.contains_key(key) {
+            let Some(known) = self.find(who)? else {
                 let trouble = format!(
                     "no QEMU process with -uuid {} {}; the agent needs the host's PID namespace",
-                    query.uuid,
-                    query.pod_uid.map_or_else(|| "on this host".to_owned(), |pod| format!("in pod {pod}")),
+                    who.uuid,
+                    who.pod_uid.map_or_else(|| "on this host".to_owned(), |pod| format!("in pod {pod}")),
                 );
                 return Ok(HostView { trouble: Some(trouble), ..HostView::default() });
             };
-            self.known.insert(query.uuid.to_owned(), known);
+            self.known.insert(key.clone(), known);
         }
-        let Some(known) = self.known.get_mut(query.uuid) else { return Ok(HostView::default()) };
+        let Some(known) = self.known.get_mut(key) else { return Ok(HostView::default()) };
         let status = Status::read(&known.process)?;
-        let overhead = known.overhead(&self.root, &mut self.turn, query.full, status)?;
+        let overhead = known.overhead(&self.root, &mut self.turn, who.full, status)?;
         known.view(status, overhead, self.capacity)
     }
 
     /// The process of a guest: by UUID, and in its pod.
-    fn find(&mut self, query: &Query<'_>) -> Result<Option<Known>, ReadError> {
+    fn find(&mut self, who: &Who<'_>) -> Result<Option<Known>, ReadError> {
         let found = match self.turn.found.take() {
             Some(found) => found,
             None => qemus(&self.root)?,
         };
-        let pids = found.get(query.uuid).cloned().unwrap_or_default();
+        let pids = found.get(who.uuid).cloned().unwrap_or_default();
         self.turn.found = Some(found);
         let candidates = pids.into_iter().filter_map(|pid| Known::open(&self.root, &self.mounts, pid).ok());
         let mut fitting: Vec<Known> = candidates
-            .filter(|k| k.place.as_ref().and_then(CgroupPlace::pod_uid).map(AsRef::as_ref) == query.pod_uid)
+            .filter(|k| k.place.as_ref().and_then(CgroupPlace::pod_uid).map(AsRef::as_ref) == who.pod_uid)
             .collect();
         // A second process with this UUID is a forgery or a leftover; the guest's is the one that holds its memory.
         fitting.sort_by_cached_key(|k| Status::read(&k.process).map_or(Bytes::ZERO, |s| s.resident));
@@ -164,10 +159,40 @@ impl ProcessFactsReader {
     }
 }
 
-impl HostView {
-    fn failed(error: &ReadError) -> Self {
-        Self { trouble: Some(format!("{error}; the agent needs SYS_PTRACE")), ..Self::default() }
+impl ProcessPort for ProcessFactsReader {
+    /// Starts a turn: guests that nobody asked for in the last one are forgotten, and one overhead may be measured
+    /// again.
+    fn begin_turn(&mut self) {
+        let last = std::mem::take(&mut self.turn);
+        self.known.retain(|key, _| last.asked.contains(key));
     }
+
+    fn look(&mut self, who: &Who<'_>) -> HostView {
+        let key = key(who);
+        self.turn.asked.insert(key.clone());
+        match self.observe(who, &key) {
+            Ok(view) => view,
+            // The process ended since the last turn: its successor may be there already.
+            Err(error) if error.is_gone() && self.known.remove(&key).is_some() => {
+                self.observe(who, &key).unwrap_or_else(|e| failed(&e))
+            }
+            Err(error) => failed(&error),
+        }
+    }
+
+    fn running(&mut self, pod_uid: Option<&str>) -> Vec<Evident> {
+        if self.evident.as_ref().is_none_or(|(at, _)| at.elapsed() >= EVIDENT_AGE) {
+            // Without a process table nothing is evident; `look` says why.
+            self.evident = Some((Instant::now(), self.look_for_all().unwrap_or_default()));
+        }
+        let all = self.evident.iter().flat_map(|(_, all)| all);
+        let here = all.filter(|(pod, _)| pod.as_deref() == pod_uid).map(|(_, evident)| evident.clone());
+        here.take(if pod_uid.is_some() { 1 } else { usize::MAX }).collect()
+    }
+}
+
+fn failed(error: &ReadError) -> HostView {
+    HostView { trouble: Some(format!("{error}; the agent needs SYS_PTRACE")), ..HostView::default() }
 }
 
 impl Known {
@@ -175,8 +200,10 @@ impl Known {
         let process = Proc::open(root, pid)?;
         let place = CgroupPlace::parse(&process.text("cgroup")?);
         let directories = place.as_ref().map(|p| mounts.own_directories(p)).unwrap_or_default();
-        let vmi_uid = process.arguments()?.iter().find_map(|a| private_directory_uid(a));
-        Ok(Self { process, place, directories, vmi_uid, overhead: None })
+        let arguments = process.arguments()?;
+        let vmi_uid = arguments.iter().find_map(|a| private_directory_uid(a));
+        let line = CommandLine::parse(&arguments);
+        Ok(Self { process, place, directories, line, vmi_uid, overhead: None })
     }
 
     fn view(
@@ -186,7 +213,10 @@ impl Known {
         capacity: Option<Bytes>,
     ) -> Result<HostView, ReadError> {
         let version = self.place.as_ref().map(CgroupPlace::version);
-        let own_anon = version.zip(self.directories.first()).and_then(|(v, dir)| cgroup::anon(dir, v));
+        let anon = match self.holds() {
+            Some(holds) => holds.anon.plus(holds.shmem.unwrap_or(status.shmem)),
+            None => status.anon.plus(status.shmem),
+        };
         let limit = version.and_then(|v| cgroup::limit(&self.directories, v));
         let score = self.process.oom_score()?;
         let qos = self.place.as_ref().and_then(CgroupPlace::qos);
@@ -203,7 +233,7 @@ impl Known {
             guaranteed,
             facts: ProcessFacts {
                 resident: Some(status.resident),
-                anon: Some(own_anon.unwrap_or(status.anon)),
+                anon: Some(anon),
                 overhead,
                 request: request.map(|r| limit.map_or(r, |l| r.min(l))),
                 limit,
@@ -215,6 +245,11 @@ impl Known {
                     .to_owned()
             }),
         })
+    }
+
+    /// What its pod or scope holds; absent if it has none of its own.
+    fn holds(&self) -> Option<Holds> {
+        cgroup::holds(self.directories.first()?, self.place.as_ref()?.version())
     }
 
     /// The overhead as last measured; measured again when old, one guest per turn.
@@ -232,7 +267,7 @@ impl Known {
         if due {
             let at = Instant::now();
             let measured = smaps::beside_guest(&self.process, full)?;
-            let others = self.others(root);
+            let others = self.others(root).plus(self.files_in_memory(status));
             let bytes = measured.map(|own| own.plus(status.page_tables).plus(others));
             if let Some(last) = self.overhead {
                 turn.measured_again = true;
@@ -243,6 +278,11 @@ impl Known {
             }
         }
         Ok(self.overhead.and_then(|last| last.bytes))
+    }
+
+    /// What the pod keeps in tmpfs: it counts as the guest's, and is none of its memory.
+    fn files_in_memory(&self, status: Status) -> Bytes {
+        self.holds().and_then(|holds| holds.shmem).map_or(Bytes::ZERO, |all| all.minus(status.shmem))
     }
 
     /// Anonymous memory and page tables of the other processes in the pod or scope.
@@ -287,8 +327,8 @@ fn qemus(root: &Root) -> Result<HashMap<String, Vec<u32>>, ReadError> {
             continue;
         }
         let Ok(arguments) = Proc::open(root, pid).and_then(|p| p.arguments()) else { continue };
-        if let Some(uuid) = flag_value(&arguments, "-uuid") {
-            found.entry(uuid.to_owned()).or_default().push(pid);
+        if let Some(uuid) = CommandLine::parse(&arguments).uuid {
+            found.entry(uuid).or_default().push(pid);
         }
     }
     Ok(found)
