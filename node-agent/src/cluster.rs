@@ -3,24 +3,24 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use overcommit_core::plan::{Command, Outcome};
-use overcommit_core::ports::GuestPort;
-use overcommit_core::sample::GuestSample;
-use overcommit_guest::{ConnectionKey, ConnectionState, Guests, Target};
+use overcommit_core::plan::Command;
+use overcommit_core::ports::{GuestPort, Heard, Reading};
+use overcommit_core::sample::{GuestId, GuestSample};
+use overcommit_guest::{ConnectionKey, ConnectionState, Guests, Notify, Target};
 use overcommit_host::{Launcher, Launchers, ProcessFactsReader, Refusal, Root};
 
 /// Looking at all processes costs some milliseconds; a new guest is charged a little later, never wrongly.
 const SCAN_AGE: Duration = Duration::from_secs(5);
 
 /// The guests of one libvirt.
-pub(crate) fn standalone(uri: &str, root: &Root) -> Box<dyn GuestPort + Send> {
-    Box::new(Node { guests: Guests::standalone(uri, facts(root)), launchers: None })
+pub(crate) fn standalone(uri: &str, root: &Root, notify: Notify) -> Box<dyn GuestPort + Send> {
+    Box::new(Node { guests: Guests::standalone(uri, facts(root)).with_notify(notify), launchers: None })
 }
 
 /// The guests of this node's launchers.
-pub(crate) fn launchers(root: &Root) -> Box<dyn GuestPort + Send> {
+pub(crate) fn launchers(root: &Root, notify: Notify) -> Box<dyn GuestPort + Send> {
     let scan = Search { launchers: Launchers::new(root.clone()), at: None, refusals: Vec::new() };
-    Box::new(Node { guests: Guests::in_cluster(facts(root)), launchers: Some(scan) })
+    Box::new(Node { guests: Guests::in_cluster(facts(root)).with_notify(notify), launchers: Some(scan) })
 }
 
 fn facts(root: &Root) -> Box<ProcessFactsReader> {
@@ -39,15 +39,41 @@ struct Search {
 }
 
 impl GuestPort for Node {
-    fn sample(&mut self) -> Vec<GuestSample> {
+    fn ask(&mut self) {
         if let Some(found) = self.launchers.as_mut().and_then(Search::renew) {
             self.guests.set_launchers(found);
         }
-        self.guests.sample()
+        self.guests.ask();
     }
 
-    fn apply(&mut self, commands: &[Command]) -> Vec<Outcome> {
-        self.guests.apply(commands)
+    fn ask_statistics(&mut self, id: &GuestId) {
+        self.guests.ask_statistics(id);
+    }
+
+    fn hear(&mut self) -> Heard {
+        self.guests.hear()
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.guests.is_waiting()
+    }
+
+    fn sample(&mut self, reading: Reading) -> Vec<GuestSample> {
+        self.guests.sample(reading)
+    }
+
+    fn send(&mut self, commands: &[Command]) {
+        self.guests.send(commands);
+    }
+
+    fn is_carrying(&self) -> bool {
+        self.guests.is_carrying()
+    }
+
+    /// Before the first search no launcher is known: that counts as one.
+    fn unseen(&self) -> usize {
+        let unsearched = self.launchers.as_ref().is_some_and(|search| search.at.is_none());
+        self.guests.unseen().saturating_add(usize::from(unsearched))
     }
 
     fn troubles(&self) -> Vec<String> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use overcommit_core::ledger::Ledger;
-use overcommit_core::plan::{Command, Outcome};
+use overcommit_core::plan::Move;
 use overcommit_core::policy::Mode;
 use overcommit_core::ports::PortError;
 use overcommit_core::reason::Reason;
@@ -85,21 +85,18 @@ impl Report {
         orders: &Orders,
         sample: &Sample,
         decision: &Decision,
-        outcomes: &[Outcome],
         others: Vec<String>,
         took: Duration,
     ) -> Self {
         let guest_troubles =
             sample.guests.iter().filter_map(|g| g.trouble.as_ref().map(|t| format!("{}: {t}", g.name)));
-        let failed = outcomes.iter().filter_map(|o| o.result.as_ref().err().cloned());
         Self {
             ledger: Some(decision.ledger),
             host: Some(sample.host.clone()),
             guests: decision.guests.clone(),
-            actions: actions(decision, outcomes),
             emergency: decision.emergency,
             release: decision.release,
-            troubles: others.into_iter().chain(guest_troubles).chain(failed).collect(),
+            troubles: others.into_iter().chain(guest_troubles).collect(),
             took,
             ..Self::blank(orders)
         }
@@ -132,22 +129,20 @@ impl Report {
     }
 }
 
-fn actions(decision: &Decision, outcomes: &[Outcome]) -> Vec<Action> {
-    let action = |outcome: &Outcome| {
-        let Command::SetTarget { id, from, to } = &outcome.command else { return None };
-        let step = decision.plan.of(id)?;
-        Some(Action {
+impl Action {
+    /// What became of a move; `failed` says why it was not done.
+    pub(crate) fn of(step: &Move, from: Bytes, to: Bytes, failed: Option<String>) -> Self {
+        Self {
             at: jiff::Timestamp::now(),
             guest: step.name.to_string(),
-            from: *from,
-            to: *to,
+            from,
+            to,
             reason: step.reason.code(),
             why: step.reason.to_string(),
             undoes: matches!(step.reason, Reason::Undo(_)),
-            failed: outcome.result.as_ref().err().cloned(),
-        })
-    };
-    outcomes.iter().filter_map(action).collect()
+            failed,
+        }
+    }
 }
 
 /// Hands reports to whoever renders them; never blocks the loop.

@@ -7,9 +7,8 @@ use rustix::mm::{MlockAllFlags, mlockall};
 ///
 /// Needs `IPC_LOCK` or a `RLIMIT_MEMLOCK` that is large enough; without it the loop works, and says what it lacks.
 pub(crate) fn lock() {
-    let locked = mlockall(MlockAllFlags::CURRENT).and_then(|()| {
-        mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
-    });
+    let locked = mlockall(MlockAllFlags::CURRENT)
+        .and_then(|()| mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT));
     match locked {
         Ok(()) => tracing::info!("memory is locked"),
         Err(error) => tracing::warn!(

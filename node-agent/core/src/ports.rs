@@ -1,10 +1,11 @@
-//! The ways in and out of the core: small synchronous traits that the node, a simulator, a replay and a
-//! fault-injecting wrapper implement alike.
+//! The ways in and out of the core: small traits that the node, a simulator, a replay and a fault-injecting wrapper
+//! implement alike.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::plan::{Command, Outcome};
-use crate::sample::{GuestSample, HostSample, Incarnation, ProcessFacts};
+use crate::sample::{GuestId, GuestSample, HostSample, Incarnation, ProcessFacts};
 use crate::units::Bytes;
 
 /// A reading that failed as a whole.
@@ -26,13 +27,43 @@ pub trait HostPort {
     fn sample(&mut self) -> Result<HostSample, PortError>;
 }
 
-/// Reads and drives the guests. No call may block longer than the port's own deadline; a guest that does not
-/// answer is reported as unreachable and delays no other.
+/// What came back from the guests since the last time.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// What became of commands.
+    pub outcomes: Vec<Outcome>,
+    /// Guests whose statistics were asked for and came, with their stamps.
+    pub glances: Vec<(GuestId, Option<u64>)>,
+    /// When the first new word of a guest arrived; absent if nothing came but outcomes.
+    pub news: Option<Instant>,
+}
+
+/// How new the host's facts of the guests have to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Read now.
+    Fresh,
+    /// As last read: enough between two ticks, and free.
+    Known,
+}
+
+/// Reads and drives the guests. Nothing here waits for a guest: what is asked for arrives later and is taken in by
+/// [`GuestPort::hear`], so a guest that does not answer delays no other and no decision.
 pub trait GuestPort {
-    /// All guests that exist now.
-    fn sample(&mut self) -> Vec<GuestSample>;
-    /// Carries the commands out and says what became of each.
-    fn apply(&mut self, commands: &[Command]) -> Vec<Outcome>;
+    /// Asks for everything of every guest.
+    fn ask(&mut self);
+    /// Asks for the statistics of one guest.
+    fn ask_statistics(&mut self, id: &GuestId);
+    /// Takes in what has arrived.
+    fn hear(&mut self) -> Heard;
+    /// True while an answer to the last [`GuestPort::ask`] may still come in time.
+    fn is_waiting(&self) -> bool;
+    /// All guests that exist, as known now.
+    fn sample(&mut self, facts: Reading) -> Vec<GuestSample>;
+    /// Sends commands; what becomes of them is heard later, and always in the end.
+    fn send(&mut self, commands: &[Command]);
+    /// True while what became of a command is not known.
+    fn is_carrying(&self) -> bool;
     /// How many hypervisors there are of which no guest list was ever seen: their guests are in no sample.
     fn unseen(&self) -> usize {
         0

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use overcommit_core::ports::HostView;
-use overcommit_core::sample::{GuestId, GuestName, GuestSample, RunState, Untouchable};
+use overcommit_core::sample::{Balloon, GuestId, GuestName, GuestSample, RunState, Untouchable};
 
 use crate::domain::Observation;
 use crate::link::{Link, Reply};
@@ -40,8 +40,8 @@ pub(crate) struct Connection {
     pub(crate) seen: Vec<Observation>,
     /// Why there was none.
     trouble: Option<String>,
-    /// The last answer came in this turn.
-    pub(crate) fresh: bool,
+    /// It has answered since it was connected.
+    pub(crate) answered: bool,
 }
 
 /// The connection that lists domains.
@@ -95,30 +95,45 @@ impl Directory {
 
 impl Connection {
     pub(crate) fn new(link: Link, scope: Scope) -> Self {
-        Self { link, scope, seen: Vec::new(), trouble: None, fresh: false }
+        Self { link, scope, seen: Vec::new(), trouble: None, answered: false }
     }
 
     pub(crate) fn state(&self) -> ConnectionState {
         state(self.link.asked, self.trouble.as_ref())
     }
 
-    /// Takes an answer in.
-    pub(crate) fn take(&mut self, reply: Reply) {
-        self.link.asked = None;
+    /// Takes an answer in; true if it tells something new of a guest.
+    pub(crate) fn take(&mut self, reply: Reply) -> bool {
+        self.link.answered(&reply);
         match reply {
             Reply::Observed(Ok(seen)) => {
                 self.seen = seen;
                 self.trouble = None;
-                self.fresh = true;
+                self.answered = true;
+                true
             }
-            Reply::Observed(Err(why)) => self.trouble = Some(why),
-            _ => {}
+            Reply::Observed(Err(why)) => {
+                self.trouble = Some(why);
+                true
+            }
+            Reply::Glanced(uuid, Ok(Some(fresh))) => self.glanced(&uuid, fresh),
+            // A guest that is gone or a daemon that fails is told by the next whole look.
+            _ => false,
         }
     }
 
-    /// True if what was last seen through it may not be all there is.
-    pub(crate) fn is_silent(&self) -> bool {
-        !self.fresh || self.trouble.is_some()
+    fn glanced(&mut self, uuid: &str, fresh: Balloon) -> bool {
+        let guest = self.seen.iter_mut().find(|seen| *seen.uuid == *uuid);
+        let Some(known) = guest.and_then(|guest| guest.balloon.as_mut()) else { return false };
+        let news = known.last_update != fresh.last_update || known.actual != fresh.actual;
+        *known = Balloon { period: known.period, ..fresh };
+        news
+    }
+
+    /// True if what was last seen through it may not be all there is: it has not answered yet, or not for `patience`.
+    pub(crate) fn is_silent(&self, patience: Duration) -> bool {
+        let overdue = self.link.asked.is_some_and(|asked| asked.elapsed() >= patience);
+        !self.answered || overdue || self.trouble.is_some()
     }
 
     /// A guest as just seen, or as last seen and out of reach.
@@ -128,9 +143,10 @@ impl Connection {
         in_cluster: bool,
         seen: &Observation,
         host: HostView,
+        patience: Duration,
     ) -> GuestSample {
         let name = name(in_cluster, &seen.domain);
-        let mut sample = if self.is_silent() {
+        let mut sample = if self.is_silent(patience) {
             let silent = self.link.asked.map(|_| SILENT.to_owned());
             unreached(id, name, seen, host, silent.or_else(|| self.trouble.clone()))
         } else {

@@ -24,5 +24,6 @@ mod session;
 mod target;
 
 pub use connection::{ConnectionReport, ConnectionState};
-pub use guests::{Deadlines, Guests};
+pub use guests::Guests;
+pub use link::Notify;
 pub use target::{ConnectionKey, Target};
