@@ -115,7 +115,7 @@ fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> Gue
         reason: reason
             .or_else(|| held(&standing, track))
             .or_else(|| wish.rest.get(id).copied())
-            .unwrap_or(Reason::FullSize),
+            .unwrap_or(if target < track.ceiling { Reason::Enough } else { Reason::FullSize }),
     }
 }
 
