@@ -116,8 +116,8 @@ fn drive(
         .map_err(Failure::bad_input)?;
     let writing = task.map(|t| runtime.spawn(writer::Writer::new(t.client, &t.node).run(latest)));
     let root = Root::default();
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let journal = Journal::open(dir, boot_id.trim());
+    let boot_id = procfs::sys::kernel::random::boot_id().unwrap_or_default();
+    let journal = Journal::open(dir, &boot_id);
     let host = Box::new(HostReader::new(&root));
     let work = Loop::new(host, guests, journal, reporter, eviction(root, standalone));
     let complete = work.run(&inbox);
