@@ -120,8 +120,8 @@ fn drive(
         .map_err(Failure::bad_input)?;
     let writing = task.map(|t| runtime.spawn(writer::Writer::new(t.client, &t.node).run(latest)));
     let root = Root::default();
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let journal = Journal::open(&dir, boot_id.trim());
+    let boot_id = procfs::sys::kernel::random::boot_id().unwrap_or_default();
+    let journal = Journal::open(&dir, &boot_id);
     let told = move |content, result| drop(recorded.send(Wake::Recorded(content, result)));
     let scribe = Scribe::start(dir, told).map_err(|e| Failure::failed(e.into()))?;
     let parts = Parts {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use overcommit_core::units::Bytes;
+use procfs::{FromBufRead as _, ProcessCGroup, ProcessCGroups};
 
 use crate::held::read_text;
 use crate::text::counter;
@@ -51,18 +52,12 @@ pub struct CgroupPlace {
 impl CgroupPlace {
     /// The place that `/proc/PID/cgroup` tells (cgroups(7)); absent without a memory controller.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut unified = None;
-        for line in text.lines() {
-            let (_, rest) = line.split_once(':')?;
-            let (controllers, path) = rest.split_once(':')?;
-            if controllers.split(',').any(|c| c == "memory") {
-                return Some(Self::new(Version::V1, path));
-            }
-            if controllers.is_empty() {
-                unified = Some(path);
-            }
+        let ProcessCGroups(all) = ProcessCGroups::from_buf_read(text.as_bytes()).ok()?;
+        let find = |which: fn(&ProcessCGroup) -> bool| all.iter().find(|c| which(c)).map(|c| &c.pathname);
+        match find(|c| c.controllers.iter().any(|name| name == "memory")) {
+            Some(path) => Some(Self::new(Version::V1, path)),
+            None => find(|c| c.hierarchy == 0).map(|path| Self::new(Version::V2, path)),
         }
-        unified.map(|path| Self::new(Version::V2, path))
     }
 
     fn new(version: Version, path: &str) -> Self {

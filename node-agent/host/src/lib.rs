@@ -7,9 +7,10 @@
 //! - [`Launchers`] finds the libvirt daemons in KubeVirt's launcher pods and pins their sockets.
 //! - [`EvictionLine`] says at which line the kubelet starts to evict.
 //!
-//! Everything is read below a [`Root`], so that a directory tree can stand for a host. Parsers are our own: small,
-//! total on any input, without allocation on the path of a tick. What is read is size-capped, because pods can
-//! shape much of it (command lines, process names, sockets).
+//! Everything is read below a [`Root`], so that a directory tree can stand for a host. What is read is size-capped,
+//! because pods can shape much of it (command lines, process names, mapped files, sockets). `procfs` understands what
+//! is read once per process (mountinfo, cgroup); the parsers on the path of a tick are our own: small, total on any
+//! input, without allocation. ARCHITECTURE.md says why.
 //!
 //! *Architecture invariant:* nothing here decides, and nothing here writes.
 
