@@ -125,6 +125,19 @@ impl Bench {
         guest(self.api, name, node, labels, annotations);
     }
 
+    /// A pod of a guest, as KubeVirt makes them; returns its UID. There is no kubelet that would run it.
+    fn launcher(&self, name: &str, guest: &str, what: &str) -> String {
+        let uid = self.api.field("shop", &format!("vmi/{guest}"), "{.metadata.uid}").unwrap();
+        let owner = json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "name": guest,
+            "uid": uid, "controller": true, "blockOwnerDeletion": true});
+        let metadata = json!({"name": name, "namespace": "shop", "labels": {"kubevirt.io": what}, "ownerReferences": [owner]});
+        let spec = json!({"containers": [{"name": "compute", "image": "none"}], "automountServiceAccountToken": false});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
+        // Refused until the namespace's controllers have made its service account.
+        until(SOON, "the pod", || self.api.apply(&pod.to_string())).unwrap_or_else(|e| self.fail(&e));
+        self.api.field("shop", &format!("pod/{name}"), "{.metadata.uid}").unwrap()
+    }
+
     /// Waits until an object's field has this value.
     fn expect(&self, object: &str, path: &str, value: &str) {
         self.api.wait_field("", object, path, SOON, |seen| seen == value).unwrap_or_else(|e| self.fail(&e));
@@ -249,6 +262,7 @@ fn clear(api: &Access) {
     }
     api.kubectl(&["delete", "noc,nodes", "--all", "--wait=true", "--timeout=30s"]).unwrap();
     api.kubectl(&["delete", "vmi", "--all", "--all-namespaces", "--timeout=30s"]).unwrap();
+    api.kubectl(&["delete", "pods", "--all", "--namespace=shop", "--force", "--ignore-not-found"]).unwrap();
     api.kubectl(&["annotate", "namespace", "default", "overcommit.dev/exclude-"]).unwrap();
 }
 
@@ -287,6 +301,29 @@ fn every_selected_node_gets_the_policy_with_its_guests() {
     bench.api.kubectl(&["annotate", "namespace", "shop", "overcommit.dev/exclude-"]).unwrap();
     bench.expect_event("Accepted", "gold");
     bench.expect_event("NodeTaken", "Policy gold holds");
+}
+
+#[test]
+fn a_guest_is_listed_with_its_launcher_pods_while_they_live() {
+    let bench = Bench::start(&[]);
+    bench.node("a", &[]);
+    bench.guest("web", "a", &json!({}), &json!({}));
+    bench.policy("gold", &json!({}));
+    bench.expect("noc/a", "{.spec.guests[0].name}/{.spec.guests[0].pods[*]}", "web/");
+    let source = bench.launcher("web-source", "web", "virt-launcher");
+    bench.launcher("web-disk", "web", "hotplug-disk");
+    bench.expect("noc/a", "{.spec.guests[0].pods[*]}", &source);
+    let target = bench.launcher("web-target", "web", "virt-launcher");
+    let mut both = [source.as_str(), target.as_str()];
+    both.sort_unstable();
+    bench.expect("noc/a", "{.spec.guests[0].pods[*]}", &both.join(" "));
+    // What a migration leaves behind: the pod stays as long as its guest.
+    let ended = r#"{"status":{"phase":"Succeeded"}}"#;
+    let patch = ["patch", "pod", "web-source", "--namespace=shop", "--subresource=status", "--patch", ended];
+    bench.api.kubectl(&patch).unwrap();
+    bench.expect("noc/a", "{.spec.guests[0].pods[*]}", &target);
+    bench.api.kubectl(&["delete", "pod", "web-target", "--namespace=shop", "--force"]).unwrap();
+    bench.expect("noc/a", "{.spec.guests[0].name}/{.spec.guests[0].pods[*]}", "web/");
 }
 
 #[test]
