@@ -10,13 +10,14 @@ use kube::core::{GroupVersionKind, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Client, Resource};
+use overcommit_crds::names::KUBEVIRT_LAUNCHER_LABEL;
 use overcommit_crds::{NodeOvercommit, OvercommitPolicy};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Sender;
 
 use crate::index::{Change, Delta, Trouble, Watch};
 use crate::metrics::Metrics;
-use crate::object::{Meta, Object, Policy};
+use crate::object::{Launcher, Meta, Object, Policy};
 use crate::words::words;
 
 /// A watch call ends after this; a connection that died silently is noticed 5 s later (kube-runtime, `Config::timeout`).
@@ -42,6 +43,7 @@ pub(crate) fn start(client: &Client, changes: &Sender<Change>, metrics: &Metrics
     let own = |resource: &ApiResource| Api::<DynamicObject>::all_with(client.clone(), resource);
     let meta =
         |resource: &ApiResource| Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), resource);
+    let pods = meta(&core("Pod", "pods"));
     let feed = |watch| Feed { watch, changes: changes.clone(), metrics: metrics.clone() };
 
     tokio::spawn(feed(Watch::Policies).run(
@@ -60,6 +62,20 @@ pub(crate) fn start(client: &Client, changes: &Sender<Change>, metrics: &Metrics
     let namespaces = meta(&core("Namespace", "namespaces"));
     tokio::spawn(feed(Watch::Namespaces).run(namespaces, Meta::from, Meta::key, Change::Namespaces));
     tokio::spawn(feed(Watch::Guests).run(meta(&vmis), Meta::from, Meta::key, Change::Guests));
+    tokio::spawn(feed(Watch::Launchers).run(pods, Launcher::from, Launcher::key, Change::Launchers));
+}
+
+/// What is asked for. Ended pods stay for as long as their guest does, one for each migration: only the API server can
+/// tell them from running ones without sending their status.
+fn config(watch: Watch) -> watcher::Config {
+    let config = watcher::Config::default().timeout(CALL_SECONDS);
+    match watch {
+        Watch::Launchers => {
+            let (label, value) = KUBEVIRT_LAUNCHER_LABEL;
+            config.labels(&format!("{label}={value}")).fields("status.phase!=Succeeded,status.phase!=Failed")
+        }
+        _ => config,
+    }
 }
 
 struct Feed {
@@ -80,7 +96,7 @@ impl Feed {
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
         T: Send,
     {
-        let config = watcher::Config::default().timeout(CALL_SECONDS);
+        let config = config(self.watch);
         let mut events = std::pin::pin!(watch(api, config).default_backoff());
         let mut listing = Vec::new();
         let mut last = None;
