@@ -111,6 +111,8 @@ pub struct GuestView {
     pub actual: Bytes,
     /// Below this nothing is taken.
     pub floor: Bytes,
+    /// What it cannot do without, by its own words; absent while its statistics are worth nothing.
+    pub used: Option<Bytes>,
     /// What could still be taken without cost to its working set.
     pub reclaimable: Bytes,
     /// It hurts.
@@ -314,6 +316,7 @@ fn views(
             previous_target: track.target,
             actual: track.actual,
             floor,
+            used: track.used(),
             reclaimable: if open { target.minus(floor.max(track.demand)) } else { Bytes::ZERO },
             distressed: track.pain.is_some() && track.is_squeezed(),
             exempt: matches!(standing, Standing::Exempt(_)),

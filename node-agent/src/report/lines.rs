@@ -87,8 +87,10 @@ pub(crate) fn explanation(report: &Report, guest: &GuestView) -> String {
     } else {
         ""
     };
+    let used = guest.used.map_or_else(|| "unknown".to_owned(), |used| used.to_string());
     format!(
-        "{}: {}\n  target  {}{shadow}, {moved}\n  holds   {} of {}\n  floor   {}\n  could still give {}\n{}",
+        "{}: {}\n  target  {}{shadow}, {moved}\n  holds   {} of {}\n  uses    {used}\n  floor   {}\n  \
+         could still give {}\n{}",
         guest.name,
         guest.reason,
         guest.target,
