@@ -156,6 +156,8 @@ mod tests {
     fn a_bar_is_the_full_size_and_shows_what_is_used_held_and_taken() {
         assert_eq!(bar(&row(Some(48), 96)), format!("{}{}{}", "█".repeat(6), "▓".repeat(6), "░".repeat(12)));
         assert_eq!(bar(&row(None, 96)), format!("{}{}", "▓".repeat(12), "░".repeat(12)));
+        let stale = format!("{}{}", "█".repeat(12), "░".repeat(12));
+        assert_eq!(bar(&row(Some(150), 96)), stale, "it cannot use what it does not hold");
         assert_eq!(bar(&row(Some(400), 400)), "█".repeat(24), "never longer than itself");
         assert_eq!(bar(&Row { held: None, ..row(None, 0) }), "▓".repeat(24), "no agent: it has all");
         assert_eq!(bar(&Row::default()).chars().count(), 24);
