@@ -1,5 +1,6 @@
 //! Where the guests are: one libvirt on a host without Kubernetes, the launchers of this node in a cluster.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use overcommit_core::plan::{Command, Outcome};
@@ -8,18 +9,20 @@ use overcommit_core::sample::GuestSample;
 use overcommit_guest::{ConnectionKey, ConnectionState, Facts, Guests, HostView, Target, Who};
 use overcommit_host::{Launchers, ProcessFactsReader, Query, Root};
 
+use crate::kubelet_line::KubeletLine;
+
 /// Looking at all processes costs some milliseconds; a new guest is charged a little later, never wrongly.
 const SCAN_AGE: Duration = Duration::from_secs(5);
 
 /// The guests of one libvirt.
 pub(crate) fn standalone(uri: &str, root: &Root) -> Box<dyn GuestPort + Send> {
-    Box::new(Node { guests: Guests::standalone(uri, facts(root)), launchers: None })
+    Box::new(Node { guests: Guests::standalone(uri, facts(root)), launchers: None, line: None })
 }
 
-/// The guests of this node's launchers.
-pub(crate) fn launchers(root: &Root) -> Box<dyn GuestPort + Send> {
+/// The guests of this node's launchers, beside a kubelet with this line.
+pub(crate) fn launchers(root: &Root, line: Arc<KubeletLine>) -> Box<dyn GuestPort + Send> {
     let scan = Search { launchers: Launchers::new(root.clone()), at: None, refusals: Vec::new() };
-    Box::new(Node { guests: Guests::in_cluster(facts(root)), launchers: Some(scan) })
+    Box::new(Node { guests: Guests::in_cluster(facts(root)), launchers: Some(scan), line: Some(line) })
 }
 
 fn facts(root: &Root) -> Box<dyn Facts> {
@@ -29,6 +32,7 @@ fn facts(root: &Root) -> Box<dyn Facts> {
 struct Node {
     guests: Guests,
     launchers: Option<Search>,
+    line: Option<Arc<KubeletLine>>,
 }
 
 struct Search {
@@ -62,7 +66,8 @@ impl GuestPort for Node {
                 ConnectionState::Answering => None,
             }
         });
-        refusals.chain(silent).collect()
+        let line = self.line.as_ref().and_then(|line| line.trouble());
+        line.into_iter().chain(refusals).chain(silent).collect()
     }
 }
 

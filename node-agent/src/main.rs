@@ -11,6 +11,7 @@ mod control;
 mod http;
 mod intake;
 mod journal;
+mod kubelet_line;
 mod orders;
 mod report;
 mod run;

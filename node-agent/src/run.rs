@@ -5,13 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use overcommit_core::ports::GuestPort;
 use overcommit_core::units::Bytes;
 use overcommit_crds::file;
-use overcommit_host::{EvictionLine, HostReader, Root};
+use overcommit_host::{HostReader, Root};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Runtime;
 
@@ -21,14 +21,12 @@ use crate::control;
 use crate::http;
 use crate::intake;
 use crate::journal::Journal;
+use crate::kubelet_line::KubeletLine;
 use crate::orders::Orders;
 use crate::report::{Reporter, lines, metrics, writer};
 use crate::signals;
 use crate::state_dir::StateDir;
 use crate::tick::{Loop, Wake};
-
-/// How often the kubelet's configuration is read again.
-const EVICTION_AGE: Duration = Duration::from_mins(1);
 
 /// Why the process ends without success.
 #[derive(Debug)]
@@ -82,10 +80,11 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     if complete { Ok(()) } else { Err(Failure::failed(anyhow!("not everything could be given back"))) }
 }
 
-/// What writes the status in a cluster.
+/// What there is in a cluster besides the guests.
 struct Task {
     client: kube::Client,
     node: String,
+    line: Arc<KubeletLine>,
 }
 
 fn drive(
@@ -101,6 +100,7 @@ fn drive(
     let print = (task.is_none() || args.output == Output::Json).then(|| lines::Printer::new(args.output));
     let (reporter, latest) = Reporter::new(metrics, print);
     let standalone = task.is_none();
+    let line = task.as_ref().map(|t| Arc::clone(&t.line));
     let served = http::Served { registry, latest: latest.clone() };
     let address = args.http;
     runtime
@@ -115,11 +115,10 @@ fn drive(
         })
         .map_err(Failure::bad_input)?;
     let writing = task.map(|t| runtime.spawn(writer::Writer::new(t.client, &t.node).run(latest)));
-    let root = Root::default();
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let journal = Journal::open(dir, boot_id.trim());
-    let host = Box::new(HostReader::new(&root));
-    let work = Loop::new(host, guests, journal, reporter, eviction(root, standalone));
+    let host = Box::new(HostReader::new(&Root::default()));
+    let work = Loop::new(host, guests, journal, reporter, eviction(line));
     let complete = work.run(&inbox);
     if let Some(writing) = writing {
         drop(runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), writing).await }));
@@ -127,21 +126,9 @@ fn drive(
     Ok(complete)
 }
 
-/// The kubelet's line, read again now and then; a host without Kubernetes has none.
-fn eviction(root: Root, standalone: bool) -> Box<dyn FnMut(Bytes) -> Bytes + Send> {
-    let mut known: Option<(Instant, Bytes)> = None;
-    Box::new(move |total| match known {
-        _ if standalone => Bytes::ZERO,
-        Some((at, line)) if at.elapsed() < EVICTION_AGE => line,
-        _ => {
-            let read = EvictionLine::read(&root, total);
-            if known.is_none_or(|(_, line)| line != read.line) {
-                tracing::info!(line = %read.line, source = read.source, trouble = read.trouble, "the kubelet's eviction line");
-            }
-            known = Some((Instant::now(), read.line));
-            read.line
-        }
-    })
+/// What the loop keeps free for the kubelet; a host without Kubernetes has none.
+fn eviction(line: Option<Arc<KubeletLine>>) -> Box<dyn FnMut(Bytes) -> Bytes + Send> {
+    Box::new(move |_| line.as_ref().map_or(Bytes::ZERO, |line| line.line()))
 }
 
 fn attach(
@@ -158,8 +145,11 @@ fn attach(
         drop(wakes.send(Wake::Orders(orders)));
     }
     runtime.spawn(intake::follow(client.clone(), node.to_owned(), Arc::clone(dir), wakes.clone()));
-    let task = Task { client, node: node.to_owned() };
-    Ok((cluster::launchers(&Root::default()), Some(task)))
+    let line = KubeletLine::start(Root::default())
+        .context("no thread can be started")
+        .map_err(Failure::bad_input)?;
+    let guests = cluster::launchers(&Root::default(), Arc::clone(&line));
+    Ok((guests, Some(Task { client, node: node.to_owned(), line })))
 }
 
 fn read_policy(path: &Path) -> Result<Orders, Failure> {

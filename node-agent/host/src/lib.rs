@@ -17,6 +17,7 @@ mod eviction;
 mod facts;
 mod held;
 mod ksm;
+mod kubelet;
 mod launcher;
 mod meminfo;
 mod mounts;
