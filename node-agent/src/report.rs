@@ -16,6 +16,7 @@ use overcommit_core::reason::Reason;
 use overcommit_core::sample::{HostSample, Sample};
 use overcommit_core::step::{Decision, GuestView, Release};
 use overcommit_core::units::Bytes;
+use overcommit_serve::Beat;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -154,6 +155,7 @@ pub(crate) struct Reporter {
     latest: watch::Sender<Option<Arc<Report>>>,
     metrics: metrics::Metrics,
     print: Option<lines::Printer>,
+    beat: Arc<Beat>,
 }
 
 impl Reporter {
@@ -161,9 +163,15 @@ impl Reporter {
     pub(crate) fn new(
         metrics: metrics::Metrics,
         print: Option<lines::Printer>,
+        beat: Arc<Beat>,
     ) -> (Self, watch::Receiver<Option<Arc<Report>>>) {
         let (latest, receiver) = watch::channel(None);
-        (Self { latest, metrics, print }, receiver)
+        (Self { latest, metrics, print, beat }, receiver)
+    }
+
+    /// The loop turns, and will again within this time.
+    pub(crate) fn beat(&self, wait: Duration) {
+        self.beat.back_within(wait);
     }
 
     /// Publishes one report.

@@ -98,18 +98,19 @@ fn drive(
     let mut registry = Registry::default();
     let metrics = metrics::Metrics::register(&mut registry);
     let print = (task.is_none() || args.output == Output::Json).then(|| lines::Printer::new(args.output));
-    let (reporter, latest) = Reporter::new(metrics, print);
+    let beat = http::beat();
+    let (reporter, latest) = Reporter::new(metrics, print, Arc::clone(&beat));
     let standalone = task.is_none();
     let line = task.as_ref().map(|t| Arc::clone(&t.line));
-    let served = http::Served { registry, latest: latest.clone() };
+    let shown = latest.clone();
     let address = args.http;
     runtime
         .block_on(async move {
             signals::forward(wakes, standalone).context("signals cannot be handled")?;
             match address {
-                Some(address) => {
-                    http::serve(address, served).await.with_context(|| format!("cannot listen on {address}"))
-                }
+                Some(address) => http::serve(address, beat, registry, shown)
+                    .await
+                    .with_context(|| format!("cannot listen on {address}")),
                 None => Ok(()),
             }
         })
