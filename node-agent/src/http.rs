@@ -97,8 +97,11 @@ mod tests {
     #[test]
     fn a_loop_that_waits_is_well_and_one_that_hangs_in_a_turn_is_late() {
         let beat = Arc::new(Beat::new(Duration::from_millis(200)));
-        let (reporter, _latest) =
-            Reporter::new(metrics::Metrics::register(&mut Registry::default()), None, Arc::clone(&beat));
+        let (reporter, _latest) = Reporter::new(
+            metrics::Metrics::register(&mut Registry::default(), Vec::new()),
+            None,
+            Arc::clone(&beat),
+        );
         let temp = tempfile::tempdir().unwrap();
         let journal = Journal::open(Arc::new(StateDir::open(temp.path()).unwrap()), "boot");
         let (hold, released) = channel();

@@ -13,6 +13,7 @@ mod intake;
 mod journal;
 mod kubelet_line;
 mod orders;
+mod output;
 mod report;
 mod run;
 mod signals;

@@ -23,6 +23,7 @@ use crate::intake;
 use crate::journal::Journal;
 use crate::kubelet_line::KubeletLine;
 use crate::orders::Orders;
+use crate::output::Behind;
 use crate::report::{Reporter, lines, metrics, writer};
 use crate::signals;
 use crate::state_dir::StateDir;
@@ -58,7 +59,7 @@ impl fmt::Display for Failure {
 
 /// `overcommit-agent run`.
 pub(crate) fn run(args: &Run) -> Result<(), Failure> {
-    telemetry(&args.log)?;
+    let (log, reports) = (telemetry(&args.log)?, Behind::reports());
     let orders = args.policy.as_deref().map(read_policy).transpose()?;
     let dir = Arc::new(StateDir::open(&args.state_dir).map_err(Failure::bad_input)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -76,7 +77,9 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
         drop(wakes.send(Wake::Orders(Arc::new(orders))));
     }
     control::listen(&control::socket(&args.state_dir), wakes.clone()).map_err(Failure::bad_input)?;
-    let complete = drive(args, &runtime, dir, guests, task, (wakes, inbox))?;
+    let complete = drive(args, &runtime, dir, guests, task, (wakes, inbox), (&log, &reports))?;
+    // Writes what waits.
+    drop((log.guard, reports.guard));
     if complete { Ok(()) } else { Err(Failure::failed(anyhow!("not everything could be given back"))) }
 }
 
@@ -94,10 +97,12 @@ fn drive(
     guests: Box<dyn GuestPort + Send>,
     task: Option<Task>,
     (wakes, inbox): (Sender<Wake>, Receiver<Wake>),
+    (log, reports): (&Behind, &Behind),
 ) -> Result<bool, Failure> {
     let mut registry = Registry::default();
-    let metrics = metrics::Metrics::register(&mut registry);
-    let print = (task.is_none() || args.output == Output::Json).then(|| lines::Printer::new(args.output));
+    let metrics = metrics::Metrics::register(&mut registry, vec![log.lost(), reports.lost()]);
+    let prints = task.is_none() || args.output == Output::Json;
+    let print = prints.then(|| lines::Printer::new(args.output, reports.writer.clone()));
     let beat = http::beat();
     let (reporter, latest) = Reporter::new(metrics, print, Arc::clone(&beat));
     let standalone = task.is_none();
@@ -164,11 +169,12 @@ fn read_policy(path: &Path) -> Result<Orders, Failure> {
         .map_err(|errors| Failure::bad_input(anyhow!("policy file {shown}: {errors:?}")))
 }
 
-fn telemetry(filter: &str) -> Result<(), Failure> {
+fn telemetry(filter: &str) -> Result<Behind, Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .with_context(|| format!("--log {filter:?} cannot be understood"))
         .map_err(Failure::bad_input)?;
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
-    Ok(())
+    let log = Behind::log();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.writer.clone()).with_ansi(ansi).init();
+    Ok(log)
 }
