@@ -20,7 +20,7 @@ use overcommit_serve::Beat;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::orders::{Orders, Origin, Version};
+use crate::orders::{Orders, Origin, Standing, Version};
 
 /// One turn, told.
 #[derive(Clone, Debug, Serialize)]
@@ -39,6 +39,8 @@ pub(crate) struct Report {
     pub(crate) paused: bool,
     /// The orders come from disk because the API server is away.
     pub(crate) cached: bool,
+    /// Whether the object that the orders came from still stands.
+    pub(crate) standing: Standing,
     /// The account; absent when the host could not be read.
     pub(crate) ledger: Option<Ledger>,
     /// The host; absent when it could not be read.
@@ -98,7 +100,7 @@ impl Report {
             actions: actions(decision, outcomes),
             emergency: decision.emergency,
             release: decision.release,
-            troubles: others.into_iter().chain(guest_troubles).chain(failed).collect(),
+            troubles: troubles(orders).chain(others).chain(guest_troubles).chain(failed).collect(),
             took,
             ..Self::blank(orders)
         }
@@ -107,7 +109,8 @@ impl Report {
     /// A turn in which the host could not be read.
     pub(crate) fn unreadable(orders: &Orders, error: &PortError) -> Self {
         tracing::error!(%error, "the host cannot be read: nothing is decided");
-        Self { troubles: vec![error.to_string()], ..Self::blank(orders) }
+        let troubles = troubles(orders).chain([error.to_string()]).collect();
+        Self { troubles, ..Self::blank(orders) }
     }
 
     fn blank(orders: &Orders) -> Self {
@@ -119,6 +122,7 @@ impl Report {
             mode: orders.policy.mode,
             paused: orders.paused,
             cached: orders.origin == Origin::Cache,
+            standing: orders.standing,
             ledger: None,
             host: None,
             guests: Vec::new(),
@@ -129,6 +133,10 @@ impl Report {
             took: Duration::ZERO,
         }
     }
+}
+
+fn troubles(orders: &Orders) -> impl Iterator<Item = String> + use<> {
+    orders.trouble().map(str::to_owned).into_iter()
 }
 
 fn actions(decision: &Decision, outcomes: &[Outcome]) -> Vec<Action> {

@@ -147,10 +147,11 @@ fn attach(
         .block_on(kube::Client::try_default())
         .context("no access to the API server: run in a pod with a service account, or set KUBECONFIG")
         .map_err(Failure::bad_input)?;
-    if let Some(orders) = intake::cached(node, dir) {
-        drop(wakes.send(Wake::Orders(orders)));
+    let last = intake::cached(node, dir);
+    if let Some(last) = &last {
+        drop(wakes.send(Wake::Orders(last.orders())));
     }
-    runtime.spawn(intake::follow(client.clone(), node.to_owned(), Arc::clone(dir), wakes.clone()));
+    runtime.spawn(intake::follow(client.clone(), node.to_owned(), Arc::clone(dir), wakes.clone(), last));
     let line = KubeletLine::start(Root::default())
         .context("no thread can be started")
         .map_err(Failure::bad_input)?;

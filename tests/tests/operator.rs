@@ -158,7 +158,10 @@ impl Bench {
         let status = if yes { "True" } else { "False" };
         let revision = self.api.field("", &format!("noc/{node}"), "{.spec.revision}").unwrap();
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let condition = json!({"type": condition, "status": status, "reason": "Played", "message": message, "lastTransitionTime": now});
+        let generation = self.api.field("", &format!("noc/{node}"), "{.metadata.generation}").unwrap();
+        let generation: i64 = generation.parse().unwrap();
+        let condition = json!({"type": condition, "status": status, "reason": "Played", "message": message,
+            "lastTransitionTime": now, "observedGeneration": generation});
         let size = |mib: u32| json!(format!("{mib}Mi"));
         let ledger = json!({"total": size(4096), "budget": size(3000), "promised": size(2048), "resident": size(1500),
             "reclaimed": size(512), "reclaimable": size(100), "merged": "0", "atRisk": "0", "shortfall": "0"});
@@ -240,10 +243,9 @@ fn service_account(api: &Access, name: &str) -> Access {
 
 /// Removes what earlier tests made.
 fn clear(api: &Access) {
-    let names = |kind: &str| api.kubectl(&["get", kind, "--output=name"]).unwrap();
-    for policy in names("ocp").lines() {
-        api.kubectl(&["delete", policy, "--wait=false"]).unwrap();
-        let patch = ["patch", policy, "--type=merge", "--patch", r#"{"metadata":{"finalizers":null}}"#];
+    for held in api.kubectl(&["get", "ocp,noc", "--output=name"]).unwrap().lines() {
+        api.kubectl(&["delete", held, "--wait=false"]).unwrap();
+        let patch = ["patch", held, "--type=merge", "--patch", r#"{"metadata":{"finalizers":null}}"#];
         // One without finalizers is gone already.
         let _ = api.kubectl(&patch);
     }
@@ -398,7 +400,11 @@ fn what_somebody_deletes_or_edits_is_restored() {
     bench.policy("gold", &json!({}));
     bench.expect("noc/a", "{.spec.policy}", "gold");
     let uid = bench.api.field("", "noc/a", "{.metadata.uid}").unwrap();
-    bench.api.kubectl(&["delete", "noc", "a"]).unwrap();
+    bench.api.kubectl(&["delete", "noc", "a", "--wait=false"]).unwrap();
+    // What was taken under it is given back first.
+    bench.expect("noc/a", "{.metadata.uid}/{.spec.release}", &format!("{uid}/true"));
+    bench.expect_event("ReleaseAsked", "This object is deleted");
+    bench.agent_says("a", "Released", true, "");
     bench
         .api
         .wait_field("", "noc/a", "{.metadata.uid}", SOON, |seen| !seen.is_empty() && seen != uid)
@@ -406,6 +412,29 @@ fn what_somebody_deletes_or_edits_is_restored() {
     let edit = r#"{"spec":{"paused":true,"resolved":{"mode":"Enforce"}}}"#;
     bench.api.kubectl(&["patch", "noc", "a", "--type=merge", "--patch", edit]).unwrap();
     bench.expect("noc/a", "{.spec.paused}/{.spec.resolved.mode}", "false/Observe");
+}
+
+#[test]
+fn deleting_all_at_once_strands_no_node() {
+    let bench = Bench::start(&[]);
+    bench.node("a", &[]);
+    bench.node("b", &[]);
+    bench.policy("gold", &json!({"mode": "Enforce"}));
+    for node in ["a", "b"] {
+        bench.expect(&format!("noc/{node}"), "{.spec.policy}", "gold");
+        bench.agent_says(node, "Ready", true, "");
+    }
+    bench.api.kubectl(&["delete", "noc,ocp", "--all", "--wait=false"]).unwrap();
+    bench.expect("noc/a", "{.spec.release}", "true");
+    bench.expect("noc/b", "{.spec.release}", "true");
+    bench.agent_says("a", "Released", true, "");
+    bench.expect_gone("noc/a");
+    let why = bench.expect_condition("gold", "Progressing", "message", |m| m.contains("1 node"));
+    assert!(why.contains("b: its agent has not answered yet"), "{why}");
+    // Its agent never answers again; with its node it is forgotten.
+    bench.api.kubectl(&["delete", "node", "b"]).unwrap();
+    bench.expect_gone("noc/b");
+    bench.expect_gone("ocp/gold");
 }
 
 #[test]

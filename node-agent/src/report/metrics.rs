@@ -14,6 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tracing_appender::non_blocking::ErrorCounter;
 
 use super::Report;
+use crate::orders::Standing;
 
 type GaugeU64 = Gauge<u64, AtomicU64>;
 
@@ -55,6 +56,7 @@ pub(crate) struct Metrics {
     ledger: Family<LedgerLabels, GaugeU64>,
     turn: Histogram,
     cached: GaugeU64,
+    gone: GaugeU64,
     troubles: GaugeU64,
     emergency: GaugeU64,
     lost: Counter,
@@ -76,6 +78,7 @@ impl Metrics {
             ledger: Family::default(),
             turn: Histogram::new(buckets),
             cached: Gauge::default(),
+            gone: Gauge::default(),
             troubles: Gauge::default(),
             emergency: Gauge::default(),
             lost: Counter::default(),
@@ -111,6 +114,11 @@ impl Metrics {
             metrics.turn.clone(),
         );
         guest.register("orders_cached", "1 while the orders come from disk", metrics.cached.clone());
+        guest.register(
+            "orders_gone",
+            "1 while the API server has no orders for this node",
+            metrics.gone.clone(),
+        );
         guest.register("troubles", "Things that do not work now", metrics.troubles.clone());
         guest.register("emergency", "1 while floors are those of an emergency", metrics.emergency.clone());
         guest.register(
@@ -125,6 +133,7 @@ impl Metrics {
     pub(crate) fn take_in(&self, report: &Arc<Report>) {
         self.turn.observe(report.took.as_secs_f64());
         self.cached.set(u64::from(report.cached));
+        self.gone.set(u64::from(report.standing == Standing::Gone));
         self.troubles.set(u64::try_from(report.troubles.len()).unwrap_or(u64::MAX));
         self.emergency.set(u64::from(report.emergency));
         let lost: usize = self.outputs.iter().map(ErrorCounter::dropped_lines).sum();
