@@ -9,7 +9,8 @@ pub const VERSION: &str = "v1alpha1";
 pub const EXCLUDE_ANNOTATION: &str = "overcommit.dev/exclude";
 /// On a Node: `"true"` stops all taking there; giving goes on.
 pub const PAUSE_ANNOTATION: &str = "overcommit.dev/paused";
-/// On an OvercommitPolicy: holds its deletion until its nodes have given everything back.
+/// On an OvercommitPolicy: holds its deletion until its nodes have given everything back. On a NodeOvercommit: until its
+/// node has, or is gone.
 pub const RELEASE_FINALIZER: &str = "overcommit.dev/release";
 /// On a NodeOvercommit: the policy that it comes from.
 pub const POLICY_LABEL: &str = "overcommit.dev/policy";

@@ -9,18 +9,22 @@ use overcommit_core::sample::{GuestId, GuestSample};
 use overcommit_guest::{ConnectionKey, ConnectionState, Guests, Notify, Target};
 use overcommit_host::{Launcher, Launchers, ProcessFactsReader, Refusal, Root};
 
+use crate::kubelet_line::KubeletLine;
+
 /// Looking at all processes costs some milliseconds; a new guest is charged a little later, never wrongly.
 const SCAN_AGE: Duration = Duration::from_secs(5);
 
 /// The guests of one libvirt.
 pub(crate) fn standalone(uri: &str, root: &Root, notify: Notify) -> Box<dyn GuestPort + Send> {
-    Box::new(Node { guests: Guests::standalone(uri, facts(root)).with_notify(notify), launchers: None })
+    let guests = Guests::standalone(uri, facts(root)).with_notify(notify);
+    Box::new(Node { guests, launchers: None, line: None })
 }
 
-/// The guests of this node's launchers.
-pub(crate) fn launchers(root: &Root, notify: Notify) -> Box<dyn GuestPort + Send> {
+/// The guests of this node's launchers, beside a kubelet with this line.
+pub(crate) fn launchers(root: &Root, line: Arc<KubeletLine>, notify: Notify) -> Box<dyn GuestPort + Send> {
     let scan = Search { launchers: Launchers::new(root.clone()), at: None, refusals: Vec::new() };
-    Box::new(Node { guests: Guests::in_cluster(facts(root)).with_notify(notify), launchers: Some(scan) })
+    let guests = Guests::in_cluster(facts(root)).with_notify(notify);
+    Box::new(Node { guests, launchers: Some(scan), line: Some(line) })
 }
 
 fn facts(root: &Root) -> Box<ProcessFactsReader> {
@@ -30,6 +34,7 @@ fn facts(root: &Root) -> Box<ProcessFactsReader> {
 struct Node {
     guests: Guests,
     launchers: Option<Search>,
+    line: Option<Arc<KubeletLine>>,
 }
 
 struct Search {
@@ -89,7 +94,8 @@ impl GuestPort for Node {
                 ConnectionState::Answering => None,
             }
         });
-        refusals.chain(silent).collect()
+        let line = self.line.as_ref().and_then(|line| line.trouble());
+        line.into_iter().chain(refusals).chain(silent).collect()
     }
 }
 

@@ -1,77 +1,144 @@
-//! /metrics, /healthz and /readyz by bare hyper.
+//! What the agent serves: its health by the loop's own beat, its metrics.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use overcommit_serve::{Beat, Pages};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::report::Report;
 
-/// What is served.
-pub(crate) struct Served {
-    /// The metrics.
-    pub(crate) registry: Registry,
-    /// The latest report.
-    pub(crate) latest: watch::Receiver<Option<Arc<Report>>>,
+/// The loop may be late by this before it counts as hung. A turn waits at most for launchers (2 s for their words, 5 s
+/// for each of two rounds of orders); twice that, since the node may be short of everything, and a loop that is late
+/// and turns still relieves more than one that is started anew. The probe of the chart asks six times before it acts.
+const SLACK: Duration = Duration::from_secs(30);
+
+/// The beat of a loop that starts now.
+pub(crate) fn beat() -> Arc<Beat> {
+    Arc::new(Beat::new(SLACK))
 }
 
 /// Serves until the runtime ends.
 ///
 /// # Errors
 /// When the address cannot be listened on.
-pub(crate) async fn serve(address: SocketAddr, served: Served) -> std::io::Result<()> {
+pub(crate) async fn serve(
+    address: SocketAddr,
+    beat: Arc<Beat>,
+    registry: Registry,
+    latest: watch::Receiver<Option<Arc<Report>>>,
+) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
-    let served = Arc::new(served);
-    tokio::spawn(async move {
-        loop {
-            let Ok((stream, _)) = listener.accept().await else { continue };
-            let served = Arc::clone(&served);
-            tokio::spawn(async move {
-                let service = service_fn(move |request| {
-                    let answer = answer(&request, &served);
-                    async move { Ok::<_, Infallible>(answer) }
-                });
-                drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
-            });
-        }
-    });
+    let pages = Pages::new(beat, registry, move || readiness(latest.borrow().as_deref()));
+    tokio::spawn(overcommit_serve::serve(listener, Arc::new(pages)));
     Ok(())
 }
 
-fn answer<B>(request: &Request<B>, served: &Served) -> Response<Full<Bytes>> {
-    let (status, body) = match request.uri().path() {
-        "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => readiness(served),
-        "/metrics" => {
-            let mut text = String::new();
-            match prometheus_client::encoding::text::encode(&mut text, &served.registry) {
-                Ok(()) => (StatusCode::OK, text),
-                Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be rendered\n".to_owned()),
-            }
-        }
-        _ => (StatusCode::NOT_FOUND, "see /metrics, /healthz, /readyz\n".to_owned()),
-    };
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    response
+fn readiness(latest: Option<&Report>) -> Result<String, String> {
+    match latest {
+        // A node that no policy selects has nothing to do, and an agent that is ready for it.
+        None => Ok("ok: no policy selects this node yet".to_owned()),
+        Some(report) if report.ledger.is_none() => Err("the host cannot be read".to_owned()),
+        Some(_) => Ok("ok".to_owned()),
+    }
 }
 
-fn readiness(served: &Served) -> (StatusCode, String) {
-    match served.latest.borrow().as_ref() {
-        // A node that no policy selects has nothing to do, and an agent that is ready for it.
-        None => (StatusCode::OK, "ok: no policy selects this node yet\n".to_owned()),
-        Some(report) if report.ledger.is_none() => {
-            (StatusCode::SERVICE_UNAVAILABLE, "the host cannot be read\n".to_owned())
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel, sync_channel};
+    use std::time::Instant;
+
+    use overcommit_core::plan::Command;
+    use overcommit_core::ports::{GuestPort, Heard, HostPort, PortError, Reading};
+    use overcommit_core::sample::{GuestId, GuestSample, HostSample};
+    use overcommit_core::units::Bytes;
+    use overcommit_host::{Glimpses, Root};
+
+    use super::*;
+    use crate::journal::{Journal, Scribe};
+    use crate::orders::Orders;
+    use crate::report::{Reporter, metrics};
+    use crate::state_dir::StateDir;
+    use crate::tick::{Loop, Parts, Stop, Wake};
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    /// A host whose files do not answer before the other end of the channel is gone.
+    struct HungHost(Receiver<()>);
+
+    impl HostPort for HungHost {
+        fn sample(&mut self) -> Result<HostSample, PortError> {
+            let _ = self.0.recv();
+            Err(PortError { what: "/proc".to_owned(), why: "hung".to_owned() })
         }
-        Some(_) => (StatusCode::OK, "ok\n".to_owned()),
+    }
+
+    struct NoGuests;
+
+    impl GuestPort for NoGuests {
+        fn ask(&mut self) {}
+        fn ask_statistics(&mut self, _: &GuestId) {}
+        fn hear(&mut self) -> Heard {
+            Heard::default()
+        }
+        fn is_waiting(&self) -> bool {
+            false
+        }
+        fn sample(&mut self, _: Reading) -> Vec<GuestSample> {
+            Vec::new()
+        }
+        fn send(&mut self, _: &[Command]) {}
+        fn is_carrying(&self) -> bool {
+            false
+        }
+    }
+
+    fn wait(what: &str, so: impl Fn() -> bool) {
+        let end = Instant::now() + DEADLINE;
+        while !so() {
+            assert!(Instant::now() < end, "{what}");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn a_loop_that_waits_is_well_and_one_that_hangs_in_a_turn_is_late() {
+        let beat = Arc::new(Beat::new(Duration::from_millis(200)));
+        let (reporter, _latest) = Reporter::new(
+            metrics::Metrics::register(&mut Registry::default(), Vec::new()),
+            None,
+            Arc::clone(&beat),
+        );
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Arc::new(StateDir::open(temp.path()).unwrap());
+        let (hold, released) = channel();
+        let work = Loop::new(Parts {
+            host: Box::new(HungHost(released)),
+            guests: Box::new(NoGuests),
+            glimpses: Glimpses::new(&Root::new(temp.path())),
+            journal: Journal::open(&dir, "boot"),
+            scribe: Scribe::start(dir, |_, _| ()).unwrap(),
+            reporter,
+            eviction: Box::new(|_| Bytes::ZERO),
+        });
+        let (wakes, inbox) = channel();
+        let running = std::thread::spawn(move || work.run(&inbox));
+
+        // Without orders it turns once a second, which is more than the slack here.
+        let (reply, answer) = sync_channel(1);
+        wakes.send(Wake::Ask(reply)).unwrap();
+        assert!(answer.recv_timeout(DEADLINE).unwrap().is_none());
+        wait("the loop to be well", || beat.late().is_none());
+
+        let orders = Orders::from_file("p", &overcommit_crds::OvercommitPolicySpec::default()).unwrap();
+        wakes.send(Wake::Orders(Arc::new(orders))).unwrap();
+        wait("the loop to be late", || beat.late().is_some_and(|late| late > Duration::from_secs(1)));
+        drop(hold);
+        wait("the loop to be well again", || beat.late().is_none());
+        wakes.send(Wake::Stop(Stop::Handover)).unwrap();
+        assert!(running.join().unwrap());
     }
 }

@@ -11,7 +11,7 @@ use kube::{Api, Client};
 use overcommit_crds::node::{NodeOvercommit, NodeOvercommitSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::orders::{Orders, Origin, Version};
+use crate::orders::{Orders, Origin, Standing, Version};
 use crate::state_dir::StateDir;
 use crate::tick::Wake;
 
@@ -24,6 +24,8 @@ struct Received {
     /// The node that it is for: a state directory may come from another machine's disk.
     node: String,
     version: Version,
+    /// Also on disk: an agent that is started while the API server is away must not take what was forbidden before.
+    standing: Standing,
     spec: NodeOvercommitSpec,
 }
 
@@ -31,7 +33,9 @@ impl Received {
     fn from_object(node: &str, object: NodeOvercommit) -> Self {
         let uid = object.metadata.uid.unwrap_or_default();
         let generation = object.metadata.generation.unwrap_or_default();
-        Self { node: node.to_owned(), version: Version { uid, generation }, spec: object.spec }
+        let deleted = object.metadata.deletion_timestamp.is_some();
+        let standing = if deleted { Standing::Deleted } else { Standing::Stands };
+        Self { node: node.to_owned(), version: Version { uid, generation }, standing, spec: object.spec }
     }
 
     fn from_disk(node: &str, content: &[u8]) -> Result<Self, String> {
@@ -40,17 +44,35 @@ impl Received {
     }
 
     fn orders(&self, origin: Origin) -> Result<Orders, String> {
-        let orders = Orders::from_node(&self.spec, self.version.clone(), origin);
+        let orders = Orders::from_node(&self.spec, self.version.clone(), self.standing, origin);
         orders.map_err(|errors| format!("{errors:?}"))
     }
 }
 
+/// What was received last, and the orders in it.
+#[derive(Debug)]
+pub(crate) struct Last {
+    received: Received,
+    orders: Arc<Orders>,
+}
+
+impl Last {
+    /// The orders.
+    pub(crate) fn orders(&self) -> Arc<Orders> {
+        Arc::clone(&self.orders)
+    }
+}
+
 /// The last orders on disk; absent if there are none. What cannot be understood is set aside.
-pub(crate) fn cached(node: &str, dir: &StateDir) -> Option<Arc<Orders>> {
+pub(crate) fn cached(node: &str, dir: &StateDir) -> Option<Last> {
     let read = dir.read(CACHE).map_err(|e| e.to_string()).transpose()?;
-    let parsed = read.and_then(|content| Received::from_disk(node, &content)?.orders(Origin::Cache));
+    let parsed = read.and_then(|content| {
+        let received = Received::from_disk(node, &content)?;
+        let orders = Arc::new(received.orders(Origin::Cache)?);
+        Ok(Last { received, orders })
+    });
     match parsed {
-        Ok(orders) => Some(Arc::new(orders)),
+        Ok(last) => Some(last),
         Err(why) => {
             let aside = dir.set_aside(CACHE);
             tracing::error!(why, aside = %aside.display(), "the cached orders cannot be used; waiting for the API server");
@@ -59,31 +81,41 @@ pub(crate) fn cached(node: &str, dir: &StateDir) -> Option<Arc<Orders>> {
     }
 }
 
-/// Follows the node's object until the loop is gone.
-pub(crate) async fn follow(client: Client, node: String, dir: Arc<StateDir>, wakes: Sender<Wake>) {
+/// Follows the node's object until the loop is gone; `last` are the orders that it has from disk.
+pub(crate) async fn follow(
+    client: Client,
+    node: String,
+    dir: Arc<StateDir>,
+    wakes: Sender<Wake>,
+    last: Option<Last>,
+) {
     let api: Api<NodeOvercommit> = Api::all(client);
     let mut stream = pin!(watch_object(api, &node).default_backoff());
-    let mut last: Option<Received> = None;
+    // What is on disk was not heard from this API server yet, even if it says the same.
+    let (mut heard, mut known) = (false, last.map(|last| last.received));
     while let Some(event) = stream.next().await {
-        match event.map(|object| object.map(|o| Received::from_object(&node, o))) {
-            Ok(Some(received)) if last.as_ref() == Some(&received) => {}
-            Ok(Some(received)) => {
-                if !pass_on(&received, &dir, &wakes) {
-                    return;
-                }
-                last = Some(received);
-            }
-            // A deleted object is no intent to release: the last orders hold.
+        let said = match event {
+            Ok(Some(object)) => Received::from_object(&node, object),
+            // No intent to release, but nobody stands behind the last orders any more.
             Ok(None) => {
-                tracing::info!(
-                    node,
-                    "no NodeOvercommit of this name; the last orders hold, if there are any"
-                );
+                let Some(last) = known.clone() else {
+                    tracing::info!(node, "no NodeOvercommit of this name, and no orders from before");
+                    continue;
+                };
+                Received { standing: Standing::Gone, ..last }
             }
             Err(error) => {
                 tracing::warn!(%error, "the API server does not answer; the loop goes on with its last orders");
+                continue;
             }
+        };
+        if heard && known.as_ref() == Some(&said) {
+            continue;
         }
+        if !pass_on(&said, &dir, &wakes) {
+            return;
+        }
+        (heard, known) = (true, Some(said));
     }
 }
 
@@ -93,6 +125,9 @@ fn pass_on(received: &Received, dir: &StateDir, wakes: &Sender<Wake>) -> bool {
             let text = serde_json::to_vec(received).unwrap_or_default();
             if let Err(error) = dir.replace(CACHE, &text) {
                 tracing::error!(%error, "the orders cannot be kept on disk");
+            }
+            if let Some(trouble) = orders.trouble() {
+                tracing::warn!(node = received.node, "{trouble}");
             }
             wakes.send(Wake::Orders(Arc::new(orders))).is_ok()
         }
@@ -117,7 +152,8 @@ mod tests {
             "policy": "p", "revision": "r", "resolved": resolve(&OvercommitPolicySpec::default()),
         });
         let version = Version { uid: "u-1".to_owned(), generation };
-        Received { node: "here".to_owned(), version, spec: serde_json::from_value(spec).unwrap() }
+        let spec = serde_json::from_value(spec).unwrap();
+        Received { node: "here".to_owned(), version, standing: Standing::Stands, spec }
     }
 
     fn kept(content: &[u8]) -> (tempfile::TempDir, StateDir) {
@@ -134,7 +170,7 @@ mod tests {
     #[test]
     fn cached_orders_are_of_the_version_that_was_received() {
         let (temp, dir) = kept(&serde_json::to_vec(&received(7)).unwrap());
-        let orders = cached("here", &dir).unwrap();
+        let orders = cached("here", &dir).unwrap().orders();
         assert_eq!(orders.version, Some(Version { uid: "u-1".to_owned(), generation: 7 }));
         assert_eq!(orders.origin, Origin::Cache);
         assert!(!aside(temp.path()));
@@ -161,6 +197,19 @@ mod tests {
             let (temp, dir) = kept(content.as_bytes());
             assert!(cached("here", &dir).is_none(), "{content}");
             assert!(aside(temp.path()), "{content}");
+        }
+    }
+
+    #[test]
+    fn withdrawn_orders_take_nothing_and_say_so_from_disk_too() {
+        for standing in [Standing::Deleted, Standing::Gone] {
+            let withdrawn = Received { standing, ..received(7) };
+            let (_temp, dir) = kept(&serde_json::to_vec(&withdrawn).unwrap());
+            let orders = cached("here", &dir).unwrap().orders();
+            assert!(orders.paused && !orders.release && orders.trouble().is_some(), "{standing:?}");
+            let released = NodeOvercommitSpec { release: true, ..withdrawn.spec.clone() };
+            let orders = Received { spec: released, ..withdrawn }.orders(Origin::Api).unwrap();
+            assert!(orders.release && orders.trouble().is_none(), "{standing:?}");
         }
     }
 

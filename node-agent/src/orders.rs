@@ -22,7 +22,7 @@ pub(crate) struct Orders {
     pub(crate) policy_name: String,
     /// What the operator calls this revision.
     pub(crate) revision: String,
-    /// Take nothing.
+    /// Take nothing: the node is paused, or these orders are withdrawn.
     pub(crate) paused: bool,
     /// Give everything back.
     pub(crate) release: bool,
@@ -30,6 +30,8 @@ pub(crate) struct Orders {
     pub(crate) origin: Origin,
     /// Which version of which object they are; absent for a policy file.
     pub(crate) version: Option<Version>,
+    /// Whether their object still stands.
+    pub(crate) standing: Standing,
     covered: Covered,
 }
 
@@ -41,6 +43,18 @@ pub(crate) struct Version {
     pub(crate) uid: String,
     /// Its `metadata.generation`.
     pub(crate) generation: i64,
+}
+
+/// What became of the object that orders came from, in the API server's own words. Silence is no word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Standing {
+    /// It stands.
+    #[default]
+    Stands,
+    /// Somebody deletes it; the operator will ask for what was taken.
+    Deleted,
+    /// It is gone.
+    Gone,
 }
 
 /// Where orders come from.
@@ -68,16 +82,19 @@ impl Orders {
     pub(crate) fn from_node(
         spec: &NodeOvercommitSpec,
         version: Version,
+        standing: Standing,
         origin: Origin,
     ) -> Result<Self, Vec<FieldError>> {
         Ok(Self {
             policy: resolve::validate(&spec.resolved, "spec.resolved")?,
             policy_name: spec.policy.clone(),
             revision: spec.revision.clone(),
-            paused: spec.paused,
+            // Nobody answers any more for what withdrawn orders take.
+            paused: spec.paused || standing != Standing::Stands,
             release: spec.release,
             origin,
             version: Some(version),
+            standing,
             covered: Covered::Listed(resolve::roster(&spec.guests)),
         })
     }
@@ -95,6 +112,7 @@ impl Orders {
             release: false,
             origin: Origin::File,
             version: None,
+            standing: Standing::Stands,
             covered: Covered::ByName(resolve::effective_classes(spec)),
         })
     }
@@ -121,6 +139,20 @@ impl Orders {
             };
             (guest.name.clone(), membership)
         })))
+    }
+
+    /// What is wrong with them, for people. Orders to release are meant to end with their object.
+    pub(crate) fn trouble(&self) -> Option<&'static str> {
+        match self.standing {
+            Standing::Gone if !self.release => Some(
+                "the NodeOvercommit of this node is gone: nothing is taken, and what was taken is given back \
+                 as guests need it, until a policy selects the node again",
+            ),
+            Standing::Deleted if !self.release => Some(
+                "the NodeOvercommit of this node is being deleted: nothing is taken; the operator is to ask for release",
+            ),
+            _ => None,
+        }
     }
 
     /// True where guests are those of a host without Kubernetes.

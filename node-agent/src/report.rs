@@ -18,10 +18,11 @@ use overcommit_core::sample::{HostSample, Sample};
 use overcommit_core::step::{Decision, Release};
 use overcommit_core::units::Bytes;
 use overcommit_core::view::GuestView;
+use overcommit_serve::Beat;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::orders::{Orders, Origin, Version};
+use crate::orders::{Orders, Origin, Standing, Version};
 
 /// One turn, told.
 #[derive(Clone, Debug, Serialize)]
@@ -40,6 +41,8 @@ pub(crate) struct Report {
     pub(crate) paused: bool,
     /// The orders come from disk because the API server is away.
     pub(crate) cached: bool,
+    /// Whether the object that the orders came from still stands.
+    pub(crate) standing: Standing,
     /// The account; absent when the host could not be read.
     pub(crate) ledger: Option<Ledger>,
     /// The host; absent when it could not be read.
@@ -96,7 +99,7 @@ impl Report {
             guests: decision.guests.clone(),
             emergency: decision.emergency,
             release: decision.release,
-            troubles: others.into_iter().chain(guest_troubles).collect(),
+            troubles: troubles(orders).chain(others).chain(guest_troubles).collect(),
             took,
             ..Self::blank(orders)
         }
@@ -105,7 +108,8 @@ impl Report {
     /// A turn in which the host could not be read.
     pub(crate) fn unreadable(orders: &Orders, error: &PortError) -> Self {
         tracing::error!(%error, "the host cannot be read: nothing is decided");
-        Self { troubles: vec![error.to_string()], ..Self::blank(orders) }
+        let troubles = troubles(orders).chain([error.to_string()]).collect();
+        Self { troubles, ..Self::blank(orders) }
     }
 
     fn blank(orders: &Orders) -> Self {
@@ -117,6 +121,7 @@ impl Report {
             mode: orders.policy.mode,
             paused: orders.paused,
             cached: orders.origin == Origin::Cache,
+            standing: orders.standing,
             ledger: None,
             host: None,
             guests: Vec::new(),
@@ -127,6 +132,10 @@ impl Report {
             took: Duration::ZERO,
         }
     }
+}
+
+fn troubles(orders: &Orders) -> impl Iterator<Item = String> + use<> {
+    orders.trouble().map(str::to_owned).into_iter()
 }
 
 impl Action {
@@ -151,6 +160,7 @@ pub(crate) struct Reporter {
     latest: watch::Sender<Option<Arc<Report>>>,
     metrics: metrics::Metrics,
     print: Option<lines::Printer>,
+    beat: Arc<Beat>,
 }
 
 impl Reporter {
@@ -158,9 +168,15 @@ impl Reporter {
     pub(crate) fn new(
         metrics: metrics::Metrics,
         print: Option<lines::Printer>,
+        beat: Arc<Beat>,
     ) -> (Self, watch::Receiver<Option<Arc<Report>>>) {
         let (latest, receiver) = watch::channel(None);
-        (Self { latest, metrics, print }, receiver)
+        (Self { latest, metrics, print, beat }, receiver)
+    }
+
+    /// The loop turns, and will again within this time.
+    pub(crate) fn beat(&self, wait: Duration) {
+        self.beat.back_within(wait);
     }
 
     /// Publishes one report.

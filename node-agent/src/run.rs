@@ -5,14 +5,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use overcommit_core::ports::GuestPort;
 use overcommit_core::units::Bytes;
 use overcommit_crds::file;
 use overcommit_guest::Notify;
-use overcommit_host::{EvictionLine, Glimpses, HostReader, Root};
+use overcommit_host::{Glimpses, HostReader, Root};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Runtime;
 
@@ -22,15 +22,14 @@ use crate::control;
 use crate::http;
 use crate::intake;
 use crate::journal::{Journal, Scribe};
+use crate::kubelet_line::KubeletLine;
 use crate::orders::Orders;
+use crate::output::Behind;
 use crate::report::{Reporter, lines, metrics, writer};
 use crate::resident;
 use crate::signals;
 use crate::state_dir::StateDir;
 use crate::tick::{Loop, Parts, Wake};
-
-/// How often the kubelet's configuration is read again.
-const EVICTION_AGE: Duration = Duration::from_mins(1);
 
 /// Why the process ends without success.
 #[derive(Debug)]
@@ -62,7 +61,7 @@ impl fmt::Display for Failure {
 
 /// `overcommit-agent run`.
 pub(crate) fn run(args: &Run) -> Result<(), Failure> {
-    telemetry(&args.log)?;
+    let (log, reports) = (telemetry(&args.log)?, Behind::reports());
     resident::lock();
     let orders = args.policy.as_deref().map(read_policy).transpose()?;
     let dir = Arc::new(StateDir::open(&args.state_dir).map_err(Failure::bad_input)?);
@@ -81,14 +80,17 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
         drop(wakes.send(Wake::Orders(Arc::new(orders))));
     }
     control::listen(&control::socket(&args.state_dir), wakes.clone()).map_err(Failure::bad_input)?;
-    let complete = drive(args, &runtime, dir, guests, task, (wakes, inbox))?;
+    let complete = drive(args, &runtime, dir, guests, task, (wakes, inbox), (&log, &reports))?;
+    // Writes what waits.
+    drop((log.guard, reports.guard));
     if complete { Ok(()) } else { Err(Failure::failed(anyhow!("not everything could be given back"))) }
 }
 
-/// What writes the status in a cluster.
+/// What there is in a cluster besides the guests.
 struct Task {
     client: kube::Client,
     node: String,
+    line: Arc<KubeletLine>,
 }
 
 fn drive(
@@ -98,22 +100,26 @@ fn drive(
     guests: Box<dyn GuestPort + Send>,
     task: Option<Task>,
     (wakes, inbox): (Sender<Wake>, Receiver<Wake>),
+    (log, reports): (&Behind, &Behind),
 ) -> Result<bool, Failure> {
     let mut registry = Registry::default();
-    let metrics = metrics::Metrics::register(&mut registry);
-    let print = (task.is_none() || args.output == Output::Json).then(|| lines::Printer::new(args.output));
-    let (reporter, latest) = Reporter::new(metrics, print);
+    let metrics = metrics::Metrics::register(&mut registry, vec![log.lost(), reports.lost()]);
+    let prints = task.is_none() || args.output == Output::Json;
+    let print = prints.then(|| lines::Printer::new(args.output, reports.writer.clone()));
+    let beat = http::beat();
+    let (reporter, latest) = Reporter::new(metrics, print, Arc::clone(&beat));
     let standalone = task.is_none();
     let recorded = wakes.clone();
-    let served = http::Served { registry, latest: latest.clone() };
+    let line = task.as_ref().map(|t| Arc::clone(&t.line));
+    let shown = latest.clone();
     let address = args.http;
     runtime
         .block_on(async move {
             signals::forward(wakes, standalone).context("signals cannot be handled")?;
             match address {
-                Some(address) => {
-                    http::serve(address, served).await.with_context(|| format!("cannot listen on {address}"))
-                }
+                Some(address) => http::serve(address, beat, registry, shown)
+                    .await
+                    .with_context(|| format!("cannot listen on {address}")),
                 None => Ok(()),
             }
         })
@@ -131,7 +137,7 @@ fn drive(
         journal,
         scribe,
         reporter,
-        eviction: eviction(root, standalone),
+        eviction: eviction(line),
     };
     let complete = Loop::new(parts).run(&inbox);
     if let Some(writing) = writing {
@@ -146,21 +152,9 @@ fn news(wakes: &Sender<Wake>) -> Notify {
     Arc::new(move || drop(wakes.send(Wake::News)))
 }
 
-/// The kubelet's line, read again now and then; a host without Kubernetes has none.
-fn eviction(root: Root, standalone: bool) -> Box<dyn FnMut(Bytes) -> Bytes + Send> {
-    let mut known: Option<(Instant, Bytes)> = None;
-    Box::new(move |total| match known {
-        _ if standalone => Bytes::ZERO,
-        Some((at, line)) if at.elapsed() < EVICTION_AGE => line,
-        _ => {
-            let read = EvictionLine::read(&root, total);
-            if known.is_none_or(|(_, line)| line != read.line) {
-                tracing::info!(line = %read.line, source = read.source, trouble = read.trouble, "the kubelet's eviction line");
-            }
-            known = Some((Instant::now(), read.line));
-            read.line
-        }
-    })
+/// What the loop keeps free for the kubelet; a host without Kubernetes has none.
+fn eviction(line: Option<Arc<KubeletLine>>) -> Box<dyn FnMut(Bytes) -> Bytes + Send> {
+    Box::new(move |_| line.as_ref().map_or(Bytes::ZERO, |line| line.line()))
 }
 
 fn attach(
@@ -173,12 +167,16 @@ fn attach(
         .block_on(kube::Client::try_default())
         .context("no access to the API server: run in a pod with a service account, or set KUBECONFIG")
         .map_err(Failure::bad_input)?;
-    if let Some(orders) = intake::cached(node, dir) {
-        drop(wakes.send(Wake::Orders(orders)));
+    let last = intake::cached(node, dir);
+    if let Some(last) = &last {
+        drop(wakes.send(Wake::Orders(last.orders())));
     }
-    runtime.spawn(intake::follow(client.clone(), node.to_owned(), Arc::clone(dir), wakes.clone()));
-    let task = Task { client, node: node.to_owned() };
-    Ok((cluster::launchers(&Root::default(), news(wakes)), Some(task)))
+    runtime.spawn(intake::follow(client.clone(), node.to_owned(), Arc::clone(dir), wakes.clone(), last));
+    let line = KubeletLine::start(Root::default())
+        .context("no thread can be started")
+        .map_err(Failure::bad_input)?;
+    let guests = cluster::launchers(&Root::default(), Arc::clone(&line), news(wakes));
+    Ok((guests, Some(Task { client, node: node.to_owned(), line })))
 }
 
 fn read_policy(path: &Path) -> Result<Orders, Failure> {
@@ -192,11 +190,12 @@ fn read_policy(path: &Path) -> Result<Orders, Failure> {
         .map_err(|errors| Failure::bad_input(anyhow!("policy file {shown}: {errors:?}")))
 }
 
-fn telemetry(filter: &str) -> Result<(), Failure> {
+fn telemetry(filter: &str) -> Result<Behind, Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .with_context(|| format!("--log {filter:?} cannot be understood"))
         .map_err(Failure::bad_input)?;
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
-    Ok(())
+    let log = Behind::log();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.writer.clone()).with_ansi(ansi).init();
+    Ok(log)
 }

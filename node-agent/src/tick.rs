@@ -128,6 +128,7 @@ impl Loop {
     /// Runs until stopped; true if everything was given back or that was not asked for.
     pub(crate) fn run(mut self, inbox: &Receiver<Wake>) -> bool {
         loop {
+            self.parts.reporter.beat(self.patience());
             match inbox.recv_timeout(self.patience()) {
                 Ok(Wake::Orders(orders)) => self.obey(orders),
                 Ok(Wake::Release) => {

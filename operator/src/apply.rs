@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use overcommit_crds::NodeOvercommitSpec;
-use overcommit_crds::names::{GROUP, OPERATOR_MANAGER, POLICY_LABEL, VERSION};
+use overcommit_crds::names::{GROUP, OPERATOR_MANAGER, POLICY_LABEL, RELEASE_FINALIZER, VERSION};
 use serde_json::{Value, json};
 
 use crate::index::{Change, Delta};
@@ -65,6 +65,7 @@ impl Desired {
         match self {
             Self::Finalizers { .. } => ("patch", "overcommitpolicies"),
             Self::Object { .. } => ("apply", "nodeovercommits"),
+            Self::Release { .. } | Self::Unhold { .. } => ("patch", "nodeovercommits"),
             Self::Delete { .. } => ("delete", "nodeovercommits"),
             Self::Status { .. } => ("apply", "overcommitpolicies/status"),
         }
@@ -85,12 +86,8 @@ async fn call(client: Client, desired: Desired) -> Result<Change, Error> {
     let force = PatchParams::apply(OPERATOR_MANAGER).force();
     match desired {
         Desired::Finalizers { policy, uid, version, finalizers } => {
-            // With the version, so that nobody else's finalizer is lost; with the UID, so that no successor is touched.
-            let metadata = json!({ "uid": uid, "resourceVersion": version, "finalizers": finalizers });
-            let body = json!({ "metadata": metadata });
-            let params =
-                PatchParams { field_manager: Some(OPERATOR_MANAGER.to_owned()), ..PatchParams::default() };
-            let after = Policy::from(policies().patch(&policy, &params, &Patch::Merge(body)).await?);
+            let body = finalizers_body(&uid, &version, &finalizers);
+            let after = Policy::from(policies().patch(&policy, &merging(), &Patch::Merge(body)).await?);
             let gone = after.deleted.is_some() && after.finalizers.is_empty();
             Ok(Change::Policies(if gone { Delta::Delete(policy) } else { Delta::Apply(after) }))
         }
@@ -99,13 +96,25 @@ async fn call(client: Client, desired: Desired) -> Result<Change, Error> {
             let after = objects().patch(&node, &force, &Patch::Apply(body)).await?;
             Ok(Change::Objects(Delta::Apply(Object::from(after))))
         }
+        Desired::Release { node, uid } => {
+            // With the UID, so that it neither makes an object nor touches a successor.
+            let body = json!({ "metadata": { "uid": uid }, "spec": { "release": true } });
+            let after = objects().patch(&node, &merging(), &Patch::Merge(body)).await?;
+            Ok(Change::Objects(Delta::Apply(Object::from(after))))
+        }
+        Desired::Unhold { node, uid, version, finalizers } => {
+            let body = finalizers_body(&uid, &version, &finalizers);
+            let after = Object::from(objects().patch(&node, &merging(), &Patch::Merge(body)).await?);
+            let gone = after.deleted.is_some() && after.finalizers.is_empty();
+            Ok(Change::Objects(if gone { Delta::Delete(node) } else { Delta::Apply(after) }))
+        }
         Desired::Delete { node, uid } => {
             let preconditions = Some(Preconditions { uid: Some(uid), resource_version: None });
             let params = DeleteParams { preconditions, ..DeleteParams::default() };
             match objects().delete(&node, &params).await {
                 Ok(either) => Ok(Change::Objects(match either.left().map(Object::from) {
                     // Somebody else's finalizer holds it.
-                    Some(object) if object.deleting => Delta::Apply(object),
+                    Some(object) if object.deleted.is_some() => Delta::Apply(object),
                     _ => Delta::Delete(node),
                 })),
                 Err(kube::Error::Api(status)) if status.code == 404 => {
@@ -123,6 +132,15 @@ async fn call(client: Client, desired: Desired) -> Result<Change, Error> {
     }
 }
 
+fn merging() -> PatchParams {
+    PatchParams { field_manager: Some(OPERATOR_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// With the version, so that nobody else's finalizer is lost; with the UID, so that no successor is touched.
+fn finalizers_body(uid: &str, version: &str, finalizers: &[String]) -> Value {
+    json!({ "metadata": { "uid": uid, "resourceVersion": version, "finalizers": finalizers } })
+}
+
 fn api_version() -> String {
     format!("{GROUP}/{VERSION}")
 }
@@ -130,7 +148,8 @@ fn api_version() -> String {
 fn object_body(node: &str, node_uid: &str, spec: &NodeOvercommitSpec) -> Value {
     let owner = json!({ "apiVersion": "v1", "kind": "Node", "name": node, "uid": node_uid });
     let labels = json!({ POLICY_LABEL: spec.policy });
-    let metadata = json!({ "name": node, "labels": labels, "ownerReferences": [owner] });
+    // Held until its node has given back, whoever deletes it: without an object nobody asks for that.
+    let metadata = json!({ "name": node, "labels": labels, "ownerReferences": [owner], "finalizers": [RELEASE_FINALIZER] });
     json!({ "apiVersion": api_version(), "kind": "NodeOvercommit", "metadata": metadata, "spec": spec })
 }
 
@@ -155,11 +174,12 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_owned_by_its_node_and_labelled_with_its_policy() {
+    fn an_object_is_owned_by_its_node_held_by_us_and_labelled_with_its_policy() {
         let spec = crate::fixture::object("a", "gold").spec.unwrap();
         let body = object_body("a", "uid-a", &spec);
         assert_eq!(body["metadata"]["ownerReferences"][0]["uid"], "uid-a");
         assert_eq!(body["metadata"]["labels"][POLICY_LABEL], "gold");
+        assert_eq!(body["metadata"]["finalizers"], json!([RELEASE_FINALIZER]));
         assert_eq!(body["apiVersion"], "overcommit.dev/v1alpha1");
     }
 }

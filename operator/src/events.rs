@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
 use crate::object::{Object, Policy};
+use crate::release;
 use crate::status::RELEASE_TIMEOUT;
 use crate::words::words;
 
@@ -52,7 +53,10 @@ impl Note {
 
     /// A node is asked to give everything back.
     pub(crate) fn asked(object: &Object) -> Self {
-        let text = format!("No policy takes this node after {}: it gives everything back", object.policy());
+        let text = match object.deleted {
+            Some(_) => "This object is deleted: its node gives everything back first".to_owned(),
+            None => format!("No policy takes this node after {}: it gives everything back", object.policy()),
+        };
         Self::node(&object.name, Some(&object.uid), "Release", "ReleaseAsked", text)
     }
 
@@ -60,6 +64,13 @@ impl Note {
     pub(crate) fn released(object: &Object, node_exists: bool) -> Self {
         let text = if node_exists { "Everything is given back" } else { "The node is gone" };
         Self::node(&object.name, Some(&object.uid), "Release", "NodeReleased", text.to_owned())
+    }
+
+    /// The waiting for a node whose object somebody deletes has ended.
+    pub(crate) fn overdue(object: &Object) -> Self {
+        let text = format!("The object goes although its node has not given back: {}", release::said(object));
+        let told = Self::node(&object.name, Some(&object.uid), "Release", RELEASE_TIMEOUT, text);
+        Self { warning: true, ..told }
     }
 
     /// What is new in a policy's conditions.

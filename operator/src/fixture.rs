@@ -82,6 +82,7 @@ pub(crate) fn object(node: &str, policy: &str) -> Object {
         generation: 1,
         label: Some(policy.into()),
         owner: Some(format!("uid-{node}")),
+        finalizers: vec![RELEASE_FINALIZER.to_owned()],
         spec: Some(spec),
         ..Default::default()
     }
@@ -116,7 +117,8 @@ pub(crate) fn releasing(node: &str, policy: &str, released: bool) -> Object {
     if let Some(spec) = &mut object.spec {
         spec.release = true;
     }
-    object.status.conditions.push(says(condition::RELEASED, released, "short 2 GiB"));
+    let said = says(condition::RELEASED, released, "short 2 GiB");
+    object.status.conditions.push(Condition { observed_generation: Some(object.generation), ..said });
     object
 }
 

@@ -10,7 +10,7 @@ mod build;
 mod events;
 #[cfg(test)]
 mod fixture;
-mod http;
+mod health;
 mod index;
 mod metrics;
 mod object;

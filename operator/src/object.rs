@@ -229,8 +229,10 @@ pub(crate) struct Object {
     pub(crate) version: String,
     /// Generation of the spec.
     pub(crate) generation: i64,
-    /// Somebody deletes it.
-    pub(crate) deleting: bool,
+    /// When somebody asked for its deletion.
+    pub(crate) deleted: Option<Timestamp>,
+    /// All its finalizers.
+    pub(crate) finalizers: Vec<String>,
     /// The policy by its label.
     pub(crate) label: Option<String>,
     /// UID of the Node that owns it.
@@ -244,6 +246,11 @@ pub(crate) struct Object {
 }
 
 impl Object {
+    /// True if its deletion waits for us.
+    pub(crate) fn held_by_us(&self) -> bool {
+        self.finalizers.iter().any(|f| f == RELEASE_FINALIZER)
+    }
+
     /// The policy that it comes from: by its spec, else by its label.
     pub(crate) fn policy(&self) -> &str {
         let by_label = || self.label.as_deref().unwrap_or_default();
@@ -259,6 +266,7 @@ impl From<DynamicObject> for Object {
             resource_version,
             generation,
             deletion_timestamp,
+            finalizers,
             labels,
             owner_references,
             ..
@@ -270,7 +278,8 @@ impl From<DynamicObject> for Object {
             uid: uid.unwrap_or_default(),
             version: resource_version.unwrap_or_default(),
             generation: generation.unwrap_or_default(),
-            deleting: deletion_timestamp.is_some(),
+            deleted: deletion_timestamp.map(|at| at.0),
+            finalizers: finalizers.unwrap_or_default(),
             label: labels.and_then(|mut labels| labels.remove(POLICY_LABEL)),
             owner: owner.map(|owner| owner.uid),
             release_requested: spec.as_ref().is_some_and(|spec| spec.release),

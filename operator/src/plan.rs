@@ -40,6 +40,10 @@ pub(crate) enum Desired {
     Finalizers { policy: String, uid: String, version: String, finalizers: Vec<String> },
     /// A node's object.
     Object { node: String, node_uid: String, spec: Box<NodeOvercommitSpec> },
+    /// A node gives everything back; nothing else of its object's spec changes.
+    Release { node: String, uid: String },
+    /// The finalizers of a node's object, as long as it has not changed meanwhile.
+    Unhold { node: String, uid: String, version: String, finalizers: Vec<String> },
     /// A node's object goes.
     Delete { node: String, uid: String },
     /// A policy's status.
@@ -60,7 +64,10 @@ impl Write {
     pub(crate) fn key(&self) -> Key {
         let (kind, name) = match &self.change {
             Desired::Finalizers { policy, .. } => ("finalizers", policy),
-            Desired::Object { node, .. } | Desired::Delete { node, .. } => ("object", node),
+            Desired::Object { node, .. }
+            | Desired::Release { node, .. }
+            | Desired::Unhold { node, .. }
+            | Desired::Delete { node, .. } => ("object", node),
             Desired::Status { policy, .. } => ("status", policy),
         };
         Key { kind, name: name.clone() }
@@ -84,6 +91,13 @@ pub(crate) struct Plan {
     pub(crate) wake: Option<Timestamp>,
 }
 
+impl Plan {
+    /// Looks again at that time, if it is still to come.
+    fn wake_at(&mut self, at: Option<Timestamp>, now: Timestamp) {
+        self.wake = [self.wake, at.filter(|at| *at > now)].into_iter().flatten().min();
+    }
+}
+
 /// Plans one reconcile; `timeout` is how long a deletion waits for its nodes.
 pub(crate) fn plan(index: &Index, now: Timestamp, timeout: Duration) -> Plan {
     let waiting = index.waiting();
@@ -96,14 +110,14 @@ pub(crate) fn plan(index: &Index, now: Timestamp, timeout: Duration) -> Plan {
     }
     let selection = Selection::of(index);
     let mut plan = Plan::default();
-    let dropped = objects(index, &selection, &mut plan);
+    let dropped = objects(index, &selection, (now, timeout), &mut plan);
     for policy in index.policies.values() {
         let facts = Facts {
             claim: selection.claim_of(&policy.name),
             blockers: release::blockers(policy, index, &selection),
             dropped: dropped.get(policy.name.as_str()).copied().unwrap_or(0),
             timeout,
-            overdue: release::deadline(policy, timeout).is_some_and(|end| end <= now),
+            overdue: release::deadline(policy.deleted, timeout).is_some_and(|end| end <= now),
         };
         one(policy, &facts, index, now, &mut plan);
     }
@@ -118,8 +132,7 @@ fn one(policy: &Policy, facts: &Facts<'_>, index: &Index, now: Timestamp, plan: 
     if !first {
         plan.writes.extend(report(policy, status::status(policy, facts, index, now)));
     }
-    let end = release::deadline(policy, facts.timeout).filter(|end| *end > now);
-    plan.wake = [plan.wake, end].into_iter().flatten().min();
+    plan.wake_at(release::deadline(policy.deleted, facts.timeout), now);
 }
 
 /// The finalizer comes before anything is given to a node, and goes when nothing is left there, or when it was
@@ -140,19 +153,31 @@ fn finalizers(policy: &Policy, facts: &Facts<'_>) -> Option<Write> {
 }
 
 /// Plans every node's object; returns how many guests did not fit, by policy.
-fn objects<'a>(index: &'a Index, selection: &Selection<'a>, plan: &mut Plan) -> BTreeMap<&'a str, usize> {
+fn objects<'a>(
+    index: &'a Index,
+    selection: &Selection<'a>,
+    (now, timeout): (Timestamp, Duration),
+    plan: &mut Plan,
+) -> BTreeMap<&'a str, usize> {
     let population = Population::of(index);
     let mut dropped = BTreeMap::new();
     let names: BTreeSet<&String> = index.nodes.keys().chain(index.objects.keys()).collect();
     for name in names {
         let (node, object) = (index.nodes.get(name), index.objects.get(name));
-        match (node, selection.holder(name), object) {
-            (Some(node), Some(policy), _) if policy.held_by_us() => {
+        let holder = selection.holder(name);
+        let going = object.filter(|object| holder.is_none() || object.deleted.is_some());
+        if let Some(object) = going {
+            let end = release::deadline(object.deleted, timeout);
+            plan.wake_at(end, now);
+            plan.writes.extend(let_go(object, node, end.is_some_and(|end| end <= now)));
+            continue;
+        }
+        match (node, holder) {
+            (Some(node), Some(policy)) if policy.held_by_us() => {
                 let (write, left_out) = hold(policy, node, object, &population, index);
                 *dropped.entry(policy.name.as_str()).or_default() += left_out;
                 plan.writes.extend(write);
             }
-            (_, None, Some(object)) => plan.writes.extend(let_go(object, node)),
             _ => {}
         }
     }
@@ -178,6 +203,7 @@ fn hold(
         o.spec.as_ref() == Some(&built.spec)
             && o.label.as_deref() == Some(&policy.name)
             && o.owner.as_deref() == Some(&node.uid)
+            && o.held_by_us()
     });
     let taken = object.is_none_or(|o| o.policy() != policy.name || o.release_requested);
     let change =
@@ -189,24 +215,23 @@ fn hold(
     ((!as_is).then_some(write), built.dropped)
 }
 
-fn let_go(object: &Object, node: Option<&Meta>) -> Option<Write> {
-    match release::step(object, node.is_some()) {
+fn let_go(object: &Object, node: Option<&Meta>, overdue: bool) -> Option<Write> {
+    let (node_exists, uid) = (node.is_some(), object.uid.clone());
+    let node = object.name.clone();
+    match release::step(object, node_exists, overdue) {
         Step::Wait => None,
-        Step::Delete => {
-            let delete = Write::of(Desired::Delete { node: object.name.clone(), uid: object.uid.clone() });
-            Some(delete.telling(Note::released(object, node.is_some())))
-        }
-        Step::Ask => {
-            // The rest stays as it is: an agent that gives back needs its guests and its policy.
-            let spec = NodeOvercommitSpec { release: true, ..object.spec.clone()? };
-            let change = Desired::Object {
-                node: object.name.clone(),
-                node_uid: node?.uid.clone(),
-                spec: Box::new(spec),
-            };
-            Some(Write::of(change).telling(Note::asked(object)))
-        }
+        // The rest stays as it is: an agent that gives back needs its guests and its policy.
+        Step::Ask => Some(Write::of(Desired::Release { node, uid }).telling(Note::asked(object))),
+        Step::Unhold => Some(Write::of(unheld(object)).telling(Note::released(object, node_exists))),
+        Step::GiveUp => Some(Write::of(unheld(object)).telling(Note::overdue(object))),
+        Step::Delete => Some(Write::of(Desired::Delete { node, uid })),
     }
+}
+
+fn unheld(object: &Object) -> Desired {
+    let Object { name, uid, version, finalizers, .. } = object;
+    let finalizers = finalizers.iter().filter(|f| *f != RELEASE_FINALIZER).cloned().collect();
+    Desired::Unhold { node: name.clone(), uid: uid.clone(), version: version.clone(), finalizers }
 }
 
 /// The write of a status, if it tells anything new.

@@ -39,12 +39,26 @@ fn apply(index: &mut Index, writes: Vec<Desired>) {
                     owner: Some(node_uid),
                     label: Some(spec.policy.clone()),
                     release_requested: spec.release,
+                    finalizers: vec![RELEASE_FINALIZER.to_owned()],
                     spec: Some(*spec),
                     ..known
                 };
                 index.take(Change::Objects(Delta::Apply(object)));
             }
+            Desired::Release { node, .. } => {
+                let mut object = index.objects[&node].clone();
+                object.release_requested = true;
+                object.spec.as_mut().unwrap().release = true;
+                index.take(Change::Objects(Delta::Apply(object)));
+            }
+            Desired::Unhold { node, finalizers, .. } => {
+                let object = Object { finalizers, ..index.objects[&node].clone() };
+                let gone = object.deleted.is_some() && object.finalizers.is_empty();
+                let delta = if gone { Delta::Delete(node) } else { Delta::Apply(object) };
+                index.take(Change::Objects(delta));
+            }
             Desired::Delete { node, .. } => {
+                assert!(index.objects[&node].finalizers.is_empty(), "a deletion would wait");
                 index.take(Change::Objects(Delta::Delete(node)));
             }
             Desired::Status { policy, status, .. } => {
@@ -199,6 +213,63 @@ fn an_object_that_somebody_deletes_or_edits_is_restored() {
     edited.label = None;
     index.take(Change::Objects(Delta::Apply(edited)));
     assert_eq!(acts(&index, 3).len(), 1);
+}
+
+/// Somebody deletes a node's object.
+fn object_deleted(index: &mut Index, node: &str) {
+    let known = index.objects[node].clone();
+    index.take(Change::Objects(Delta::Apply(Object { deleted: Some(at(0)), ..known })));
+}
+
+#[test]
+fn deleting_objects_and_policies_at_once_strands_nothing_in_either_order() {
+    for object_first in [true, false] {
+        let mut index = cluster(&[policy("gold", 0)], &[node("a")]);
+        settle(&mut index, 1);
+        let uid = index.objects["a"].uid.clone();
+        if object_first {
+            object_deleted(&mut index, "a");
+            settle(&mut index, 2);
+            deleted(&mut index, "gold");
+        } else {
+            deleted(&mut index, "gold");
+            settle(&mut index, 2);
+            object_deleted(&mut index, "a");
+        }
+        settle(&mut index, 3);
+        assert!(index.objects["a"].release_requested && index.objects["a"].uid == uid, "{object_first}");
+        assert!(index.policies.contains_key("gold"), "the policy waits for it");
+        let status = releasing("a", "gold", true).status;
+        let given = Object { status, ..index.objects["a"].clone() };
+        let given = Object { generation: 1, ..given };
+        index.take(Change::Objects(Delta::Apply(given)));
+        settle(&mut index, 4);
+        assert!(index.objects.is_empty() && index.policies.is_empty(), "{object_first}");
+    }
+}
+
+#[test]
+fn a_deleted_object_is_given_up_after_the_timeout_with_a_warning() {
+    let mut index = cluster(&[policy("gold", 0)], &[node("a")]);
+    settle(&mut index, 1);
+    object_deleted(&mut index, "a");
+    settle(&mut index, 2);
+    assert_eq!(plan(&index, at(2), TIMEOUT).wake, Some(at(600)));
+    let late = plan(&index, at(601), TIMEOUT).writes;
+    let given_up = late.iter().find(|w| matches!(w.change, Desired::Unhold { .. })).unwrap();
+    assert!(format!("{:?}", given_up.notes).contains(RELEASE_TIMEOUT), "{given_up:?}");
+    settle(&mut index, 601);
+    assert!(!index.objects["a"].release_requested, "the policy takes the node anew");
+}
+
+#[test]
+fn an_object_without_our_finalizer_gets_it() {
+    let mut index = cluster(&[policy("gold", 0)], &[node("a")]);
+    settle(&mut index, 1);
+    let bare = Object { finalizers: vec![], ..index.objects["a"].clone() };
+    index.take(Change::Objects(Delta::Apply(bare)));
+    settle(&mut index, 2);
+    assert!(index.objects["a"].held_by_us());
 }
 
 #[test]

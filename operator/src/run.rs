@@ -1,6 +1,5 @@
 //! Wiring, and the loop: changes → index → plan → queue → writes → changes.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -15,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::apply;
 use crate::args::RunArgs;
 use crate::events::{Note, Teller};
-use crate::http::{self, Health};
+use crate::health::Health;
 use crate::index::{Change, Delta, Index};
 use crate::metrics::Metrics;
 use crate::plan::{self, Key, Write};
@@ -52,9 +51,9 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.http).await.with_context(|| format!("--http {}", args.http))?;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
-    let health = Arc::new(Health::starting());
+    let health = Health::starting();
     let address = listener.local_addr().map_or_else(|_| args.http.to_string(), |a| a.to_string());
-    let server = tokio::spawn(http::serve(listener, Arc::clone(&health), Arc::new(registry)));
+    let server = tokio::spawn(overcommit_serve::serve(listener, health.pages(registry)));
     let (sender, changes) = mpsc::channel(BACKLOG);
     watch::start(&client, &sender, &metrics);
     let teller = Teller::start(client.clone(), metrics.clone());
@@ -86,7 +85,7 @@ struct Driver {
     client: Client,
     metrics: Metrics,
     teller: Teller,
-    health: Arc<Health>,
+    health: Health,
     timeout: Duration,
     index: Index,
     queue: Queue,
@@ -134,7 +133,7 @@ impl Driver {
             }
         }
         self.queue.forget(began);
-        self.health.beat(self.index.waiting());
+        self.health.beat(wake.saturating_duration_since(began), self.index.waiting());
         self.metrics.known(&self.index);
         self.metrics.reconciles.inc();
         self.metrics.duration.observe(began.elapsed().as_secs_f64());

@@ -20,7 +20,7 @@ fn status_at(index: &Index, name: &str, now: Timestamp) -> OvercommitPolicyStatu
         blockers: release::blockers(policy, index, &selection),
         dropped: 0,
         timeout,
-        overdue: release::deadline(policy, timeout).is_some_and(|end| end <= now),
+        overdue: release::deadline(policy.deleted, timeout).is_some_and(|end| end <= now),
     };
     status(policy, &facts, index, now)
 }

@@ -1,10 +1,16 @@
-//! What `overcommit-agent` says to bad input: exit 2 before anything was touched, the place and the remedy.
+//! The agent's command line: what it says to bad input (exit 2 before anything was touched, the place and the remedy),
+//! and that nobody who does not listen can stop it.
 
+use std::io::{PipeReader, PipeWriter, Write as _};
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use anyhow::Result;
 use overcommit_tests::agent::Agent;
+use overcommit_tests::wait::until;
+use rustix::fs::{OFlags, fcntl_setfl};
+use serde_json::Value;
 
 fn run(policy: &[u8]) -> Result<Output> {
     let dir = tempfile::tempdir()?;
@@ -98,4 +104,45 @@ fn asking_without_an_agent_names_the_socket() -> Result<()> {
     assert!(told.contains(&*dir.path().join("agent.sock").to_string_lossy()), "{told}");
     assert!(Path::new(dir.path()).exists());
     Ok(())
+}
+
+/// A pipe that takes not one byte more, and the end that nobody reads.
+fn full_pipe() -> Result<(PipeReader, PipeWriter)> {
+    let (unread, mut full) = std::io::pipe()?;
+    fcntl_setfl(&full, OFlags::NONBLOCK)?;
+    while full.write(b".").is_ok() {}
+    fcntl_setfl(&full, OFlags::empty())?;
+    Ok((unread, full))
+}
+
+#[test]
+fn the_loop_turns_on_while_nobody_takes_what_it_prints() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("policy.yaml");
+    std::fs::write(&file, format!("{HEAD}spec: {{interval: 1s}}\n"))?;
+    let (_unread, full) = full_pipe()?;
+    let mut agent = Command::new(Agent::program()?)
+        .args(["run", "--connect", "test:///default", "--output", "json", "--log", "debug", "--policy"])
+        .arg(&file)
+        .arg("--state-dir")
+        .arg(dir.path())
+        .stdout(full.try_clone()?)
+        .stderr(full)
+        .spawn()?;
+    let told = || -> Result<Value> {
+        let ask = ["status", "--output", "json", "--state-dir"];
+        let answer = Command::new(Agent::program()?).args(ask).arg(dir.path()).output()?;
+        Ok(serde_json::from_slice(&answer.stdout)?)
+    };
+    let turned = (|| -> Result<()> {
+        let first = until(Duration::from_secs(30), "a report", told)?;
+        until(Duration::from_secs(30), "a later report", || {
+            let later = told()?;
+            anyhow::ensure!(later["at"] != first["at"], "{}", later["at"]);
+            Ok(())
+        })
+    })();
+    agent.kill()?;
+    agent.wait()?;
+    turned
 }

@@ -152,6 +152,54 @@ async fn an_object_made_anew_under_the_same_name_gets_no_word_about_its_predeces
     assert_eq!(objects.get(node).await.unwrap().status, None, "nor with its last write");
 }
 
+#[tokio::test]
+async fn orders_whose_object_is_gone_take_nothing_also_after_a_restart() {
+    let (api, node) = (Api::start().unwrap(), "withdrawn");
+    install(&api);
+    let access = access(&api, node, "overcommit-agent");
+    let objects = create(&api.client().await.unwrap(), node, false).await;
+    let dir = Session::shared().unwrap().fresh_dir("state").unwrap();
+    let agent = start(&access, node, &dir);
+    told(&objects, node, "a word", |c| !released(c)).await;
+    let report = |what: &'static str, so: fn(&Value) -> bool| {
+        let look = || ask(&dir).and_then(|r| if so(&r) { Ok(r) } else { Err(r.to_string()) });
+        until(SOON, what, look).unwrap()
+    };
+    report("orders", |r| r["paused"] == false && r["standing"] == "Stands");
+
+    objects.delete(node, &DeleteParams::default()).await.unwrap();
+    let without = report("no more takes", |r| r["paused"] == true);
+    assert!(
+        without["standing"] == "Gone" && without["release"].is_null(),
+        "absence is no intent to release: {without}"
+    );
+    assert!(without["troubles"].to_string().contains("is gone"), "{without}");
+    let event = || {
+        let events = api.kubectl(&[
+            "get",
+            "events",
+            "--namespace=default",
+            "--output=custom-columns=R:.reason,O:.involvedObject.name",
+        ]);
+        let events = events.unwrap();
+        if events.contains("OrdersGone") && events.contains(node) { Ok(()) } else { Err(events) }
+    };
+    until(SOON, "an event", event).unwrap();
+    agent.terminate(SOON).unwrap();
+
+    // Also while the API server is away, for the agent was told before.
+    api.pause_apiserver().unwrap();
+    let agent = start(&access, node, &dir);
+    let cached = until(SOON, "a report on cached orders", || ask(&dir));
+    api.resume_apiserver().unwrap();
+    let cached = cached.unwrap();
+    assert!(cached["cached"] == true && cached["paused"] == true, "{cached}");
+
+    create(&api.client().await.unwrap(), node, false).await;
+    report("orders anew", |r| r["paused"] == false && r["standing"] == "Stands");
+    agent.terminate(SOON).unwrap();
+}
+
 /// May read and report, and not watch.
 const BLIND: &str = r"
 apiVersion: rbac.authorization.k8s.io/v1

@@ -10,17 +10,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use overcommit_core::units::Bytes;
-use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
 use serde::Deserialize;
 
-use crate::held::{ReadError, read_fd};
-use crate::proc::{self, Proc, flag_value};
+use crate::held::ReadError;
+use crate::kubelet;
+use crate::proc::{Proc, flag_value};
 use crate::quantity;
 use crate::root::Root;
 
-/// `DefaultEvictionHard` (`pkg/kubelet/eviction/defaults_linux.go`).
-const DEFAULT: Bytes = Bytes::from_mib(100);
 /// `SignalMemoryAvailable` (pkg/kubelet/eviction/api/types.go).
 const SIGNAL: &str = "memory.available";
 /// Where kubeadm and most distributions put the configuration.
@@ -29,6 +26,9 @@ const USUAL_CONFIG: &str = "/var/lib/kubelet/config.yaml";
 const CONFIG_CAP: usize = 1 << 20;
 /// Drop-ins that are read at most.
 const DROP_INS: usize = 64;
+/// No line is believed beyond this part of the node's memory: a kubelet that evicts while half of its memory is free
+/// would evict for ever, and a budget without the other half would squeeze every guest to its floor.
+const CREDIBLE: (u64, u64) = (1, 2);
 
 /// The hard line, and where it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,10 +58,13 @@ struct Gathered {
 }
 
 impl EvictionLine {
+    /// The line of a kubelet that is told nothing: `DefaultEvictionHard` (`pkg/kubelet/eviction/defaults_linux.go`).
+    pub const DEFAULT: Bytes = Bytes::from_mib(100);
+
     /// The line of the kubelet that runs below `root`, on a node with `total` memory.
     pub fn read(root: &Root, total: Bytes) -> Self {
         let mut gathered = Gathered { signals: None, merge: false, trouble: None };
-        match kubelet(root) {
+        match kubelet::find(root) {
             Some(kubelet) => gathered.add_process(&kubelet),
             None => gathered.add_usual_file(root),
         }
@@ -69,7 +72,7 @@ impl EvictionLine {
     }
 
     fn default_line(source: &str, trouble: Option<String>) -> Self {
-        Self { line: DEFAULT, source: format!("{source}: the kubelet's default"), trouble }
+        Self { line: Self::DEFAULT, source: format!("{source}: the kubelet's default"), trouble }
     }
 }
 
@@ -102,7 +105,7 @@ impl Gathered {
     }
 
     fn add_file(&mut self, kubelet: &Proc, path: &Path) {
-        match read_as(kubelet, path) {
+        match kubelet::read(kubelet, path, CONFIG_CAP) {
             Ok(text) => self.add_text(&text, path),
             Err(error) => self.trouble = Some(error.to_string()),
         }
@@ -121,7 +124,7 @@ impl Gathered {
     }
 
     fn drop_ins(&mut self, kubelet: &Proc, dir: &Path) -> Vec<PathBuf> {
-        let names = open_as(kubelet, dir, OFlags::RDONLY | OFlags::DIRECTORY).and_then(|fd| {
+        let names = kubelet::open_dir(kubelet, dir).and_then(|fd| {
             let entries = rustix::fs::Dir::read_from(&fd).map_err(|e| ReadError::io(dir, e))?;
             let names = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
             Ok(names.filter(|name| Path::new(name).extension().is_some_and(|e| e == "conf")).collect())
@@ -147,7 +150,13 @@ impl Gathered {
             return EvictionLine { line: Bytes::ZERO, source, trouble: self.trouble };
         };
         let source = format!("{source}: {SIGNAL} {text}");
+        let most = total.scaled(CREDIBLE.0, CREDIBLE.1);
         match threshold(text, total) {
+            Some(line) if line > most => {
+                let trouble =
+                    format!("{source} is more than half of the node's {total}: {most} is kept instead");
+                EvictionLine { line: most, source, trouble: Some(trouble) }
+            }
             Some(line) => EvictionLine { line, source, trouble: self.trouble },
             None => {
                 EvictionLine::default_line(&source, Some(format!("{source}: not a quantity or percentage")))
@@ -165,132 +174,5 @@ fn threshold(text: &str, total: Bytes) -> Option<Bytes> {
     }
 }
 
-/// The kubelet's process: the oldest of that name.
-fn kubelet(root: &Root) -> Option<Proc> {
-    let pids = proc::pids(root).ok()?;
-    let named = pids.into_iter().filter(|pid| proc::name(root, *pid) == "kubelet");
-    named.filter_map(|pid| Proc::open(root, pid).ok()).min_by_key(|p| p.incarnation().start_ticks)
-}
-
-/// Opens `path` as the process sees it: from its own root or working directory, links resolved within.
-fn open_as(process: &Proc, path: &Path, flags: OFlags) -> Result<OwnedFd, ReadError> {
-    let start = if path.is_absolute() { "root" } else { "cwd" };
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fail = |e: rustix::io::Errno| ReadError::io(path, e);
-    let start = openat(process.dir().0, start, directory, Mode::empty()).map_err(fail)?;
-    openat2(&start, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT).map_err(fail)
-}
-
-fn read_as(process: &Proc, path: &Path) -> Result<String, ReadError> {
-    let bytes = read_fd(open_as(process, path, OFlags::RDONLY)?, path, CONFIG_CAP)?;
-    String::from_utf8(bytes).map_err(|_| ReadError::NotText { path: path.to_owned() })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proc::tests::add_process;
-
-    const TOTAL: Bytes = Bytes::from_gib(10);
-
-    /// A node whose kubelet, with pid 9, has these flags and sees these files below its root.
-    fn node(flags: &[&str], files: &[(&str, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        add_process(dir.path(), 9, "kubelet", "0::/\n", flags);
-        for name in ["root", "cwd"] {
-            std::fs::create_dir_all(dir.path().join("proc/9").join(name)).unwrap();
-        }
-        for (path, text) in files {
-            let path = dir.path().join("proc/9").join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        dir
-    }
-
-    fn read(dir: &tempfile::TempDir) -> EvictionLine {
-        EvictionLine::read(&Root::new(dir.path()), TOTAL)
-    }
-
-    #[test]
-    fn the_kubelets_file_is_read_as_the_kubelet_sees_it() {
-        let file = "kind: KubeletConfiguration\nevictionHard: {memory.available: \"50Mi\", nodefs.available: \"1%\"}\nport: 1\n";
-        for (flag, path) in [("--config=/etc/k.yaml", "root/etc/k.yaml"), ("--config=k.yaml", "cwd/k.yaml")] {
-            let line = read(&node(&["kubelet", flag], &[(path, file)]));
-            assert_eq!((line.line, line.trouble), (Bytes::from_mib(50), None));
-            assert!(line.source.contains("k.yaml: memory.available 50Mi"), "{}", line.source);
-        }
-    }
-
-    #[test]
-    fn stronger_sources_win() {
-        let files = [
-            ("root/k", "evictionHard: {memory.available: 1Gi}\n"),
-            ("root/d/20.conf", "evictionHard: {memory.available: 5%}\n"),
-            ("root/d/10.conf", "evictionHard: {memory.available: 2Gi}\n"),
-            ("root/d/30.txt", "evictionHard: {memory.available: 3Gi}\n"),
-        ];
-        let line = read(&node(&["kubelet", "--config", "/k", "--config-dir", "/d"], &files));
-        assert_eq!(line.line, TOTAL.scaled(5, 100), "{line:?}");
-        let flag = "--eviction-hard=memory.available<300Mi,nodefs.available<10%";
-        assert_eq!(read(&node(&["kubelet", "--config", "/k", flag], &files)).line, Bytes::from_mib(300));
-    }
-
-    #[test]
-    fn without_a_word_the_default_holds() {
-        for dir in [
-            node(&["kubelet"], &[]),
-            node(&["kubelet", "--config=/k"], &[("root/k", "port: 1\n")]),
-            tempfile::tempdir().unwrap(),
-        ] {
-            let line = read(&dir);
-            assert_eq!((line.line, line.trouble), (Bytes::from_mib(100), None), "{}", line.source);
-        }
-    }
-
-    #[test]
-    fn a_signal_left_out_is_off_unless_defaults_are_merged() {
-        let without = "evictionHard: {nodefs.available: 1%}\n";
-        let flags = ["kubelet", "--config=/k"];
-        assert_eq!(read(&node(&flags, &[("root/k", without)])).line, Bytes::ZERO);
-        let merged = format!("{without}mergeDefaultEvictionSettings: true\n");
-        assert_eq!(read(&node(&flags, &[("root/k", &merged)])).line, Bytes::from_mib(100));
-        let off = "evictionHard: {memory.available: 0%}\n";
-        assert_eq!(read(&node(&flags, &[("root/k", off)])).line, Bytes::ZERO);
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_told_and_the_default_stands_in() {
-        for text in ["evictionHard: [", "evictionHard: {memory.available: much}\n", "\u{0}"] {
-            let line = read(&node(&["kubelet", "--config=/k"], &[("root/k", text)]));
-            assert_eq!(line.line, Bytes::from_mib(100), "{text}");
-            assert!(line.trouble.is_some(), "{text}");
-        }
-        let line = read(&node(&["kubelet", "--config=/gone"], &[]));
-        assert!(line.trouble.unwrap().contains("/gone"));
-    }
-
-    #[test]
-    fn links_are_followed_within_the_kubelets_root() {
-        let dir = node(
-            &["kubelet", "--config=/etc/k"],
-            &[("root/real/k", "evictionHard: {memory.available: 7Mi}\n")],
-        );
-        std::fs::create_dir_all(dir.path().join("proc/9/root/etc")).unwrap();
-        std::os::unix::fs::symlink("/real/k", dir.path().join("proc/9/root/etc/k")).unwrap();
-        assert_eq!(read(&dir).line, Bytes::from_mib(7));
-    }
-
-    #[test]
-    fn without_a_visible_kubelet_the_usual_file_counts() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(dir.path().join("proc")).unwrap();
-        std::fs::create_dir_all(dir.path().join("var/lib/kubelet")).unwrap();
-        std::fs::write(
-            dir.path().join("var/lib/kubelet/config.yaml"),
-            "evictionHard: {memory.available: 9Mi}\n",
-        )
-        .unwrap();
-        assert_eq!(read(&dir).line, Bytes::from_mib(9));
-    }
-}
+mod tests;

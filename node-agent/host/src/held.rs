@@ -25,6 +25,12 @@ pub enum ReadError {
         /// The cap in bytes.
         cap: usize,
     },
+    /// A directory, FIFO, socket or device where a file should be.
+    #[error("{path}: no regular file", path = path.display())]
+    NoFile {
+        /// Which name.
+        path: PathBuf,
+    },
     /// Not UTF-8.
     #[error("{path}: not text", path = path.display())]
     NotText {

@@ -20,6 +20,7 @@ mod facts;
 mod glimpse;
 mod held;
 mod ksm;
+mod kubelet;
 mod launcher;
 mod meminfo;
 mod mounts;

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use overcommit_core::step::Release;
+use tracing_appender::non_blocking::NonBlocking;
 
 use super::Report;
 use crate::args::Output;
@@ -11,12 +12,13 @@ use crate::args::Output;
 #[derive(Debug)]
 pub(crate) struct Printer {
     output: Output,
+    out: NonBlocking,
 }
 
 impl Printer {
     /// A printer of that kind.
-    pub(crate) fn new(output: Output) -> Self {
-        Self { output }
+    pub(crate) fn new(output: Output, out: NonBlocking) -> Self {
+        Self { output, out }
     }
 
     /// Prints one report. Text is printed only when something was done, for a log that people read.
@@ -26,8 +28,8 @@ impl Printer {
             Output::Text if report.actions.is_empty() => return,
             Output::Text => table(report),
         };
-        // A closed pipe must not stop the loop.
-        drop(std::io::stdout().write_all(text.as_bytes()));
+        // A closed pipe must not stop the loop, and one that nobody empties is behind a thread.
+        drop(self.out.write_all(text.as_bytes()));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Metrics in base units. Series of a guest end with the guest.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use overcommit_core::units::Bytes;
 use overcommit_core::view::GuestView;
@@ -11,8 +11,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use tracing_appender::non_blocking::ErrorCounter;
 
 use super::Report;
+use crate::orders::Standing;
 
 type GaugeU64 = Gauge<u64, AtomicU64>;
 
@@ -54,13 +56,16 @@ pub(crate) struct Metrics {
     ledger: Family<LedgerLabels, GaugeU64>,
     turn: Histogram,
     cached: GaugeU64,
+    gone: GaugeU64,
     troubles: GaugeU64,
     emergency: GaugeU64,
+    lost: Counter,
+    outputs: Vec<ErrorCounter>,
 }
 
 impl Metrics {
-    /// Registers everything.
-    pub(crate) fn register(registry: &mut Registry) -> Self {
+    /// Registers everything; `outputs` count the lines that they lost.
+    pub(crate) fn register(registry: &mut Registry, outputs: Vec<ErrorCounter>) -> Self {
         // From well below a turn without guests to a deadline that was missed.
         let buckets = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
         let metrics = Self {
@@ -73,8 +78,11 @@ impl Metrics {
             ledger: Family::default(),
             turn: Histogram::new(buckets),
             cached: Gauge::default(),
+            gone: Gauge::default(),
             troubles: Gauge::default(),
             emergency: Gauge::default(),
+            lost: Counter::default(),
+            outputs,
         };
         let guest = registry.sub_registry_with_prefix("overcommit");
         guest.register_with_unit(
@@ -106,8 +114,18 @@ impl Metrics {
             metrics.turn.clone(),
         );
         guest.register("orders_cached", "1 while the orders come from disk", metrics.cached.clone());
+        guest.register(
+            "orders_gone",
+            "1 while the API server has no orders for this node",
+            metrics.gone.clone(),
+        );
         guest.register("troubles", "Things that do not work now", metrics.troubles.clone());
         guest.register("emergency", "1 while floors are those of an emergency", metrics.emergency.clone());
+        guest.register(
+            "lines_lost",
+            "Lines of log and reports that nobody took in time",
+            metrics.lost.clone(),
+        );
         metrics
     }
 
@@ -115,8 +133,11 @@ impl Metrics {
     pub(crate) fn take_in(&self, report: &Arc<Report>) {
         self.turn.observe(report.took.as_secs_f64());
         self.cached.set(u64::from(report.cached));
+        self.gone.set(u64::from(report.standing == Standing::Gone));
         self.troubles.set(u64::try_from(report.troubles.len()).unwrap_or(u64::MAX));
         self.emergency.set(u64::from(report.emergency));
+        let lost: usize = self.outputs.iter().map(ErrorCounter::dropped_lines).sum();
+        self.lost.inner().store(u64::try_from(lost).unwrap_or(u64::MAX), Ordering::Relaxed);
         for family in [&self.target, &self.actual, &self.full, &self.floor] {
             family.clear();
         }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Action, Report, status};
-use crate::orders::Version;
+use crate::orders::{Standing, Version};
 
 /// Between two writes, unless a condition or the revision changed.
 const SPACING: Duration = Duration::from_secs(30);
@@ -39,6 +39,8 @@ pub(crate) struct Writer {
     failures: u32,
     /// The object as the last write left it.
     seen: Option<Seen>,
+    /// That there is no object was told.
+    told_gone: bool,
 }
 
 /// Which object, and how it stood.
@@ -83,6 +85,7 @@ impl Writer {
             last_write: None,
             failures: 0,
             seen: None,
+            told_gone: false,
         }
     }
 
@@ -124,6 +127,10 @@ impl Writer {
     }
 
     async fn consider(&mut self, report: &Report, last: bool) {
+        if report.standing == Standing::Gone {
+            return self.tell_gone(report).await;
+        }
+        self.told_gone = false;
         let before = self.written.as_ref().map_or(&[][..], |s| &s.conditions);
         let fresh = status::render(report, before, &self.actions);
         let since = self.last_write.map(|at| at.elapsed());
@@ -191,6 +198,24 @@ impl Writer {
         self.written = None;
         self.failures = self.failures.saturating_add(1);
         tracing::warn!(why, failures = self.failures, "status not written; the loop goes on");
+    }
+
+    /// An object that is gone has no status: an event says what is so. Once Released was asked for, it is as it should.
+    async fn tell_gone(&mut self, report: &Report) {
+        self.written = None;
+        if std::mem::replace(&mut self.told_gone, true) || report.release.is_some() {
+            return;
+        }
+        let uid = report.version.as_ref().map(|version| version.uid.clone());
+        self.about = Some(ObjectReference {
+            api_version: Some(NodeOvercommit::api_version(&()).into_owned()),
+            kind: Some(NodeOvercommit::kind(&()).into_owned()),
+            name: Some(self.name.clone()),
+            uid,
+            ..ObjectReference::default()
+        });
+        let note = report.troubles.first().cloned().unwrap_or_default();
+        self.publish(EventType::Warning, "OrdersGone", note).await;
     }
 
     /// Events for state changes only.

@@ -166,7 +166,10 @@ impl Bench {
         let status = if yes { "True" } else { "False" };
         let revision = self.api.field("", &format!("noc/{node}"), "{.spec.revision}").unwrap();
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let condition = json!({"type": condition, "status": status, "reason": "Played", "message": message, "lastTransitionTime": now});
+        let generation = self.api.field("", &format!("noc/{node}"), "{.metadata.generation}").unwrap();
+        let generation: i64 = generation.parse().unwrap();
+        let condition = json!({"type": condition, "status": status, "reason": "Played", "message": message,
+            "lastTransitionTime": now, "observedGeneration": generation});
         let size = |mib: u32| json!(format!("{mib}Mi"));
         let ledger = json!({"total": size(4096), "budget": size(3000), "promised": size(2048), "resident": size(1500),
             "reclaimed": size(512), "reclaimable": size(100), "merged": "0", "atRisk": "0", "shortfall": "0"});
@@ -248,10 +251,9 @@ pub(crate) fn service_account(api: &Access, name: &str) -> Access {
 
 /// Removes what earlier tests made.
 pub(crate) fn clear(api: &Access) {
-    let names = |kind: &str| api.kubectl(&["get", kind, "--output=name"]).unwrap();
-    for policy in names("ocp").lines() {
-        api.kubectl(&["delete", policy, "--wait=false"]).unwrap();
-        let patch = ["patch", policy, "--type=merge", "--patch", r#"{"metadata":{"finalizers":null}}"#];
+    for held in api.kubectl(&["get", "ocp,noc", "--output=name"]).unwrap().lines() {
+        api.kubectl(&["delete", held, "--wait=false"]).unwrap();
+        let patch = ["patch", held, "--type=merge", "--patch", r#"{"metadata":{"finalizers":null}}"#];
         // One without finalizers is gone already.
         let _ = api.kubectl(&patch);
     }

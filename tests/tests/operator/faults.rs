@@ -21,7 +21,11 @@ fn what_somebody_deletes_or_edits_is_restored() {
     bench.policy("gold", &json!({}));
     bench.expect("noc/a", "{.spec.policy}", "gold");
     let uid = bench.api.field("", "noc/a", "{.metadata.uid}").unwrap();
-    bench.api.kubectl(&["delete", "noc", "a"]).unwrap();
+    bench.api.kubectl(&["delete", "noc", "a", "--wait=false"]).unwrap();
+    // What was taken under it is given back first.
+    bench.expect("noc/a", "{.metadata.uid}/{.spec.release}", &format!("{uid}/true"));
+    bench.expect_event("ReleaseAsked", "This object is deleted");
+    bench.agent_says("a", "Released", true, "");
     bench
         .api
         .wait_field("", "noc/a", "{.metadata.uid}", SOON, |seen| !seen.is_empty() && seen != uid)

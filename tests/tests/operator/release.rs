@@ -94,3 +94,26 @@ fn release_names_the_nodes_that_hold_it_up_and_ends_when_all_have_given_back() {
     assert!(words.contains("everything is given back"), "{words}");
     assert!(!bench.exists("ocp/gold") && !bench.exists("noc/a"));
 }
+
+#[test]
+fn deleting_all_at_once_strands_no_node() {
+    let bench = Bench::start(&[]);
+    bench.node("a", &[]);
+    bench.node("b", &[]);
+    bench.policy("gold", &json!({"mode": "Enforce"}));
+    for node in ["a", "b"] {
+        bench.expect(&format!("noc/{node}"), "{.spec.policy}", "gold");
+        bench.agent_says(node, "Ready", true, "");
+    }
+    bench.api.kubectl(&["delete", "noc,ocp", "--all", "--wait=false"]).unwrap();
+    bench.expect("noc/a", "{.spec.release}", "true");
+    bench.expect("noc/b", "{.spec.release}", "true");
+    bench.agent_says("a", "Released", true, "");
+    bench.expect_gone("noc/a");
+    let why = bench.expect_condition("gold", "Progressing", "message", |m| m.contains("1 node"));
+    assert!(why.contains("b: its agent has not answered yet"), "{why}");
+    // Its agent never answers again; with its node it is forgotten.
+    bench.api.kubectl(&["delete", "node", "b"]).unwrap();
+    bench.expect_gone("noc/b");
+    bench.expect_gone("ocp/gold");
+}
