@@ -11,6 +11,7 @@ use overcommit_crds::node::NodeOvercommitSpec;
 use overcommit_crds::policy::{ClassSpec, OvercommitPolicySpec};
 use overcommit_crds::resolve::{self, FieldError};
 use overcommit_crds::selector::Labels;
+use serde::{Deserialize, Serialize};
 
 /// Orders in force.
 #[derive(Clone, Debug)]
@@ -27,7 +28,19 @@ pub(crate) struct Orders {
     pub(crate) release: bool,
     /// Where they come from.
     pub(crate) origin: Origin,
+    /// Which version of which object they are; absent for a policy file.
+    pub(crate) version: Option<Version>,
     covered: Covered,
+}
+
+/// One version of one NodeOvercommit. An object that was deleted and made anew counts its generations from 1 again, so
+/// the generation alone says nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Version {
+    /// The object's UID.
+    pub(crate) uid: String,
+    /// Its `metadata.generation`.
+    pub(crate) generation: i64,
 }
 
 /// Where orders come from.
@@ -52,7 +65,11 @@ impl Orders {
     ///
     /// # Errors
     /// Fields that cannot work.
-    pub(crate) fn from_node(spec: &NodeOvercommitSpec, origin: Origin) -> Result<Self, Vec<FieldError>> {
+    pub(crate) fn from_node(
+        spec: &NodeOvercommitSpec,
+        version: Version,
+        origin: Origin,
+    ) -> Result<Self, Vec<FieldError>> {
         Ok(Self {
             policy: resolve::validate(&spec.resolved, "spec.resolved")?,
             policy_name: spec.policy.clone(),
@@ -60,6 +77,7 @@ impl Orders {
             paused: spec.paused,
             release: spec.release,
             origin,
+            version: Some(version),
             covered: Covered::Listed(resolve::roster(&spec.guests)),
         })
     }
@@ -76,6 +94,7 @@ impl Orders {
             paused: false,
             release: false,
             origin: Origin::File,
+            version: None,
             covered: Covered::ByName(resolve::effective_classes(spec)),
         })
     }

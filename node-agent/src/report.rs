@@ -1,5 +1,6 @@
 //! What one turn found and did: one value that status, metrics, the socket and the log all render.
 
+pub(crate) mod explain;
 pub(crate) mod lines;
 pub(crate) mod metrics;
 pub(crate) mod status;
@@ -9,17 +10,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use overcommit_core::ledger::Ledger;
-use overcommit_core::plan::{Command, Outcome};
+use overcommit_core::plan::Move;
 use overcommit_core::policy::Mode;
 use overcommit_core::ports::PortError;
 use overcommit_core::reason::Reason;
 use overcommit_core::sample::{HostSample, Sample};
-use overcommit_core::step::{Decision, GuestView, Release};
+use overcommit_core::step::{Decision, Release};
 use overcommit_core::units::Bytes;
+use overcommit_core::view::GuestView;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::orders::{Orders, Origin};
+use crate::orders::{Orders, Origin, Version};
 
 /// One turn, told.
 #[derive(Clone, Debug, Serialize)]
@@ -30,6 +32,8 @@ pub(crate) struct Report {
     pub(crate) policy: String,
     /// Its revision.
     pub(crate) revision: String,
+    /// Which version of the NodeOvercommit was obeyed; absent without Kubernetes.
+    pub(crate) version: Option<Version>,
     /// Observe or Enforce.
     pub(crate) mode: Mode,
     /// Taking is paused.
@@ -81,21 +85,18 @@ impl Report {
         orders: &Orders,
         sample: &Sample,
         decision: &Decision,
-        outcomes: &[Outcome],
         others: Vec<String>,
         took: Duration,
     ) -> Self {
         let guest_troubles =
             sample.guests.iter().filter_map(|g| g.trouble.as_ref().map(|t| format!("{}: {t}", g.name)));
-        let failed = outcomes.iter().filter_map(|o| o.result.as_ref().err().cloned());
         Self {
             ledger: Some(decision.ledger),
             host: Some(sample.host.clone()),
             guests: decision.guests.clone(),
-            actions: actions(decision, outcomes),
             emergency: decision.emergency,
             release: decision.release,
-            troubles: others.into_iter().chain(guest_troubles).chain(failed).collect(),
+            troubles: others.into_iter().chain(guest_troubles).collect(),
             took,
             ..Self::blank(orders)
         }
@@ -112,6 +113,7 @@ impl Report {
             at: jiff::Timestamp::now(),
             policy: orders.policy_name.clone(),
             revision: orders.revision.clone(),
+            version: orders.version.clone(),
             mode: orders.policy.mode,
             paused: orders.paused,
             cached: orders.origin == Origin::Cache,
@@ -127,22 +129,20 @@ impl Report {
     }
 }
 
-fn actions(decision: &Decision, outcomes: &[Outcome]) -> Vec<Action> {
-    let action = |outcome: &Outcome| {
-        let Command::SetTarget { id, from, to } = &outcome.command else { return None };
-        let step = decision.plan.of(id)?;
-        Some(Action {
+impl Action {
+    /// What became of a move; `failed` says why it was not done.
+    pub(crate) fn of(step: &Move, from: Bytes, to: Bytes, failed: Option<String>) -> Self {
+        Self {
             at: jiff::Timestamp::now(),
             guest: step.name.to_string(),
-            from: *from,
-            to: *to,
+            from,
+            to,
             reason: step.reason.code(),
             why: step.reason.to_string(),
             undoes: matches!(step.reason, Reason::Undo(_)),
-            failed: outcome.result.as_ref().err().cloned(),
-        })
-    };
-    outcomes.iter().filter_map(action).collect()
+            failed,
+        }
+    }
 }
 
 /// Hands reports to whoever renders them; never blocks the loop.

@@ -11,7 +11,8 @@ use anyhow::{Context as _, anyhow};
 use overcommit_core::ports::GuestPort;
 use overcommit_core::units::Bytes;
 use overcommit_crds::file;
-use overcommit_host::{EvictionLine, HostReader, Root};
+use overcommit_guest::Notify;
+use overcommit_host::{EvictionLine, Glimpses, HostReader, Root};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Runtime;
 
@@ -20,12 +21,13 @@ use crate::cluster;
 use crate::control;
 use crate::http;
 use crate::intake;
-use crate::journal::Journal;
+use crate::journal::{Journal, Scribe};
 use crate::orders::Orders;
 use crate::report::{Reporter, lines, metrics, writer};
+use crate::resident;
 use crate::signals;
 use crate::state_dir::StateDir;
-use crate::tick::{Loop, Wake};
+use crate::tick::{Loop, Parts, Wake};
 
 /// How often the kubelet's configuration is read again.
 const EVICTION_AGE: Duration = Duration::from_mins(1);
@@ -61,6 +63,7 @@ impl fmt::Display for Failure {
 /// `overcommit-agent run`.
 pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     telemetry(&args.log)?;
+    resident::lock();
     let orders = args.policy.as_deref().map(read_policy).transpose()?;
     let dir = Arc::new(StateDir::open(&args.state_dir).map_err(Failure::bad_input)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -71,7 +74,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     let (wakes, inbox) = channel();
     let (guests, task) = match (&args.node, &args.connect) {
         (Some(node), _) => attach(&runtime, node, &dir, &wakes)?,
-        (None, Some(uri)) => (cluster::standalone(uri, &Root::default()), None),
+        (None, Some(uri)) => (cluster::standalone(uri, &Root::default(), news(&wakes)), None),
         (None, None) => return Err(Failure::bad_input(anyhow!("name --node, or --policy and --connect"))),
     };
     if let Some(orders) = orders {
@@ -101,6 +104,7 @@ fn drive(
     let print = (task.is_none() || args.output == Output::Json).then(|| lines::Printer::new(args.output));
     let (reporter, latest) = Reporter::new(metrics, print);
     let standalone = task.is_none();
+    let recorded = wakes.clone();
     let served = http::Served { registry, latest: latest.clone() };
     let address = args.http;
     runtime
@@ -116,15 +120,30 @@ fn drive(
         .map_err(Failure::bad_input)?;
     let writing = task.map(|t| runtime.spawn(writer::Writer::new(t.client, &t.node).run(latest)));
     let root = Root::default();
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let journal = Journal::open(dir, boot_id.trim());
-    let host = Box::new(HostReader::new(&root));
-    let work = Loop::new(host, guests, journal, reporter, eviction(root, standalone));
-    let complete = work.run(&inbox);
+    let boot_id = procfs::sys::kernel::random::boot_id().unwrap_or_default();
+    let journal = Journal::open(&dir, &boot_id);
+    let told = move |content, result| drop(recorded.send(Wake::Recorded(content, result)));
+    let scribe = Scribe::start(dir, told).map_err(|e| Failure::failed(e.into()))?;
+    let parts = Parts {
+        host: Box::new(HostReader::new(&root)),
+        guests,
+        glimpses: Glimpses::new(&root),
+        journal,
+        scribe,
+        reporter,
+        eviction: eviction(root, standalone),
+    };
+    let complete = Loop::new(parts).run(&inbox);
     if let Some(writing) = writing {
         drop(runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), writing).await }));
     }
     Ok(complete)
+}
+
+/// Wakes the loop when something can be heard of guests. A wake more than needed is harmless: hearing takes all in.
+fn news(wakes: &Sender<Wake>) -> Notify {
+    let wakes = wakes.clone();
+    Arc::new(move || drop(wakes.send(Wake::News)))
 }
 
 /// The kubelet's line, read again now and then; a host without Kubernetes has none.
@@ -154,12 +173,12 @@ fn attach(
         .block_on(kube::Client::try_default())
         .context("no access to the API server: run in a pod with a service account, or set KUBECONFIG")
         .map_err(Failure::bad_input)?;
-    if let Some(orders) = intake::cached(dir) {
+    if let Some(orders) = intake::cached(node, dir) {
         drop(wakes.send(Wake::Orders(orders)));
     }
     runtime.spawn(intake::follow(client.clone(), node.to_owned(), Arc::clone(dir), wakes.clone()));
     let task = Task { client, node: node.to_owned() };
-    Ok((cluster::launchers(&Root::default()), Some(task)))
+    Ok((cluster::launchers(&Root::default(), news(wakes)), Some(task)))
 }
 
 fn read_policy(path: &Path) -> Result<Orders, Failure> {

@@ -65,7 +65,8 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
             Standing::Exempt(reason) => {
                 rest.insert(track.sample.id.clone(), reason);
                 exempt = exempt.plus(track.reach().max(track.ceiling)).plus(track.overhead());
-                moves.extend(give(track, track.ceiling, Reason::GiveExempt));
+                // Only what we took: how it was found is its owner's doing.
+                moves.extend(give(track, track.ceiling, Reason::GiveExempt).filter(|_| track.ours));
             }
             Standing::GiveOnly(class, _) => seats.push(Seat::new(track, class, scene, false)),
             Standing::Open(class) => seats.push(Seat::new(track, class, scene, true)),
@@ -88,7 +89,7 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
 pub fn release(model: &Model) -> Wish {
     let mut rest = BTreeMap::new();
     let mut moves = Vec::new();
-    for track in model.tracks() {
+    for track in model.tracks().filter(|t| t.ours || t.membership.is_some()) {
         let give = give(track, track.ceiling, Reason::GiveRelease);
         if give.is_none() {
             rest.insert(track.sample.id.clone(), Reason::FullSize);
@@ -128,6 +129,11 @@ impl<'a> Seat<'a> {
 
     fn wants(&self) -> Bytes {
         self.desired.minus(self.track.target)
+    }
+
+    /// What can be given without promising more: the guest may touch it already.
+    fn free(&self) -> Bytes {
+        self.track.reach().minus(self.track.target).min(self.wants())
     }
 
     fn is_urgent(&self) -> bool {
@@ -209,9 +215,9 @@ fn gives(
     let exempt: Bytes = moves.iter().map(|m| m.to.minus(m.from)).sum();
     let mut spare = ledger.spare.minus(exempt);
     let (urgent, other): (Vec<&Seat<'_>>, Vec<&Seat<'_>>) = seats.iter().partition(|s| s.is_urgent());
-    let wanted: Bytes = urgent.iter().map(|s| s.wants()).sum();
+    let wanted: Bytes = urgent.iter().map(|s| s.wants().minus(s.free())).sum();
     spare = spare.minus(hand_out(&urgent, spare, Bytes::ZERO, policy, moves));
-    let slack: Bytes = other.iter().map(|s| s.wants()).sum();
+    let slack: Bytes = other.iter().map(|s| s.wants().minus(s.free())).sum();
     let worthwhile =
         spare >= slack || spare >= ledger.total.share(SLACK_LINE) || purpose == Purpose::Handover;
     if worthwhile {
@@ -222,14 +228,15 @@ fn gives(
 }
 
 fn hand_out(seats: &[&Seat<'_>], spare: Bytes, band: Bytes, policy: &Policy, moves: &mut Vec<Move>) -> Bytes {
-    let gaps: Vec<(Bytes, u32)> = seats.iter().map(|s| (s.wants(), s.class.weight)).collect();
+    let gaps: Vec<(Bytes, u32)> = seats.iter().map(|s| (s.wants().minus(s.free()), s.class.weight)).collect();
     let mut given = Bytes::ZERO;
     for (seat, part) in seats.iter().zip(share(spare, &gaps)) {
-        let to = seat.track.target.plus(part);
+        let more = part.plus(seat.free());
+        let to = seat.track.target.plus(more);
         let dead = policy.limits.dead_band.of(seat.track.sample.config.full);
-        let too_little = !band.is_zero() && part < dead && to < seat.track.ceiling;
+        let too_little = !band.is_zero() && more < dead && to < seat.track.ceiling;
         if !too_little && let Some(step) = give(seat.track, to, seat.give_reason()) {
-            given = given.plus(step.to.minus(step.from));
+            given = given.plus(part);
             moves.push(step);
         }
     }

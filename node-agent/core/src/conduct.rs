@@ -87,6 +87,19 @@ pub struct Undo {
     pub failure: Failure,
 }
 
+/// A take under observation, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Underway {
+    /// The target before it.
+    pub from: Bytes,
+    /// The target after it.
+    pub to: Bytes,
+    /// How long ago it began.
+    pub age: Duration,
+    /// The balloon has followed.
+    pub followed: bool,
+}
+
 /// What is seen of the guest now.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
@@ -168,6 +181,12 @@ impl Conduct {
     pub fn back_off(&self, now: Monotonic) -> Option<(Duration, Failure)> {
         let until = self.until.filter(|until| *until > now)?;
         Some((until.since(now), self.last_failure?))
+    }
+
+    /// The take that is under observation.
+    pub fn underway(&self, now: Monotonic) -> Option<Underway> {
+        let Trial { began, from, to, followed, .. } = self.trial?;
+        Some(Underway { from, to, age: now.since(began), followed: followed.is_some() })
     }
 
     /// Whether its balloon is believed.

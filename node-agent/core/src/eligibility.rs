@@ -76,6 +76,9 @@ fn hold(track: &Track, now: Monotonic) -> Option<Hold> {
     if track.membership.as_ref().is_some_and(|m| m.migrating) {
         return Some(Hold::Migrating);
     }
+    if !is_proven(track) {
+        return Some(Hold::Unproven);
+    }
     match track.evidence {
         Evidence::Missing if track.rebooted => return Some(Hold::Booting),
         Evidence::Missing => return Some(Hold::NoStatistics),
@@ -90,6 +93,12 @@ fn hold(track: &Track, now: Monotonic) -> Option<Hold> {
         return Some(Hold::BackingOff { left, failure });
     }
     track.conduct.is_stuck(now).then_some(Hold::NotFollowing)
+}
+
+/// In a cluster a floor and an exemption rest on what the kernel says of the pod: without that nothing is taken.
+fn is_proven(track: &Track) -> bool {
+    let in_cluster = track.sample.name.namespace.is_some();
+    !in_cluster || (track.sample.incarnation.is_some() && track.sample.facts.request.is_some())
 }
 
 /// When the guest's present life began: its last reboot, or the start of its process where that is known.

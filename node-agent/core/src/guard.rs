@@ -104,6 +104,10 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> V
     let takes = proposal.moves().iter().filter(|m| m.takes());
     for step in takes {
         let Some(track) = scene.model.track(&step.id) else { continue };
+        if !track.is_reachable() {
+            dropped.insert(step.id.clone(), Reason::Unreachable);
+            continue;
+        }
         match guard_take(step, track, scene, takings) {
             Ok(step) => {
                 takings.note(track, step.from.minus(step.to));
@@ -114,6 +118,10 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> V
     }
     for step in gives(proposal, scene.model) {
         let Some(track) = scene.model.track(&step.id) else { continue };
+        if !track.is_reachable() {
+            dropped.insert(step.id.clone(), Reason::Unreachable);
+            continue;
+        }
         match guard_give(&step, track, spare) {
             Some(step) => {
                 spare = spare.minus(cost(track, step.to));
@@ -180,9 +188,12 @@ fn guard_take(step: &Move, track: &Track, scene: &Scene<'_>, takings: &Takings) 
     Ok(Move { from: track.target, to, ..step.clone() })
 }
 
-/// Giving has no limit but the budget, the guest's size, and its cgroup's limit less overhead.
+/// Giving has no limit but the budget, the guest's size, and its cgroup's limit less overhead. What ends our hold on a
+/// guest is not bound by the limit: it had that much before us, whatever its overhead has grown to since.
 fn guard_give(step: &Move, track: &Track, spare: Bytes) -> Option<Move> {
-    let within_limit = track.sample.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(track.overhead()));
+    let restores = matches!(step.reason, Reason::GiveRelease | Reason::GiveExempt | Reason::Undo(_));
+    let limit = track.sample.facts.limit.filter(|_| !restores);
+    let within_limit = limit.map_or(Bytes::MAX, |limit| limit.minus(track.overhead()));
     let affordable = track.reach().plus(spare);
     let to = step.to.min(track.ceiling).min(within_limit).min(affordable).to_balloon_page_floor();
     // A ceiling need not be a multiple of a page: reaching it counts.

@@ -4,13 +4,15 @@
 //! sizes: ballooned pages leave holes in transparent huge pages that the kernel frees late, and that sum shrinks
 //! while nothing is used.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::model::Model;
+use crate::model::{Model, Track};
 use crate::policy::Reserve;
 use crate::quantile::Window;
-use crate::sample::{HostMemory, HostSample};
-use crate::units::Bytes;
+use crate::sample::{GuestId, HostMemory, HostSample};
+use crate::units::{Bytes, Monotonic};
 
 /// A decision and its effect take about two control periods.
 const REACTION_PERIODS: u64 = 2;
@@ -38,9 +40,10 @@ pub struct Ledger {
     pub resident: Bytes,
     /// Measured or assumed overhead, part of `promised`.
     pub overhead: Bytes,
-    /// With swap: what may become resident before the loop can react.
+    /// With swap that guests may use: what may become resident before the loop can react.
     pub at_risk: Bytes,
-    /// What counts against the budget: `promised` without swap, `resident + at_risk` with.
+    /// What counts against the budget: `promised`; with swap that guests may use `resident + at_risk`, but no less than
+    /// what of `promised` that swap could not take.
     pub committed: Bytes,
     /// How much `committed` exceeds the budget.
     pub shortfall: Bytes,
@@ -57,17 +60,33 @@ pub struct Ledger {
 pub struct Growth {
     non_guest: Window,
     resident: Window,
-    last: Option<(Bytes, Bytes)>,
+    last: Option<Last>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Last {
+    at: Monotonic,
+    guests: Vec<GuestId>,
+    non_guest: Bytes,
+    resident: Bytes,
 }
 
 impl Growth {
-    /// Notes one control period's growth of non-guest and of resident guest memory.
-    pub fn note(&mut self, host: &HostSample, model: &Model) {
-        let now = (non_guest(&host.memory, model), resident(model));
-        if let Some((non_guest, resident)) = self.last.replace(now) {
-            self.non_guest.push(now.0.minus(non_guest));
-            self.resident.push(now.1.minus(resident));
+    /// Notes one control period's growth of non-guest and of resident guest memory. Growth between two sets of guests
+    /// says nothing: a guest that is not known yet looks like memory of the node's own.
+    pub fn note(&mut self, host: &HostSample, model: &Model, at: Monotonic, interval: Duration) {
+        let guests: Vec<GuestId> = model.tracks().map(|t| t.sample.id.clone()).collect();
+        let now = Last { at, guests, non_guest: non_guest(&host.memory, model), resident: resident(model) };
+        match self.last.as_ref().filter(|last| last.guests == now.guests) {
+            // A turn out of schedule: its growth belongs to the next one's.
+            Some(last) if at.since(last.at).saturating_mul(2) < interval => return,
+            Some(last) => {
+                self.non_guest.push(now.non_guest.minus(last.non_guest));
+                self.resident.push(now.resident.minus(last.resident));
+            }
+            None => {}
         }
+        self.last = Some(now);
     }
 }
 
@@ -76,6 +95,13 @@ fn non_guest(memory: &HostMemory, model: &Model) -> Bytes {
     let guests: Bytes = model.tracks().filter_map(|t| t.sample.facts.anon).sum();
     let kernel = [memory.slab_unreclaimable, memory.kernel_stack, memory.page_tables, memory.percpu];
     memory.anon.plus(memory.shmem).minus(guests).plus(kernel.into_iter().sum())
+}
+
+/// What a surge of the guests could still push to swap: no more than is free, and than their pods may use (a kubelet gives
+/// its pods none unless told so, `memorySwap.swapBehavior`).
+fn usable_swap(memory: &HostMemory, model: &Model) -> Bytes {
+    let of = |t: &Track| t.sample.facts.swappable.unwrap_or(memory.swap_free);
+    model.tracks().map(of).sum::<Bytes>().min(memory.swap_free)
 }
 
 fn resident(model: &Model) -> Bytes {
@@ -106,11 +132,12 @@ impl Ledger {
         let kept =
             [ledger.huge_pages, ledger.eviction, ledger.reserve, ledger.non_guest, ledger.non_guest_growth];
         ledger.budget = kept.into_iter().fold(ledger.total, Bytes::minus);
-        if memory.swap_total.is_zero() {
-            ledger.committed = ledger.promised;
-        } else {
+        ledger.committed = ledger.promised;
+        let swap = usable_swap(memory, model);
+        if !swap.is_zero() {
             ledger.at_risk = ahead(&growth.resident).min(ledger.promised.minus(ledger.resident));
-            ledger.committed = ledger.resident.plus(ledger.at_risk).min(ledger.promised);
+            let expected = ledger.resident.plus(ledger.at_risk);
+            ledger.committed = expected.max(ledger.promised.minus(swap)).min(ledger.promised);
         }
         ledger.shortfall = ledger.committed.minus(ledger.budget);
         ledger.spare = ledger.budget.minus(ledger.committed);

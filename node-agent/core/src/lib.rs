@@ -9,12 +9,14 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 pub mod adaptive;
+pub mod cadence;
 pub mod conduct;
 pub mod eligibility;
 pub mod emergency;
 pub mod evidence;
 pub mod floor;
 pub mod guard;
+pub mod lane;
 pub mod ledger;
 pub mod model;
 pub mod plan;
@@ -27,3 +29,4 @@ pub mod sample;
 pub mod shadow;
 pub mod step;
 pub mod units;
+pub mod view;

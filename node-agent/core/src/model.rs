@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::conduct::{Conduct, Seen, Trust};
+use crate::conduct::{Conduct, FOLLOW_TOLERANCE, Seen, Trust};
 use crate::evidence::{self, Evidence};
 use crate::reason::Pain;
 use crate::roster::{Membership, Roster};
 use crate::sample::{Balloon, GuestId, GuestSample, RunState, Sample};
+use crate::step::Original;
 use crate::units::{Bytes, Monotonic};
 
 /// What QEMU and its launcher need beside the guest's memory until it was measured: QEMU about 90 MiB, virt-launcher
@@ -47,8 +48,14 @@ pub struct Track {
     pub ceiling: Bytes,
     /// Balloon target in force.
     pub target: Bytes,
+    /// That target is our doing; otherwise it is what the guest was found with.
+    pub ours: bool,
     /// What the guest holds; the last known while its hypervisor is silent.
     pub actual: Bytes,
+    /// Its `MemTotal` was seen to shrink with its balloon (a guest whose balloon deflates on OOM keeps it).
+    total_follows: bool,
+    /// `MemTotal` of the host.
+    host_total: Bytes,
     /// What its statistics are worth.
     pub evidence: Evidence,
     /// When its life began as far as the loop knows: first seen, or rebooted.
@@ -85,8 +92,8 @@ pub struct Context<'a> {
     pub roster: &'a Roster,
     /// Targets in force; a guest that is not in it follows nothing but its `actual`.
     pub targets: &'a BTreeMap<GuestId, Bytes>,
-    /// Ceilings by guest; a guest that is not in it may have its full size.
-    pub ceilings: &'a BTreeMap<GuestId, Bytes>,
+    /// What guests had before they were touched; one that is not in it may have its full size.
+    pub originals: &'a BTreeMap<GuestId, Original>,
 }
 
 impl Model {
@@ -98,6 +105,15 @@ impl Model {
     /// One guest.
     pub fn track(&self, id: &GuestId) -> Option<&Track> {
         self.tracks.get(id)
+    }
+
+    /// Pain that was seen from outside at `at`.
+    pub fn note_pain(&mut self, id: &GuestId, pain: Pain, at: Monotonic) {
+        if let Some(track) = self.tracks.get_mut(id) {
+            track.pain = Some(pain);
+            track.pain_at = Some(at);
+            track.demand = track.ceiling;
+        }
     }
 
     /// A balloon target was set at `at`.
@@ -125,7 +141,9 @@ impl Model {
             };
             track.membership = context.roster.membership(guest).cloned();
             let full = track.sample.config.full;
-            track.ceiling = context.ceilings.get(&guest.id).copied().unwrap_or(full).min(full);
+            track.ceiling =
+                context.originals.get(&guest.id).map_or(full, |original| original.target.min(full));
+            track.ours = context.targets.contains_key(&guest.id);
             track.target = context.targets.get(&guest.id).copied().unwrap_or(track.actual);
             if guest.balloon.is_some() && !track.rebooted {
                 let seen = track.seen(sample.at);
@@ -144,7 +162,10 @@ impl Track {
             membership: None,
             ceiling: guest.config.full,
             target: guest.config.full,
+            ours: false,
             actual: guest.config.full,
+            total_follows: false,
+            host_total: sample.host.memory.total,
             evidence: Evidence::Missing,
             alive_since: sample.at,
             rebooted: false,
@@ -165,19 +186,26 @@ impl Track {
         track
     }
 
-    /// A guest seen for the first time: its stamp is compared with the wall clock, once.
+    /// The first statistics of a guest: their stamp is compared with the wall clock, once.
     fn first_statistics(&mut self, balloon: &Balloon, sample: &Sample) {
         if let Some(stamp) = balloon.last_update.filter(|s| *s > 0) {
             let age = sample.wall.saturating_sub(Duration::from_secs(stamp));
             let at = sample.at.since_origin().saturating_sub(age);
             self.last_update = Some(stamp);
             self.last_update_at = Some(Monotonic::new(at));
+            self.rebooted = false;
         }
         self.weigh(balloon, sample.at);
     }
 
     fn renewed(mut self, guest: &GuestSample, sample: &Sample) -> Self {
         let before = std::mem::replace(&mut self.sample, guest.clone());
+        self.sample.facts = guest.facts.or(&before.facts);
+        if guest.incarnation.is_none() {
+            // What the host could not show this time holds on: it is the same guest until another process is seen.
+            self.sample.incarnation = before.incarnation;
+            self.sample.config.untouchable.clone_from(&before.config.untouchable);
+        }
         let Some(balloon) = guest.balloon else {
             self.age(sample.at);
             return self;
@@ -188,16 +216,30 @@ impl Track {
             self.begin_life_anew(sample.at);
         }
         let stamp = balloon.last_update.filter(|s| *s > 0);
+        if self.last_update.is_none() {
+            // Known for a while, heard of for the first time: how old these are nobody saw.
+            self.first_statistics(&balloon, sample);
+            return self;
+        }
         if stamp.is_some() && stamp != self.last_update {
             let elapsed = self.last_update_at.map(|at| sample.at.since(at));
             self.last_update = stamp;
             self.last_update_at = Some(sample.at);
-            self.rebooted = false;
+            self.notice_total(&balloon);
             self.feel(&old, &balloon, elapsed, sample.at);
             self.learn_reserved(&old, &balloon);
         }
         self.weigh(&balloon, sample.at);
         self
+    }
+
+    /// After a reboot the device says what the last kernel's balloon held until the new one's driver inflates; until
+    /// then its `MemTotal` is larger than that.
+    fn notice_total(&mut self, balloon: &Balloon) {
+        let Some(total) = balloon.available else { return };
+        let within = total <= balloon.actual;
+        self.total_follows |= within && balloon.actual < self.sample.config.full;
+        self.rebooted &= !within && self.total_follows;
     }
 
     fn begin_life_anew(&mut self, at: Monotonic) {
@@ -287,6 +329,11 @@ impl Track {
         Some(statistics.total.minus(statistics.unused).plus(self.reserved))
     }
 
+    /// How old its last statistics are; absent if none came.
+    pub fn statistics_age(&self, now: Monotonic) -> Option<Duration> {
+        self.last_update_at.map(|came| now.since(came))
+    }
+
     /// Memory beside the guest's own: measured, else assumed.
     pub fn overhead(&self) -> Bytes {
         self.sample.facts.overhead.unwrap_or(ASSUMED_OVERHEAD)
@@ -299,14 +346,22 @@ impl Track {
     }
 
     /// What the guest itself may touch now: the largest of what it says it holds, what its processes are seen to hold,
-    /// and what it was promised; everything while nothing binds it.
+    /// and what it was promised; everything while nothing binds it, but no more than the host has. A squeezed guest that
+    /// is silent may have rebooted: until its new kernel's driver is up nothing binds it, although the device still says
+    /// what the last one held.
     pub fn reach(&self) -> Bytes {
         let full = self.sample.config.full;
         let held = self.held().unwrap_or_default().minus(HELD_TOLERANCE);
-        let bound =
-            !self.rebooted && self.sample.config.has_balloon && self.conduct.trust() == Trust::Trusted;
-        let promised = if bound { self.target.max(self.actual) } else { full };
-        promised.max(held)
+        let promised = if self.is_bound() { self.target.max(self.actual) } else { full };
+        promised.min(self.host_total).max(held)
+    }
+
+    /// Its balloon is there, up, heard of and believed.
+    fn is_bound(&self) -> bool {
+        !self.rebooted
+            && self.sample.config.has_balloon
+            && self.evidence.fresh().is_some()
+            && self.conduct.trust() == Trust::Trusted
     }
 
     /// What the node has promised for this guest, overhead included.
@@ -314,15 +369,19 @@ impl Track {
         self.reach().plus(self.overhead())
     }
 
-    /// It holds less than it may have, by our doing.
+    /// It holds less than it may have, by our doing; a take that was thought to have failed may have had effect.
     pub fn is_squeezed(&self) -> bool {
-        self.target < self.ceiling
+        self.target < self.ceiling || (self.ours && self.actual.plus(FOLLOW_TOLERANCE) < self.ceiling)
+    }
+
+    /// It holds less than its target: a command may have been lost, or come late.
+    pub fn lags_behind(&self) -> bool {
+        self.ours && self.is_reachable() && self.actual.plus(FOLLOW_TOLERANCE) < self.target
     }
 
     /// Inflation under way that can still be expected to come.
     pub fn pending(&self) -> Bytes {
-        let comes = !self.rebooted && self.conduct.trust() == Trust::Trusted;
-        if comes { self.actual.minus(self.target) } else { Bytes::ZERO }
+        if self.is_bound() { self.actual.minus(self.target) } else { Bytes::ZERO }
     }
 
     /// It rebooted since it was first seen.

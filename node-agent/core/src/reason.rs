@@ -74,6 +74,16 @@ pub enum Pain {
         /// Faults per second.
         per_second: u64,
     },
+    /// Seen from outside: it has touched all it has, and reads from its disks.
+    DiskReads {
+        /// Bytes per second.
+        per_second: Bytes,
+    },
+    /// Seen from outside: its own process waits for memory that the host swapped out.
+    HostFaults {
+        /// Faults per second.
+        per_second: u64,
+    },
 }
 
 /// Which expectation of a take failed.
@@ -114,6 +124,8 @@ pub enum Hold {
     AwaitingStatistics,
     /// It is at its guaranteed minimum.
     AtFloor(FloorKind),
+    /// The host does not show its process, or what its pod was promised.
+    Unproven,
     /// It has just booted.
     Booting,
     /// It is paused.
@@ -208,6 +220,7 @@ impl Hold {
             Self::AtFloor(FloorKind::Request) => "AtFloorRequest",
             Self::AtFloor(FloorKind::WorkingSet) => "AtFloorWorkingSet",
             Self::AtFloor(FloorKind::Emergency) => "AtFloorEmergency",
+            Self::Unproven => "Unproven",
             Self::Booting => "Booting",
             Self::Paused => "Paused",
             Self::Busy => "Busy",
@@ -268,6 +281,12 @@ impl fmt::Display for Pain {
             Self::LowUsable { usable } => write!(f, "only {usable} usable"),
             Self::SwapIn { per_second } => write!(f, "swaps in {per_second}/s"),
             Self::MajorFaults { per_second } => write!(f, "{per_second} major faults/s"),
+            Self::DiskReads { per_second } => {
+                write!(f, "has touched all it has and reads {per_second}/s from its disks")
+            }
+            Self::HostFaults { per_second } => {
+                write!(f, "waits for {per_second} pages/s that the host swapped out")
+            }
         }
     }
 }
@@ -294,11 +313,8 @@ impl fmt::Display for Hold {
             Self::NoStatistics => f.write_str("it sends no statistics (is its balloon driver loaded?)"),
             Self::ImpossibleStatistics => f.write_str("its statistics contradict themselves"),
             Self::AwaitingStatistics => f.write_str("the effect of the last take is not visible yet"),
-            Self::AtFloor(FloorKind::Part) => f.write_str("it is at its class's floor (percent)"),
-            Self::AtFloor(FloorKind::Bytes) => f.write_str("it is at its class's floor (bytes)"),
-            Self::AtFloor(FloorKind::Request) => f.write_str("it is at its pod's memory request"),
-            Self::AtFloor(FloorKind::WorkingSet) => f.write_str("it uses what it has"),
-            Self::AtFloor(FloorKind::Emergency) => f.write_str("it is at the floor of an emergency"),
+            Self::AtFloor(kind) => write!(f, "it is at its floor: {kind}"),
+            Self::Unproven => f.write_str("its process, or what its pod was promised, cannot be read"),
             Self::Booting => f.write_str("it has just booted"),
             Self::Paused => f.write_str("it is paused"),
             Self::Busy => f.write_str("a migration, dump or snapshot is under way"),
@@ -310,6 +326,18 @@ impl fmt::Display for Hold {
             Self::NodeLimit => f.write_str("this interval's limit for the node is used up"),
             Self::TakingPaused => f.write_str("taking is paused on this node"),
         }
+    }
+}
+
+impl fmt::Display for FloorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Part => "its class's part of its size",
+            Self::Bytes => "its class's bytes",
+            Self::Request => "its pod's memory request",
+            Self::WorkingSet => "its working set with headroom",
+            Self::Emergency => "what it keeps in an emergency",
+        })
     }
 }
 

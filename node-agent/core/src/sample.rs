@@ -270,4 +270,21 @@ pub struct ProcessFacts {
     pub request: Option<Bytes>,
     /// The pod's memory limit; absent when unlimited.
     pub limit: Option<Bytes>,
+    /// How much more of it the kernel may swap out by the limits of its pod; absent when unlimited.
+    pub swappable: Option<Bytes>,
+}
+
+impl ProcessFacts {
+    /// What is known now, else what was known before: a reading that failed unsays nothing.
+    #[must_use]
+    pub fn or(self, before: &Self) -> Self {
+        Self {
+            resident: self.resident.or(before.resident),
+            anon: self.anon.or(before.anon),
+            overhead: self.overhead.or(before.overhead),
+            request: self.request.or(before.request),
+            limit: self.limit.or(before.limit),
+            swappable: self.swappable.or(before.swappable),
+        }
+    }
 }

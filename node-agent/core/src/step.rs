@@ -1,27 +1,30 @@
 //! One turn: fold, decide, guard. The only function that a node, a simulator and a replay call.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::adaptive::{self, Purpose, Wish};
-use crate::conduct::{FOLLOW_TOLERANCE, Trust};
-use crate::eligibility::{Standing, standing};
+use crate::conduct::FOLLOW_TOLERANCE;
 use crate::emergency::Emergency;
 use crate::guard::{self, Scene, Takings};
 use crate::ledger::{Growth, Ledger};
 use crate::model::{Context, Model, Track};
 use crate::plan::{Command, Guarded, Outcome, Plan};
 use crate::policy::{Mode, Policy, Reserve};
-use crate::reason::{Failure, FloorKind, Hold, Reason};
+use crate::reason::Pain;
 use crate::roster::Roster;
-use crate::sample::{GuestId, GuestName, Sample};
+use crate::sample::{GuestId, Sample};
 use crate::shadow;
 use crate::units::{Bytes, Monotonic};
+use crate::view::{GuestView, views};
 
 /// Statistics period of a squeezed guest, in seconds: the shortest there is, for what it does not report it cannot be
 /// given.
 pub const SQUEEZED_PERIOD: u32 = 1;
+/// A target is set again this often while its guest holds less: deflation takes well under a second.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Everything that lasts from turn to turn.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +38,8 @@ pub struct State {
     shadow: BTreeMap<GuestId, Bytes>,
     originals: BTreeMap<GuestId, Original>,
     emergency: Emergency,
+    /// When targets were set again last.
+    asked_again: BTreeMap<GuestId, Monotonic>,
     now: Monotonic,
 }
 
@@ -54,8 +59,21 @@ pub enum Turn {
     Tick,
     /// Something new is known: gives, and takes for those in distress.
     Relief,
+    /// The host lost memory: everything is decided, out of schedule.
+    Alarm,
     /// The loop goes away: spread what is spare, take nothing.
     Handover,
+}
+
+/// What may be done at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mandate {
+    /// Take and give.
+    Full,
+    /// Nothing may be taken; giving goes on.
+    GiveOnly,
+    /// Everything is to be given back.
+    Release,
 }
 
 /// What a turn needs to know.
@@ -69,10 +87,10 @@ pub struct Input<'a> {
     pub roster: &'a Roster,
     /// Why now.
     pub turn: Turn,
-    /// Nothing may be taken; giving goes on.
-    pub taking_paused: bool,
-    /// Everything is to be given back.
-    pub release: bool,
+    /// What may be done at all.
+    pub mandate: Mandate,
+    /// Every guest that exists is in the sample; without that no release is over.
+    pub complete: bool,
     /// The kubelet's eviction line.
     pub eviction: Bytes,
     /// A guest found with an inflated balloon keeps that as its ceiling (a host where others use balloons too);
@@ -87,6 +105,8 @@ pub struct Decision {
     pub plan: Plan<Guarded>,
     /// Statistics periods to set.
     pub periods: Vec<Command>,
+    /// Targets to set once more, because their guests hold less: a command may have been lost, or come late.
+    pub again: Vec<Command>,
     /// The account.
     pub ledger: Ledger,
     /// Every guest, with its reason.
@@ -97,39 +117,6 @@ pub struct Decision {
     pub observing: bool,
     /// The node is about to kill: floors are those of an emergency.
     pub emergency: bool,
-}
-
-/// One guest after the decision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GuestView {
-    /// Identity.
-    pub id: GuestId,
-    /// Name.
-    pub name: GuestName,
-    /// Full size.
-    pub full: Bytes,
-    /// Target after this turn; of the shadow balloon while observing.
-    pub target: Bytes,
-    /// What it was before.
-    pub previous_target: Bytes,
-    /// What the guest holds; while observing, what it would hold.
-    pub actual: Bytes,
-    /// Below this nothing is taken.
-    pub floor: Bytes,
-    /// What could still be taken without cost to its working set.
-    pub reclaimable: Bytes,
-    /// It hurts.
-    pub distressed: bool,
-    /// It is left alone.
-    pub exempt: bool,
-    /// Its words are stale, missing or impossible, or its hypervisor is silent.
-    pub blind: bool,
-    /// Whether its balloon is believed.
-    pub trust: Trust,
-    /// Which expectation of a take failed last; absent since one succeeded.
-    pub failure: Option<Failure>,
-    /// Why.
-    pub reason: Reason,
 }
 
 /// How far a release has come.
@@ -171,6 +158,11 @@ impl State {
         &self.targets
     }
 
+    /// Notes that a guest was seen to hurt from outside.
+    pub fn note_pain(&mut self, id: &GuestId, pain: Pain, at: Monotonic) {
+        self.model.note_pain(id, pain, at);
+    }
+
     /// Notes what became of commands: a command that failed changed nothing.
     pub fn note(&mut self, outcomes: &[Outcome]) {
         for outcome in outcomes {
@@ -185,19 +177,18 @@ impl State {
     pub fn step(&mut self, input: &Input<'_>) -> Decision {
         self.now = input.sample.at;
         self.meet(input);
-        let giving_back =
-            input.release || (input.policy.mode == Mode::Observe && self.holds_anything(input.sample));
+        let giving_back = input.mandate == Mandate::Release
+            || (input.policy.mode == Mode::Observe && self.holds_anything(input.sample));
         let observing = input.policy.mode == Mode::Observe && !giving_back;
         if !observing {
             self.shadow.clear();
         }
         let shown = if observing { Some(shadow::overlay(input.sample, &self.shadow)) } else { None };
         let sample = shown.as_ref().unwrap_or(input.sample);
-        let ceilings = self.originals.iter().map(|(id, o)| (id.clone(), o.target)).collect();
         let targets = if observing { &self.shadow } else { &self.targets };
-        self.model.fold(sample, Context { roster: input.roster, targets, ceilings: &ceilings });
+        self.model.fold(sample, Context { roster: input.roster, targets, originals: &self.originals });
         if input.turn == Turn::Tick {
-            self.growth.note(&sample.host, &self.model);
+            self.growth.note(&sample.host, &self.model, sample.at, input.policy.interval);
         }
         let reserve = if giving_back { &Reserve::NONE } else { &input.policy.reserve };
         let ledger = Ledger::of(&sample.host, &self.model, reserve, &self.growth, input.eviction);
@@ -207,16 +198,17 @@ impl State {
             ledger: &ledger,
             policy: input.policy,
             now: sample.at,
-            taking_paused: input.taking_paused || input.turn == Turn::Handover,
+            taking_paused: input.mandate != Mandate::Full || input.turn == Turn::Handover,
             emergency: emergency && !observing,
         };
         let wish = wish(&scene, input.turn, giving_back);
         let verdict = guard::guard(&wish.proposal, &scene, &mut self.takings);
-        let guests = views(&scene, &verdict.plan, &wish.rest, &verdict.dropped);
-        let release = giving_back.then(|| self.release_state(&ledger));
+        let guests = views(&scene, &wish, &verdict);
+        let release = giving_back.then(|| self.release_state(&ledger, input.complete));
         let plan = if observing { self.follow(&verdict.plan) } else { verdict.plan };
         let periods = self.periods(&plan, observing);
-        Decision { plan, periods, ledger, guests, release, observing, emergency }
+        let again = if observing { Vec::new() } else { self.again(&plan) };
+        Decision { plan, periods, again, ledger, guests, release, observing, emergency }
     }
 
     /// Remembers what a guest had when it was first seen, and forgets guests that are gone.
@@ -270,13 +262,32 @@ impl State {
             .collect()
     }
 
-    fn release_state(&self, ledger: &Ledger) -> Release {
-        let outstanding: Bytes = self.model.tracks().map(|t| t.ceiling.minus(t.target)).sum();
-        let following =
-            self.model.tracks().filter(|t| !t.conduct.is_stuck(self.now) && t.sample.config.has_balloon);
+    /// Targets of guests that hold less than theirs, each set again at most every [`AGAIN`].
+    fn again(&mut self, plan: &Plan<Guarded>) -> Vec<Command> {
+        let now = self.now;
+        self.asked_again.retain(|_, at| now.since(*at) < AGAIN);
+        let lagging = self.model.tracks().filter(|t| t.lags_behind() && plan.of(&t.sample.id).is_none());
+        let mut commands = Vec::new();
+        for track in lagging {
+            let (id, to) = (track.sample.id.clone(), track.target);
+            if !self.asked_again.contains_key(&id) {
+                self.asked_again.insert(id.clone(), now);
+                commands.push(Command::SetTarget { id, from: to, to });
+            }
+        }
+        commands
+    }
+
+    fn release_state(&self, ledger: &Ledger, complete: bool) -> Release {
+        let outstanding: Bytes =
+            self.model.tracks().filter(|t| t.ours).map(|t| t.ceiling.minus(t.target)).sum();
+        let following = self
+            .model
+            .tracks()
+            .filter(|t| t.ours && !t.conduct.is_stuck(self.now) && t.sample.config.has_balloon);
         let moving = following.map(|t| t.target.minus(t.actual)).any(|left| left > FOLLOW_TOLERANCE);
         match outstanding {
-            Bytes::ZERO if !moving => Release::Done,
+            Bytes::ZERO if !moving && complete => Release::Done,
             Bytes::ZERO => Release::Underway { outstanding },
             _ if ledger.spare < outstanding => Release::Blocked { short: outstanding.minus(ledger.spare) },
             _ => Release::Underway { outstanding },
@@ -296,46 +307,4 @@ fn wish(scene: &Scene<'_>, turn: Turn, giving_back: bool) -> Wish {
         wish.proposal = Plan::proposed(gives);
     }
     wish
-}
-
-fn views(
-    scene: &Scene<'_>,
-    plan: &Plan<Guarded>,
-    rest: &BTreeMap<GuestId, Reason>,
-    dropped: &BTreeMap<GuestId, Reason>,
-) -> Vec<GuestView> {
-    let view = |track: &Track| {
-        let id = &track.sample.id;
-        let step = plan.of(id);
-        let standing = standing(track, scene.policy, scene.now);
-        let (floor, _) =
-            standing.class().map_or((track.ceiling, FloorKind::Part), |class| scene.floor(track, class));
-        let target = step.map_or(track.target, |m| m.to);
-        let open = matches!(standing, Standing::Open(_));
-        let held = match standing {
-            Standing::Exempt(reason) => Some(reason),
-            Standing::GiveOnly(_, hold) if !matches!(hold, Hold::Busy) || track.is_reachable() => {
-                Some(Reason::Held(hold))
-            }
-            _ => None,
-        };
-        let reason = step.map(|m| m.reason).or_else(|| dropped.get(id).copied()).or(held);
-        GuestView {
-            id: id.clone(),
-            name: track.sample.name.clone(),
-            full: track.sample.config.full,
-            target,
-            previous_target: track.target,
-            actual: track.actual,
-            floor,
-            reclaimable: if open { target.minus(floor.max(track.demand)) } else { Bytes::ZERO },
-            distressed: track.pain.is_some() && track.is_squeezed(),
-            exempt: matches!(standing, Standing::Exempt(_)),
-            blind: track.evidence.fresh().is_none() || !track.is_reachable(),
-            trust: track.conduct.trust(),
-            failure: track.conduct.last_failure(),
-            reason: reason.or_else(|| rest.get(id).copied()).unwrap_or(Reason::FullSize),
-        }
-    };
-    scene.model.tracks().map(view).collect()
 }

@@ -5,6 +5,7 @@
 mod world;
 
 use overcommit_core::conduct::Trust;
+use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::policy::Mode;
 use overcommit_core::reason::{Failure, Hold, Reason};
 use overcommit_core::roster::OptOut;
@@ -215,15 +216,138 @@ fn pausing_stops_takes_and_not_gives() {
 }
 
 #[test]
-fn a_reboot_gives_all_that_the_budget_allows_until_statistics_come() {
+fn a_guest_that_reboots_is_charged_in_full_until_its_new_kernels_balloon_is_up() {
     let mut w = world(1100, vec![guest("a", 512, 50), guest("b", 512, 50), guest("c", 512, 50)]);
-    settle(&mut w, 20);
     w.guest("a").faults = 1000;
-    w.tick();
+    settle(&mut w, 20);
+    assert!(w.target("a") < 512);
+    let charge = |w: &World| w.state.model().track(&World::id("a")).unwrap().charge();
+    assert!(charge(&w) < mib(512));
+    // The old kernel is gone: silence. The device still says what its balloon held.
+    w.guest("a").reports = false;
+    for _ in 0..11 {
+        w.decide(1, Turn::Relief);
+    }
+    assert_eq!(charge(&w), mib(512));
+    // The new kernel reports before its driver has inflated: its MemTotal is larger than the device says.
+    w.guest("a").reports = true;
     w.guest("a").faults = 0;
-    let decision = w.decide(1, Turn::Relief);
-    assert_eq!(decision.guests.len(), 3);
-    assert!(decision.ledger.promised >= mib(512));
+    w.guest("a").total = Some(512);
+    w.decide(1, Turn::Relief);
+    assert_eq!(charge(&w), mib(512));
+    w.guest("a").total = None;
+    w.decide(1, Turn::Relief);
+    assert!(charge(&w) < mib(512));
+}
+
+#[test]
+fn a_take_that_was_thought_to_have_failed_is_not_forgotten() {
+    let mut w = world(4096, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.tick();
+    w.total = 900;
+    settle(&mut w, 10);
+    w.total = 4096;
+    settle(&mut w, 10);
+    assert_eq!(w.target("a"), 512);
+    w.total = 900;
+    let decision = w.decide(60, Turn::Tick);
+    assert!(decision.plan.moves().iter().any(|m| m.id == World::id("a")));
+    let failed: Vec<Outcome> = decision
+        .plan
+        .commands()
+        .into_iter()
+        .map(|command| Outcome { command, result: Err("no answer".into()) })
+        .collect();
+    w.state.note(&failed);
+    w.guest("a").actual = 460;
+    w.total = 4096;
+    let seen = w.decide(5, Turn::Tick);
+    let a = seen.again.iter().find(|c| *c.id() == World::id("a"));
+    assert_eq!(a, Some(&Command::SetTarget { id: World::id("a"), from: mib(512), to: mib(512) }));
+    w.release = true;
+    assert!(matches!(w.decide(1, Turn::Tick).release, Some(Release::Underway { .. })));
+}
+
+#[test]
+fn no_release_is_over_before_every_guest_was_seen() {
+    let mut w = world(900, vec![]);
+    w.release = true;
+    w.complete = false;
+    assert_eq!(w.tick().release, Some(Release::Underway { outstanding: mib(0) }));
+    w.complete = true;
+    assert_eq!(w.tick().release, Some(Release::Done));
+}
+
+#[test]
+fn a_limit_that_the_overhead_has_grown_into_keeps_no_release_from_ending() {
+    let mut w = world(900, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.guest("a").limit = Some(505);
+    settle(&mut w, 20);
+    assert!(w.target("a") < 512);
+    w.total = 4096;
+    w.release = true;
+    settle(&mut w, 3);
+    assert_eq!((w.target("a"), w.tick().release), (512, Some(Release::Done)));
+}
+
+#[test]
+fn what_the_host_cannot_show_for_a_moment_holds_on() {
+    let mut w = world(500, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.guest("a").request = Some(512);
+    settle(&mut w, 10);
+    assert_eq!(w.target("a"), 512);
+    w.guest("a").request = None;
+    settle(&mut w, 5);
+    assert_eq!(w.target("a"), 512);
+}
+
+#[test]
+fn swap_counts_for_what_it_can_take_and_guests_may_use() {
+    let crowd = || (0..4).map(|i| guest(&format!("g{i}"), 512, 60)).collect::<Vec<_>>();
+    let shortfall = |swap: u64, swappable: Option<u64>| {
+        let mut w = world(1000, crowd());
+        w.swap = swap;
+        w.guests.iter_mut().for_each(|g| g.swappable = swappable);
+        w.decide(5, Turn::Tick).ledger.shortfall
+    };
+    assert_eq!(shortfall(0, None), mib(1048));
+    assert_eq!(shortfall(1, None), mib(1047), "a sliver of swap is a sliver of relief");
+    assert_eq!(shortfall(8192, None), mib(0));
+    assert_eq!(shortfall(8192, Some(0)), mib(1048), "a kubelet gives its pods none");
+}
+
+#[test]
+fn a_guest_that_claims_more_than_the_host_has_is_charged_for_no_more() {
+    let mut w = world(8192, vec![guest("a", 512, 50), guest("giant", 1 << 40, 0)]);
+    w.guest("giant").listed = false;
+    w.guest("giant").has_balloon = false;
+    assert_eq!(w.tick().ledger.promised, mib(8192 + 512));
+}
+
+#[test]
+fn a_balloon_that_its_owner_inflated_is_left_as_it_is_when_the_guest_is_exempt() {
+    let mut w = world(4096, vec![guest("out", 512, 60)]);
+    w.guest("out").opt_out = Some(OptOut::Annotation);
+    w.guest("out").actual = 300;
+    assert!(w.tick().plan.is_empty());
+}
+
+#[test]
+fn a_starting_guest_is_no_growth_of_the_nodes_own_memory() {
+    let mut w = world(4096, vec![guest("a", 512, 60)]);
+    settle(&mut w, 5);
+    // Its process is there before any hypervisor lists it.
+    w.anon_other = 1000;
+    w.tick();
+    let before = w.tick().ledger.non_guest_growth;
+    w.anon_other = 0;
+    let mut late = guest("late", 1024, 1000);
+    late.started = w.now;
+    w.guests.push(late);
+    settle(&mut w, 3);
+    w.anon_other = 500;
+    w.guests.push(guest("later", 512, 10));
+    assert_eq!(w.tick().ledger.non_guest_growth, before);
 }
 
 #[test]
@@ -375,4 +499,47 @@ fn observing_declares_an_emergency_and_takes_nothing() {
     let decision = w.tick();
     assert!(decision.plan.is_empty());
     assert_eq!(w.target("a"), 512);
+}
+
+#[test]
+fn a_guest_out_of_reach_is_charged_and_sent_nothing() {
+    let mut w = world(900, vec![guest("silent", 512, 60), guest("other", 512, 60)]);
+    w.guest("silent").state = RunState::Unreachable;
+    let original = overcommit_core::step::Original { target: mib(512), period: Some(10) };
+    w.state.adopt(World::id("silent"), original, mib(300));
+    for _ in 0..30 {
+        let decision = w.tick();
+        assert!(decision.plan.of(&World::id("silent")).is_none(), "{:?}", decision.plan);
+        assert_eq!(reason(&decision, "silent"), Reason::Unreachable);
+        assert!(decision.ledger.promised >= mib(512 + 128), "{:?}", decision.ledger);
+    }
+    assert!(w.target("other") < 400, "the other one pays for it");
+    w.release = true;
+    let decision = w.tick();
+    assert!(decision.plan.of(&World::id("silent")).is_none(), "{:?}", decision.plan);
+    assert!(!matches!(decision.release, Some(Release::Done)), "its balloon is still inflated");
+    w.guest("silent").state = RunState::Running;
+    w.guest("silent").actual = 300;
+    w.total = 2000;
+    settle(&mut w, 2);
+    assert_eq!(w.target("silent"), 512);
+}
+
+#[test]
+fn a_guest_heard_of_late_is_not_taken_from_on_old_statistics() {
+    let mut w = world(300, vec![guest("late", 512, 60)]);
+    w.now = 1000;
+    w.guest("late").stamp = 1_000_000 + 900;
+    w.guest("late").reports = false;
+    w.guest("late").state = RunState::Unreachable;
+    w.tick();
+    w.guest("late").state = RunState::Running;
+    for _ in 0..10 {
+        let decision = w.tick();
+        assert!(
+            matches!(reason(&decision, "late"), Reason::Held(Hold::StaleStatistics { .. })),
+            "{decision:?}"
+        );
+        assert_eq!(w.target("late"), 512);
+    }
 }

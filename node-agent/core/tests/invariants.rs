@@ -8,6 +8,7 @@ use std::sync::Arc;
 use overcommit_core::eligibility::{Standing, standing};
 use overcommit_core::floor;
 use overcommit_core::policy::{Class, Floor};
+use overcommit_core::reason::Reason;
 use overcommit_core::roster::OptOut;
 use overcommit_core::sample::{RunState, Untouchable};
 use overcommit_core::step::{Decision, Turn};
@@ -233,7 +234,9 @@ proptest! {
             for step in decision.plan.moves() {
                 let track = w.state.model().track(&step.id).unwrap();
                 prop_assert!(step.to <= track.sample.config.full);
-                if let Some(limit) = track.sample.facts.limit.filter(|_| !step.takes()) {
+                let restores =
+                    matches!(step.reason, Reason::GiveRelease | Reason::GiveExempt | Reason::Undo(_));
+                if let Some(limit) = track.sample.facts.limit.filter(|_| !step.takes() && !restores) {
                     prop_assert!(step.to <= limit.minus(track.overhead()));
                 }
             }

@@ -3,8 +3,9 @@
 use overcommit_core::conduct::Trust;
 use overcommit_core::ledger::Ledger;
 use overcommit_core::policy::Mode;
-use overcommit_core::step::{GuestView, Release};
+use overcommit_core::step::Release;
 use overcommit_core::units::Bytes;
+use overcommit_core::view::GuestView;
 use overcommit_crds::condition::{Condition, ConditionStatus, rfc3339};
 use overcommit_crds::names::condition as types;
 use overcommit_crds::node::{
@@ -110,8 +111,10 @@ fn cut(sentence: &str) -> String {
 
 /// Ready, Degraded and, when a release was asked for, Released.
 fn conditions(report: &Report, before: &[Condition]) -> Vec<Condition> {
+    let generation = report.version.as_ref().map(|v| v.generation);
     let new = |type_, yes: bool, reason, message: String| {
-        Condition::renewed(before, report.at, type_, ConditionStatus::from(yes), reason, cut(&message), None)
+        let status = ConditionStatus::from(yes);
+        Condition::renewed(before, report.at, type_, status, reason, cut(&message), generation)
     };
     let (ready, reason, message) = readiness(report);
     let mut all = vec![new(types::READY, ready, reason, message.to_owned())];

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Action, Report, status};
+use crate::orders::Version;
 
 /// Between two writes, unless a condition or the revision changed.
 const SPACING: Duration = Duration::from_secs(30);
@@ -36,6 +37,35 @@ pub(crate) struct Writer {
     about: Option<ObjectReference>,
     last_write: Option<Instant>,
     failures: u32,
+    /// The object as the last write left it.
+    seen: Option<Seen>,
+}
+
+/// Which object, and how it stood.
+#[derive(Debug)]
+struct Seen {
+    uid: String,
+    resource_version: String,
+}
+
+impl Seen {
+    fn of(object: &NodeOvercommit) -> Self {
+        Self {
+            uid: object.metadata.uid.clone().unwrap_or_default(),
+            resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// Why a status was not written.
+#[derive(Debug, thiserror::Error)]
+enum Unwritten {
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    #[error("no answer within the deadline")]
+    Late(#[from] tokio::time::error::Elapsed),
+    #[error("the object was made anew; the orders in it have not come yet")]
+    MadeAnew,
 }
 
 impl Writer {
@@ -52,6 +82,7 @@ impl Writer {
             about: None,
             last_write: None,
             failures: 0,
+            seen: None,
         }
     }
 
@@ -104,31 +135,56 @@ impl Writer {
             (Some(_), Some(since)) => since >= self.refresh_after(),
         };
         if due {
-            self.write(fresh).await;
+            self.write(fresh, report.version.as_ref()).await;
         }
     }
 
-    async fn write(&mut self, fresh: NodeOvercommitStatus) {
+    async fn write(&mut self, fresh: NodeOvercommitStatus, version: Option<&Version>) {
         self.last_write = Some(Instant::now());
-        let body = serde_json::json!({
-            "apiVersion": NodeOvercommit::api_version(&()),
-            "kind": NodeOvercommit::kind(&()),
-            "status": fresh,
-        });
-        let params = PatchParams::apply(AGENT_MANAGER).force();
-        let patch = Patch::Apply(&body);
-        let call = self.api.patch_status(&self.name, &params, &patch);
-        match timeout(DEADLINE, call).await {
-            Ok(Ok(object)) => {
+        let Some(version) = version else { return };
+        let mut patched = self.patch(&fresh, version).await;
+        if matches!(&patched, Err(Unwritten::Api(kube::Error::Api(refused))) if refused.is_conflict()) {
+            // Somebody, mostly the operator, wrote the object since it was last seen.
+            patched = self.patch(&fresh, version).await;
+        }
+        match patched {
+            Ok(object) => {
                 let before = self.written.replace(fresh);
                 self.failures = 0;
                 let conditions = object.status.as_ref().map_or(Vec::new(), |s| s.conditions.clone());
                 self.about = Some(object.object_ref(&()));
                 self.tell(before.as_ref(), &conditions).await;
             }
-            Ok(Err(error)) => self.failed(&error.to_string()),
-            Err(_) => self.failed("no answer within the deadline"),
+            Err(error) => self.failed(&error.to_string()),
         }
+    }
+
+    /// Writes the status of the object whose orders were obeyed, and of no other of that name: an object made anew
+    /// counts its generations from 1, and a word about its predecessor would pass for one about it. Only the resource
+    /// version can say so: the API server ignores a UID in a patch of the status.
+    async fn patch(
+        &mut self,
+        fresh: &NodeOvercommitStatus,
+        version: &Version,
+    ) -> Result<NodeOvercommit, Unwritten> {
+        let seen = match self.seen.take().filter(|seen| seen.uid == version.uid) {
+            Some(seen) => seen,
+            None => Seen::of(&timeout(DEADLINE, self.api.get(&self.name)).await??),
+        };
+        if seen.uid != version.uid {
+            return Err(Unwritten::MadeAnew);
+        }
+        let body = serde_json::json!({
+            "apiVersion": NodeOvercommit::api_version(&()),
+            "kind": NodeOvercommit::kind(&()),
+            "metadata": { "resourceVersion": seen.resource_version },
+            "status": fresh,
+        });
+        let params = PatchParams::apply(AGENT_MANAGER).force();
+        let patch = Patch::Apply(&body);
+        let object = timeout(DEADLINE, self.api.patch_status(&self.name, &params, &patch)).await??;
+        self.seen = Some(Seen::of(&object));
+        Ok(object)
     }
 
     fn failed(&mut self, why: &str) {
@@ -166,11 +222,11 @@ impl Writer {
     }
 }
 
-/// A condition or the revision changed: somebody waits for that.
+/// A condition, the generation it speaks of, or the revision changed: somebody waits for that.
 fn turned(old: &NodeOvercommitStatus, new: &NodeOvercommitStatus) -> bool {
     let key = |s: &NodeOvercommitStatus| {
-        let conditions: Vec<_> =
-            s.conditions.iter().map(|c| (c.type_.clone(), c.status, c.reason.clone())).collect();
+        let of = |c: &Condition| (c.type_.clone(), c.status, c.reason.clone(), c.observed_generation);
+        let conditions: Vec<_> = s.conditions.iter().map(of).collect();
         (s.observed_revision.clone(), conditions)
     };
     key(old) != key(new)

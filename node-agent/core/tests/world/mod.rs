@@ -16,7 +16,7 @@ use std::time::Duration;
 use overcommit_core::policy::{Class, Floor, Limits, Mode, Policy, Reserve};
 use overcommit_core::roster::{Membership, OptOut, Roster};
 use overcommit_core::sample::*;
-use overcommit_core::step::{Decision, Input, State, Turn};
+use overcommit_core::step::{Decision, Input, Mandate, State, Turn};
 use overcommit_core::units::{Amount, Bytes, Monotonic, Permille};
 
 pub fn mib(n: u64) -> Bytes {
@@ -52,6 +52,10 @@ pub struct Guest {
     pub follows: bool,
     /// What its process holds, MiB, whatever the balloon says.
     pub held: Option<u64>,
+    /// How much of it may be swapped out.
+    pub swappable: Option<u64>,
+    /// Its `MemTotal`, where its kernel does not count the balloon out of it.
+    pub total: Option<u64>,
 }
 
 pub fn guest(name: &str, full: u64, used: u64) -> Guest {
@@ -78,6 +82,8 @@ pub fn guest(name: &str, full: u64, used: u64) -> Guest {
         started: 0,
         follows: true,
         held: None,
+        swappable: None,
+        total: None,
     }
 }
 
@@ -94,6 +100,7 @@ pub struct World {
     pub paused: bool,
     pub release: bool,
     pub keep_found: bool,
+    pub complete: bool,
 }
 
 /// A host of `total` MiB that has been up for an hour, enforcing, with nothing reserved.
@@ -110,6 +117,7 @@ pub fn world(total: u64, guests: Vec<Guest>) -> World {
         paused: false,
         release: false,
         keep_found: false,
+        complete: true,
     }
 }
 
@@ -151,6 +159,7 @@ impl World {
             available: mib(self.available.unwrap_or(self.total)),
             anon: mib(anon + self.anon_other),
             swap_total: mib(self.swap),
+            swap_free: mib(self.swap),
             ..HostMemory::default()
         };
         Sample {
@@ -192,8 +201,12 @@ impl World {
             policy: &self.policy,
             roster: &roster,
             turn,
-            taking_paused: self.paused,
-            release: self.release,
+            mandate: match (self.release, self.paused) {
+                (true, _) => Mandate::Release,
+                (false, true) => Mandate::GiveOnly,
+                (false, false) => Mandate::Full,
+            },
+            complete: self.complete,
             eviction: Bytes::ZERO,
             keep_found: self.keep_found,
         };
@@ -212,6 +225,13 @@ impl World {
             let g = self.guests.iter_mut().find(|g| g.name == step.id.as_str()).unwrap();
             if g.has_balloon && g.follows {
                 g.actual = step.to.to_mib_floor();
+            }
+        }
+        for command in &decision.again {
+            let overcommit_core::plan::Command::SetTarget { id, to, .. } = command else { continue };
+            let g = self.guests.iter_mut().find(|g| g.name == id.as_str()).unwrap();
+            if g.has_balloon && g.follows {
+                g.actual = to.to_mib_floor();
             }
         }
     }
@@ -247,7 +267,7 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
             actual: mib(g.actual),
             last_update: reported.then_some(g.stamp),
             period: Some(2),
-            available: reported.then(|| mib(g.actual)),
+            available: reported.then(|| mib(g.total.unwrap_or(g.actual))),
             unused: reported.then(|| mib(unused)),
             usable: reported.then(|| mib(usable)),
             swap_in: Some(mib(g.swap_in)),
@@ -261,6 +281,7 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
             overhead: Some(Bytes::ZERO),
             request: g.request.map(mib),
             limit: g.limit.map(mib),
+            swappable: g.swappable.map(mib),
         },
         trouble: None,
     }

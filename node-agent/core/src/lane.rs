@@ -1,0 +1,114 @@
+//! The fast lane's eyes: what a poll between two decisions looks at, and when it is worth a turn out of schedule.
+//!
+//! Cheap by design: counters that the kernel keeps anyway, no call to a hypervisor.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::emergency;
+use crate::ledger::Ledger;
+use crate::model::Track;
+use crate::reason::Pain;
+use crate::sample::{GuestId, HostSample};
+use crate::units::{Bytes, Monotonic, Permille};
+
+/// How often the host and squeezed guests are looked at between two decisions.
+pub const POLL: Duration = Duration::from_millis(200);
+/// A loss of available memory below this part of the host's is noise.
+const LOSS: Permille = Permille::new(10);
+/// A guest's processes hold this much of what its balloon leaves it: it has nothing untouched left.
+const SATURATED: Permille = Permille::new(950);
+/// Reading this much per second from its disks while saturated is what refaults and swap-in look like from outside: a
+/// cache-heavy start reads more, but not while nothing is usable.
+const READ_BURST: Bytes = Bytes::from_mib(4);
+/// QEMU's own major faults per second: the host swapped the guest out.
+const FAULT_BURST: u64 = 50;
+/// A guest that said lately that this part of its memory is usable is reading files, not suffering.
+const USABLE: Permille = Permille::new(200);
+/// Rates over less than this are noise.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// What the host's kernel says of a guest's process between two samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Glimpse {
+    /// Resident size.
+    pub resident: Bytes,
+    /// Bytes read from storage since its start.
+    pub read: Bytes,
+    /// Major faults since its start.
+    pub major_faults: u64,
+}
+
+/// True if the host lost enough since the last decision that it should decide now.
+pub fn host_alarm(before: &HostSample, now: &HostSample, last: &Ledger, eviction: Bytes) -> bool {
+    let (old, new) = (&before.memory, &now.memory);
+    let line = old.total.share(LOSS);
+    let pools = new.hugetlb.minus(old.hugetlb).plus(old.total.minus(new.total));
+    let gone = old.available.minus(new.available);
+    let strained = gone > last.spare.scaled(1, 2).max(line);
+    let turned = emergency::distressed(now, eviction) && !emergency::distressed(before, eviction);
+    pools > line || strained || turned
+}
+
+/// Remembers what was last seen of each guest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lane {
+    last: BTreeMap<GuestId, (Monotonic, Glimpse)>,
+}
+
+impl Lane {
+    /// Looks at one squeezed guest; says how it hurts if that can be seen from outside.
+    pub fn look(&mut self, track: &Track, glimpse: Glimpse, at: Monotonic) -> Option<Pain> {
+        let (before, old) = self.last.insert(track.sample.id.clone(), (at, glimpse))?;
+        let elapsed = at.since(before);
+        if elapsed < SHORTEST || !track.is_squeezed() || says_usable(track) {
+            return None;
+        }
+        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let read = glimpse.read.minus(old.read).scaled(1000, millis);
+        let faults =
+            Bytes::new(glimpse.major_faults.saturating_sub(old.major_faults)).scaled(1000, millis).get();
+        let guest = glimpse.resident.minus(track.overhead());
+        if faults >= FAULT_BURST {
+            return Some(Pain::HostFaults { per_second: faults });
+        }
+        (guest >= track.actual.share(SATURATED) && read >= READ_BURST)
+            .then_some(Pain::DiskReads { per_second: read })
+    }
+
+    /// Forgets guests that are not looked at any more.
+    pub fn keep(&mut self, still: impl Fn(&GuestId) -> bool) {
+        self.last.retain(|id, _| still(id));
+    }
+}
+
+fn says_usable(track: &Track) -> bool {
+    track.evidence.fresh().is_some_and(|s| s.usable > s.total.share(USABLE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{HostMemory, Pressure};
+
+    fn host(available: u64, hugetlb: u64, stalled: u32) -> HostSample {
+        let (total, mib) = (Bytes::from_mib(10_000), Bytes::from_mib);
+        let memory =
+            HostMemory { total, available: mib(available), hugetlb: mib(hugetlb), ..HostMemory::default() };
+        let pressure = Some(Pressure { some_avg10: 0, full_avg10: stalled });
+        HostSample { memory, pressure, ..HostSample::default() }
+    }
+
+    #[test]
+    fn a_loss_that_the_spare_memory_does_not_cover_twice_is_an_alarm() {
+        let ledger = Ledger { spare: Bytes::from_mib(1000), ..Ledger::default() };
+        let alarm = |now: &HostSample| host_alarm(&host(5000, 0, 0), now, &ledger, Bytes::from_mib(100));
+        assert!(!alarm(&host(4500, 0, 0)), "half of the spare memory");
+        assert!(alarm(&host(4499, 0, 0)));
+        assert!(alarm(&host(5000, 200, 0)), "a huge page pool grew");
+        assert!(alarm(&host(4900, 0, 2000)), "all tasks stall");
+        assert!(!alarm(&host(6000, 0, 0)));
+    }
+}
