@@ -70,7 +70,9 @@ fn latest(wakes: &Sender<Wake>) -> anyhow::Result<Value> {
     wakes.send(Wake::Ask(reply))?;
     let report = answer.recv_timeout(PATIENCE)?;
     Ok(match report {
-        None => serde_json::json!({ "error": "no orders yet: no policy selects this node" }),
+        None => {
+            serde_json::json!({ "error": "no orders yet: no policy selects this node, or the API server has not answered (see the agent's log)" })
+        }
         Some(report) => serde_json::json!({ "report": &*report, "text": lines::table(&report), "explain":
             report.guests.iter().map(|g| (g.name.to_string(), Value::from(explain::explanation(&report, g)))).collect::<serde_json::Map<_, _>>() }),
     })
