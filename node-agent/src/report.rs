@@ -5,6 +5,7 @@ pub(crate) mod metrics;
 pub(crate) mod status;
 pub(crate) mod writer;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,7 +137,7 @@ impl Report {
 }
 
 fn troubles(orders: &Orders) -> impl Iterator<Item = String> + use<> {
-    orders.trouble().map(str::to_owned).into_iter()
+    orders.trouble().map(Cow::into_owned).into_iter()
 }
 
 fn actions(decision: &Decision, outcomes: &[Outcome]) -> Vec<Action> {
