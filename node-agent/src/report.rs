@@ -1,7 +1,9 @@
 //! What one turn found and did: one value that status, metrics, the socket and the log all render.
 
 pub(crate) mod lines;
+mod material;
 pub(crate) mod metrics;
+mod pace;
 pub(crate) mod status;
 pub(crate) mod writer;
 
