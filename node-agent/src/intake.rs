@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use futures::StreamExt as _;
+use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Client};
 use overcommit_crds::node::{NodeOvercommit, NodeOvercommitSpec};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::orders::{Orders, Origin, Standing, Version};
 use crate::state_dir::StateDir;
@@ -26,16 +28,18 @@ struct Received {
     version: Version,
     /// Also on disk: an agent that is started while the API server is away must not take what was forbidden before.
     standing: Standing,
-    spec: NodeOvercommitSpec,
+    /// As it came: one that is newer than the agent may still ask for release.
+    spec: Value,
 }
 
 impl Received {
-    fn from_object(node: &str, object: NodeOvercommit) -> Self {
+    fn from_object(node: &str, object: DynamicObject) -> Self {
         let uid = object.metadata.uid.unwrap_or_default();
         let generation = object.metadata.generation.unwrap_or_default();
         let deleted = object.metadata.deletion_timestamp.is_some();
         let standing = if deleted { Standing::Deleted } else { Standing::Stands };
-        Self { node: node.to_owned(), version: Version { uid, generation }, standing, spec: object.spec }
+        let spec = object.data.get("spec").cloned().unwrap_or_default();
+        Self { node: node.to_owned(), version: Version { uid, generation }, standing, spec }
     }
 
     fn from_disk(node: &str, content: &[u8]) -> Result<Self, String> {
@@ -43,9 +47,15 @@ impl Received {
         if kept.node == node { Ok(kept) } else { Err(format!("they are those of the node {:?}", kept.node)) }
     }
 
-    fn orders(&self, origin: Origin) -> Result<Orders, String> {
-        let orders = Orders::from_node(&self.spec, self.version.clone(), self.standing, origin);
-        orders.map_err(|errors| format!("{errors:?}"))
+    /// The orders in it; `before` are those in force.
+    fn orders(&self, origin: Origin, before: Option<&Orders>) -> Result<Orders, String> {
+        let about = (self.version.clone(), self.standing, origin);
+        let spec = NodeOvercommitSpec::deserialize(&self.spec).map_err(|e| e.to_string());
+        let orders = spec.and_then(|spec| {
+            let (version, standing, origin) = about.clone();
+            Orders::from_node(&spec, version, standing, origin).map_err(|errors| format!("{errors:?}"))
+        });
+        orders.or_else(|why| Orders::without_policy(&self.spec, why.clone(), before, about).ok_or(why))
     }
 }
 
@@ -68,7 +78,7 @@ pub(crate) fn cached(node: &str, dir: &StateDir) -> Option<Last> {
     let read = dir.read(CACHE).map_err(|e| e.to_string()).transpose()?;
     let parsed = read.and_then(|content| {
         let received = Received::from_disk(node, &content)?;
-        let orders = Arc::new(received.orders(Origin::Cache)?);
+        let orders = Arc::new(received.orders(Origin::Cache, None)?);
         Ok(Last { received, orders })
     });
     match parsed {
@@ -89,10 +99,11 @@ pub(crate) async fn follow(
     wakes: Sender<Wake>,
     last: Option<Last>,
 ) {
-    let api: Api<NodeOvercommit> = Api::all(client);
+    let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::erase::<NodeOvercommit>(&()));
     let mut stream = pin!(watch_object(api, &node).default_backoff());
     // What is on disk was not heard from this API server yet, even if it says the same.
-    let (mut heard, mut known) = (false, last.map(|last| last.received));
+    let mut heard = false;
+    let (mut known, mut in_force) = last.map(|last| (last.received, last.orders)).unzip();
     while let Some(event) = stream.next().await {
         let said = match event {
             Ok(Some(object)) => Received::from_object(&node, object),
@@ -112,30 +123,37 @@ pub(crate) async fn follow(
         if heard && known.as_ref() == Some(&said) {
             continue;
         }
-        if !pass_on(&said, &dir, &wakes) {
+        let orders = understood(&said, &dir, in_force.as_deref());
+        (heard, known) = (true, Some(said));
+        let Some(orders) = orders.map(Arc::new) else { continue };
+        in_force = Some(Arc::clone(&orders));
+        if wakes.send(Wake::Orders(orders)).is_err() {
             return;
         }
-        (heard, known) = (true, Some(said));
     }
 }
 
-fn pass_on(received: &Received, dir: &StateDir, wakes: &Sender<Wake>) -> bool {
-    match received.orders(Origin::Api) {
+/// The orders in what was received, kept on disk; if there are none in it, those in force, which say so.
+fn understood(received: &Received, dir: &StateDir, in_force: Option<&Orders>) -> Option<Orders> {
+    let orders = match received.orders(Origin::Api, in_force) {
         Ok(orders) => {
             let text = serde_json::to_vec(received).unwrap_or_default();
             if let Err(error) = dir.replace(CACHE, &text) {
                 tracing::error!(%error, "the orders cannot be kept on disk");
             }
-            if let Some(trouble) = orders.trouble() {
-                tracing::warn!(node = received.node, "{trouble}");
-            }
-            wakes.send(Wake::Orders(Arc::new(orders))).is_ok()
+            orders
         }
         Err(why) => {
             tracing::error!(why, "orders that cannot work are refused; the last good ones hold");
-            true
+            let mut orders = in_force?.clone();
+            orders.fault = Some(why);
+            orders
         }
+    };
+    if let Some(trouble) = orders.trouble() {
+        tracing::warn!(node = received.node, "{trouble}");
     }
+    Some(orders)
 }
 
 #[cfg(test)]
@@ -152,7 +170,6 @@ mod tests {
             "policy": "p", "revision": "r", "resolved": resolve(&OvercommitPolicySpec::default()),
         });
         let version = Version { uid: "u-1".to_owned(), generation };
-        let spec = serde_json::from_value(spec).unwrap();
         Received { node: "here".to_owned(), version, standing: Standing::Stands, spec }
     }
 
@@ -192,7 +209,8 @@ mod tests {
             (&whole.replace("\"node\":\"here\"", "\"node\":\"there\""), "the node \"there\""),
             (&broken, "interval"),
         ] {
-            let error = Received::from_disk("here", content.as_bytes()).map(|r| r.node).unwrap_err();
+            let read = Received::from_disk("here", content.as_bytes());
+            let error = read.and_then(|r| r.orders(Origin::Cache, None)).map(|o| o.policy_name).unwrap_err();
             assert!(error.contains(why), "{why:?} is not in {error:?}");
             let (temp, dir) = kept(content.as_bytes());
             assert!(cached("here", &dir).is_none(), "{content}");
@@ -207,10 +225,48 @@ mod tests {
             let (_temp, dir) = kept(&serde_json::to_vec(&withdrawn).unwrap());
             let orders = cached("here", &dir).unwrap().orders();
             assert!(orders.paused && !orders.release && orders.trouble().is_some(), "{standing:?}");
-            let released = NodeOvercommitSpec { release: true, ..withdrawn.spec.clone() };
-            let orders = Received { spec: released, ..withdrawn }.orders(Origin::Api).unwrap();
+            let mut asked = withdrawn;
+            asked.spec["release"] = Value::Bool(true);
+            let orders = asked.orders(Origin::Api, None).unwrap();
             assert!(orders.release && orders.trouble().is_none(), "{standing:?}");
         }
+    }
+
+    #[test]
+    fn release_and_pause_are_obeyed_even_where_the_policy_cannot_work() {
+        let good = received(6).orders(Origin::Api, None).unwrap();
+        for broken in [serde_json::json!({ "mode": "Turbo" }), Value::Null] {
+            let mut newer = received(7);
+            newer.spec["resolved"] = broken;
+            newer.spec["guests"] = serde_json::json!([{ "namespace": "n", "name": "g", "uid": "u" }]);
+            assert!(newer.orders(Origin::Api, Some(&good)).is_err(), "says neither");
+            for field in ["release", "paused"] {
+                let mut asked = newer.clone();
+                asked.spec[field] = Value::Bool(true);
+                for before in [Some(&good), None] {
+                    let orders = asked.orders(Origin::Api, before).unwrap();
+                    assert_eq!((orders.release, orders.paused), (field == "release", true));
+                    assert_eq!(orders.version.as_ref().map(|v| v.generation), Some(7));
+                    assert!(orders.trouble().unwrap().contains("cannot work"));
+                    // From disk after a restart as well.
+                    let (_temp, dir) = kept(&serde_json::to_vec(&asked).unwrap());
+                    assert_eq!(cached("here", &dir).unwrap().orders().release, field == "release");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn orders_that_are_refused_leave_the_last_good_ones_which_say_so() {
+        let (_temp, dir) = kept(b"{}");
+        let good = received(6).orders(Origin::Api, None).unwrap();
+        let mut newer = received(7);
+        newer.spec["resolved"] = Value::Null;
+        let orders = understood(&newer, &dir, Some(&good)).unwrap();
+        assert_eq!(orders.version.as_ref().map(|v| v.generation), Some(6));
+        assert!(orders.trouble().is_some() && !orders.paused);
+        assert!(understood(&newer, &dir, None).is_none());
+        assert_eq!(dir.read(CACHE).unwrap().unwrap(), b"{}", "the last good ones are kept");
     }
 
     #[test]

@@ -3,15 +3,16 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use overcommit_core::policy::Policy;
+use overcommit_core::policy::{Mode, Policy};
 use overcommit_core::roster::{Membership, Roster};
 use overcommit_core::sample::Sample;
 use overcommit_crds::classify::{Subject, classify};
-use overcommit_crds::node::NodeOvercommitSpec;
+use overcommit_crds::node::{GuestEntry, NodeOvercommitSpec};
 use overcommit_crds::policy::{ClassSpec, OvercommitPolicySpec};
 use overcommit_crds::resolve::{self, FieldError};
 use overcommit_crds::selector::Labels;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Orders in force.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct Orders {
     pub(crate) version: Option<Version>,
     /// Whether their object still stands.
     pub(crate) standing: Standing,
+    /// Why the object's own policy is not the one in force.
+    pub(crate) fault: Option<String>,
     covered: Covered,
 }
 
@@ -95,8 +98,41 @@ impl Orders {
             origin,
             version: Some(version),
             standing,
+            fault: None,
             covered: Covered::Listed(resolve::roster(&spec.guests)),
         })
+    }
+
+    /// What holds of an object whose policy cannot work, for `fault`: whether to release and whether to take come before
+    /// any policy. Nothing is taken under it, and `before` holds otherwise. Absent if the object says neither.
+    pub(crate) fn without_policy(
+        spec: &Value,
+        fault: String,
+        before: Option<&Self>,
+        (version, standing, origin): (Version, Standing, Origin),
+    ) -> Option<Self> {
+        let says = |field: &str| spec.get(field) == Some(&Value::Bool(true));
+        let release = says("release");
+        if !release && !says("paused") && standing == Standing::Stands {
+            return None;
+        }
+        let listed = |guests: &Value| Vec::<GuestEntry>::deserialize(guests).ok();
+        let mut base = before.cloned().or_else(|| Self::empty(spec))?;
+        if let Some(guests) = spec.get("guests").and_then(listed) {
+            base.covered = Covered::Listed(resolve::roster(&guests));
+        }
+        let (version, fault) = (Some(version), Some(fault));
+        Some(Self { paused: true, release, origin, version, standing, fault, ..base })
+    }
+
+    /// Orders that ask for nothing, under the names in `spec`.
+    fn empty(spec: &Value) -> Option<Self> {
+        let word = |field: &str| spec.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let orders = Self::from_file(&word("policy"), &OvercommitPolicySpec::default()).ok()?;
+        // Observing would give everything back by itself.
+        let policy = Policy { mode: Mode::Enforce, ..orders.policy };
+        let covered = Covered::Listed(resolve::roster(&[]));
+        Some(Self { policy, revision: word("revision"), covered, ..orders })
     }
 
     /// Orders from a policy file.
@@ -113,6 +149,7 @@ impl Orders {
             origin: Origin::File,
             version: None,
             standing: Standing::Stands,
+            fault: None,
             covered: Covered::ByName(resolve::effective_classes(spec)),
         })
     }
@@ -142,8 +179,8 @@ impl Orders {
     }
 
     /// What is wrong with them, for people. Orders to release are meant to end with their object.
-    pub(crate) fn trouble(&self) -> Option<&'static str> {
-        match self.standing {
+    pub(crate) fn trouble(&self) -> Option<Cow<'_, str>> {
+        let withdrawn = match self.standing {
             Standing::Gone if !self.release => Some(
                 "the NodeOvercommit of this node is gone: nothing is taken, and what was taken is given back \
                  as guests need it, until a policy selects the node again",
@@ -152,7 +189,11 @@ impl Orders {
                 "the NodeOvercommit of this node is being deleted: nothing is taken; the operator is to ask for release",
             ),
             _ => None,
-        }
+        };
+        let fault = self.fault.as_ref().map(|why| {
+            format!("the policy in the NodeOvercommit cannot work, the last good one holds: {why}").into()
+        });
+        withdrawn.map(Cow::Borrowed).or(fault)
     }
 
     /// True where guests are those of a host without Kubernetes.

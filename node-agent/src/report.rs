@@ -2,10 +2,13 @@
 
 pub(crate) mod explain;
 pub(crate) mod lines;
+mod material;
 pub(crate) mod metrics;
+mod pace;
 pub(crate) mod status;
 pub(crate) mod writer;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,7 +138,7 @@ impl Report {
 }
 
 fn troubles(orders: &Orders) -> impl Iterator<Item = String> + use<> {
-    orders.trouble().map(str::to_owned).into_iter()
+    orders.trouble().map(Cow::into_owned).into_iter()
 }
 
 impl Action {

@@ -2,7 +2,8 @@
 //!
 //! `watch` → `index` → `plan` (`select`, `build`, `release`, `status`: pure) → `queue` → `apply` → `index`.
 //! *Architecture invariants:* all state is in the API; the pure steps have no client and no clock; nothing is concluded
-//! from absence before every watch has listed once; secrets and specs of guests are never read.
+//! from the absence of what was not listed yet, and the way out waits for no watch that it does not need; secrets and
+//! specs of guests are never read.
 
 mod apply;
 mod args;

@@ -282,7 +282,8 @@ impl From<DynamicObject> for Object {
             finalizers: finalizers.unwrap_or_default(),
             label: labels.and_then(|mut labels| labels.remove(POLICY_LABEL)),
             owner: owner.map(|owner| owner.uid),
-            release_requested: spec.as_ref().is_some_and(|spec| spec.release),
+            // Also of a spec that cannot be read otherwise.
+            release_requested: object.data.pointer("/spec/release") == Some(&serde_json::Value::Bool(true)),
             spec,
             status: field(&object.data, "status").unwrap_or_default(),
         }
@@ -323,6 +324,15 @@ mod tests {
             parsed("{metadata: {name: a, labels: {overcommit.dev/policy: gold}}, status: 7}");
         assert_eq!(object.policy(), "gold");
         assert_eq!(object.status, NodeOvercommitStatus::default());
+    }
+
+    #[test]
+    fn a_spec_that_cannot_be_read_still_says_whether_release_was_asked_for() {
+        for release in [true, false] {
+            let spec = format!("{{policy: gold, resolved: {{mode: Turbo}}, release: {release}}}");
+            let object: Object = parsed(&format!("{{metadata: {{name: a}}, spec: {spec}}}"));
+            assert_eq!((object.spec, object.release_requested), (None, release));
+        }
     }
 
     #[test]

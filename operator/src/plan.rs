@@ -1,7 +1,7 @@
 //! One reconcile, pure: from all that is known to the writes that are missing. Nothing is planned that the API has
 //! already, so that a plan after its own writes is empty.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use overcommit_crds::{NodeOvercommitSpec, OvercommitPolicyStatus};
 
 use crate::build::{self, Population};
 use crate::events::Note;
-use crate::index::Index;
+use crate::index::{Index, Watch};
 use crate::object::{Meta, Object, Policy, Verdict};
 use crate::release::{self, Step};
 use crate::select::Selection;
@@ -99,27 +99,40 @@ impl Plan {
 }
 
 /// Plans one reconcile; `timeout` is how long a deletion waits for its nodes.
+///
+/// From what has not been listed nothing may be concluded: a node that is not known yet is not gone, and a guest that
+/// is not is not to be left out. But the way out needs no more than it reads: a watch that cannot list must not keep
+/// memory from coming back, nor a deletion from ending.
 pub(crate) fn plan(index: &Index, now: Timestamp, timeout: Duration) -> Plan {
     let waiting = index.waiting();
-    if !waiting.is_empty() {
-        // From what has not been listed nothing may be concluded: a node that is not known yet is not gone.
-        let hindered = index.troubles(now).next().is_some();
-        let policies = index.policies.values().filter(|_| hindered);
-        let write = |p: &Policy| report(p, status::blocked(p, &waiting, index, now));
-        return Plan { writes: policies.filter_map(write).collect(), wake: None };
-    }
-    let selection = Selection::of(index);
+    let lacks = |needed: Watch| waiting.contains(&needed);
     let mut plan = Plan::default();
-    let dropped = objects(index, &selection, (now, timeout), &mut plan);
+    let known = !lacks(Watch::Policies) && !lacks(Watch::Objects);
+    let selection = if known && !lacks(Watch::Nodes) { Some(Selection::of(index)) } else { None };
+    let time = (now, timeout);
+    let dropped = match &selection {
+        Some(selection) if waiting.is_empty() => objects(index, selection, time, &mut plan),
+        Some(selection) => {
+            releases(index, selection, time, &mut plan);
+            BTreeMap::new()
+        }
+        None => BTreeMap::new(),
+    };
+    let selection = selection.unwrap_or_default();
+    let hindered = index.troubles(now).next().is_some();
     for policy in index.policies.values() {
-        let facts = Facts {
-            claim: selection.claim_of(&policy.name),
-            blockers: release::blockers(policy, index, &selection),
-            dropped: dropped.get(policy.name.as_str()).copied().unwrap_or(0),
-            timeout,
-            overdue: release::deadline(policy.deleted, timeout).is_some_and(|end| end <= now),
-        };
-        one(policy, &facts, index, now, &mut plan);
+        if waiting.is_empty() || (known && policy.deleted.is_some()) {
+            let facts = Facts {
+                claim: selection.claim_of(&policy.name),
+                blockers: release::blockers(policy, index, &selection),
+                dropped: dropped.get(policy.name.as_str()).copied().unwrap_or(0),
+                timeout,
+                overdue: release::deadline(policy.deleted, timeout).is_some_and(|end| end <= now),
+            };
+            one(policy, &facts, index, now, &mut plan);
+        } else if hindered {
+            plan.writes.extend(report(policy, status::blocked(policy, &waiting, index, now)));
+        }
     }
     plan
 }
@@ -156,32 +169,41 @@ fn finalizers(policy: &Policy, facts: &Facts<'_>) -> Option<Write> {
 fn objects<'a>(
     index: &'a Index,
     selection: &Selection<'a>,
-    (now, timeout): (Timestamp, Duration),
+    time: (Timestamp, Duration),
     plan: &mut Plan,
 ) -> BTreeMap<&'a str, usize> {
+    releases(index, selection, time, plan);
     let population = Population::of(index);
     let mut dropped = BTreeMap::new();
-    let names: BTreeSet<&String> = index.nodes.keys().chain(index.objects.keys()).collect();
-    for name in names {
-        let (node, object) = (index.nodes.get(name), index.objects.get(name));
-        let holder = selection.holder(name);
-        let going = object.filter(|object| holder.is_none() || object.deleted.is_some());
-        if let Some(object) = going {
-            let end = release::deadline(object.deleted, timeout);
-            plan.wake_at(end, now);
-            plan.writes.extend(let_go(object, node, end.is_some_and(|end| end <= now)));
+    for (name, node) in &index.nodes {
+        let object = index.objects.get(name);
+        let Some(policy) = selection.holder(name).filter(|policy| policy.held_by_us()) else { continue };
+        if object.is_some_and(|object| object.deleted.is_some()) {
             continue;
         }
-        match (node, holder) {
-            (Some(node), Some(policy)) if policy.held_by_us() => {
-                let (write, left_out) = hold(policy, node, object, &population, index);
-                *dropped.entry(policy.name.as_str()).or_default() += left_out;
-                plan.writes.extend(write);
-            }
-            _ => {}
-        }
+        let (write, left_out) = hold(policy, node, object, &population, index);
+        *dropped.entry(policy.name.as_str()).or_default() += left_out;
+        plan.writes.extend(write);
     }
     dropped
+}
+
+/// Plans what is to go: objects that no policy takes, and those that somebody deletes.
+fn releases(
+    index: &Index,
+    selection: &Selection<'_>,
+    (now, timeout): (Timestamp, Duration),
+    plan: &mut Plan,
+) {
+    for (name, object) in &index.objects {
+        if selection.holder(name).is_some() && object.deleted.is_none() {
+            continue;
+        }
+        let end = release::deadline(object.deleted, timeout);
+        plan.wake_at(end, now);
+        let write = let_go(object, index.nodes.get(name), end.is_some_and(|end| end <= now));
+        plan.writes.extend(write);
+    }
 }
 
 fn hold(

@@ -262,6 +262,67 @@ fn a_deleted_object_is_given_up_after_the_timeout_with_a_warning() {
     assert!(!index.objects["a"].release_requested, "the policy takes the node anew");
 }
 
+/// What an operator knows after a restart while these watches cannot list.
+fn restarted_without(index: &Index, missing: &[Watch]) -> Index {
+    let mut fresh = Index::default();
+    let all = |map: &BTreeMap<String, Meta>| map.values().cloned().collect();
+    for watch in Watch::ALL.into_iter().filter(|watch| !missing.contains(watch)) {
+        fresh.take(match watch {
+            Watch::Policies => Change::Policies(Delta::Replace(index.policies.values().cloned().collect())),
+            Watch::Objects => Change::Objects(Delta::Replace(index.objects.values().cloned().collect())),
+            Watch::Nodes => Change::Nodes(Delta::Replace(all(&index.nodes))),
+            Watch::Namespaces => Change::Namespaces(Delta::Replace(all(&index.namespaces))),
+            Watch::Guests => Change::Guests(Delta::Replace(all(&index.guests))),
+        });
+    }
+    for watch in missing {
+        fresh.take(Change::Trouble(*watch, Trouble::Forbidden, at(0)));
+    }
+    fresh
+}
+
+#[test]
+fn without_guests_or_namespaces_a_release_goes_its_way() {
+    let mut index = cluster(&[policy("gold", 0), selecting("other", 5, &[("pool", "x")])], &[node("a")]);
+    settle(&mut index, 1);
+    deleted(&mut index, "gold");
+    let mut index = restarted_without(&index, &[Watch::Guests, Watch::Namespaces]);
+    index.take(Change::Nodes(Delta::Apply(Meta { labels: labels(&[("pool", "x")]), ..node("b") })));
+    settle(&mut index, 2);
+    assert!(index.objects["a"].release_requested);
+    assert!(!index.objects.contains_key("b"), "nothing is given without knowing the guests");
+    released(&mut index, "a");
+    settle(&mut index, 3);
+    assert_eq!(index.policies.keys().collect::<Vec<_>>(), ["other"]);
+}
+
+#[test]
+fn without_nodes_a_deletion_still_ends_with_its_time() {
+    let mut index = cluster(&[policy("gold", 0)], &[node("a")]);
+    settle(&mut index, 1);
+    deleted(&mut index, "gold");
+    let mut index = restarted_without(&index, &[Watch::Nodes]);
+    settle(&mut index, 2);
+    assert!(index.policies.contains_key("gold") && !index.objects["a"].release_requested);
+    settle(&mut index, 601);
+    assert!(index.policies.is_empty());
+    assert!(index.objects.contains_key("a"), "a node that is not known is not gone");
+}
+
+#[test]
+fn a_spec_that_cannot_be_read_is_released_all_the_same() {
+    let mut index = cluster(&[policy("gold", 0)], &[node("a")]);
+    settle(&mut index, 1);
+    deleted(&mut index, "gold");
+    let foreign = Object { spec: None, ..index.objects["a"].clone() };
+    index.take(Change::Objects(Delta::Apply(foreign)));
+    assert!(
+        matches!(acts(&index, 2).as_slice(), [Desired::Release { node, .. }] if node == "a"),
+        "{:?}",
+        acts(&index, 2)
+    );
+}
+
 #[test]
 fn an_object_without_our_finalizer_gets_it() {
     let mut index = cluster(&[policy("gold", 0)], &[node("a")]);

@@ -3,19 +3,25 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, ObjectList, Preconditions};
-use overcommit_crds::condition::Condition;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Preconditions, Request};
+use kube::core::ListMeta;
+use kube::{Client, Resource};
 use overcommit_crds::names::condition;
+use overcommit_crds::{NodeOvercommit, OvercommitPolicy};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-use crate::object::{Object, Policy};
 use crate::watch;
 use crate::words::words;
 
 /// Deadline of one call.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Pause between two looks.
+/// Pause between two looks, at least; a look at thousands of nodes that took longer is followed by a longer one.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Objects of one answer. One may have 36 KiB, of which a name and a sentence are kept.
+const PAGE: u32 = 100;
+/// Nodes that are named.
+const NAMED: usize = 20;
 
 /// Why memory may still be taken.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +41,71 @@ pub(crate) enum Error {
     Forbidden(kube::Error),
 }
 
+/// One page of a list.
+#[derive(Debug, Deserialize)]
+struct Page<T> {
+    #[serde(default)]
+    metadata: ListMeta,
+    items: Vec<T>,
+}
+
+/// What matters of a policy.
+#[derive(Debug, Deserialize)]
+struct Policy {
+    metadata: Meta,
+}
+
+/// What matters of a node's object.
+#[derive(Debug, Deserialize)]
+struct Object {
+    metadata: Meta,
+    #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Meta {
+    name: String,
+    uid: String,
+    #[serde(default)]
+    deletion_timestamp: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Spec {
+    #[serde(default)]
+    release: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Status {
+    #[serde(default)]
+    conditions: Vec<Said>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Said {
+    #[serde(rename = "type")]
+    type_: String,
+    #[serde(default)]
+    message: String,
+}
+
+impl Object {
+    /// Why it is still there.
+    fn word(&self) -> String {
+        let said = self.status.conditions.iter().find(|c| c.type_ == condition::RELEASED);
+        match said {
+            _ if !self.spec.release => "not asked to release yet".to_owned(),
+            Some(said) if !said.message.is_empty() => said.message.clone(),
+            _ => "no answer from its agent".to_owned(),
+        }
+    }
+}
+
 /// What is left to be released.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Left {
@@ -43,21 +114,6 @@ struct Left {
 }
 
 impl Left {
-    fn of(policies: &[Policy], objects: &[Object]) -> Self {
-        let word = |object: &Object| {
-            let said = Condition::find(&object.status.conditions, condition::RELEASED);
-            match said {
-                _ if !object.release_requested => "not asked to release yet".to_owned(),
-                Some(said) if !said.message.is_empty() => said.message.clone(),
-                _ => "no answer from its agent".to_owned(),
-            }
-        };
-        Self {
-            policies: policies.iter().map(|p| p.name.clone()).collect(),
-            nodes: objects.iter().map(|o| (o.name.clone(), word(o))).collect(),
-        }
-    }
-
     fn is_empty(&self) -> bool {
         self.policies.is_empty() && self.nodes.is_empty()
     }
@@ -65,7 +121,10 @@ impl Left {
 
 impl std::fmt::Display for Left {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let nodes: Vec<String> = self.nodes.iter().map(|(node, why)| format!("{node} ({why})")).collect();
+        let named = self.nodes.iter().take(NAMED).map(|(node, why)| format!("{node} ({why})"));
+        let more = self.nodes.len().saturating_sub(NAMED);
+        let rest = (more > 0).then(|| format!("and {more} more"));
+        let nodes: Vec<String> = named.chain(rest).collect();
         let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
         write!(f, "policies: {}; nodes: {}", list(&self.policies), list(&nodes))
     }
@@ -79,6 +138,7 @@ pub(crate) async fn release(client: Client, timeout: Duration) -> Result<(), Err
     let began = Instant::now();
     let mut last = String::from("nothing could be read from the API server");
     loop {
+        let looked = Instant::now();
         match look(&client).await {
             Ok(left) if left.is_empty() => {
                 println!("everything is given back after {} s", began.elapsed().as_secs());
@@ -91,7 +151,8 @@ pub(crate) async fn release(client: Client, timeout: Duration) -> Result<(), Err
         if began.elapsed() >= timeout {
             return Err(Error::Timeout { waited: timeout, left: last });
         }
-        tokio::time::sleep(PAUSE.min(timeout.saturating_sub(began.elapsed()))).await;
+        let pause = PAUSE.max(looked.elapsed());
+        tokio::time::sleep(pause.min(timeout.saturating_sub(began.elapsed()))).await;
     }
 }
 
@@ -109,25 +170,49 @@ fn forbidden(error: &kube::Error) -> bool {
 /// Asks for the deletion of what is not being deleted yet, and says what is left.
 async fn look(client: &Client) -> Result<Left, kube::Error> {
     let api = Api::<DynamicObject>::all_with(client.clone(), &watch::policies());
-    let policies: Vec<Policy> = list(&api).await?.into_iter().map(Policy::from).collect();
-    for policy in policies.iter().filter(|p| p.deleted.is_none()) {
-        println!("        deleting policy {}", policy.name);
-        let preconditions = Some(Preconditions { uid: Some(policy.uid.clone()), resource_version: None });
+    let mut left = Left::default();
+    let policies = OvercommitPolicy::url_path(&(), None);
+    let mut going = Vec::new();
+    each(client, &policies, |policy: Policy| {
+        left.policies.push(policy.metadata.name.clone());
+        if policy.metadata.deletion_timestamp.is_none() {
+            going.push(policy.metadata);
+        }
+    })
+    .await?;
+    for Meta { name, uid, .. } in going {
+        println!("        deleting policy {name}");
+        let preconditions = Some(Preconditions { uid: Some(uid), resource_version: None });
         let params = DeleteParams { preconditions, ..DeleteParams::default() };
-        let deleted = in_time(api.delete(&policy.name, &params)).await.map(drop);
+        let deleted = in_time(api.delete(&name, &params)).await.map(drop);
         ignore(deleted, &[404, 409])?;
     }
-    let api = Api::<DynamicObject>::all_with(client.clone(), &watch::objects());
-    let objects: Vec<Object> = list(&api).await?.into_iter().map(Object::from).collect();
-    Ok(Left::of(&policies, &objects))
+    let objects = NodeOvercommit::url_path(&(), None);
+    each(client, &objects, |object: Object| {
+        left.nodes.insert(object.metadata.name.clone(), object.word());
+    })
+    .await?;
+    Ok(left)
 }
 
-/// All objects; none where the kind does not exist.
-async fn list(api: &Api<DynamicObject>) -> Result<Vec<DynamicObject>, kube::Error> {
-    match in_time(api.list(&ListParams::default())).await {
-        Ok(ObjectList { items, .. }) => Ok(items),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-        Err(error) => Err(error),
+/// Takes all objects in, page by page; none where the kind does not exist. Only what `T` names is kept of an answer.
+async fn each<T: DeserializeOwned>(
+    client: &Client,
+    path: &str,
+    mut take: impl FnMut(T),
+) -> Result<(), kube::Error> {
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let request = Request::new(path).list(&params).map_err(kube::Error::BuildRequest)?;
+        let page: Page<T> = match in_time(client.request(request)).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            page => page?,
+        };
+        page.items.into_iter().for_each(&mut take);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(()),
+        }
     }
 }
 
@@ -146,13 +231,37 @@ async fn in_time<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{policy, releasing, running};
+    use serde_json::{Value, json};
+
+    fn object(name: &str, release: bool, said: Option<&str>) -> Object {
+        let conditions: Vec<Value> =
+            said.map(|message| json!({ "type": "Released", "message": message })).into_iter().collect();
+        let object = json!({
+            "metadata": { "name": name, "uid": "u", "labels": {} },
+            "spec": { "release": release, "resolved": { "mode": "Observe" } },
+            "status": { "conditions": conditions },
+        });
+        serde_json::from_value(object).unwrap()
+    }
 
     #[test]
     fn what_is_left_names_policies_and_nodes_with_the_reason() {
-        let left = Left::of(&[policy("gold", 0)], &[releasing("a", "gold", false), running("b", "gold")]);
-        assert_eq!(left.to_string(), "policies: gold; nodes: a (short 2 GiB), b (not asked to release yet)");
+        let objects =
+            [object("a", true, Some("short 2 GiB")), object("b", false, None), object("c", true, None)];
+        let nodes = objects.iter().map(|o| (o.metadata.name.clone(), o.word())).collect();
+        let left = Left { policies: vec!["gold".into()], nodes };
+        assert_eq!(
+            left.to_string(),
+            "policies: gold; nodes: a (short 2 GiB), b (not asked to release yet), c (no answer from its agent)"
+        );
         assert!(!left.is_empty());
         assert!(Left::default().is_empty());
+    }
+
+    #[test]
+    fn of_many_nodes_some_are_named() {
+        let nodes = (0..5000).map(|n| (format!("node-{n:04}"), "short".to_owned())).collect();
+        let text = Left { policies: Vec::new(), nodes }.to_string();
+        assert!(text.ends_with("node-0019 (short), and 4980 more"), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! One task writes the status: on material change, never more often than allowed, refreshed with jitter.
+//! One task writes the status: on material change, at its pace, refreshed with jitter.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +13,11 @@ use overcommit_crds::node::{NodeOvercommit, NodeOvercommitStatus};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::material::turned;
+use super::pace::Pace;
 use super::{Action, Report, status};
 use crate::orders::{Standing, Version};
 
-/// Between two writes, unless a condition or the revision changed.
-const SPACING: Duration = Duration::from_secs(30);
-/// Between two writes whatever changed: state changes are what people and the operator wait for.
-const URGENT_SPACING: Duration = Duration::from_secs(2);
-/// A status without change is written again within this time, so that its age says that the agent lives.
-const REFRESH: Duration = Duration::from_mins(5);
 /// Every call to the API server ends by then.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Actions remembered.
@@ -35,8 +31,7 @@ pub(crate) struct Writer {
     written: Option<NodeOvercommitStatus>,
     actions: Vec<Action>,
     about: Option<ObjectReference>,
-    last_write: Option<Instant>,
-    failures: u32,
+    pace: Pace,
     /// The object as the last write left it.
     seen: Option<Seen>,
     /// That there is no object was told.
@@ -82,8 +77,7 @@ impl Writer {
             written: None,
             actions: Vec::new(),
             about: None,
-            last_write: None,
-            failures: 0,
+            pace: Pace::new(node),
             seen: None,
             told_gone: false,
         }
@@ -92,7 +86,7 @@ impl Writer {
     /// Runs until the loop is gone, then writes once more.
     pub(crate) async fn run(mut self, mut reports: watch::Receiver<Option<Arc<Report>>>) {
         loop {
-            let refresh = self.last_write.unwrap_or_else(Instant::now) + self.refresh_after();
+            let refresh = self.pace.refresh_at(Instant::now());
             let gone = tokio::select! {
                 changed = reports.changed() => changed.is_err(),
                 () = sleep_until(refresh) => false,
@@ -106,13 +100,6 @@ impl Writer {
                 return;
             }
         }
-    }
-
-    /// Full jitter, from the node's name: 5,000 agents must not refresh together.
-    fn refresh_after(&self) -> Duration {
-        let spread =
-            self.name.bytes().fold(7_u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b))) % 120;
-        REFRESH.saturating_sub(Duration::from_secs(u64::from(spread)))
     }
 
     async fn remember(&mut self, report: &Report) {
@@ -132,32 +119,26 @@ impl Writer {
         }
         self.told_gone = false;
         let before = self.written.as_ref().map_or(&[][..], |s| &s.conditions);
-        let fresh = status::render(report, before, &self.actions);
-        let since = self.last_write.map(|at| at.elapsed());
-        let due = match (&self.written, since) {
-            (_, None) => true,
-            (None, Some(since)) => since >= URGENT_SPACING * (1 << self.failures.min(4)),
-            (Some(old), Some(since)) if turned(old, &fresh) => last || since >= URGENT_SPACING,
-            (Some(old), Some(since)) if changed(old, &fresh) => since >= SPACING,
-            (Some(_), Some(since)) => since >= self.refresh_after(),
-        };
-        if due {
+        let mut fresh = status::render(report, before, &self.actions);
+        let now = Instant::now();
+        self.pace.settle(&mut fresh, now);
+        if self.pace.is_due(self.written.as_ref(), &fresh, last, now) {
             self.write(fresh, report.version.as_ref()).await;
         }
     }
 
     async fn write(&mut self, fresh: NodeOvercommitStatus, version: Option<&Version>) {
-        self.last_write = Some(Instant::now());
+        let (began, turned) = (Instant::now(), self.written.as_ref().is_none_or(|old| turned(old, &fresh)));
         let Some(version) = version else { return };
         let mut patched = self.patch(&fresh, version).await;
         if matches!(&patched, Err(Unwritten::Api(kube::Error::Api(refused))) if refused.is_conflict()) {
             // Somebody, mostly the operator, wrote the object since it was last seen.
             patched = self.patch(&fresh, version).await;
         }
+        self.pace.wrote(patched.is_ok(), turned, began);
         match patched {
             Ok(object) => {
                 let before = self.written.replace(fresh);
-                self.failures = 0;
                 let conditions = object.status.as_ref().map_or(Vec::new(), |s| s.conditions.clone());
                 self.about = Some(object.object_ref(&()));
                 self.tell(before.as_ref(), &conditions).await;
@@ -196,8 +177,7 @@ impl Writer {
 
     fn failed(&mut self, why: &str) {
         self.written = None;
-        self.failures = self.failures.saturating_add(1);
-        tracing::warn!(why, failures = self.failures, "status not written; the loop goes on");
+        tracing::warn!(why, failures = self.pace.failures(), "status not written; the loop goes on");
     }
 
     /// An object that is gone has no status: an event says what is so. Once Released was asked for, it is as it should.
@@ -245,21 +225,4 @@ impl Writer {
             tracing::warn!(%error, "event not written");
         }
     }
-}
-
-/// A condition, the generation it speaks of, or the revision changed: somebody waits for that.
-fn turned(old: &NodeOvercommitStatus, new: &NodeOvercommitStatus) -> bool {
-    let key = |s: &NodeOvercommitStatus| {
-        let of = |c: &Condition| (c.type_.clone(), c.status, c.reason.clone(), c.observed_generation);
-        let conditions: Vec<_> = s.conditions.iter().map(of).collect();
-        (s.observed_revision.clone(), conditions)
-    };
-    key(old) != key(new)
-}
-
-/// Anything but the time of measurement and the noise of pressure and resident sizes changed.
-fn changed(old: &NodeOvercommitStatus, new: &NodeOvercommitStatus) -> bool {
-    let still =
-        |s: &NodeOvercommitStatus| NodeOvercommitStatus { reported_at: None, pressure: None, ..s.clone() };
-    still(old) != still(new)
 }
