@@ -273,6 +273,9 @@ fn restarted_without(index: &Index, missing: &[Watch]) -> Index {
             Watch::Nodes => Change::Nodes(Delta::Replace(all(&index.nodes))),
             Watch::Namespaces => Change::Namespaces(Delta::Replace(all(&index.namespaces))),
             Watch::Guests => Change::Guests(Delta::Replace(all(&index.guests))),
+            Watch::Launchers => {
+                Change::Launchers(Delta::Replace(index.launchers.values().cloned().collect()))
+            }
         });
     }
     for watch in missing {
