@@ -46,7 +46,7 @@ where
         async move { api.create(params, &object).await.map(drop) }
     };
     let answers: Vec<_> = futures::stream::iter(objects.map(make)).buffer_unordered(AT_ONCE).collect().await;
-    answers.into_iter().for_each(|one| one.unwrap());
+    answers.into_iter().collect::<Result<(), _>>().unwrap();
 }
 
 /// A node's object of about 8 KiB.
