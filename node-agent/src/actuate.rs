@@ -9,7 +9,7 @@ use overcommit_core::step::State;
 
 use crate::journal::Journal;
 
-/// Carries a guarded plan out. Takes are dropped when the journal cannot be written; gives need no disk.
+/// Carries a guarded plan out. Takes are refused when the journal cannot be written; gives need no disk.
 pub(crate) fn actuate(
     plan: &Plan<Guarded>,
     periods: &[Command],
@@ -19,11 +19,18 @@ pub(crate) fn actuate(
     port: &mut dyn GuestPort,
 ) -> Vec<Outcome> {
     let mut commands = plan.commands();
+    let mut refused = Vec::new();
     if commands.iter().any(Command::takes) && write_ahead(&commands, sample, state, journal).is_err() {
-        commands.retain(|c| !c.takes());
+        refused = commands.extract_if(.., |command| command.takes()).map(refusal).collect();
     }
     commands.extend_from_slice(periods);
-    if commands.is_empty() { Vec::new() } else { port.apply(&commands) }
+    let mut outcomes = if commands.is_empty() { Vec::new() } else { port.apply(&commands) };
+    outcomes.append(&mut refused);
+    outcomes
+}
+
+fn refusal(command: Command) -> Outcome {
+    Outcome { command, result: Err("not taken: the journal cannot be written".to_owned()) }
 }
 
 /// Writes the journal as it will be after `commands`.

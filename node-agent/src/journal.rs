@@ -4,6 +4,7 @@
 //! or edited file is noticed. Keyed by boot and by process: a pid of another boot or another start is another guest.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use overcommit_core::sample::{GuestId, GuestSample, Incarnation};
@@ -40,28 +41,50 @@ pub(crate) struct Journal {
     written: Content,
     /// What was found at the start, of guests that were not seen since.
     found: BTreeMap<GuestId, Entry>,
-    /// Why the last write failed, while it stands.
-    pub(crate) trouble: Option<String>,
+    /// What was found could not be read.
+    lost: bool,
+    /// That, for people, until something is written over it.
+    unread: Option<String>,
+    /// Why the last write failed.
+    unwritten: Option<String>,
 }
 
 impl Journal {
-    /// Opens the journal. One that cannot be understood is set aside and said so in `trouble` until the next write.
+    /// Opens the journal. One that cannot be understood is set aside and said so until the next write.
     pub(crate) fn open(dir: Arc<StateDir>, boot_id: &str) -> Self {
         let empty = Content { boot_id: boot_id.to_owned(), guests: BTreeMap::new() };
         let read = dir.read(FILE).map_err(|e| e.to_string());
         let parsed = read.and_then(|content| content.map_or(Ok(None), |c| parse(&c).map(Some)));
-        let (written, trouble) = match parsed {
+        let (written, unread) = match parsed {
             Ok(Some(content)) if content.boot_id == boot_id => (content, None),
             // Balloons do not outlive a boot of the host.
             Ok(_) => (empty, None),
             Err(why) => {
                 let aside = dir.set_aside(FILE);
-                let what = format!("the journal cannot be read ({why}); kept as {}", aside.display());
-                tracing::error!("{what}; guests found squeezed are given their full size back");
+                let what = format!(
+                    "the journal was unreadable: squeezed guests get their full size back; see {}",
+                    aside.display()
+                );
+                tracing::error!(why, "{what}");
                 (empty, Some(what))
             }
         };
-        Self { dir, found: written.guests.clone(), written, trouble }
+        Self { dir, found: written.guests.clone(), written, lost: unread.is_some(), unread, unwritten: None }
+    }
+
+    /// What is wrong with it, for people.
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = String> {
+        self.unread.iter().chain(&self.unwritten).cloned()
+    }
+
+    /// True if what was found could not be read: what guests had before is not known.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// True if the last write failed.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.unwritten.is_some()
     }
 
     /// Entries of guests that are seen for the first time and run as the same process. An entry of a guest that is not
@@ -101,25 +124,38 @@ impl Journal {
         let unseen = self.found.iter().map(|(id, entry)| (id.clone(), entry.clone()));
         let guests = unseen.chain(state.originals().iter().filter_map(entry)).collect();
         let content = Content { boot_id: self.written.boot_id.clone(), guests };
-        if content == self.written {
+        if content == self.written && !self.is_behind() {
             return Ok(());
         }
         let result = self.dir.replace(FILE, &render(&content));
         match &result {
             Ok(()) => {
                 self.written = content;
-                self.trouble = None;
+                self.unread = None;
+                if self.unwritten.take().is_some() {
+                    tracing::info!("the journal can be written again");
+                }
             }
             Err(error) => {
-                let why = format!("the journal cannot be written ({error}): nothing is taken until it can");
-                if self.trouble.as_ref() != Some(&why) {
-                    tracing::error!("{why}");
+                let why = unwritable(&self.dir.shown(FILE), error);
+                if self.unwritten.as_ref() != Some(&why) {
+                    tracing::error!(%error, "{why}");
                 }
-                self.trouble = Some(why);
+                self.unwritten = Some(why);
             }
         }
         result
     }
+}
+
+/// What does not work and what to do, short enough for a condition.
+fn unwritable(file: &str, error: &std::io::Error) -> String {
+    let (what, remedy) = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ("disk full", "free space there"),
+        ErrorKind::ReadOnlyFilesystem => ("read-only", "remount it writable"),
+        _ => ("refused", "see the agent's log"),
+    };
+    format!("nothing is taken while {file} cannot be written ({what}): {remedy}")
 }
 
 fn digest(body: &[u8]) -> String {
@@ -235,8 +271,18 @@ mod tests {
         content.truncate(content.len() - 3);
         std::fs::write(&path, &content).unwrap();
         let again = Journal::open(dir, "b");
-        assert!(again.trouble.unwrap().contains("checksum"));
+        assert!(again.is_lost() && again.troubles().next().unwrap().contains("journal.corrupt"));
         assert_eq!(std::fs::read(temp.path().join("journal.corrupt")).unwrap(), content);
+    }
+
+    #[test]
+    fn what_to_do_about_a_disk_fits_into_a_condition() {
+        for (code, remedy) in
+            [(28, "free space there"), (30, "remount it writable"), (5, "see the agent's log")]
+        {
+            let text = unwritable("/var/lib/overcommit/journal", &std::io::Error::from_raw_os_error(code));
+            assert!(text.ends_with(remedy) && text.len() <= 120, "{} {text}", text.len());
+        }
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::ports::{GuestPort, HostPort};
 use overcommit_core::sample::{GuestId, GuestSample, Sample};
-use overcommit_core::step::{Decision, Input, Release, State, Turn};
-use overcommit_core::units::Bytes;
+use overcommit_core::step::{Decision, Input, Original, Release, State, Turn};
+use overcommit_core::units::{Bytes, Monotonic};
 use overcommit_host::Root;
 
 use crate::actuate;
@@ -59,6 +59,8 @@ pub(crate) struct Loop {
     release: bool,
     /// Adopted guests whose targets were not set again yet.
     unconfirmed: BTreeSet<GuestId>,
+    /// When this loop was made.
+    began: Monotonic,
     next_tick: Instant,
     squeezed: bool,
     last: Option<Arc<Report>>,
@@ -83,6 +85,7 @@ impl Loop {
             orders: None,
             release: false,
             unconfirmed: BTreeSet::new(),
+            began: clock::now(),
             next_tick: Instant::now(),
             squeezed: false,
             last: None,
@@ -173,6 +176,10 @@ impl Loop {
         let guests = self.guests.sample();
         let sample = Sample { at: clock::now(), wall: clock::wall(), host, guests };
         self.adopt(&sample);
+        if self.journal.is_behind() {
+            // Tried again each turn, so that it is known when the disk is well, whether or not anything is to be taken.
+            drop(actuate::write_ahead(&[], &sample, &self.state, &mut self.journal));
+        }
         let decision = self.decide(&orders, &sample, turn);
         let outcomes = actuate::actuate(
             &decision.plan,
@@ -188,7 +195,7 @@ impl Loop {
             .targets()
             .iter()
             .any(|(id, t)| self.state.originals().get(id).is_some_and(|o| *t < o.target));
-        let troubles = self.journal.trouble.iter().cloned().chain(self.guests.troubles()).collect();
+        let troubles = self.journal.troubles().chain(self.guests.troubles()).collect();
         let report = Report::of(&orders, &sample, &decision, &outcomes, troubles, began.elapsed());
         self.publish(report);
         Some(decision)
@@ -202,7 +209,7 @@ impl Loop {
             policy: &orders.policy,
             roster: &roster,
             turn,
-            taking_paused: orders.paused,
+            taking_paused: orders.paused || self.journal.is_behind(),
             release: orders.release || self.release,
             eviction,
             keep_found: orders.is_standalone(),
@@ -221,10 +228,26 @@ impl Loop {
             self.state.adopt(guest.id.clone(), original, target);
             self.unconfirmed.insert(guest.id.clone());
         }
+        if self.journal.is_lost() {
+            self.find_squeezed(&sample.guests);
+        }
         let again: Vec<Command> = sample.guests.iter().filter_map(|guest| self.confirmation(guest)).collect();
         if !again.is_empty() {
             let outcomes: Vec<Outcome> = self.guests.apply(&again);
             self.state.note(&outcomes);
+        }
+    }
+
+    /// Without a journal nobody knows who took what a guest lacks that ran before this agent: it is owed its full size.
+    fn find_squeezed(&mut self, guests: &[GuestSample]) {
+        let ran_before = |guest: &GuestSample| guest.incarnation.is_none_or(|p| p.started() < self.began);
+        let known = |guest: &GuestSample| self.state.originals().contains_key(&guest.id);
+        let found: Vec<_> = guests.iter().filter(|guest| ran_before(guest) && !known(guest)).collect();
+        for guest in found {
+            let Some(balloon) = guest.balloon.filter(|b| b.actual < guest.config.full) else { continue };
+            tracing::warn!(guest = %guest.name, holds = %balloon.actual, full = %guest.config.full, "found squeezed");
+            let original = Original { target: guest.config.full, period: balloon.period };
+            self.state.adopt(guest.id.clone(), original, balloon.actual);
         }
     }
 
