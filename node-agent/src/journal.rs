@@ -4,6 +4,7 @@
 //! or edited file is noticed. Keyed by boot and by process: a pid of another boot or another start is another guest.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
@@ -38,32 +39,62 @@ pub(crate) struct Content {
 /// The journal of one state directory.
 #[derive(Debug)]
 pub(crate) struct Journal {
+    /// Where it is, for people.
+    shown: String,
     written: Content,
-    whole: bool,
     /// What was found at the start, of guests that were not seen since.
     found: BTreeMap<GuestId, Entry>,
-    /// Why the last write failed, while it stands.
-    pub(crate) trouble: Option<String>,
+    /// What was found could not be read.
+    lost: bool,
+    /// That, for people, until something is written over it.
+    unread: Option<String>,
+    /// Why the last write failed.
+    unwritten: Option<String>,
 }
 
 impl Journal {
-    /// Opens the journal. One that cannot be understood is set aside and said so in `trouble` until the next write.
+    /// Opens the journal. One that cannot be understood is set aside and said so until the next write.
     pub(crate) fn open(dir: &StateDir, boot_id: &str) -> Self {
         let empty = Content { boot_id: boot_id.to_owned(), guests: BTreeMap::new() };
         let read = dir.read(FILE).map_err(|e| e.to_string());
         let parsed = read.and_then(|content| content.map_or(Ok(None), |c| parse(&c).map(Some)));
-        let (written, trouble) = match parsed {
+        let (written, unread) = match parsed {
             Ok(Some(content)) if content.boot_id == boot_id => (content, None),
             // Balloons do not outlive a boot of the host.
             Ok(_) => (empty, None),
             Err(why) => {
                 let aside = dir.set_aside(FILE);
-                let what = format!("the journal cannot be read ({why}); kept as {}", aside.display());
-                tracing::error!("{what}; guests found squeezed are given their full size back");
+                let what = format!(
+                    "the journal was unreadable: squeezed guests get their full size back; see {}",
+                    aside.display()
+                );
+                tracing::error!(why, "{what}");
                 (empty, Some(what))
             }
         };
-        Self { whole: trouble.is_none(), found: written.guests.clone(), written, trouble }
+        Self {
+            shown: dir.shown(FILE),
+            found: written.guests.clone(),
+            written,
+            lost: unread.is_some(),
+            unread,
+            unwritten: None,
+        }
+    }
+
+    /// What is wrong with it, for people.
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = String> {
+        self.unread.iter().chain(&self.unwritten).cloned()
+    }
+
+    /// True if what was found could not be read: what guests had before is not known.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// True if the last write failed.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.unwritten.is_some()
     }
 
     /// Entries of guests that are seen for the first time and run as the same process. An entry of a guest that is not
@@ -100,7 +131,7 @@ impl Journal {
         let unseen = self.found.iter().map(|(id, entry)| (id.clone(), entry.clone()));
         let guests = unseen.chain(state.originals().iter().filter_map(entry)).collect();
         let content = Content { boot_id: self.written.boot_id.clone(), guests };
-        (content != self.written).then_some(content)
+        (content != self.written || self.is_behind()).then_some(content)
     }
 
     /// `content` was written, or not; true if it was. Without it nothing may be taken.
@@ -108,15 +139,18 @@ impl Journal {
         match result {
             Ok(()) => {
                 self.written = content;
-                self.trouble = None;
+                self.unread = None;
+                if self.unwritten.take().is_some() {
+                    tracing::info!("the journal can be written again");
+                }
                 true
             }
             Err(error) => {
-                let why = format!("the journal cannot be written ({error}): nothing is taken until it can");
-                if self.trouble.as_ref() != Some(&why) {
-                    tracing::error!("{why}");
+                let why = unwritable(&self.shown, &error);
+                if self.unwritten.as_ref() != Some(&why) {
+                    tracing::error!(%error, "{why}");
                 }
-                self.trouble = Some(why);
+                self.unwritten = Some(why);
                 false
             }
         }
@@ -125,11 +159,6 @@ impl Journal {
     /// True while there are entries of guests that run and were not seen since the start.
     pub(crate) fn misses_guests(&self) -> bool {
         !self.found.is_empty()
-    }
-
-    /// What was found at the start could be read: guests without an entry were never touched.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.whole
     }
 }
 
@@ -165,6 +194,16 @@ impl Scribe {
 
 fn write(dir: &StateDir, content: &Content) -> std::io::Result<()> {
     dir.replace(FILE, &render(content))
+}
+
+/// What does not work and what to do, short enough for a condition.
+fn unwritable(file: &str, error: &std::io::Error) -> String {
+    let (what, remedy) = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ("disk full", "free space there"),
+        ErrorKind::ReadOnlyFilesystem => ("read-only", "remount it writable"),
+        _ => ("refused", "see the agent's log"),
+    };
+    format!("nothing is taken while {file} cannot be written ({what}): {remedy}")
 }
 
 fn digest(body: &[u8]) -> String {
@@ -293,7 +332,7 @@ mod tests {
         content.truncate(content.len() - 3);
         std::fs::write(&path, &content).unwrap();
         let again = Journal::open(&dir, "b");
-        assert!(again.trouble.unwrap().contains("checksum"));
+        assert!(again.is_lost() && again.troubles().next().unwrap().contains("journal.corrupt"));
         assert_eq!(std::fs::read(temp.path().join("journal.corrupt")).unwrap(), content);
     }
 

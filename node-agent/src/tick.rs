@@ -19,9 +19,10 @@ use overcommit_core::policy::Mode;
 use overcommit_core::ports::{GuestPort, HostPort};
 use overcommit_core::sample::{GuestId, HostSample};
 use overcommit_core::step::{Release, State, Turn};
-use overcommit_core::units::Bytes;
+use overcommit_core::units::{Bytes, Monotonic};
 use overcommit_host::Glimpses;
 
+use crate::clock;
 use crate::journal::{Content, Journal, Scribe};
 use crate::orders::Orders;
 use crate::report::{Report, Reporter};
@@ -91,6 +92,8 @@ pub(crate) struct Loop {
     watched: BTreeMap<GuestId, Watched>,
     /// Adopted guests whose targets were not set again yet.
     unconfirmed: BTreeSet<GuestId>,
+    /// When this loop was made.
+    began: Monotonic,
     /// Takes that wait for the journal.
     takes: Option<Takes>,
     /// Moves whose outcomes are not known yet.
@@ -118,6 +121,7 @@ impl Loop {
             lane: overcommit_core::lane::Lane::default(),
             watched: BTreeMap::new(),
             unconfirmed: BTreeSet::new(),
+            began: clock::now(),
             takes: None,
             moves: BTreeMap::new(),
             failures: Vec::new(),

@@ -67,6 +67,14 @@ impl Loop {
         self.parts.journal.next(&self.state, incarnations, &about_to.collect())
     }
 
+    /// A journal that could not be written is tried again each turn, so that it is known when the disk is well, whether
+    /// or not anything is to be taken.
+    pub(super) fn mend_journal(&mut self) {
+        if self.parts.journal.is_behind() {
+            self.record_all();
+        }
+    }
+
     /// The last word on disk: targets as they are in force.
     pub(super) fn record_all(&mut self) {
         let tracks = self.state.model().tracks();
@@ -86,7 +94,10 @@ impl Loop {
         if written && takes.decided.elapsed() < STALE {
             self.parts.guests.send(&takes.commands);
         } else {
-            takes.commands.iter().for_each(|command| drop(self.moves.remove(command.id())));
+            let refused = || "not taken: the journal cannot be written".to_owned();
+            let outcome = |command| Outcome { command, result: Err(refused()) };
+            let refused: Vec<Outcome> = takes.commands.into_iter().map(outcome).collect();
+            self.tell(&refused);
         }
     }
 

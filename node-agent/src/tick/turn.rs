@@ -6,7 +6,7 @@ use std::time::Instant;
 use overcommit_core::plan::Command;
 use overcommit_core::ports::Reading;
 use overcommit_core::sample::{GuestSample, HostSample, Sample};
-use overcommit_core::step::{Decision, Input, Mandate, Turn};
+use overcommit_core::step::{Decision, Input, Mandate, Original, Turn};
 use overcommit_host::Root;
 
 use super::Loop;
@@ -26,11 +26,12 @@ impl Loop {
         let guests = self.parts.guests.sample(reading);
         let sample = Sample { at: clock::now(), wall: clock::wall(), host, guests };
         self.adopt(&sample);
+        self.mend_journal();
         let decision = self.decide(&orders, &sample, turn);
         self.act(&decision, &sample);
         self.known = Some((sample.host.clone(), decision.ledger));
         self.watch_squeezed();
-        let mut troubles: Vec<String> = self.parts.journal.trouble.iter().cloned().collect();
+        let mut troubles: Vec<String> = self.parts.journal.troubles().collect();
         troubles.extend(self.parts.guests.troubles());
         if turn == Turn::Tick {
             troubles.append(&mut self.failures);
@@ -62,13 +63,13 @@ impl Loop {
             policy: &orders.policy,
             roster: &roster,
             turn,
-            mandate: match (orders.release || self.release, orders.paused) {
+            mandate: match (orders.release || self.release, orders.paused || journal.is_behind()) {
                 (true, _) => Mandate::Release,
                 (false, true) => Mandate::GiveOnly,
                 (false, false) => Mandate::Full,
             },
             // What was never touched needs no release; without a journal nobody knows what was.
-            complete: !journal.misses_guests() && (journal.is_whole() || self.parts.guests.unseen() == 0),
+            complete: !journal.misses_guests() && (!journal.is_lost() || self.parts.guests.unseen() == 0),
             eviction: self.eviction,
             keep_found: orders.is_standalone(),
         })
@@ -85,9 +86,25 @@ impl Loop {
             self.state.adopt(guest.id.clone(), original, target);
             self.unconfirmed.insert(guest.id.clone());
         }
+        if self.parts.journal.is_lost() {
+            self.find_squeezed(&sample.guests);
+        }
         let again: Vec<Command> = sample.guests.iter().filter_map(|guest| self.confirmation(guest)).collect();
         if !again.is_empty() {
             self.parts.guests.send(&again);
+        }
+    }
+
+    /// Without a journal nobody knows who took what a guest lacks that ran before this agent: it is owed its full size.
+    fn find_squeezed(&mut self, guests: &[GuestSample]) {
+        let ran_before = |guest: &GuestSample| guest.incarnation.is_none_or(|p| p.started() < self.began);
+        let known = |guest: &GuestSample| self.state.originals().contains_key(&guest.id);
+        let found: Vec<_> = guests.iter().filter(|guest| ran_before(guest) && !known(guest)).collect();
+        for guest in found {
+            let Some(balloon) = guest.balloon.filter(|b| b.actual < guest.config.full) else { continue };
+            tracing::warn!(guest = %guest.name, holds = %balloon.actual, full = %guest.config.full, "found squeezed");
+            let original = Original { target: guest.config.full, period: balloon.period };
+            self.state.adopt(guest.id.clone(), original, balloon.actual);
         }
     }
 
