@@ -1,7 +1,7 @@
 //! Whether a guest does what a take expects of it: its balloon follows, its process lets the memory go, and it does
 //! not hurt (design §6.6 and §6.7).
 //!
-//! A take opens a [`Trial`] on that guest alone; takes in a row extend it. A trial that fails asks for an [`Undo`] and
+//! A take opens a trial on that guest alone; takes in a row extend it. A trial that fails asks for an [`Undo`] and
 //! makes the guest back off for twice as long each time. A balloon that deflates by itself fails without a trial.
 
 use std::time::Duration;
