@@ -6,6 +6,7 @@ use crate::evidence::Evidence;
 use crate::model::Track;
 use crate::policy::{Class, Policy};
 use crate::reason::{Hold, Reason};
+use crate::roster::OptOut;
 use crate::sample::RunState;
 use crate::units::Monotonic;
 
@@ -39,6 +40,7 @@ pub fn standing<'a>(track: &Track, policy: &'a Policy, now: Monotonic) -> Standi
         Some(reason) => Standing::Exempt(reason),
         None => match class_of(track, policy) {
             None => Standing::Exempt(Reason::Unlisted),
+            Some(class) if class.exclude => Standing::Exempt(Reason::OptOut(OptOut::Class)),
             Some(class) => match hold(track, now) {
                 Some(hold) => Standing::GiveOnly(class, hold),
                 None => Standing::Open(class),
@@ -73,6 +75,10 @@ fn hold(track: &Track, now: Monotonic) -> Option<Hold> {
         RunState::Paused => return Some(Hold::Paused),
         RunState::Running => {}
     }
+    // Its hypervisor answers, and not about its balloon: what is known of it is of another turn.
+    if track.sample.balloon.is_none() {
+        return Some(Hold::AwaitingStatistics);
+    }
     if track.membership.as_ref().is_some_and(|m| m.migrating) {
         return Some(Hold::Migrating);
     }
@@ -105,11 +111,10 @@ fn is_proven(track: &Track) -> bool {
 fn born(track: &Track) -> Monotonic {
     /// `USER_HZ`, the unit of /proc/PID/stat, is 100 on every architecture that KubeVirt supports
     /// (include/asm-generic/param.h).
-    const TICK: Duration = Duration::from_millis(10);
+    const TICK_MILLIS: u64 = 10;
     match track.sample.incarnation {
         Some(process) if !track.rebooted_ever() => {
-            let ticks = u32::try_from(process.start_ticks).unwrap_or(u32::MAX);
-            Monotonic::new(TICK.saturating_mul(ticks))
+            Monotonic::new(Duration::from_millis(process.start_ticks.saturating_mul(TICK_MILLIS)))
         }
         _ => track.alive_since,
     }
