@@ -65,10 +65,11 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
         match standing(track, policy, now) {
             Standing::Exempt(reason) => {
                 rest.insert(track.sample.id.clone(), reason);
-                exempt = exempt.plus(track.reach().max(track.ceiling)).plus(track.overhead());
                 // Only what we took: how it was found is its owner's doing.
                 let give = give(track, track.ceiling, Reason::GiveExempt).filter(|_| track.ours);
-                owed = owed.plus(give.as_ref().map_or(Bytes::ZERO, |m| m.to.minus(track.reach())));
+                let due = give.as_ref().map_or(Bytes::ZERO, |m| m.to.minus(track.reach()));
+                exempt = exempt.plus(track.charge()).plus(due);
+                owed = owed.plus(due);
                 moves.extend(give);
             }
             Standing::GiveOnly(class, _) => seats.push(Seat::new(track, class, scene, false)),

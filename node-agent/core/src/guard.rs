@@ -139,7 +139,7 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> V
 fn gives(proposal: &Proposal, model: &Model) -> Vec<Move> {
     let mut gives: Vec<Move> = proposal.moves().iter().filter(|m| !m.takes()).cloned().collect();
     for track in model.tracks() {
-        let owed = |undo: &Undo| undo.to.min(track.cap()) > track.target;
+        let owed = |undo: &Undo| undo.to.min(track.ceiling) > track.target;
         let Some(undo) = track.conduct.undo().filter(owed) else { continue };
         let (id, name) = (track.sample.id.clone(), track.sample.name.clone());
         let wished = gives.iter().position(|m| m.id == id).map(|at| gives.swap_remove(at).to);

@@ -218,11 +218,10 @@ impl Track {
 
     fn renewed(mut self, guest: &GuestSample, sample: &Sample) -> Self {
         let before = std::mem::replace(&mut self.sample, guest.clone());
+        self.host_total = sample.host.memory.total;
         self.sample.facts = guest.facts.or(&before.facts);
         if guest.incarnation.is_none() {
-            // What the host could not show this time holds on: it is the same guest until another process is seen.
-            self.sample.incarnation = before.incarnation;
-            self.sample.config.untouchable.clone_from(&before.config.untouchable);
+            self.keep_what_the_host_showed(before);
         }
         let Some(balloon) = guest.balloon else {
             self.age(sample.at);
@@ -251,6 +250,18 @@ impl Track {
         self
     }
 
+    /// What the host could not show this time holds on: it is the same guest until another process is seen. What its
+    /// definition says by now comes on top.
+    fn keep_what_the_host_showed(&mut self, before: GuestSample) {
+        self.sample.incarnation = before.incarnation;
+        let now = std::mem::replace(&mut self.sample.config.untouchable, before.config.untouchable);
+        for fact in now {
+            if !self.sample.config.untouchable.contains(&fact) {
+                self.sample.config.untouchable.push(fact);
+            }
+        }
+    }
+
     /// After a reboot the device says what the last kernel's balloon held until the new one's driver inflates; until
     /// then its `MemTotal` is larger than that.
     fn notice_total(&mut self, balloon: &Balloon) {
@@ -275,7 +286,7 @@ impl Track {
             (self.last_update_at, self.evidence)
         {
             let age = at.since(came);
-            let period = self.sample.balloon.and_then(|b| b.period);
+            let period = self.last_balloon.and_then(|b| b.period);
             if age > evidence::patience(period) {
                 self.evidence = Evidence::Stale { age };
             }

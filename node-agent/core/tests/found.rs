@@ -7,9 +7,9 @@ mod world;
 use overcommit_core::conduct::Trust;
 use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::policy::Mode;
-use overcommit_core::reason::{Hold, Reason};
+use overcommit_core::reason::{Failure, Hold, Reason};
 use overcommit_core::roster::OptOut;
-use overcommit_core::sample::RunState;
+use overcommit_core::sample::{RunState, Untouchable};
 use overcommit_core::step::{Decision, Turn};
 use overcommit_core::units::{Amount, Permille};
 use overcommit_core::view::GuestView;
@@ -175,4 +175,63 @@ fn what_a_shadow_held_is_forgotten_when_enforcing_begins() {
     w.guest("a").state = RunState::Unreachable;
     let decision = w.decide(1, Turn::Relief);
     assert_eq!(decision.ledger.promised, mib(1024));
+}
+
+#[test]
+fn a_host_that_grew_may_be_touched_in_full() {
+    let mut w = world(300, vec![guest("silent", 512, 50)]);
+    w.guest("silent").reports = false;
+    assert_eq!(w.tick().ledger.promised, mib(300));
+    w.total = 1000;
+    assert_eq!(w.tick().ledger.promised, mib(512));
+}
+
+#[test]
+fn what_a_definition_forbids_counts_while_the_process_cannot_be_found() {
+    let mut w = squeezed();
+    w.guest("a").untouchable = vec![Untouchable::Guaranteed];
+    w.tick();
+    let a = w.guest("a");
+    (a.pid, a.untouchable) = (0, vec![Untouchable::HostDevice]);
+    assert!(view(&w.tick(), "a").exempt);
+    let track = w.state.model().track(&World::id("a")).unwrap();
+    assert_eq!(track.sample.config.untouchable, [Untouchable::Guaranteed, Untouchable::HostDevice]);
+}
+
+#[test]
+fn who_reports_each_second_is_not_believed_for_half_a_minute_behind_a_silent_hypervisor() {
+    let mut w = squeezed();
+    w.guest("a").state = RunState::Unreachable;
+    let promised = |w: &mut World, after| w.decide(after, Turn::Relief).ledger.promised;
+    let (a, b) = (w.target("a"), w.target("b"));
+    assert_eq!(promised(&mut w, 9), mib(a + b));
+    assert_eq!(promised(&mut w, 2), mib(512 + b));
+}
+
+#[test]
+fn a_take_that_hurts_is_undone_beyond_a_limit_that_came_since() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.tick();
+    let taken = w.target("a");
+    assert!(taken < 512);
+    w.guest("a").limit = Some(taken);
+    w.guest("a").swap_in += 50;
+    w.total = 2000;
+    let decision = w.turn(1, Turn::Relief);
+    let reason = view(&decision, "a").reason;
+    assert!(matches!(reason, Reason::Undo(Failure::Hurt(_))), "{reason:?}");
+    assert_eq!(w.target("a"), 512);
+}
+
+#[test]
+fn nothing_is_kept_back_for_an_exempt_guest_whose_balloon_is_not_our_doing() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50), guest("out", 2048, 10)]);
+    w.guest("out").opt_out = Some(OptOut::Annotation);
+    w.guest("out").actual = 64;
+    settle(&mut w, 12);
+    assert!(w.target("a") < 512);
+    w.guest("a").swap_in += 50;
+    w.total = 1100;
+    w.turn(1, Turn::Relief);
+    assert_eq!(w.target("a"), 512);
 }

@@ -11,9 +11,9 @@ use course::generate::any_course;
 use course::oracle::{self, Memory};
 use course::plant::Moment;
 use course::prove::{Verdict, prove};
-use overcommit_core::plan::Move;
+use overcommit_core::plan::{Command, Move};
 use overcommit_core::reason::{Pain, Reason};
-use overcommit_core::sample::{GuestId, GuestSample};
+use overcommit_core::sample::{GuestId, GuestSample, RunState};
 use overcommit_core::step::Turn;
 use overcommit_core::units::{Bytes, Monotonic};
 use proptest::{prop_assert, prop_assert_eq, prop_assert_ne};
@@ -34,7 +34,7 @@ fn no_take_goes_below_the_floor() {
         move |moment| {
             memory.observe(moment);
             for step in takes(moment) {
-                let guest = oracle::guest(moment, &step.id);
+                let guest = memory.known(&step.id);
                 let class = oracle::class(moment, guest).unwrap();
                 let (total, usable) =
                     memory.life(&step.id).statistics(guest, moment.sample.at).unwrap_or_default();
@@ -55,9 +55,11 @@ fn no_take_goes_below_the_floor() {
 #[test]
 fn no_shadow_goes_below_the_floor() {
     prove(any_course(), || {
-        |moment| {
+        let mut memory = Memory::default();
+        move |moment| {
+            memory.observe(moment);
             for view in moment.decision.guests.iter().filter(|v| v.target < v.previous_target) {
-                let guest = oracle::guest(moment, &view.id);
+                let guest = memory.known(&view.id);
                 let class = oracle::class(moment, guest).unwrap();
                 let floor = if moment.decision.emergency && !oracle::observing(moment) {
                     oracle::emergency_floor(guest, class, Bytes::ZERO)
@@ -181,15 +183,16 @@ fn gives_never_exceed_what_is_spare() {
 #[test]
 fn gives_stay_within_the_guests_size_and_its_cgroup() {
     prove(any_course(), || {
-        |moment| {
+        let mut memory = Memory::default();
+        move |moment| {
+            memory.observe(moment);
             for step in gives(moment) {
-                let guest = oracle::guest(moment, &step.id);
+                let guest = memory.known(&step.id);
                 prop_assert!(step.to <= guest.config.full, "{step:?}");
-                let ours = guest.facts.overhead.unwrap_or(Bytes::from_mib(192));
                 // What ends our hold on a guest gives it what it had, whatever its overhead has grown to since.
                 let restores =
                     matches!(step.reason, Reason::GiveRelease | Reason::GiveExempt | Reason::Undo(_));
-                let limit = guest.facts.limit.filter(|_| !restores).map_or(Bytes::MAX, |l| l.minus(ours));
+                let limit = if restores { Bytes::MAX } else { oracle::limit(guest) };
                 prop_assert!(step.to <= limit, "{step:?} > {limit}");
             }
             Ok(())
@@ -207,8 +210,7 @@ fn hurts(moment: &Moment<'_>, guest: &GuestSample) -> bool {
 fn lacks(moment: &Moment<'_>, guest: &GuestSample) -> Option<Bytes> {
     let track = moment.state.model().track(&guest.id).unwrap();
     let view = oracle::view(moment, &guest.id);
-    let limit = guest.facts.limit.map_or(Bytes::MAX, |l| l.minus(track.overhead()));
-    let lack = track.ceiling.min(limit).minus(view.target);
+    let lack = track.ceiling.min(oracle::limit(guest)).minus(view.target);
     (view.previous_target < track.ceiling && lack >= Bytes::from_kib(4)).then_some(lack)
 }
 
@@ -225,15 +227,19 @@ fn left(moment: &Moment<'_>) -> Bytes {
 #[test]
 fn distress_and_silence_are_answered_with_all_that_is_spare() {
     prove(any_course(), || {
-        |moment| {
+        let mut memory = Memory::default();
+        move |moment| {
+            memory.observe(moment);
             // Sums beyond what 64 bits hold are counted as all there is: then there is less to give.
             if oracle::observing(moment) || moment.decision.ledger.promised > Bytes::new(1 << 62) {
                 return Ok(());
             }
-            for guest in moment.sample.guests.iter().filter(|g| !oracle::exempt(moment, g)) {
-                let blind = oracle::view(moment, &guest.id).blind && guest.balloon.is_some();
+            let reachable = |g: &&GuestSample| g.run_state != RunState::Unreachable;
+            let covered = |g: &&GuestSample| !oracle::exempt(moment, &memory, &g.id);
+            for guest in moment.sample.guests.iter().filter(reachable).filter(covered) {
+                let blind = memory.life(&guest.id).words(moment.sample.at).is_none();
                 if (blind || hurts(moment, guest))
-                    && let Some(lack) = lacks(moment, guest)
+                    && let Some(lack) = lacks(moment, memory.known(&guest.id))
                 {
                     prop_assert!(left(moment).is_zero(), "{} lacks {lack}, left {}", guest.id, left(moment));
                     let reach = |m: &Move| moment.state.model().track(&m.id).unwrap().reach();
@@ -250,9 +256,11 @@ fn distress_and_silence_are_answered_with_all_that_is_spare() {
 #[test]
 fn who_must_not_be_touched_is_not_touched() {
     prove(any_course(), || {
+        let mut memory = Memory::default();
         let mut ours: BTreeSet<GuestId> = BTreeSet::new();
         move |moment| {
-            for guest in moment.sample.guests.iter().filter(|g| oracle::exempt(moment, g)) {
+            memory.observe(moment);
+            for guest in moment.sample.guests.iter().filter(|g| oracle::exempt(moment, &memory, &g.id)) {
                 let view = oracle::view(moment, &guest.id);
                 prop_assert!(view.target >= view.previous_target, "{view:?}");
                 let commanded = moment.decision.periods.iter().any(|c| c.id() == &guest.id);
@@ -273,10 +281,28 @@ fn nothing_is_taken_at_a_bad_time() {
         move |moment| {
             memory.observe(moment);
             for step in takes(moment) {
-                let guest = oracle::guest(moment, &step.id);
-                prop_assert!(!oracle::give_only(moment, guest, memory.life(&step.id)), "{guest:?}");
+                let life = memory.life(&step.id);
+                prop_assert!(!oracle::give_only(moment, life), "{:?}", life.known());
                 prop_assert!(!moment.plan.paused && moment.plan.turn != Turn::Handover);
                 prop_assert!(!oracle::giving_back(moment));
+            }
+            Ok(())
+        }
+    });
+}
+
+/// What is out of reach is sent nothing at all, and says so.
+#[test]
+fn nothing_is_sent_to_who_is_out_of_reach() {
+    prove(any_course(), || {
+        |moment| {
+            let decision = moment.decision;
+            for guest in moment.sample.guests.iter().filter(|g| g.run_state == RunState::Unreachable) {
+                let commands = decision.periods.iter().chain(&decision.again);
+                let sent = commands.map(Command::id).chain(decision.plan.moves().iter().map(|m| &m.id));
+                prop_assert!(!sent.into_iter().any(|id| *id == guest.id), "{guest:?}");
+                let view = oracle::view(moment, &guest.id);
+                prop_assert_eq!(view.target, view.previous_target);
             }
             Ok(())
         }
@@ -339,7 +365,7 @@ fn a_plan_moves_each_guest_once_and_gives_first() {
         }
         let commands = moment.decision.plan.commands();
         prop_assert_eq!(commands.len(), seen.len());
-        prop_assert!(commands.is_sorted_by_key(overcommit_core::plan::Command::takes));
+        prop_assert!(commands.is_sorted_by_key(Command::takes));
         prop_assert!(!moment.decision.observing || commands.is_empty());
         Ok(())
     }

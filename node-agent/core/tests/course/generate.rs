@@ -168,35 +168,45 @@ pub fn guest(temper: Temper) -> BoxedStrategy<Guest> {
     let b = |range| bytes(temper, range);
     let memory = (b(64..2048), b(0..1024), b(0..512), follow(temper));
     let pod = (option::of(b(0..128)), option::weighted(0.3, b(0..2048)), option::weighted(0.2, b(64..4096)));
+    let memory = (memory, prop::bool::weighted(0.2));
     let fault = prop_oneof![30 => Just(None), 1 => prop::sample::select(vec![0_u8, 1, 2, 3]).prop_map(Some)];
     (memory, pod, fault, prop_oneof![6 => Just(0_u8), 1 => 1..3_u8], option::weighted(0.9, 1..15_u32))
-        .prop_map(|((full, used, cache, follows), (overhead, request, limit), fault, class, period)| Guest {
-            full,
-            actual: full,
-            used,
-            cache,
-            follows,
-            words: Words::Honest,
-            stamp: Stamp::Now,
-            period,
-            held: None,
-            overhead,
-            request,
-            limit,
-            has_balloon: fault != Some(0),
-            untouchable: (fault == Some(1)).then_some(Untouchable::HugePages),
-            opt_out: None,
-            listed: fault != Some(2),
-            class,
-            migrating: false,
-            state: RunState::Running,
-            silent: false,
-            process: (fault != Some(3)).then_some(1),
-            started: 0,
-            present: true,
-            swap_in: 0,
-            faults: 0,
-        })
+        .prop_map(
+            |(
+                ((full, used, cache, follows), in_cluster),
+                (overhead, request, limit),
+                fault,
+                class,
+                period,
+            )| Guest {
+                in_cluster,
+                full,
+                actual: full,
+                used,
+                cache,
+                follows,
+                words: Words::Honest,
+                stamp: Stamp::Now,
+                period,
+                held: None,
+                overhead,
+                request,
+                limit,
+                has_balloon: fault != Some(0),
+                untouchable: (fault == Some(1)).then_some(Untouchable::HugePages),
+                opt_out: None,
+                listed: fault != Some(2),
+                class,
+                migrating: false,
+                state: RunState::Running,
+                silent: false,
+                process: (fault != Some(3)).then_some(1),
+                started: 0,
+                present: true,
+                swap_in: 0,
+                faults: 0,
+            },
+        )
         .boxed()
 }
 

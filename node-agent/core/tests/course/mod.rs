@@ -62,6 +62,8 @@ pub struct TurnPlan {
 /// A guest as a plant: device, kernel, process and what the API says of it.
 #[derive(Clone, Debug)]
 pub struct Guest {
+    /// It is a VMI of Kubernetes, not a domain of a host without.
+    pub in_cluster: bool,
     pub full: Bytes,
     pub actual: Bytes,
     /// What its programs cannot do without.

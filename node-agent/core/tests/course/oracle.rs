@@ -25,6 +25,8 @@ pub struct Memory {
 #[derive(Clone)]
 pub struct Life {
     process: Option<Incarnation>,
+    /// What was read last, with what was read before where this time nothing was.
+    known: GuestSample,
     stamp: Option<u64>,
     /// When that stamp came; absent before the first.
     stamped: Option<Monotonic>,
@@ -44,6 +46,7 @@ impl Memory {
             let old = self.lives.remove(&guest.id).filter(same);
             let mut life = old.unwrap_or(Life {
                 process: guest.incarnation,
+                known: guest.clone(),
                 stamp: None,
                 stamped: None,
                 rebooted: None,
@@ -58,11 +61,16 @@ impl Memory {
     pub fn life(&self, id: &GuestId) -> &Life {
         &self.lives[id]
     }
+
+    pub fn known(&self, id: &GuestId) -> &GuestSample {
+        &self.lives[id].known
+    }
 }
 
 impl Life {
     fn observe(&mut self, guest: &GuestSample, moment: &Moment<'_>) {
         self.process = self.process.or(guest.incarnation);
+        self.known = held_on(&self.known, guest);
         let Some(balloon) = guest.balloon else { return };
         let (at, wall) = (moment.sample.at, moment.sample.wall);
         let first = self.counters.is_none();
@@ -88,6 +96,11 @@ impl Life {
         self.first_seen == now || self.rebooted == Some(now)
     }
 
+    /// The guest as far as it was ever shown: a reading that failed unsays nothing.
+    pub fn known(&self) -> &GuestSample {
+        &self.known
+    }
+
     /// The stamp of the statistics that were seen last.
     pub fn stamp(&self) -> Option<u64> {
         self.stamp
@@ -102,9 +115,14 @@ impl Life {
         now.since(self.rebooted.unwrap_or(started)) < Duration::from_secs(30)
     }
 
-    /// Statistics that may be acted on now: total and usable.
+    /// Statistics that may be acted on now: total and usable, of this turn's reading.
     pub fn statistics(&self, guest: &GuestSample, now: Monotonic) -> Option<(Bytes, Bytes)> {
-        let balloon = guest.balloon?;
+        self.words(now).filter(|_| guest.balloon.is_some())
+    }
+
+    /// What it said last, while that is possible and not too old: a reading that failed makes it neither.
+    pub fn words(&self, now: Monotonic) -> Option<(Bytes, Bytes)> {
+        let balloon = self.counters?;
         let (total, unused) = (balloon.available?, balloon.unused?);
         let usable = balloon.usable.unwrap_or(unused);
         let possible = !total.is_zero() && unused <= total && usable <= total && total.get() <= ADDRESSABLE;
@@ -113,6 +131,23 @@ impl Life {
         let fresh = now.since(self.stamped?) <= patience && balloon.last_update.is_some_and(|s| s > 0);
         (possible && fresh).then_some((total, usable))
     }
+}
+
+/// `now`, with what it does not say as it was `before`.
+fn held_on(before: &GuestSample, now: &GuestSample) -> GuestSample {
+    let mut known = now.clone();
+    let (old, new) = (&before.facts, &now.facts);
+    known.facts.resident = new.resident.or(old.resident);
+    known.facts.anon = new.anon.or(old.anon);
+    known.facts.overhead = new.overhead.or(old.overhead);
+    known.facts.request = new.request.or(old.request);
+    known.facts.limit = new.limit.or(old.limit);
+    known.facts.swappable = new.swappable.or(old.swappable);
+    if now.incarnation.is_none() {
+        known.incarnation = before.incarnation;
+        known.config.untouchable.extend(&before.config.untouchable);
+    }
+    known
 }
 
 fn ran_backwards(old: &Balloon, new: &Balloon) -> bool {
@@ -141,7 +176,8 @@ pub fn class<'a>(moment: &'a Moment<'_>, guest: &GuestSample) -> Option<&'a Clas
 }
 
 /// Design §6.5: nothing of it may be touched.
-pub fn exempt(moment: &Moment<'_>, guest: &GuestSample) -> bool {
+pub fn exempt(moment: &Moment<'_>, memory: &Memory, id: &GuestId) -> bool {
+    let guest = memory.known(id);
     let listed = member(moment, guest);
     !guest.config.has_balloon
         || !guest.config.untouchable.is_empty()
@@ -149,15 +185,23 @@ pub fn exempt(moment: &Moment<'_>, guest: &GuestSample) -> bool {
         || class(moment, guest).is_none_or(|c| c.exclude)
 }
 
-/// Design §6.5: giving goes on, taking does not.
-pub fn give_only(moment: &Moment<'_>, guest: &GuestSample, life: &Life) -> bool {
-    guest.run_state != RunState::Running
+/// Design §6.5: giving goes on, taking does not; in a cluster not without what the kernel says of its pod.
+pub fn give_only(moment: &Moment<'_>, life: &Life) -> bool {
+    let guest = life.known();
+    let shown = guest.incarnation.is_some() && guest.facts.request.is_some();
+    (guest.name.namespace.is_some() && !shown)
+        || guest.run_state != RunState::Running
         || member(moment, guest).is_some_and(|m| m.migrating)
         || life.boots(guest, moment.sample.at)
 }
 
-fn overhead(guest: &GuestSample) -> Bytes {
+pub fn overhead(guest: &GuestSample) -> Bytes {
     guest.facts.overhead.unwrap_or(Bytes::from_mib(192))
+}
+
+/// What its cgroup leaves to the guest itself.
+pub fn limit(guest: &GuestSample) -> Bytes {
+    guest.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(overhead(guest)))
 }
 
 /// The least that a guest keeps by its class and its own words.
@@ -189,13 +233,14 @@ pub fn giving_back(moment: &Moment<'_>) -> bool {
 pub fn promised(moment: &Moment<'_>, memory: &Memory, target: impl Fn(&GuestView) -> Bytes) -> Bytes {
     let charge = |g: &GuestSample| {
         let (view, life) = (view(moment, &g.id), memory.life(&g.id));
-        let silent = life.statistics(g, moment.sample.at).is_none();
+        let silent = life.words(moment.sample.at).is_none();
         let unbound = silent || life.awaited() || !g.config.has_balloon || view.trust != Trust::Trusted;
         let actual = life.counters.map_or(Bytes::ZERO, |b| b.actual);
         let least = if unbound { g.config.full.max(actual) } else { actual };
-        let held = g.facts.anon.zip(g.facts.overhead).map(|(anon, overhead)| anon.minus(overhead));
+        let facts = &life.known.facts;
+        let held = facts.anon.zip(facts.overhead).map(|(anon, overhead)| anon.minus(overhead));
         let held = held.unwrap_or_default().minus(Bytes::from_mib(16));
-        target(view).max(least).min(moment.sample.host.memory.total).max(held).plus(overhead(g))
+        target(view).max(least).min(moment.sample.host.memory.total).max(held).plus(overhead(&life.known))
     };
     moment.sample.guests.iter().map(charge).sum()
 }

@@ -149,13 +149,14 @@ impl Plant {
                 let g = &body.guest;
                 let class = Some(Arc::from(format!("c{}", g.class)));
                 let member = Membership { class, opt_out: g.opt_out, migrating: g.migrating };
-                (name(index), member)
+                (g.name(index), member)
             },
         ))
     }
 
     fn carry_out(&mut self, decision: &Decision, refused: bool) {
         let commands = decision.plan.commands().into_iter().chain(decision.periods.iter().cloned());
+        let commands = commands.chain(decision.again.iter().cloned());
         let result = if refused { Err("refused".to_owned()) } else { Ok(()) };
         let outcomes: Vec<Outcome> =
             commands.map(|command| Outcome { command, result: result.clone() }).collect();
@@ -170,8 +171,11 @@ impl Plant {
     }
 }
 
-fn name(index: usize) -> GuestName {
-    GuestName::standalone(format!("g{index}"))
+impl Guest {
+    fn name(&self, index: usize) -> GuestName {
+        let name = format!("g{index}");
+        if self.in_cluster { GuestName::namespaced("cluster", name) } else { GuestName::standalone(name) }
+    }
 }
 
 impl Body {
@@ -244,7 +248,7 @@ impl Body {
         let anon = g.held.unwrap_or(used.plus(g.cache).min(g.actual)).plus(g.overhead.unwrap_or_default());
         g.present.then(|| GuestSample {
             id: GuestId::new(format!("g{index}")),
-            name: name(index),
+            name: g.name(index),
             vmi_uid: None,
             incarnation: g.process.map(|pid| Incarnation { pid, start_ticks: g.started }),
             config: GuestConfig {

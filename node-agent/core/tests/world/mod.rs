@@ -47,6 +47,7 @@ pub struct Guest {
     pub limit: Option<u64>,
     pub state: RunState,
     pub weight_class: &'static str,
+    /// 0 while its process cannot be found.
     pub pid: u32,
     pub started: u64,
     /// Its balloon does what it is told.
@@ -263,7 +264,7 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
         id: World::id(&g.name),
         name: GuestName::standalone(g.name.as_str()),
         vmi_uid: None,
-        incarnation: Some(Incarnation { pid: g.pid, start_ticks: g.started * 100 }),
+        incarnation: (g.pid > 0).then_some(Incarnation { pid: g.pid, start_ticks: g.started * 100 }),
         config: GuestConfig {
             full: mib(g.full),
             has_balloon: g.has_balloon,
