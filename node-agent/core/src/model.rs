@@ -123,10 +123,11 @@ impl Model {
         self.track(&guest.id).is_none_or(|track| track.is_process_of(guest))
     }
 
-    /// The end of observing: what shadow balloons held and did says nothing of the real ones.
-    pub fn forget_shadows(&mut self) {
+    /// The end of observing: what shadow balloons held and did says nothing of the real ones, which held `beneath`.
+    pub fn forget_shadows(&mut self, beneath: &BTreeMap<GuestId, Bytes>) {
         for track in self.tracks.values_mut() {
-            track.actual = track.actual.max(track.sample.config.full);
+            let held = beneath.get(&track.sample.id).copied().unwrap_or_default();
+            track.actual = track.actual.max(track.sample.config.full).max(held);
             track.conduct = Conduct::default();
         }
     }

@@ -37,6 +37,8 @@ pub struct State {
     targets: BTreeMap<GuestId, Bytes>,
     /// Targets of the shadow balloon.
     shadow: BTreeMap<GuestId, Bytes>,
+    /// What guests really held while shadow balloons hid it.
+    beneath: BTreeMap<GuestId, Bytes>,
     originals: BTreeMap<GuestId, Original>,
     /// Guests whose statistics period is the loop's doing.
     hurried: BTreeSet<GuestId>,
@@ -195,7 +197,7 @@ impl State {
         let observing = input.policy.mode == Mode::Observe && !giving_back;
         if !observing && !self.shadow.is_empty() {
             self.shadow.clear();
-            self.model.forget_shadows();
+            self.model.forget_shadows(&std::mem::take(&mut self.beneath));
         }
         let shown = if observing { Some(shadow::overlay(input.sample, &self.shadow)) } else { None };
         let sample = shown.as_ref().unwrap_or(input.sample);
@@ -232,10 +234,12 @@ impl State {
             input.sample.guests.iter().filter(|g| self.model.is_same_process(g)).map(|g| &g.id).collect();
         self.targets.retain(|id, _| lasting.contains(id));
         self.shadow.retain(|id, _| lasting.contains(id));
+        self.beneath.retain(|id, _| lasting.contains(id));
         self.originals.retain(|id, _| lasting.contains(id));
         self.hurried.retain(|id| lasting.contains(id));
         for guest in &input.sample.guests {
             let Some(balloon) = guest.balloon else { continue };
+            self.beneath.insert(guest.id.clone(), balloon.actual);
             self.originals.entry(guest.id.clone()).or_insert_with(|| Original {
                 target: if input.keep_found { balloon.actual } else { guest.config.full },
                 period: balloon.period,

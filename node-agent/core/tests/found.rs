@@ -235,3 +235,15 @@ fn nothing_is_kept_back_for_an_exempt_guest_whose_balloon_is_not_our_doing() {
     w.turn(1, Turn::Relief);
     assert_eq!(w.target("a"), 512);
 }
+
+#[test]
+fn plugged_memory_that_a_shadow_hid_is_charged_when_enforcing_begins() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.policy.mode = Mode::Observe;
+    w.guest("a").actual = 700;
+    settle(&mut w, 10);
+    w.policy.mode = Mode::Enforce;
+    w.guest("a").state = RunState::Unreachable;
+    w.total = 2048;
+    assert_eq!(w.decide(1, Turn::Relief).ledger.promised, mib(700 + 512));
+}
