@@ -6,13 +6,15 @@ SHELL := /bin/bash
 CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/overcommit
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+MUTANTS_VERSION := 27.1.0
+MUTANTS := $(CACHE)/tools/cargo-mutants-$(MUTANTS_VERSION)/bin/cargo-mutants
 
 # What tests and demonstrations run: etcd, the container runtime's parts, libvirt and QEMU, image tools.
 PACKAGES := etcd-server runc containernetworking-plugins iptables conntrack libvirt-daemon libvirt-daemon-driver-qemu \
 	libvirt-dev libvirt-clients qemu-system-x86 qemu-utils debootstrap busybox-static cpio pkg-config iproute2 libcap2-bin \
 	openssl procps util-linux xz-utils
 
-.PHONY: help setup parts check test generate demo demo-end demo-host measure clean
+.PHONY: help setup parts check test soak mutants generate demo demo-end demo-host measure clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +50,19 @@ parts: setup ## what the test bed runs: Kubernetes, KubeVirt, images; built once
 test: setup parts ## every test
 	cargo build --workspace --bins --locked
 	cargo test --workspace --locked --no-fail-fast
+
+# Turns that each property of the decisions is shown; `make test` shows 100,000.
+SOAK_TURNS ?= 10000000
+soak: setup ## the properties of the decisions over 10,000,000 turns each, about half an hour
+	OVERCOMMIT_TURNS=$(SOAK_TURNS) cargo test -p overcommit-core --tests --locked
+
+$(MUTANTS):
+	cargo install --quiet --locked --version $(MUTANTS_VERSION) --root $(CACHE)/tools/cargo-mutants-$(MUTANTS_VERSION) cargo-mutants
+
+# One or more files: make mutants MUTATE="-f guard.rs". Each mutant is shown fewer turns than `make test` shows.
+MUTATE ?=
+mutants: setup $(MUTANTS) ## breaks the decisions in every small way and looks whether a test notices, some hours
+	OVERCOMMIT_TURNS=10000 $(MUTANTS) mutants --package overcommit-core --output target $(MUTATE)
 
 demo: parts ## the main road on real Kubernetes with real KubeVirt, step by step; KEEP=1 leaves the cluster up
 	cargo build --workspace --bins --locked

@@ -50,6 +50,7 @@ struct Seat<'a> {
     kind: FloorKind,
     need: Bytes,
     comfort: Bytes,
+    ceiling: Bytes,
     desired: Bytes,
 }
 
@@ -59,21 +60,24 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
     let mut rest = BTreeMap::new();
     let mut moves = Vec::new();
     let mut seats = Vec::new();
-    let mut exempt = Bytes::ZERO;
+    let (mut exempt, mut owed) = (Bytes::ZERO, Bytes::ZERO);
     for track in model.tracks() {
         match standing(track, policy, now) {
             Standing::Exempt(reason) => {
                 rest.insert(track.sample.id.clone(), reason);
-                exempt = exempt.plus(track.reach().max(track.ceiling)).plus(track.overhead());
                 // Only what we took: how it was found is its owner's doing.
-                moves.extend(give(track, track.ceiling, Reason::GiveExempt).filter(|_| track.ours));
+                let give = give(track, track.ceiling, Reason::GiveExempt).filter(|_| track.ours);
+                let due = give.as_ref().map_or(Bytes::ZERO, |m| m.to.minus(track.reach()));
+                exempt = exempt.plus(track.charge()).plus(due);
+                owed = owed.plus(due);
+                moves.extend(give);
             }
             Standing::GiveOnly(class, _) => seats.push(Seat::new(track, class, scene, false)),
             Standing::Open(class) => seats.push(Seat::new(track, class, scene, true)),
         }
     }
     divide(&mut seats, ledger.allowed().minus(exempt));
-    let short_of_need = gives(&seats, ledger, purpose, policy, &mut moves);
+    let short_of_need = gives(&seats, owed, scene, purpose, &mut moves);
     if purpose == Purpose::Control {
         takes(&seats, ledger, policy, short_of_need, &mut moves);
     }
@@ -113,7 +117,8 @@ fn give(track: &Track, to: Bytes, reason: Reason) -> Option<Move> {
 impl<'a> Seat<'a> {
     fn new(track: &'a Track, class: &'a Class, scene: &Scene<'_>, open: bool) -> Self {
         let (floor, kind) = scene.floor(track, class);
-        let ceiling = track.ceiling;
+        // What its cgroup forbids it to have must not wait for it.
+        let ceiling = track.cap().max(track.target).min(track.ceiling);
         // What cannot be taken now stays promised: the others make room for it.
         let gives = open && track.conduct.trust() == Trust::Trusted;
         let floor = if gives { floor } else { floor.max(track.reach()) }.min(ceiling);
@@ -124,16 +129,12 @@ impl<'a> Seat<'a> {
         let comfort = filled.clamp(need, ceiling);
         // In an emergency everybody but those in distress comes down to what it cannot do without.
         let need = if kind == FloorKind::Emergency && track.pain.is_none() { floor } else { need };
-        Self { track, class, floor, kind, need, comfort, desired: floor }
+        Self { track, class, floor, kind, need, comfort, ceiling, desired: floor }
     }
 
-    fn wants(&self) -> Bytes {
-        self.desired.minus(self.track.target)
-    }
-
-    /// What can be given without promising more: the guest may touch it already.
-    fn free(&self) -> Bytes {
-        self.track.reach().minus(self.track.target).min(self.wants())
+    /// What its wish adds to the promises: up to its reach it may touch everything already.
+    fn cost(&self) -> Bytes {
+        self.desired.minus(self.track.reach())
     }
 
     fn is_urgent(&self) -> bool {
@@ -168,7 +169,7 @@ fn divide(seats: &mut [Seat<'_>], allowed: Bytes) {
     let overhead: Bytes = seats.iter().map(|s| s.track.overhead()).sum();
     let floors: Bytes = seats.iter().map(|s| s.floor).sum();
     let mut left = allowed.minus(overhead).minus(floors);
-    let stages: [fn(&Seat<'_>) -> Bytes; 3] = [|s| s.need, |s| s.comfort, |s| s.track.ceiling];
+    let stages: [fn(&Seat<'_>) -> Bytes; 3] = [|s| s.need, |s| s.comfort, |s| s.ceiling];
     for level in stages {
         let gaps: Vec<(Bytes, u32)> =
             seats.iter().map(|s| (level(s).minus(s.desired), s.class.weight)).collect();
@@ -179,21 +180,26 @@ fn divide(seats: &mut [Seat<'_>], allowed: Bytes) {
     }
 }
 
-/// Divides `amount` over the gaps in proportion to their weights, none getting more than its gap.
+/// Divides `amount` over the gaps in proportion to their weights, none getting more than its gap. A weight of 0 counts
+/// as 1: whatever a policy says, nobody in need is left out.
 fn share(amount: Bytes, gaps: &[(Bytes, u32)]) -> Vec<Bytes> {
     let mut granted = vec![Bytes::ZERO; gaps.len()];
     let mut left = amount;
     loop {
         let open = |(gap, got): (&(Bytes, u32), &Bytes)| *got < gap.0;
-        let weights: u64 =
-            gaps.iter().zip(&granted).filter(|(g, got)| open((g, got))).map(|(g, _)| u64::from(g.1)).sum();
+        let weights: u64 = gaps
+            .iter()
+            .zip(&granted)
+            .filter(|(g, got)| open((g, got)))
+            .map(|(g, _)| u64::from(g.1.max(1)))
+            .sum();
         if weights == 0 || left.is_zero() {
             return granted;
         }
         let round = left;
         let mut moved = Bytes::ZERO;
         for ((gap, weight), got) in gaps.iter().zip(granted.iter_mut()) {
-            let part = round.scaled(u64::from(*weight), weights).min(gap.minus(*got));
+            let part = round.scaled(u64::from((*weight).max(1)), weights).min(gap.minus(*got));
             *got = got.plus(part);
             moved = moved.plus(part);
         }
@@ -204,39 +210,43 @@ fn share(amount: Bytes, gaps: &[(Bytes, u32)]) -> Vec<Bytes> {
     }
 }
 
-/// Proposes gives from what is spare; returns what the urgent ones lack.
+/// Proposes gives from what is spare after what is owed to those who must not be touched; returns what the urgent ones
+/// lack.
 fn gives(
     seats: &[Seat<'_>],
-    ledger: &Ledger,
+    owed: Bytes,
+    scene: &Scene<'_>,
     purpose: Purpose,
-    policy: &Policy,
     moves: &mut Vec<Move>,
 ) -> Bytes {
-    let exempt: Bytes = moves.iter().map(|m| m.to.minus(m.from)).sum();
-    let mut spare = ledger.spare.minus(exempt);
-    let (urgent, other): (Vec<&Seat<'_>>, Vec<&Seat<'_>>) = seats.iter().partition(|s| s.is_urgent());
-    let wanted: Bytes = urgent.iter().map(|s| s.wants().minus(s.free())).sum();
+    let Scene { ledger, policy, .. } = *scene;
+    let mut spare = ledger.spare.minus(owed);
+    // Nothing can be given to a guest out of reach: its part is the others'.
+    let within_reach = seats.iter().filter(|seat| seat.track.is_reachable());
+    let (urgent, other): (Vec<&Seat<'_>>, Vec<&Seat<'_>>) = within_reach.partition(|s| s.is_urgent());
+    let wanted: Bytes = urgent.iter().map(|s| s.cost()).sum();
     spare = spare.minus(hand_out(&urgent, spare, Bytes::ZERO, policy, moves));
-    let slack: Bytes = other.iter().map(|s| s.wants().minus(s.free())).sum();
+    let slack: Bytes = other.iter().map(|s| s.cost()).sum();
     let worthwhile =
         spare >= slack || spare >= ledger.total.share(SLACK_LINE) || purpose == Purpose::Handover;
     if worthwhile {
         let keep = if purpose == Purpose::Handover { Bytes::ZERO } else { Bytes::new(1) };
         hand_out(&other, spare, keep, policy, moves);
     }
-    wanted.plus(exempt).minus(ledger.spare)
+    wanted.plus(owed).minus(ledger.spare)
 }
 
 fn hand_out(seats: &[&Seat<'_>], spare: Bytes, band: Bytes, policy: &Policy, moves: &mut Vec<Move>) -> Bytes {
-    let gaps: Vec<(Bytes, u32)> = seats.iter().map(|s| (s.wants().minus(s.free()), s.class.weight)).collect();
+    let gaps: Vec<(Bytes, u32)> = seats.iter().map(|s| (s.cost(), s.class.weight)).collect();
     let mut given = Bytes::ZERO;
     for (seat, part) in seats.iter().zip(share(spare, &gaps)) {
-        let more = part.plus(seat.free());
-        let to = seat.track.target.plus(more);
+        let reach = seat.track.reach();
+        let to = seat.desired.min(reach.plus(part));
+        let gain = to.minus(seat.track.target);
         let dead = policy.limits.dead_band.of(seat.track.sample.config.full);
-        let too_little = !band.is_zero() && more < dead && to < seat.track.ceiling;
+        let too_little = !band.is_zero() && gain < dead && to < seat.ceiling;
         if !too_little && let Some(step) = give(seat.track, to, seat.give_reason()) {
-            given = given.plus(part);
+            given = given.plus(step.to.minus(reach));
             moves.push(step);
         }
     }

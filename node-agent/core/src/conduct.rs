@@ -74,7 +74,7 @@ struct Trial {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Following {
     actual: Bytes,
-    target: Bytes,
+    inflates: bool,
     moved: Monotonic,
 }
 
@@ -109,6 +109,8 @@ pub struct Seen {
     pub target: Bytes,
     /// What the balloon device says that the guest holds.
     pub actual: Bytes,
+    /// The target is less than it may have.
+    pub squeezed: bool,
     /// What its processes hold beside their overhead, by the host's kernel; absent while unknown.
     pub held: Option<Bytes>,
     /// How it hurts, if it does.
@@ -144,16 +146,22 @@ impl Conduct {
             self.fail(Failure::Deflated { by: seen.actual.minus(seen.target) }, seen.actual, seen.at);
             return None;
         }
+        if self.trial.is_none() && self.trust == Trust::Trusted && self.ignores_its_target(seen) {
+            let missing = seen.actual.minus(seen.target);
+            self.fail(Failure::NotFollowed { missing }, seen.actual, seen.at);
+            return None;
+        }
         let mut trial = self.trial?;
         let follows = seen.actual <= trial.to.plus(FOLLOW_TOLERANCE);
         let too_much = trial.too_much(seen);
         trial.over = too_much.and(trial.over.or(Some(seen.at)));
         self.trial = Some(trial);
-        if let Some(pain) = seen.pain.filter(|_| !trial.pained) {
-            self.fail(Failure::Hurt(pain), trial.from, seen.at);
-        } else if !follows && self.is_stuck(seen.at) {
+        if !follows && self.is_stuck(seen.at) {
+            // It gave nothing lately: if it hurts, then not by this.
             let missing = seen.actual.minus(trial.to);
             self.fail(Failure::NotFollowed { missing }, seen.actual, seen.at);
+        } else if let Some(pain) = seen.pain.filter(|_| !trial.pained) {
+            self.fail(Failure::Hurt(pain), trial.from, seen.at);
         } else if let Some(excess) =
             too_much.filter(|_| trial.over.is_some_and(|since| seen.at.since(since) >= SETTLE))
         {
@@ -165,6 +173,13 @@ impl Conduct {
             self.succeed();
         }
         None
+    }
+
+    /// Nobody can tell whether it moves: it is paused, has a job under way, or its hypervisor is silent.
+    pub fn look_away(&mut self) {
+        self.follow = None;
+        self.deflated_since = None;
+        self.trial = self.trial.map(|trial| Trial { over: None, ..trial });
     }
 
     /// The balloon stayed away from its target for too long without moving, up or down.
@@ -229,8 +244,16 @@ impl Conduct {
             self.reached = Some(seen.target);
             return;
         }
-        let still = self.follow.filter(|f| f.actual == seen.actual && f.target == seen.target);
-        self.follow = still.or(Some(Following { actual: seen.actual, target: seen.target, moved: seen.at }));
+        // A target that moves on in the same direction is no excuse.
+        let inflates = seen.target < seen.actual;
+        let still = self.follow.filter(|f| f.actual == seen.actual && f.inflates == inflates);
+        self.follow = still.or(Some(Following { actual: seen.actual, inflates, moved: seen.at }));
+    }
+
+    /// It holds more than its target without moving, and no trial is under way: since a reboot, or from before the loop.
+    fn ignores_its_target(&self, seen: &Seen) -> bool {
+        let apart = seen.actual > seen.target.plus(FOLLOW_TOLERANCE);
+        seen.squeezed && apart && self.is_stuck(seen.at)
     }
 
     /// It had reached this target, or a lower one, and holds lastingly more.
@@ -267,7 +290,14 @@ mod tests {
 
     fn seen(second: u64, target: u64, actual: u64, held: u64) -> Seen {
         let at = Monotonic::new(Duration::from_secs(second));
-        Seen { at, target: MIB(target), actual: MIB(actual), held: Some(MIB(held)), pain: None }
+        Seen {
+            at,
+            target: MIB(target),
+            actual: MIB(actual),
+            squeezed: true,
+            held: Some(MIB(held)),
+            pain: None,
+        }
     }
 
     /// A guest that was taken from 512 to 400 MiB at second 0, all of it resident.

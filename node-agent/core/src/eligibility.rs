@@ -6,6 +6,7 @@ use crate::evidence::Evidence;
 use crate::model::Track;
 use crate::policy::{Class, Policy};
 use crate::reason::{Hold, Reason};
+use crate::roster::OptOut;
 use crate::sample::RunState;
 use crate::units::Monotonic;
 
@@ -39,6 +40,7 @@ pub fn standing<'a>(track: &Track, policy: &'a Policy, now: Monotonic) -> Standi
         Some(reason) => Standing::Exempt(reason),
         None => match class_of(track, policy) {
             None => Standing::Exempt(Reason::Unlisted),
+            Some(class) if class.exclude => Standing::Exempt(Reason::OptOut(OptOut::Class)),
             Some(class) => match hold(track, now) {
                 Some(hold) => Standing::GiveOnly(class, hold),
                 None => Standing::Open(class),
@@ -72,6 +74,10 @@ fn hold(track: &Track, now: Monotonic) -> Option<Hold> {
         RunState::Unreachable | RunState::Busy => return Some(Hold::Busy),
         RunState::Paused => return Some(Hold::Paused),
         RunState::Running => {}
+    }
+    // Its hypervisor answers, and not about its balloon: what is known of it is of another turn.
+    if track.sample.balloon.is_none() {
+        return Some(Hold::AwaitingStatistics);
     }
     if track.membership.as_ref().is_some_and(|m| m.migrating) {
         return Some(Hold::Migrating);

@@ -60,13 +60,18 @@ pub fn patience(period: Option<u32>) -> Duration {
     Duration::from_secs(u64::from(seconds)).max(SHORTEST_PATIENCE)
 }
 
+/// No machine addresses more: 52 bits of physical address on x86-64 (Intel SDM, `MAXPHYADDR`) and arm64
+/// (`CONFIG_ARM64_PA_BITS_52`). The full size is no bound, for it leaves pluggable memory out.
+const ADDRESSABLE: Bytes = Bytes::new(1 << 52);
+
 /// Judges statistics that came `age` ago; `age` is absent if none came.
 pub fn judge(balloon: &Balloon, age: Option<Duration>) -> Evidence {
-    let (Some(age), Some(total), Some(unused)) = (age, balloon.available, balloon.unused) else {
+    let stamped = age.filter(|_| balloon.last_update.is_some_and(|stamp| stamp > 0));
+    let (Some(age), Some(total), Some(unused)) = (stamped, balloon.available, balloon.unused) else {
         return Evidence::Missing;
     };
     let usable = balloon.usable.unwrap_or(unused);
-    if total.is_zero() || unused > total || usable > total {
+    if total.is_zero() || total > ADDRESSABLE || unused > total || usable > total {
         return Evidence::Impossible;
     }
     if age > patience(balloon.period) {
@@ -82,6 +87,7 @@ mod tests {
     fn balloon(total: u64, unused: u64, usable: u64) -> Balloon {
         Balloon {
             actual: Bytes::from_mib(512),
+            last_update: Some(1),
             available: Some(Bytes::from_mib(total)),
             unused: Some(Bytes::from_mib(unused)),
             usable: Some(Bytes::from_mib(usable)),
@@ -96,6 +102,7 @@ mod tests {
         assert_eq!(judge(&balloon(500, 600, 100), now), Evidence::Impossible);
         assert_eq!(judge(&balloon(500, 100, 600), now), Evidence::Impossible);
         assert_eq!(judge(&balloon(0, 0, 0), now), Evidence::Impossible);
+        assert_eq!(judge(&balloon(u64::MAX, u64::MAX, u64::MAX), now), Evidence::Impossible);
     }
 
     #[test]
@@ -111,5 +118,9 @@ mod tests {
     fn a_guest_that_never_reported_has_no_evidence() {
         assert_eq!(judge(&Balloon::default(), None), Evidence::Missing);
         assert_eq!(judge(&balloon(500, 1, 1), None), Evidence::Missing);
+        for stamp in [None, Some(0)] {
+            let unstamped = Balloon { last_update: stamp, ..balloon(500, 1, 1) };
+            assert_eq!(judge(&unstamped, Some(Duration::ZERO)), Evidence::Missing);
+        }
     }
 }

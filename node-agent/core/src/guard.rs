@@ -4,12 +4,12 @@
 //! the donor before anybody is given it: spare memory is counted from what guests hold, not from what they were
 //! asked to give.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::conduct::FOLLOW_TOLERANCE;
+use crate::conduct::{FOLLOW_TOLERANCE, Undo};
 use crate::eligibility::{Standing, standing};
 use crate::floor;
 use crate::ledger::Ledger;
@@ -116,7 +116,9 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> V
             Err(hold) => drop(dropped.insert(step.id.clone(), Reason::Held(hold))),
         }
     }
-    for step in gives(proposal, scene.model) {
+    // Who is taken from anew after a back-off starts anew: what is still owed for the last take is not paid too.
+    let donors: BTreeSet<GuestId> = passed.iter().map(|step: &Move| step.id.clone()).collect();
+    for step in gives(proposal, scene.model).into_iter().filter(|step| !donors.contains(&step.id)) {
         let Some(track) = scene.model.track(&step.id) else { continue };
         if !track.is_reachable() {
             dropped.insert(step.id.clone(), Reason::Unreachable);
@@ -137,7 +139,8 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> V
 fn gives(proposal: &Proposal, model: &Model) -> Vec<Move> {
     let mut gives: Vec<Move> = proposal.moves().iter().filter(|m| !m.takes()).cloned().collect();
     for track in model.tracks() {
-        let Some(undo) = track.conduct.undo().filter(|undo| undo.to > track.target) else { continue };
+        let owed = |undo: &Undo| undo.to.min(track.ceiling) > track.target;
+        let Some(undo) = track.conduct.undo().filter(owed) else { continue };
         let (id, name) = (track.sample.id.clone(), track.sample.name.clone());
         let wished = gives.iter().position(|m| m.id == id).map(|at| gives.swap_remove(at).to);
         let to = wished.unwrap_or_default().max(undo.to);
@@ -176,7 +179,8 @@ fn guard_take(step: &Move, track: &Track, scene: &Scene<'_>, takings: &Takings) 
     let node_left = limits.take_per_node.of(scene.ledger.total).minus(takings.node);
     let wanted = track.target.minus(step.to);
     let amount = wanted.min(guest_left).min(node_left).min(track.target.minus(floor));
-    let to = track.target.minus(amount).to_balloon_page_floor().max(floor);
+    // Whole pages, never one more than the limits allow.
+    let to = track.target.minus(amount).to_balloon_page_ceil().max(floor);
     if to >= track.target || amount < limits.dead_band.of(full).min(wanted) {
         let hold = match () {
             () if node_left < wanted => Hold::NodeLimit,
@@ -192,10 +196,9 @@ fn guard_take(step: &Move, track: &Track, scene: &Scene<'_>, takings: &Takings) 
 /// guest is not bound by the limit: it had that much before us, whatever its overhead has grown to since.
 fn guard_give(step: &Move, track: &Track, spare: Bytes) -> Option<Move> {
     let restores = matches!(step.reason, Reason::GiveRelease | Reason::GiveExempt | Reason::Undo(_));
-    let limit = track.sample.facts.limit.filter(|_| !restores);
-    let within_limit = limit.map_or(Bytes::MAX, |limit| limit.minus(track.overhead()));
+    let most = if restores { track.ceiling } else { track.cap() };
     let affordable = track.reach().plus(spare);
-    let to = step.to.min(track.ceiling).min(within_limit).min(affordable).to_balloon_page_floor();
+    let to = step.to.min(most).min(affordable).to_balloon_page_floor();
     // A ceiling need not be a multiple of a page: reaching it counts.
     let to = if step.to >= track.ceiling && to == track.ceiling.to_balloon_page_floor() {
         track.ceiling

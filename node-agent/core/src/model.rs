@@ -76,6 +76,8 @@ pub struct Track {
     /// How long its balloon took to follow, when it has just done so.
     pub followed_within: Option<Duration>,
     last_update_at: Option<Monotonic>,
+    /// The last one that was read: a guest may reboot while its hypervisor is silent.
+    last_balloon: Option<Balloon>,
     pain_at: Option<Monotonic>,
 }
 
@@ -116,6 +118,20 @@ impl Model {
         }
     }
 
+    /// False if `guest` is known as another process: it shares nothing with the former one but its identity.
+    pub fn is_same_process(&self, guest: &GuestSample) -> bool {
+        self.track(&guest.id).is_none_or(|track| track.is_process_of(guest))
+    }
+
+    /// The end of observing: what shadow balloons held and did says nothing of the real ones, which held `beneath`.
+    pub fn forget_shadows(&mut self, beneath: &BTreeMap<GuestId, Bytes>) {
+        for track in self.tracks.values_mut() {
+            let held = beneath.get(&track.sample.id).copied().unwrap_or_default();
+            track.actual = track.actual.max(track.sample.config.full).max(held);
+            track.conduct = Conduct::default();
+        }
+    }
+
     /// A balloon target was set at `at`.
     pub fn note_target(&mut self, id: &GuestId, from: Bytes, to: Bytes, at: Monotonic) {
         let Some(track) = self.tracks.get_mut(id) else { return };
@@ -132,9 +148,7 @@ impl Model {
     pub fn fold(&mut self, sample: &Sample, context: Context<'_>) {
         let mut next = BTreeMap::new();
         for guest in &sample.guests {
-            let same_process =
-                |t: &Track| t.sample.incarnation == guest.incarnation || guest.incarnation.is_none();
-            let before = self.tracks.remove(&guest.id).filter(same_process);
+            let before = self.tracks.remove(&guest.id).filter(|track| track.is_process_of(guest));
             let mut track = match before {
                 Some(track) => track.renewed(guest, sample),
                 None => Track::new(guest, sample),
@@ -145,8 +159,12 @@ impl Model {
                 context.originals.get(&guest.id).map_or(full, |original| original.target.min(full));
             track.ours = context.targets.contains_key(&guest.id);
             track.target = context.targets.get(&guest.id).copied().unwrap_or(track.actual);
-            if guest.balloon.is_some() && !track.rebooted {
-                let seen = track.seen(sample.at);
+            let seen = track.seen(sample.at);
+            let looked_at = guest.balloon.is_some() && guest.run_state == RunState::Running;
+            track.followed_within = None;
+            if !looked_at {
+                track.conduct.look_away();
+            } else if !track.rebooted {
                 track.followed_within = track.conduct.observe(&seen);
             }
             next.insert(guest.id.clone(), track);
@@ -177,6 +195,7 @@ impl Track {
             conduct: Conduct::default(),
             followed_within: None,
             last_update_at: None,
+            last_balloon: guest.balloon,
             pain_at: None,
         };
         if let Some(balloon) = guest.balloon {
@@ -200,17 +219,16 @@ impl Track {
 
     fn renewed(mut self, guest: &GuestSample, sample: &Sample) -> Self {
         let before = std::mem::replace(&mut self.sample, guest.clone());
+        self.host_total = sample.host.memory.total;
         self.sample.facts = guest.facts.or(&before.facts);
         if guest.incarnation.is_none() {
-            // What the host could not show this time holds on: it is the same guest until another process is seen.
-            self.sample.incarnation = before.incarnation;
-            self.sample.config.untouchable.clone_from(&before.config.untouchable);
+            self.keep_what_the_host_showed(before);
         }
         let Some(balloon) = guest.balloon else {
             self.age(sample.at);
             return self;
         };
-        let old = before.balloon.unwrap_or_default();
+        let old = self.last_balloon.replace(balloon).unwrap_or_default();
         self.actual = balloon.actual;
         if rebooted(&old, &balloon) {
             self.begin_life_anew(sample.at);
@@ -231,6 +249,18 @@ impl Track {
         }
         self.weigh(&balloon, sample.at);
         self
+    }
+
+    /// What the host could not show this time holds on: it is the same guest until another process is seen. What its
+    /// definition says by now comes on top.
+    fn keep_what_the_host_showed(&mut self, before: GuestSample) {
+        self.sample.incarnation = before.incarnation;
+        let now = std::mem::replace(&mut self.sample.config.untouchable, before.config.untouchable);
+        for fact in now {
+            if !self.sample.config.untouchable.contains(&fact) {
+                self.sample.config.untouchable.push(fact);
+            }
+        }
     }
 
     /// After a reboot the device says what the last kernel's balloon held until the new one's driver inflates; until
@@ -257,7 +287,7 @@ impl Track {
             (self.last_update_at, self.evidence)
         {
             let age = at.since(came);
-            let period = self.sample.balloon.and_then(|b| b.period);
+            let period = self.last_balloon.and_then(|b| b.period);
             if age > evidence::patience(period) {
                 self.evidence = Evidence::Stale { age };
             }
@@ -312,9 +342,14 @@ impl Track {
         }
     }
 
+    fn is_process_of(&self, guest: &GuestSample) -> bool {
+        let (known, seen) = (self.sample.incarnation, guest.incarnation);
+        known.is_none() || seen.is_none() || known == seen
+    }
+
     fn seen(&self, at: Monotonic) -> Seen {
         let (target, actual, pain) = (self.target, self.actual, self.pain);
-        Seen { at, target, actual, held: self.held(), pain }
+        Seen { at, target, actual, squeezed: self.is_squeezed(), held: self.held(), pain }
     }
 
     /// What the guest cannot do without, by its own words: everything that is not usable.
@@ -352,8 +387,9 @@ impl Track {
     pub fn reach(&self) -> Bytes {
         let full = self.sample.config.full;
         let held = self.held().unwrap_or_default().minus(HELD_TOLERANCE);
-        let promised = if self.is_bound() { self.target.max(self.actual) } else { full };
-        promised.min(self.host_total).max(held)
+        // With plugged memory a guest may hold more than its full size.
+        let promised = if self.is_bound() { self.target } else { self.target.max(full) };
+        promised.max(self.actual).min(self.host_total).max(held)
     }
 
     /// Its balloon is there, up, heard of and believed.
@@ -362,6 +398,12 @@ impl Track {
             && self.sample.config.has_balloon
             && self.evidence.fresh().is_some()
             && self.conduct.trust() == Trust::Trusted
+    }
+
+    /// The most that it may be given while we hold it: its ceiling, and its cgroup's limit less overhead.
+    pub fn cap(&self) -> Bytes {
+        let limit = self.sample.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(self.overhead()));
+        self.ceiling.min(limit)
     }
 
     /// What the node has promised for this guest, overhead included.

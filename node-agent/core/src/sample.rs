@@ -189,9 +189,8 @@ impl Incarnation {
     pub fn started(&self) -> Monotonic {
         /// `USER_HZ`, the unit of /proc/PID/stat, is 100 on every architecture that KubeVirt supports
         /// (include/asm-generic/param.h).
-        const TICK: Duration = Duration::from_millis(10);
-        let ticks = u32::try_from(self.start_ticks).unwrap_or(u32::MAX);
-        Monotonic::new(TICK.saturating_mul(ticks))
+        const TICK_MILLIS: u64 = 10;
+        Monotonic::new(Duration::from_millis(self.start_ticks.saturating_mul(TICK_MILLIS)))
     }
 }
 

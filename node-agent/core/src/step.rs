@@ -1,12 +1,13 @@
 //! One turn: fold, decide, guard. The only function that a node, a simulator and a replay call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::adaptive::{self, Purpose, Wish};
 use crate::conduct::FOLLOW_TOLERANCE;
+use crate::eligibility::standing;
 use crate::emergency::Emergency;
 use crate::guard::{self, Scene, Takings};
 use crate::ledger::{Growth, Ledger};
@@ -36,7 +37,11 @@ pub struct State {
     targets: BTreeMap<GuestId, Bytes>,
     /// Targets of the shadow balloon.
     shadow: BTreeMap<GuestId, Bytes>,
+    /// What guests really held while shadow balloons hid it.
+    beneath: BTreeMap<GuestId, Bytes>,
     originals: BTreeMap<GuestId, Original>,
+    /// Guests whose statistics period is the loop's doing.
+    hurried: BTreeSet<GuestId>,
     emergency: Emergency,
     /// When targets were set again last.
     asked_again: BTreeMap<GuestId, Monotonic>,
@@ -140,6 +145,7 @@ impl State {
     /// Takes over what a journal knows: originals, and the targets in force.
     pub fn adopt(&mut self, id: GuestId, original: Original, target: Bytes) {
         self.targets.insert(id.clone(), target);
+        self.hurried.insert(id.clone());
         self.originals.insert(id, original);
     }
 
@@ -166,9 +172,18 @@ impl State {
     /// Notes what became of commands: a command that failed changed nothing.
     pub fn note(&mut self, outcomes: &[Outcome]) {
         for outcome in outcomes {
-            if let (Command::SetTarget { id, from, to }, Ok(())) = (&outcome.command, &outcome.result) {
-                self.targets.insert(id.clone(), *to);
-                self.model.note_target(id, *from, *to, self.now);
+            match &outcome.command {
+                _ if outcome.result.is_err() => {}
+                Command::SetTarget { id, from, to } => {
+                    self.targets.insert(id.clone(), *to);
+                    self.model.note_target(id, *from, *to, self.now);
+                }
+                Command::SetPeriod { id, seconds: SQUEEZED_PERIOD } => {
+                    self.hurried.insert(id.clone());
+                }
+                Command::SetPeriod { id, .. } => {
+                    self.hurried.remove(id);
+                }
             }
         }
     }
@@ -180,8 +195,9 @@ impl State {
         let giving_back = input.mandate == Mandate::Release
             || (input.policy.mode == Mode::Observe && self.holds_anything(input.sample));
         let observing = input.policy.mode == Mode::Observe && !giving_back;
-        if !observing {
+        if !observing && !self.shadow.is_empty() {
             self.shadow.clear();
+            self.model.forget_shadows(&std::mem::take(&mut self.beneath));
         }
         let shown = if observing { Some(shadow::overlay(input.sample, &self.shadow)) } else { None };
         let sample = shown.as_ref().unwrap_or(input.sample);
@@ -206,19 +222,24 @@ impl State {
         let guests = views(&scene, &wish, &verdict);
         let release = giving_back.then(|| self.release_state(&ledger, input.complete));
         let plan = if observing { self.follow(&verdict.plan) } else { verdict.plan };
-        let periods = self.periods(&plan, observing);
+        let periods = self.periods(&plan, input.policy, observing);
         let again = if observing { Vec::new() } else { self.again(&plan) };
         Decision { plan, periods, again, ledger, guests, release, observing, emergency }
     }
 
     /// Remembers what a guest had when it was first seen, and forgets guests that are gone.
     fn meet(&mut self, input: &Input<'_>) {
-        let listed = |id: &GuestId| input.sample.guests.iter().any(|g| g.id == *id);
-        self.targets.retain(|id, _| listed(id));
-        self.shadow.retain(|id, _| listed(id));
-        self.originals.retain(|id, _| listed(id));
+        // Another process under the same identity has a balloon of its own, at its full size.
+        let lasting: BTreeSet<&GuestId> =
+            input.sample.guests.iter().filter(|g| self.model.is_same_process(g)).map(|g| &g.id).collect();
+        self.targets.retain(|id, _| lasting.contains(id));
+        self.shadow.retain(|id, _| lasting.contains(id));
+        self.beneath.retain(|id, _| lasting.contains(id));
+        self.originals.retain(|id, _| lasting.contains(id));
+        self.hurried.retain(|id| lasting.contains(id));
         for guest in &input.sample.guests {
             let Some(balloon) = guest.balloon else { continue };
+            self.beneath.insert(guest.id.clone(), balloon.actual);
             self.originals.entry(guest.id.clone()).or_insert_with(|| Original {
                 target: if input.keep_found { balloon.actual } else { guest.config.full },
                 period: balloon.period,
@@ -244,14 +265,17 @@ impl State {
         Plan::vouched(Vec::new())
     }
 
-    /// Squeezed guests report often; the others at the period they had.
-    fn periods(&self, plan: &Plan<Guarded>, observing: bool) -> Vec<Command> {
+    /// Squeezed guests report often; the others again at the period they had, unless somebody else set it since.
+    fn periods(&self, plan: &Plan<Guarded>, policy: &Policy, observing: bool) -> Vec<Command> {
         let wanted = |track: &Track| {
             let target = plan.of(&track.sample.id).map_or(track.target, |m| m.to);
-            if !observing && target < track.ceiling {
+            let covered = standing(track, policy, self.now).class().is_some();
+            if covered && !observing && target < track.ceiling {
                 return Some(SQUEEZED_PERIOD);
             }
-            self.originals.get(&track.sample.id)?.period
+            let unchanged = track.sample.balloon?.period == Some(SQUEEZED_PERIOD);
+            let ours = unchanged && self.hurried.contains(&track.sample.id);
+            self.originals.get(&track.sample.id)?.period.filter(|_| ours)
         };
         let tracks = self.model.tracks().filter(|t| t.is_reachable() && t.sample.config.has_balloon);
         tracks

@@ -77,6 +77,11 @@ impl Bytes {
     pub const fn to_balloon_page_floor(self) -> Self {
         Self(self.0 & !0xfff)
     }
+    /// Rounded up to a multiple of 4 KiB, as far as there is one.
+    #[must_use]
+    pub const fn to_balloon_page_ceil(self) -> Self {
+        Self(self.0.saturating_add(0xfff)).to_balloon_page_floor()
+    }
     /// True for zero bytes.
     pub const fn is_zero(self) -> bool {
         self.0 == 0

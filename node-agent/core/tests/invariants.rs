@@ -1,255 +1,373 @@
-//! The guard's invariants (design §6, 1 to 5) over generated courses: whatever hosts, guests and policies do.
+//! The guard's invariants (design §6, 1 to 5 and 9) over generated courses: whatever hosts, guests and policies do.
 
-mod world;
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)] // helpers outside #[test] functions are test code too
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod course;
 
-use overcommit_core::eligibility::{Standing, standing};
-use overcommit_core::floor;
-use overcommit_core::policy::{Class, Floor};
-use overcommit_core::reason::Reason;
-use overcommit_core::roster::OptOut;
-use overcommit_core::sample::{RunState, Untouchable};
-use overcommit_core::step::{Decision, Turn};
-use overcommit_core::units::{Amount, Bytes, Monotonic, Permille};
-use proptest::prelude::*;
-use world::{Guest, World, guest, mib, world};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-/// What happens to one guest between two turns.
-#[derive(Clone, Debug)]
-enum Event {
-    Use(u64),
-    Swap(u64),
-    Mute(bool),
-    State(u8),
-    OptOut(bool),
-    Migrate(bool),
-    Disobey(u64),
-    Reboot,
+use course::generate::any_course;
+use course::oracle::{self, Memory};
+use course::plant::Moment;
+use course::prove::{Verdict, prove};
+use overcommit_core::plan::{Command, Move};
+use overcommit_core::reason::{Pain, Reason};
+use overcommit_core::sample::{GuestId, GuestSample, RunState};
+use overcommit_core::step::Turn;
+use overcommit_core::units::{Bytes, Monotonic};
+use proptest::{prop_assert, prop_assert_eq, prop_assert_ne};
+
+fn takes<'a>(moment: &'a Moment<'_>) -> impl Iterator<Item = &'a Move> {
+    moment.decision.plan.moves().iter().filter(|m| m.takes())
 }
 
-fn event() -> impl Strategy<Value = Event> {
-    prop_oneof![
-        4 => (0_u64..700).prop_map(Event::Use),
-        2 => (0_u64..100).prop_map(Event::Swap),
-        1 => any::<bool>().prop_map(Event::Mute),
-        1 => (0_u8..5).prop_map(Event::State),
-        1 => any::<bool>().prop_map(Event::OptOut),
-        1 => any::<bool>().prop_map(Event::Migrate),
-        2 => (0_u64..700).prop_map(Event::Disobey),
-        1 => Just(Event::Reboot),
-    ]
+fn gives<'a>(moment: &'a Moment<'_>) -> impl Iterator<Item = &'a Move> {
+    moment.decision.plan.moves().iter().filter(|m| !m.takes())
 }
 
-fn apply(g: &mut Guest, event: &Event) {
-    match event {
-        Event::Use(n) => g.used = *n,
-        Event::Swap(n) => g.swap_in += n,
-        Event::Mute(muted) => g.reports = !muted,
-        Event::State(0) => g.state = RunState::Paused,
-        Event::State(1) => g.state = RunState::Busy,
-        Event::State(2) => g.state = RunState::Unreachable,
-        Event::State(_) => g.state = RunState::Running,
-        Event::OptOut(out) => g.opt_out = out.then_some(OptOut::Annotation),
-        Event::Migrate(migrating) => g.migrating = *migrating,
-        Event::Disobey(actual) => g.actual = (*actual).min(g.full),
-        Event::Reboot => {
-            g.swap_in = 0;
-            g.faults = 0;
-            g.stamp = 0;
-        }
-    }
-}
-
-/// Seconds before it, which kind of turn, and what happens to whom.
-type TurnPlan = (u64, u8, Vec<(usize, Event)>);
-
-#[derive(Clone, Debug)]
-struct Course {
-    total: u64,
-    swap: u64,
-    guests: Vec<Guest>,
-    percent: u32,
-    take_percent: u32,
-    dead: u64,
-    turns: Vec<TurnPlan>,
-}
-
-fn a_guest() -> impl Strategy<Value = Guest> {
-    (64_u64..1024, 0_u64..1024, 0_u64..512, 0_u8..12, proptest::option::of(0_u64..1024)).prop_map(
-        |(full, used, cache, odd, request)| {
-            let mut g = guest("", full, used.min(full));
-            g.cache = cache;
-            g.request = request;
-            match odd {
-                0 => g.has_balloon = false,
-                1 => g.untouchable = vec![Untouchable::HugePages],
-                2 => g.listed = false,
-                3 => g.limit = Some(full / 2),
-                _ => {}
-            }
-            g
-        },
-    )
-}
-
-fn course() -> impl Strategy<Value = Course> {
-    let turn = (0_u64..12, 0_u8..4, proptest::collection::vec((0_usize..6, event()), 0..4));
-    (
-        256_u64..4096,
-        prop_oneof![3 => Just(0_u64), 1 => Just(4096_u64)],
-        proptest::collection::vec(a_guest(), 1..6),
-        0_u32..100,
-        0_u32..100,
-        0_u64..64,
-        proptest::collection::vec(turn, 1..25),
-    )
-        .prop_map(|(total, swap, mut guests, percent, take_percent, dead, turns)| {
-            for (index, g) in guests.iter_mut().enumerate() {
-                g.name = format!("g{index}");
-            }
-            Course { total, swap, guests, percent, take_percent, dead, turns }
-        })
-}
-
-fn start(course: &Course) -> World {
-    let mut w = world(course.total, course.guests.clone());
-    w.swap = course.swap;
-    let floor =
-        Floor { part: Permille::from_percent(course.percent), bytes: Bytes::ZERO, below_request: false };
-    w.policy.classes = vec![Class { name: Arc::from("default"), floor, weight: 100, exclude: false }];
-    w.policy.limits.take_per_guest = Amount::Part(Permille::from_percent(course.take_percent));
-    w.policy.limits.dead_band = Amount::Bytes(mib(course.dead));
-    w
-}
-
-/// Runs a course and shows `check` every decision before it is carried out.
-fn run(
-    course: &Course,
-    mut check: impl FnMut(&World, &Decision) -> Result<(), TestCaseError>,
-) -> Result<(), TestCaseError> {
-    let mut w = start(course);
-    for (seconds, kind, events) in &course.turns {
-        for (index, event) in events {
-            if let Some(g) = w.guests.get_mut(*index) {
-                apply(g, event);
-            }
-        }
-        w.release = *kind == 3 && *seconds == 0;
-        let turn = if *kind == 1 { Turn::Relief } else { Turn::Tick };
-        let decision = w.decide(*seconds, turn);
-        check(&w, &decision)?;
-        w.obey(&decision);
-    }
-    Ok(())
-}
-
-fn now(w: &World) -> Monotonic {
-    Monotonic::new(std::time::Duration::from_secs(w.now))
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
-    /// Invariant 1.
-    #[test]
-    fn no_take_goes_below_the_floor(course in course()) {
-        run(&course, |w, decision| {
-            for step in decision.plan.moves().iter().filter(|m| m.takes()) {
-                let track = w.state.model().track(&step.id).unwrap();
-                let class = standing(track, &w.policy, now(w)).class().unwrap();
-                prop_assert!(step.to >= floor::of(track, class).0, "{step:?}");
+/// Invariants 1 and 9: below its floor a guest is taken only in a declared emergency, and never below that floor.
+#[test]
+fn no_take_goes_below_the_floor() {
+    prove(any_course(), || {
+        let mut memory = Memory::default();
+        move |moment| {
+            memory.observe(moment);
+            for step in takes(moment) {
+                let guest = memory.known(&step.id);
+                let class = oracle::class(moment, guest).unwrap();
+                let (total, usable) =
+                    memory.life(&step.id).statistics(guest, moment.sample.at).unwrap_or_default();
+                let used = total.minus(usable);
+                let floor = if moment.decision.emergency {
+                    oracle::emergency_floor(guest, class, used)
+                } else {
+                    oracle::floor(guest, class, used)
+                };
+                prop_assert!(step.to >= floor, "{step:?} < {floor}");
             }
             Ok(())
-        })?;
-    }
+        }
+    });
+}
 
-    /// Invariants 2 and 5: only guests with fresh statistics that may be touched are taken from.
-    #[test]
-    fn takes_come_only_from_open_guests_with_fresh_statistics(course in course()) {
-        run(&course, |w, decision| {
-            for step in decision.plan.moves().iter().filter(|m| m.takes()) {
-                let track = w.state.model().track(&step.id).unwrap();
-                prop_assert!(track.evidence.fresh().is_some(), "{step:?}");
-                prop_assert!(matches!(standing(track, &w.policy, now(w)), Standing::Open(_)), "{step:?}");
-                let g = w.guests.iter().find(|g| g.name == step.id.as_str()).unwrap();
-                prop_assert!(g.has_balloon && g.listed && g.opt_out.is_none() && g.untouchable.is_empty());
-                prop_assert!(g.state == RunState::Running && !g.migrating);
+/// Invariant 1 while observing: what would be reached is no less than the floor either.
+#[test]
+fn no_shadow_goes_below_the_floor() {
+    prove(any_course(), || {
+        let mut memory = Memory::default();
+        move |moment| {
+            memory.observe(moment);
+            for view in moment.decision.guests.iter().filter(|v| v.target < v.previous_target) {
+                let guest = memory.known(&view.id);
+                let class = oracle::class(moment, guest).unwrap();
+                let floor = if moment.decision.emergency && !oracle::observing(moment) {
+                    oracle::emergency_floor(guest, class, Bytes::ZERO)
+                } else {
+                    oracle::floor(guest, class, Bytes::ZERO)
+                };
+                prop_assert!(view.target >= floor, "{view:?} < {floor}");
             }
             Ok(())
-        })?;
-    }
+        }
+    });
+}
 
-    /// Invariant 3: bounded take per guest and node in any window of one interval that starts with a take.
-    #[test]
-    fn takes_are_bounded_per_interval(course in course()) {
-        let mut began = None;
-        let mut guests: BTreeMap<String, u64> = BTreeMap::new();
-        let mut node = 0;
-        run(&course, |w, decision| {
-            if began.is_none_or(|b| w.now - b >= 5) {
-                began = Some(w.now);
+/// Invariant 2: nothing is taken on statistics that are stale, missing or impossible.
+#[test]
+fn takes_rest_on_fresh_and_possible_statistics() {
+    prove(any_course(), || {
+        let mut memory = Memory::default();
+        move |moment| {
+            memory.observe(moment);
+            for step in takes(moment) {
+                let guest = oracle::guest(moment, &step.id);
+                let known = memory.life(&step.id).statistics(guest, moment.sample.at);
+                prop_assert!(known.is_some(), "{step:?} {guest:?}");
+            }
+            Ok(())
+        }
+    });
+}
+
+/// Invariant 3: in one interval no more is taken from a guest, nor from the node, than the policy says.
+#[test]
+fn takes_are_bounded_per_interval() {
+    prove(any_course(), || {
+        let mut began: Option<Monotonic> = None;
+        let mut guests: BTreeMap<GuestId, Bytes> = BTreeMap::new();
+        let mut node = Bytes::ZERO;
+        move |moment| {
+            let emergency = moment.decision.emergency && !moment.decision.observing;
+            let regular = moment.policy.interval;
+            let interval = if emergency { regular.min(Duration::from_secs(1)) } else { regular };
+            if began.is_none_or(|b| moment.sample.at.since(b) >= interval) {
+                began = Some(moment.sample.at);
                 guests.clear();
-                node = 0;
+                node = Bytes::ZERO;
             }
-            for step in decision.plan.moves().iter().filter(|m| m.takes()) {
-                let taken = step.from.minus(step.to).get();
-                let sum = guests.entry(step.id.to_string()).or_default();
-                *sum += taken;
-                node += taken;
-                let full = w.guests.iter().find(|g| g.name == step.id.as_str()).unwrap().full;
-                prop_assert!(*sum <= w.policy.limits.take_per_guest.of(mib(full)).get() + 4095);
-                prop_assert!(node <= w.policy.limits.take_per_node.of(mib(w.total)).get() + 4095 * 8);
-            }
-            Ok(())
-        })?;
-    }
-
-    /// Invariant 3: one take per new statistics.
-    #[test]
-    fn no_guest_is_taken_from_twice_on_the_same_statistics(course in course()) {
-        let mut last: BTreeMap<String, u64> = BTreeMap::new();
-        run(&course, |w, decision| {
-            for step in decision.plan.moves().iter().filter(|m| m.takes()) {
-                let stamp = w.state.model().track(&step.id).unwrap().last_update.unwrap();
-                prop_assert_ne!(last.insert(step.id.to_string(), stamp), Some(stamp), "{:?}", step);
+            for view in moment.decision.guests.iter().filter(|v| v.target < v.previous_target) {
+                let taken = view.previous_target.minus(view.target);
+                let limits = &moment.policy.limits;
+                let sum = guests.entry(view.id.clone()).or_default();
+                *sum = sum.plus(taken);
+                node = node.plus(taken);
+                prop_assert!(*sum <= limits.take_per_guest.of(view.full), "{view:?}: {sum}");
+                let most = limits.take_per_node.of(moment.sample.host.memory.total);
+                prop_assert!(node <= most, "{node} of {most}");
             }
             Ok(())
-        })?;
-    }
+        }
+    });
+}
 
-    /// Invariants 3 and 4: gives add no more promises than is spare, counting donors at what they still hold.
-    #[test]
-    fn gives_never_promise_more_than_is_spare(course in course()) {
-        run(&course, |w, decision| {
-            let added: Bytes = decision
-                .plan
-                .moves()
-                .iter()
-                .filter(|m| !m.takes())
-                .map(|m| m.to.minus(w.state.model().track(&m.id).unwrap().reach()))
-                .sum();
-            prop_assert!(added <= decision.ledger.spare, "{added} > {}", decision.ledger.spare);
-            for step in decision.plan.moves() {
-                let track = w.state.model().track(&step.id).unwrap();
-                prop_assert!(step.to <= track.sample.config.full);
+/// Invariant 3 and design §3: at most one take per guest and new statistics.
+#[test]
+fn no_guest_is_taken_from_twice_on_the_same_statistics() {
+    prove(any_course(), || {
+        let mut memory = Memory::default();
+        let mut last: BTreeMap<GuestId, Option<u64>> = BTreeMap::new();
+        move |moment| {
+            memory.observe(moment);
+            last.retain(|id, _| moment.sample.guests.iter().any(|g| g.id == *id));
+            for step in takes(moment) {
+                let stamp = memory.life(&step.id).stamp();
+                let before = last.insert(step.id.clone(), stamp).flatten();
+                prop_assert_ne!(before, stamp, "{:?}", step);
+            }
+            Ok(())
+        }
+    });
+}
+
+/// Invariants 3 and 4: once a plan is carried out, guests may touch no more than the host can pay, or no more than
+/// before; donors count at what they still hold.
+#[test]
+fn gives_never_promise_more_than_the_host_can_pay() {
+    prove(any_course(), || {
+        let mut memory = Memory::default();
+        move |moment| {
+            memory.observe(moment);
+            if oracle::observing(moment) || !moment.sample.host.memory.swap_total.is_zero() {
+                return Ok(());
+            }
+            let before = oracle::promised(moment, &memory, |view| view.previous_target);
+            let after = oracle::promised(moment, &memory, |view| view.target.max(view.previous_target));
+            // What is charged in full, for whatever reason, may be given without promising more.
+            let most = oracle::most(moment).max(before).max(moment.decision.ledger.promised);
+            prop_assert!(after <= most, "{after} > {most}");
+            Ok(())
+        }
+    });
+}
+
+/// Invariant 3 with swap: what is given beyond what guests may touch already is spare.
+#[test]
+fn gives_never_exceed_what_is_spare() {
+    prove(any_course(), || {
+        |moment| {
+            let ledger = &moment.decision.ledger;
+            let resident: Bytes = moment.sample.guests.iter().filter_map(|g| g.facts.resident).sum();
+            let spare = oracle::most(moment).minus(resident.min(ledger.promised));
+            let reach = |id: &GuestId| moment.state.model().track(id).unwrap().reach();
+            let added: Bytes = gives(moment).map(|m| m.to.minus(reach(&m.id))).sum();
+            prop_assert!(ledger.spare.is_zero() || ledger.shortfall.is_zero());
+            prop_assert!(added <= ledger.spare, "{added} > {}", ledger.spare);
+            prop_assert!(oracle::observing(moment) || ledger.spare <= spare, "{} > {spare}", ledger.spare);
+            Ok(())
+        }
+    });
+}
+
+/// Invariant 4: no more than the guest's size and its cgroup's limit less overhead.
+#[test]
+fn gives_stay_within_the_guests_size_and_its_cgroup() {
+    prove(any_course(), || {
+        let mut memory = Memory::default();
+        move |moment| {
+            memory.observe(moment);
+            for step in gives(moment) {
+                let guest = memory.known(&step.id);
+                prop_assert!(step.to <= guest.config.full, "{step:?}");
+                // What ends our hold on a guest gives it what it had, whatever its overhead has grown to since.
                 let restores =
                     matches!(step.reason, Reason::GiveRelease | Reason::GiveExempt | Reason::Undo(_));
-                if let Some(limit) = track.sample.facts.limit.filter(|_| !step.takes() && !restores) {
-                    prop_assert!(step.to <= limit.minus(track.overhead()));
+                let limit = if restores { Bytes::MAX } else { oracle::limit(guest) };
+                prop_assert!(step.to <= limit, "{step:?} > {limit}");
+            }
+            Ok(())
+        }
+    });
+}
+
+/// Design §3: hurt by its own statistics of this turn.
+fn hurts(moment: &Moment<'_>, guest: &GuestSample) -> bool {
+    let track = moment.state.model().track(&guest.id).unwrap();
+    matches!(track.pain, Some(Pain::LowUsable { .. } | Pain::SwapIn { .. }))
+}
+
+/// What `id` still lacks after the plan, if it is squeezed by more than what page and policy round away.
+fn lacks(moment: &Moment<'_>, guest: &GuestSample) -> Option<Bytes> {
+    let track = moment.state.model().track(&guest.id).unwrap();
+    let view = oracle::view(moment, &guest.id);
+    let lack = track.ceiling.min(oracle::limit(guest)).minus(view.target);
+    (view.previous_target < track.ceiling && lack >= Bytes::from_kib(4)).then_some(lack)
+}
+
+/// What of the spare memory is left after the gives, beyond rounding.
+fn left(moment: &Moment<'_>) -> Bytes {
+    let reach = |id: &GuestId| moment.state.model().track(id).unwrap().reach();
+    let given: Bytes = gives(moment).map(|m| m.to.minus(reach(&m.id))).sum();
+    let rounded = u64::try_from(moment.sample.guests.len()).unwrap() * 2 + 1;
+    moment.decision.ledger.spare.minus(given).minus(Bytes::from_kib(4 * rounded))
+}
+
+/// Invariants 2 and 4: who is squeezed and hurts, or whose statistics stopped, gets in that very turn what the budget
+/// can give.
+#[test]
+fn distress_and_silence_are_answered_with_all_that_is_spare() {
+    prove(any_course(), || {
+        let mut memory = Memory::default();
+        move |moment| {
+            memory.observe(moment);
+            // Sums beyond what 64 bits hold are counted as all there is: then there is less to give.
+            if oracle::observing(moment) || moment.decision.ledger.promised > Bytes::new(1 << 62) {
+                return Ok(());
+            }
+            let reachable = |g: &&GuestSample| g.run_state != RunState::Unreachable;
+            let covered = |g: &&GuestSample| !oracle::exempt(moment, &memory, &g.id);
+            for guest in moment.sample.guests.iter().filter(reachable).filter(covered) {
+                let blind = memory.life(&guest.id).words(moment.sample.at).is_none();
+                if (blind || hurts(moment, guest))
+                    && let Some(lack) = lacks(moment, memory.known(&guest.id))
+                {
+                    prop_assert!(left(moment).is_zero(), "{} lacks {lack}, left {}", guest.id, left(moment));
+                    let reach = |m: &Move| moment.state.model().track(&m.id).unwrap().reach();
+                    let slack = gives(moment).find(|m| m.reason == Reason::GiveSlack && m.to > reach(m));
+                    prop_assert!(slack.is_none(), "{} lacks {lack}: {slack:?}", guest.id);
                 }
             }
             Ok(())
-        })?;
-    }
+        }
+    });
+}
 
-    /// Every guest has a reason, every turn.
-    #[test]
-    fn every_guest_has_a_view(course in course()) {
-        run(&course, |w, decision| {
-            prop_assert_eq!(decision.guests.len(), w.guests.len());
+/// Invariant 5: nothing at all is done to who must not be touched, but giving back what was taken before.
+#[test]
+fn who_must_not_be_touched_is_not_touched() {
+    prove(any_course(), || {
+        let mut memory = Memory::default();
+        let mut ours: BTreeSet<GuestId> = BTreeSet::new();
+        move |moment| {
+            memory.observe(moment);
+            for guest in moment.sample.guests.iter().filter(|g| oracle::exempt(moment, &memory, &g.id)) {
+                let view = oracle::view(moment, &guest.id);
+                prop_assert!(view.target >= view.previous_target, "{view:?}");
+                let commanded = moment.decision.periods.iter().any(|c| c.id() == &guest.id);
+                prop_assert!(!commanded || ours.contains(&guest.id), "{guest:?}");
+            }
+            ours.extend(moment.decision.plan.moves().iter().map(|m| m.id.clone()));
+            ours.extend(moment.decision.periods.iter().map(|c| c.id().clone()));
             Ok(())
-        })?;
+        }
+    });
+}
+
+/// Invariant 5: nothing is taken from who boots, migrates, is paused or has a job under way.
+#[test]
+fn nothing_is_taken_at_a_bad_time() {
+    prove(any_course(), || {
+        let mut memory = Memory::default();
+        move |moment| {
+            memory.observe(moment);
+            for step in takes(moment) {
+                let life = memory.life(&step.id);
+                prop_assert!(!oracle::give_only(moment, life), "{:?}", life.known());
+                prop_assert!(!moment.plan.paused && moment.plan.turn != Turn::Handover);
+                prop_assert!(!oracle::giving_back(moment));
+            }
+            Ok(())
+        }
+    });
+}
+
+/// What is out of reach is sent nothing at all, and says so.
+#[test]
+fn nothing_is_sent_to_who_is_out_of_reach() {
+    prove(any_course(), || {
+        |moment| {
+            let decision = moment.decision;
+            for guest in moment.sample.guests.iter().filter(|g| g.run_state == RunState::Unreachable) {
+                let commands = decision.periods.iter().chain(&decision.again);
+                let sent = commands.map(Command::id).chain(decision.plan.moves().iter().map(|m| &m.id));
+                prop_assert!(!sent.into_iter().any(|id| *id == guest.id), "{guest:?}");
+                let view = oracle::view(moment, &guest.id);
+                prop_assert_eq!(view.target, view.previous_target);
+            }
+            Ok(())
+        }
+    });
+}
+
+/// What is called a give must give: a guest that was never asked for memory, or is another process by now, is not
+/// shrunk by it.
+#[test]
+fn no_give_shrinks_a_guest() {
+    prove(any_course(), || {
+        let mut asked: BTreeMap<GuestId, Option<u32>> = BTreeMap::new();
+        move |moment| {
+            asked.retain(|id, _| moment.sample.guests.iter().any(|g| g.id == *id));
+            for step in moment.decision.plan.moves() {
+                let guest = oracle::guest(moment, &step.id);
+                let process = guest.incarnation.map(|i| i.pid);
+                let same =
+                    asked.get(&step.id).is_some_and(|p| p.is_none() || process.is_none() || *p == process);
+                let holds = guest.balloon.map_or(Bytes::ZERO, |b| b.actual).min(guest.config.full);
+                prop_assert!(step.takes() || same || step.to >= holds.to_balloon_page_floor(), "{step:?}");
+                if guest.incarnation.is_some() || !asked.contains_key(&step.id) {
+                    asked.insert(step.id.clone(), process);
+                }
+            }
+            Ok(())
+        }
+    });
+}
+
+/// Invariant 9: an emergency is declared only while the account is short and the kernel says that memory is gone, or
+/// within ten seconds of it.
+#[test]
+fn an_emergency_takes_a_shortfall_and_the_kernels_word() {
+    prove(any_course(), || {
+        let mut last: Option<Monotonic> = None;
+        move |moment| {
+            let short = !moment.decision.ledger.shortfall.is_zero();
+            let now = moment.sample.at;
+            let both = short && oracle::distressed(&moment.sample.host, moment.plan.eviction);
+            if both {
+                last = Some(now);
+            }
+            let due = last.is_some_and(|l| now.since(l) < Duration::from_secs(10));
+            prop_assert_eq!(moment.decision.emergency, due);
+            Ok(())
+        }
+    });
+}
+
+/// A plan moves each guest at most once, only guests that are there, and gives before it takes.
+#[test]
+fn a_plan_moves_each_guest_once_and_gives_first() {
+    fn check(moment: &Moment<'_>) -> Verdict {
+        let mut seen = BTreeSet::new();
+        for step in moment.decision.plan.moves() {
+            prop_assert!(seen.insert(&step.id), "{:?}", moment.decision.plan);
+            prop_assert!(step.from != step.to);
+            prop_assert_eq!(step.from, oracle::view(moment, &step.id).previous_target);
+        }
+        let commands = moment.decision.plan.commands();
+        prop_assert_eq!(commands.len(), seen.len());
+        prop_assert!(commands.is_sorted_by_key(Command::takes));
+        prop_assert!(!moment.decision.observing || commands.is_empty());
+        Ok(())
     }
+    prove(any_course(), || check);
 }

@@ -35,6 +35,7 @@ pub struct Guest {
     pub cache: u64,
     pub has_balloon: bool,
     pub reports: bool,
+    pub period: u32,
     pub stamp: u64,
     pub swap_in: u64,
     pub faults: u64,
@@ -46,6 +47,7 @@ pub struct Guest {
     pub limit: Option<u64>,
     pub state: RunState,
     pub weight_class: &'static str,
+    /// 0 while its process cannot be found.
     pub pid: u32,
     pub started: u64,
     /// Its balloon does what it is told.
@@ -67,6 +69,7 @@ pub fn guest(name: &str, full: u64, used: u64) -> Guest {
         cache: 0,
         has_balloon: true,
         reports: true,
+        period: 2,
         stamp: 0,
         swap_in: 0,
         faults: 0,
@@ -218,9 +221,15 @@ impl World {
             .plan
             .commands()
             .into_iter()
+            .chain(decision.periods.iter().cloned())
             .map(|command| overcommit_core::plan::Outcome { command, result: Ok(()) })
             .collect();
         self.state.note(&outcomes);
+        for command in &decision.periods {
+            if let overcommit_core::plan::Command::SetPeriod { id, seconds } = command {
+                self.guest(id.as_str()).period = *seconds;
+            }
+        }
         for step in decision.plan.moves() {
             let g = self.guests.iter_mut().find(|g| g.name == step.id.as_str()).unwrap();
             if g.has_balloon && g.follows {
@@ -255,7 +264,7 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
         id: World::id(&g.name),
         name: GuestName::standalone(g.name.as_str()),
         vmi_uid: None,
-        incarnation: Some(Incarnation { pid: g.pid, start_ticks: g.started * 100 }),
+        incarnation: (g.pid > 0).then_some(Incarnation { pid: g.pid, start_ticks: g.started * 100 }),
         config: GuestConfig {
             full: mib(g.full),
             has_balloon: g.has_balloon,
@@ -266,7 +275,7 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
         balloon: (g.state != RunState::Unreachable).then(|| Balloon {
             actual: mib(g.actual),
             last_update: reported.then_some(g.stamp),
-            period: Some(2),
+            period: Some(g.period),
             available: reported.then(|| mib(g.total.unwrap_or(g.actual))),
             unused: reported.then(|| mib(unused)),
             usable: reported.then(|| mib(usable)),

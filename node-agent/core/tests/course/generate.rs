@@ -1,0 +1,326 @@
+//! Strategies: numbers as they are and numbers as they must never be.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use overcommit_core::policy::{Class, Floor, Limits, Mode, Policy, Reserve};
+use overcommit_core::roster::OptOut;
+use overcommit_core::sample::{HostMemory, Pressure, RunState, Untouchable};
+use overcommit_core::step::Turn;
+use overcommit_core::units::{Amount, Bytes, Permille};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use super::{Change, Course, Follow, Guest, Host, Stamp, TurnPlan, Words};
+
+/// Whether a course stays within what can happen on a node, and how often it does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Temper {
+    /// Nothing absurd, and every guest obeys and tells the truth.
+    Honest,
+    /// Nothing absurd; guests may be slow, deaf or silent.
+    Valid,
+    /// Anything, often.
+    Hostile,
+}
+
+impl Temper {
+    fn odd(self) -> u32 {
+        u32::from(self == Self::Hostile)
+    }
+    fn faulty(self) -> u32 {
+        u32::from(self != Self::Honest)
+    }
+}
+
+const ABSURD: [u64; 12] = [
+    0,
+    1,
+    4095,
+    4097,
+    1 << 52,
+    (1 << 52) + 1,
+    1 << 53,
+    1 << 63,
+    (1 << 63) - 1,
+    u64::MAX - 4095,
+    u64::MAX - 1,
+    u64::MAX,
+];
+
+fn number(temper: Temper, valid: impl Strategy<Value = u64> + 'static) -> BoxedStrategy<u64> {
+    match temper {
+        Temper::Hostile => {
+            prop_oneof![6 => valid, 1 => prop::sample::select(ABSURD.to_vec()), 1 => any::<u64>()].boxed()
+        }
+        _ => valid.boxed(),
+    }
+}
+
+fn bytes(temper: Temper, mib: std::ops::Range<u64>) -> BoxedStrategy<Bytes> {
+    number(temper, mib.prop_map(|n| n << 20)).prop_map(Bytes::new).boxed()
+}
+
+fn part(temper: Temper) -> BoxedStrategy<Permille> {
+    let odd = prop_oneof![Just(0), Just(1000), Just(1001), Just(u32::MAX)];
+    prop_oneof![4 => 0..=1000_u32, 1 + temper.odd() => odd].prop_map(Permille::new).boxed()
+}
+
+fn amount(temper: Temper, mib: std::ops::Range<u64>) -> BoxedStrategy<Amount> {
+    prop_oneof![part(temper).prop_map(Amount::Part), bytes(temper, mib).prop_map(Amount::Bytes)].boxed()
+}
+
+fn class(temper: Temper) -> impl Strategy<Value = (Floor, u32, bool)> {
+    let weight = match temper {
+        Temper::Hostile => prop_oneof![Just(0), Just(u32::MAX), 1..10_000_u32].boxed(),
+        _ => (1..10_000_u32).boxed(),
+    };
+    let floor_part = prop_oneof![3 => (0..500_u32).prop_map(Permille::new), 1 => part(temper)];
+    let floor_bytes = prop_oneof![1 => Just(Bytes::ZERO), 1 => bytes(temper, 0..2048)];
+    let floor = (floor_part, floor_bytes, any::<bool>()).prop_map(|(part, bytes, below_request)| Floor {
+        part,
+        bytes,
+        below_request,
+    });
+    (floor, weight, prop::bool::weighted(0.05))
+}
+
+pub fn policy(temper: Temper) -> BoxedStrategy<Policy> {
+    let interval = match temper {
+        Temper::Hostile => prop_oneof![
+            4 => (1..60_u64).prop_map(Duration::from_secs),
+            1 => prop::sample::select(vec![Duration::ZERO, Duration::from_nanos(1), Duration::MAX]),
+        ]
+        .boxed(),
+        _ => (1..60_u64).prop_map(Duration::from_secs).boxed(),
+    };
+    let reserve =
+        (prop_oneof![2 => Just(Amount::Bytes(Bytes::ZERO)), 1 => amount(temper, 0..512)], part(temper))
+            .prop_map(|(minimum, growth_quantile)| Reserve { minimum, growth_quantile });
+    let limits = (amount(temper, 1..1024), amount(temper, 1..4096), amount(temper, 0..64));
+    let limits = prop_oneof![
+        1 => limits,
+        1 => (part(temper), part(temper), 0..50_u32).prop_map(|(guest, node, dead)| {
+            (Amount::Part(guest), Amount::Part(node), Amount::Part(Permille::new(dead)))
+        }),
+    ]
+    .prop_map(|(take_per_guest, take_per_node, dead_band)| Limits {
+        take_per_guest,
+        take_per_node,
+        dead_band,
+    });
+    let mode = prop_oneof![9 => Just(Mode::Enforce), 1 => Just(Mode::Observe)];
+    (mode, interval, vec(class(temper), 1..4), reserve, limits)
+        .prop_map(|(mode, interval, classes, reserve, limits)| {
+            let named = |(index, (floor, weight, exclude)): (usize, (Floor, u32, bool))| Class {
+                name: Arc::from(format!("c{index}")),
+                floor,
+                weight,
+                exclude,
+            };
+            let classes = classes.into_iter().enumerate().map(named).collect();
+            Policy { mode, interval, classes, reserve, limits }
+        })
+        .boxed()
+}
+
+fn host(temper: Temper) -> BoxedStrategy<Host> {
+    let b = |range| bytes(temper, range);
+    let rare = |range| prop_oneof![3 => Just(Bytes::ZERO), 1 => b(range)];
+    let gone = prop_oneof![4 => Just(None), 1 => b(0..64).prop_map(Some)];
+    let swap = prop_oneof![3 => Just(Bytes::ZERO), 1 => b(0..8192)];
+    let pressure = prop_oneof![
+        4 => Just(None),
+        1 => (0..2000_u32, 0..2000_u32).prop_map(|(some, full)| {
+            Some(Pressure { some_avg10: some, full_avg10: full })
+        }),
+        temper.odd() => Just(Some(Pressure { some_avg10: u32::MAX, full_avg10: u32::MAX })),
+    ];
+    (b(256..6144), gone, rare(0..256), rare(0..4096), swap, rare(0..256), rare(0..128), pressure)
+        .prop_map(|(total, gone, anon, hugetlb, swap, shmem, kernel, pressure)| {
+            let memory = HostMemory {
+                total,
+                available: gone.unwrap_or(total),
+                anon,
+                hugetlb,
+                shmem,
+                slab_unreclaimable: kernel,
+                page_tables: kernel,
+                swap_total: swap,
+                ..HostMemory::default()
+            };
+            Host { memory, pressure }
+        })
+        .boxed()
+}
+
+fn follow(temper: Temper) -> BoxedStrategy<Follow> {
+    prop_oneof![
+        4 => Just(Follow::AtOnce),
+        1 => (1..200_u64).prop_map(Follow::Slowly),
+        temper.faulty() => Just(Follow::Never),
+    ]
+    .boxed()
+}
+
+pub fn guest(temper: Temper) -> BoxedStrategy<Guest> {
+    let b = |range| bytes(temper, range);
+    let memory = (b(64..2048), b(0..1024), b(0..512), follow(temper));
+    let pod = (option::of(b(0..128)), option::weighted(0.3, b(0..2048)), option::weighted(0.2, b(64..4096)));
+    let memory = (memory, prop::bool::weighted(0.2));
+    let fault = prop_oneof![30 => Just(None), 1 => prop::sample::select(vec![0_u8, 1, 2, 3]).prop_map(Some)];
+    (memory, pod, fault, prop_oneof![6 => Just(0_u8), 1 => 1..3_u8], option::weighted(0.9, 1..15_u32))
+        .prop_map(
+            |(
+                ((full, used, cache, follows), in_cluster),
+                (overhead, request, limit),
+                fault,
+                class,
+                period,
+            )| Guest {
+                in_cluster,
+                full,
+                actual: full,
+                used,
+                cache,
+                follows,
+                words: Words::Honest,
+                stamp: Stamp::Now,
+                period,
+                held: None,
+                overhead,
+                request,
+                limit,
+                has_balloon: fault != Some(0),
+                untouchable: (fault == Some(1)).then_some(Untouchable::HugePages),
+                opt_out: None,
+                listed: fault != Some(2),
+                class,
+                migrating: false,
+                state: RunState::Running,
+                silent: false,
+                process: (fault != Some(3)).then_some(1),
+                started: 0,
+                present: true,
+                swap_in: 0,
+                faults: 0,
+            },
+        )
+        .boxed()
+}
+
+fn words(temper: Temper) -> BoxedStrategy<Words> {
+    let b = || option::weighted(0.95, bytes(temper, 0..2048));
+    prop_oneof![
+        2 => Just(Words::Honest),
+        1 => (b(), b(), b()).prop_map(|(total, unused, usable)| Words::Raw { total, unused, usable }),
+    ]
+    .boxed()
+}
+
+fn stamp() -> impl Strategy<Value = Stamp> {
+    prop_oneof![
+        3 => Just(Stamp::Now),
+        2 => Just(Stamp::Frozen),
+        1 => Just(Stamp::Absent),
+        1 => prop::sample::select(vec![0, 1, u64::MAX]).prop_map(Stamp::Raw),
+        1 => (-100..100_i64).prop_map(Stamp::Off),
+    ]
+}
+
+fn state() -> impl Strategy<Value = RunState> {
+    use RunState::{Busy, Paused, Running, Unreachable};
+    prop::sample::select(vec![Running, Running, Running, Paused, Busy, Unreachable])
+}
+
+/// What its owner and the API may do to any guest, and what it does with its memory.
+fn ordinary(temper: Temper) -> BoxedStrategy<Change> {
+    let b = move |range| bytes(temper, range);
+    let out = vec![None, None, Some(OptOut::Annotation), Some(OptOut::Class), Some(OptOut::NoClass)];
+    prop_oneof![
+        8 => b(0..2048).prop_map(Change::Uses),
+        3 => b(0..512).prop_map(Change::Caches),
+        1 => state().prop_map(Change::State),
+        1 => prop::sample::select(out).prop_map(Change::OptOut),
+        1 => prop::bool::weighted(0.7).prop_map(Change::Listed),
+        1 => prop_oneof![2 => Just(0_u8), 1 => 1..4_u8].prop_map(Change::Class),
+        1 => any::<bool>().prop_map(Change::Migrating),
+        1 => option::of(b(0..2048)).prop_map(Change::Request),
+        1 => option::of(b(64..4096)).prop_map(Change::Limit),
+        3 => Just(Change::Reboot),
+        1 => Just(Change::Restart),
+        1 => any::<bool>().prop_map(Change::Present),
+    ]
+    .boxed()
+}
+
+/// What goes wrong in it.
+fn fault(temper: Temper) -> BoxedStrategy<Change> {
+    let b = move |range| bytes(temper, range);
+    let untouchable = vec![None, Some(Untouchable::HostDevice), Some(Untouchable::Guaranteed)];
+    prop_oneof![
+        2 => follow(temper).prop_map(Change::Follows),
+        3 => b(0..2048).prop_map(Change::Holds),
+        3 => words(temper).prop_map(Change::Says),
+        4 => stamp().prop_map(Change::Stamps),
+        1 => option::of(0..120_u32).prop_map(Change::Period),
+        2 => option::of(b(0..2048)).prop_map(Change::Held),
+        1 => option::of(b(0..256)).prop_map(Change::Overhead),
+        1 => any::<bool>().prop_map(Change::Silent),
+        1 => prop::sample::select(untouchable).prop_map(Change::Untouchable),
+        2 => number(temper, 0..(100_u64 << 20)).prop_map(Change::SwapIn),
+        1 => number(temper, 0..10_000_u64).prop_map(Change::Faults),
+        1 => Just(Change::LoseProcess),
+    ]
+    .boxed()
+}
+
+fn change(temper: Temper) -> BoxedStrategy<Change> {
+    match temper {
+        Temper::Honest => ordinary(temper),
+        _ => prop_oneof![ordinary(temper), fault(temper)].boxed(),
+    }
+}
+
+fn turn(temper: Temper) -> BoxedStrategy<TurnPlan> {
+    let jumps = vec![Duration::from_hours(1), Duration::from_hours(20_000), Duration::from_secs(1 << 57)];
+    let after = prop_oneof![
+        20 => (0..12_u64).prop_map(Duration::from_secs),
+        4 => (0..2000_u64).prop_map(Duration::from_millis),
+        1 => (12..120_u64).prop_map(Duration::from_secs),
+        temper.odd() => prop::sample::select(jumps),
+    ];
+    let kind = prop_oneof![6 => Just(Turn::Tick), 3 => Just(Turn::Relief), 1 => Just(Turn::Handover)];
+    let wall = prop_oneof![20 => Just(0_i64), temper.odd() => -10_000..10_000_i64];
+    let flags = (prop::bool::weighted(0.05), prop::bool::weighted(0.05), prop::bool::weighted(0.05));
+    let eviction = prop_oneof![3 => Just(Bytes::ZERO), 1 => bytes(temper, 0..256)];
+    let swapped = (option::weighted(0.1, host(temper)), option::weighted(0.05, policy(temper)));
+    let changes = prop_oneof![2 => vec((0..6_usize, change(temper)), 0..1), 1 => vec((0..6_usize, change(temper)), 1..4)];
+    (after, kind, wall, flags, eviction, swapped, changes)
+        .prop_map(
+            |(after, turn, wall_jump, (paused, release, refused), eviction, (host, policy), changes)| {
+                TurnPlan { after, wall_jump, turn, paused, release, eviction, refused, changes, host, policy }
+            },
+        )
+        .boxed()
+}
+
+/// A course of that temper.
+pub fn tempered(temper: Temper) -> BoxedStrategy<Course> {
+    let turns = vec(turn(temper), 1..40);
+    (host(temper), policy(temper), vec(guest(temper), 1..6), prop::bool::weighted(0.3), turns)
+        .prop_map(|(host, policy, guests, keep_found, turns)| Course {
+            host,
+            policy,
+            guests,
+            keep_found,
+            turns,
+        })
+        .boxed()
+}
+
+/// Any course.
+pub fn any_course() -> BoxedStrategy<Course> {
+    prop_oneof![tempered(Temper::Honest), tempered(Temper::Valid), tempered(Temper::Hostile)].boxed()
+}

@@ -1,0 +1,270 @@
+//! What must hold, worked out once more from what was read, without the code under test.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use overcommit_core::conduct::Trust;
+use overcommit_core::policy::{Class, Mode};
+use overcommit_core::roster::Membership;
+use overcommit_core::sample::{Balloon, GuestId, GuestSample, HostSample, Incarnation, RunState};
+use overcommit_core::units::{Bytes, Monotonic};
+use overcommit_core::view::GuestView;
+
+use super::plant::Moment;
+
+/// The most memory that any machine can address: 52 bits on x86-64 and on arm64.
+const ADDRESSABLE: u64 = 1 << 52;
+
+/// What was seen of each guest over time.
+#[derive(Default)]
+pub struct Memory {
+    lives: BTreeMap<GuestId, Life>,
+}
+
+/// One process of one guest.
+#[derive(Clone)]
+pub struct Life {
+    process: Option<Incarnation>,
+    /// What was read last, with what was read before where this time nothing was.
+    known: GuestSample,
+    stamp: Option<u64>,
+    /// When that stamp came; absent before the first.
+    stamped: Option<Monotonic>,
+    rebooted: Option<Monotonic>,
+    first_seen: Monotonic,
+    counters: Option<Balloon>,
+}
+
+impl Memory {
+    /// Takes a turn in; to be called first in every check that asks.
+    pub fn observe(&mut self, moment: &Moment<'_>) {
+        let sample = moment.sample;
+        self.lives.retain(|id, _| sample.guests.iter().any(|g| g.id == *id));
+        for guest in &sample.guests {
+            let known = |l: &Life| l.process.zip(guest.incarnation);
+            let same = |l: &Life| known(l).is_none_or(|(before, now)| before == now);
+            let old = self.lives.remove(&guest.id).filter(same);
+            let mut life = old.unwrap_or(Life {
+                process: guest.incarnation,
+                known: guest.clone(),
+                stamp: None,
+                stamped: None,
+                rebooted: None,
+                first_seen: sample.at,
+                counters: None,
+            });
+            life.observe(guest, moment);
+            self.lives.insert(guest.id.clone(), life);
+        }
+    }
+
+    pub fn life(&self, id: &GuestId) -> &Life {
+        &self.lives[id]
+    }
+
+    pub fn known(&self, id: &GuestId) -> &GuestSample {
+        &self.lives[id].known
+    }
+}
+
+impl Life {
+    fn observe(&mut self, guest: &GuestSample, moment: &Moment<'_>) {
+        self.process = self.process.or(guest.incarnation);
+        self.known = held_on(&self.known, guest);
+        let Some(balloon) = guest.balloon else { return };
+        let (at, wall) = (moment.sample.at, moment.sample.wall);
+        let first = self.counters.is_none();
+        if self.counters.replace(balloon).is_some_and(|old| ran_backwards(&old, &balloon)) {
+            self.rebooted = Some(at);
+            self.stamped = None;
+        }
+        let new = balloon.last_update.filter(|s| *s > 0 && Some(*s) != self.stamp);
+        let Some(stamp) = new else { return };
+        self.stamp = Some(stamp);
+        let age = if first { wall.saturating_sub(Duration::from_secs(stamp)) } else { Duration::ZERO };
+        self.stamped = Some(Monotonic::new(at.since_origin().saturating_sub(age)));
+    }
+
+    /// It rebooted and has not reported since: it may touch everything.
+    pub fn awaited(&self) -> bool {
+        self.rebooted.is_some() && self.stamped.is_none()
+    }
+
+    /// Its process was first seen, or its kernel came anew, in this turn.
+    pub fn is_new(&self, moment: &Moment<'_>) -> bool {
+        let now = moment.sample.at;
+        self.first_seen == now || self.rebooted == Some(now)
+    }
+
+    /// The guest as far as it was ever shown: a reading that failed unsays nothing.
+    pub fn known(&self) -> &GuestSample {
+        &self.known
+    }
+
+    /// The stamp of the statistics that were seen last.
+    pub fn stamp(&self) -> Option<u64> {
+        self.stamp
+    }
+
+    /// Its present life is younger than half a minute.
+    pub fn boots(&self, guest: &GuestSample, now: Monotonic) -> bool {
+        let started = match guest.incarnation.or(self.process) {
+            Some(process) => Monotonic::new(Duration::from_millis(process.start_ticks.saturating_mul(10))),
+            None => self.first_seen,
+        };
+        now.since(self.rebooted.unwrap_or(started)) < Duration::from_secs(30)
+    }
+
+    /// Statistics that may be acted on now: total and usable, of this turn's reading.
+    pub fn statistics(&self, guest: &GuestSample, now: Monotonic) -> Option<(Bytes, Bytes)> {
+        self.words(now).filter(|_| guest.balloon.is_some())
+    }
+
+    /// What it said last, while that is possible and not too old: a reading that failed makes it neither.
+    pub fn words(&self, now: Monotonic) -> Option<(Bytes, Bytes)> {
+        let balloon = self.counters?;
+        let (total, unused) = (balloon.available?, balloon.unused?);
+        let usable = balloon.usable.unwrap_or(unused);
+        let possible = !total.is_zero() && unused <= total && usable <= total && total.get() <= ADDRESSABLE;
+        let period = balloon.period.filter(|p| *p > 0).unwrap_or(10);
+        let patience = Duration::from_secs((u64::from(period) * 3 + 2).max(10));
+        let fresh = now.since(self.stamped?) <= patience && balloon.last_update.is_some_and(|s| s > 0);
+        (possible && fresh).then_some((total, usable))
+    }
+}
+
+/// `now`, with what it does not say as it was `before`.
+fn held_on(before: &GuestSample, now: &GuestSample) -> GuestSample {
+    let mut known = now.clone();
+    let (old, new) = (&before.facts, &now.facts);
+    known.facts.resident = new.resident.or(old.resident);
+    known.facts.anon = new.anon.or(old.anon);
+    known.facts.overhead = new.overhead.or(old.overhead);
+    known.facts.request = new.request.or(old.request);
+    known.facts.limit = new.limit.or(old.limit);
+    known.facts.swappable = new.swappable.or(old.swappable);
+    if now.incarnation.is_none() {
+        known.incarnation = before.incarnation;
+        known.config.untouchable.extend(&before.config.untouchable);
+    }
+    known
+}
+
+fn ran_backwards(old: &Balloon, new: &Balloon) -> bool {
+    let less = |o: Option<u64>, n: Option<u64>| o.zip(n).is_some_and(|(o, n)| n < o);
+    less(old.minor_faults, new.minor_faults)
+        || less(old.major_faults, new.major_faults)
+        || less(old.swap_in.map(Bytes::get), new.swap_in.map(Bytes::get))
+}
+
+/// The guest as it was read.
+pub fn guest<'a>(moment: &'a Moment<'_>, id: &GuestId) -> &'a GuestSample {
+    moment.sample.guests.iter().find(|g| g.id == *id).unwrap()
+}
+
+pub fn view<'a>(moment: &'a Moment<'_>, id: &GuestId) -> &'a GuestView {
+    moment.decision.guests.iter().find(|g| g.id == *id).unwrap()
+}
+
+pub fn member<'a>(moment: &'a Moment<'_>, guest: &GuestSample) -> Option<&'a Membership> {
+    moment.roster.membership(guest)
+}
+
+pub fn class<'a>(moment: &'a Moment<'_>, guest: &GuestSample) -> Option<&'a Class> {
+    let name = member(moment, guest)?.class.as_ref()?;
+    moment.policy.classes.iter().find(|c| c.name == *name)
+}
+
+/// Design §6.5: nothing of it may be touched.
+pub fn exempt(moment: &Moment<'_>, memory: &Memory, id: &GuestId) -> bool {
+    let guest = memory.known(id);
+    let listed = member(moment, guest);
+    !guest.config.has_balloon
+        || !guest.config.untouchable.is_empty()
+        || listed.is_none_or(|m| m.opt_out.is_some())
+        || class(moment, guest).is_none_or(|c| c.exclude)
+}
+
+/// Design §6.5: giving goes on, taking does not; in a cluster not without what the kernel says of its pod.
+pub fn give_only(moment: &Moment<'_>, life: &Life) -> bool {
+    let guest = life.known();
+    let shown = guest.incarnation.is_some() && guest.facts.request.is_some();
+    (guest.name.namespace.is_some() && !shown)
+        || guest.run_state != RunState::Running
+        || member(moment, guest).is_some_and(|m| m.migrating)
+        || life.boots(guest, moment.sample.at)
+}
+
+pub fn overhead(guest: &GuestSample) -> Bytes {
+    guest.facts.overhead.unwrap_or(Bytes::from_mib(192))
+}
+
+/// What its cgroup leaves to the guest itself.
+pub fn limit(guest: &GuestSample) -> Bytes {
+    guest.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(overhead(guest)))
+}
+
+/// The least that a guest keeps by its class and its own words.
+pub fn floor(guest: &GuestSample, class: &Class, used: Bytes) -> Bytes {
+    let full = guest.config.full;
+    let request = guest.facts.request.filter(|_| !class.floor.below_request);
+    let part = share(full, u64::from(class.floor.part.get()), 1000);
+    let request = request.unwrap_or_default().minus(overhead(guest));
+    part.max(class.floor.bytes).max(request).max(share(used, 10, 9)).min(full)
+}
+
+/// The least that it keeps while the node is about to kill.
+pub fn emergency_floor(guest: &GuestSample, class: &Class, used: Bytes) -> Bytes {
+    let full = guest.config.full;
+    share(used, 40, 39).max(share(full, 1, 8)).min(floor(guest, class, used))
+}
+
+fn share(whole: Bytes, part: u64, of: u64) -> Bytes {
+    let wide = u128::from(whole.get()) * u128::from(part) / u128::from(of);
+    Bytes::new(u64::try_from(wide).unwrap_or(u64::MAX))
+}
+
+/// Everything that was taken is being given back.
+pub fn giving_back(moment: &Moment<'_>) -> bool {
+    moment.decision.release.is_some()
+}
+
+/// What the guests may touch, each at no less than `target`; everything that one has while nothing binds it.
+pub fn promised(moment: &Moment<'_>, memory: &Memory, target: impl Fn(&GuestView) -> Bytes) -> Bytes {
+    let charge = |g: &GuestSample| {
+        let (view, life) = (view(moment, &g.id), memory.life(&g.id));
+        let silent = life.words(moment.sample.at).is_none();
+        let unbound = silent || life.awaited() || !g.config.has_balloon || view.trust != Trust::Trusted;
+        let actual = life.counters.map_or(Bytes::ZERO, |b| b.actual);
+        let least = if unbound { g.config.full.max(actual) } else { actual };
+        let facts = &life.known.facts;
+        let held = facts.anon.zip(facts.overhead).map(|(anon, overhead)| anon.minus(overhead));
+        let held = held.unwrap_or_default().minus(Bytes::from_mib(16));
+        target(view).max(least).min(moment.sample.host.memory.total).max(held).plus(overhead(&life.known))
+    };
+    moment.sample.guests.iter().map(charge).sum()
+}
+
+/// The most that may be promised on this host, with nothing that has to be learnt taken off.
+pub fn most(moment: &Moment<'_>) -> Bytes {
+    let memory = &moment.sample.host.memory;
+    let guests: Bytes = moment.sample.guests.iter().filter_map(|g| g.facts.anon).sum();
+    let other = memory.anon.plus(memory.shmem).minus(guests);
+    let kernel =
+        memory.slab_unreclaimable.plus(memory.kernel_stack).plus(memory.page_tables).plus(memory.percpu);
+    let reserve =
+        if giving_back(moment) { Bytes::ZERO } else { moment.policy.reserve.minimum.of(memory.total) };
+    [memory.hugetlb, moment.plan.eviction, reserve, other, kernel]
+        .into_iter()
+        .fold(memory.total, Bytes::minus)
+}
+
+/// The host's kernel says that memory is gone.
+pub fn distressed(host: &HostSample, eviction: Bytes) -> bool {
+    let line = eviction.plus(share(host.memory.total, 1, 100));
+    host.memory.available < line || host.pressure.is_some_and(|p| p.full_avg10 >= 1000)
+}
+
+pub fn observing(moment: &Moment<'_>) -> bool {
+    moment.policy.mode == Mode::Observe
+}

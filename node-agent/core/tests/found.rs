@@ -1,0 +1,249 @@
+//! What the properties over generated courses found, as courses of their own.
+
+#![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
+
+mod world;
+
+use overcommit_core::conduct::Trust;
+use overcommit_core::plan::{Command, Outcome};
+use overcommit_core::policy::Mode;
+use overcommit_core::reason::{Failure, Hold, Reason};
+use overcommit_core::roster::OptOut;
+use overcommit_core::sample::{RunState, Untouchable};
+use overcommit_core::step::{Decision, Turn};
+use overcommit_core::units::{Amount, Permille};
+use overcommit_core::view::GuestView;
+use world::{World, guest, mib, world};
+
+fn view(decision: &Decision, name: &str) -> GuestView {
+    decision.guests.iter().find(|g| g.id.as_str() == name).unwrap().clone()
+}
+
+fn settle(world: &mut World, ticks: u32) {
+    for _ in 0..ticks {
+        world.tick();
+    }
+}
+
+/// Two guests of 512 MiB on a host for 800, both squeezed.
+fn squeezed() -> World {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    settle(&mut w, 12);
+    assert!(w.target("a") < 512 && w.target("b") < 512);
+    w
+}
+
+#[test]
+fn another_process_under_the_same_identity_has_its_full_size() {
+    let mut w = squeezed();
+    let now = w.now;
+    let a = w.guest("a");
+    (a.pid, a.started, a.actual, a.used) = (2, now, 512, 400);
+    let decision = w.decide(1, Turn::Relief);
+    assert_eq!(view(&decision, "a").previous_target, mib(512));
+    assert!(decision.plan.of(&World::id("a")).is_none(), "a give to the old target would take");
+}
+
+#[test]
+fn a_reboot_behind_a_silent_hypervisor_is_noticed() {
+    let mut w = squeezed();
+    w.guest("a").swap_in = 1;
+    w.tick();
+    w.guest("a").reports = false;
+    w.guest("a").state = RunState::Unreachable;
+    w.tick();
+    let a = w.guest("a");
+    (a.state, a.swap_in) = (RunState::Running, 0);
+    let decision = w.decide(1, Turn::Relief);
+    assert!(decision.ledger.promised >= mib(512 + w.target("b")), "{:?}", decision.ledger);
+}
+
+#[test]
+fn who_boots_on_a_host_that_is_up_for_years_is_left_alone() {
+    let mut w = world(600, vec![guest("new", 512, 50), guest("b", 512, 50)]);
+    w.now = 600 * 24 * 3600;
+    w.guest("new").started = w.now;
+    assert_eq!(view(&w.tick(), "new").reason, Reason::Held(Hold::Booting));
+}
+
+#[test]
+fn an_excluding_class_holds_even_if_the_roster_does_not_say_so() {
+    let mut w = world(600, vec![guest("a", 512, 50)]);
+    w.policy.classes[0].exclude = true;
+    settle(&mut w, 5);
+    assert_eq!((w.target("a"), view(&w.tick(), "a").reason), (512, Reason::OptOut(OptOut::Class)));
+}
+
+#[test]
+fn a_weight_of_zero_starves_nobody() {
+    let mut w = squeezed();
+    w.policy.classes[0].weight = 0;
+    w.total = 2048;
+    settle(&mut w, 2);
+    assert_eq!((w.target("a"), w.target("b")), (512, 512));
+}
+
+#[test]
+fn what_a_cgroup_forbids_to_one_goes_to_the_other() {
+    let mut w = squeezed();
+    w.guest("a").limit = Some(w.target("a"));
+    w.guest("a").swap_in += 50;
+    w.guest("b").swap_in += 50;
+    w.total = 900;
+    w.turn(1, Turn::Relief);
+    assert!(w.tick().ledger.spare < mib(1), "all of it went to the one that may have it");
+}
+
+#[test]
+fn a_limit_of_nothing_takes_nothing() {
+    let mut w = world(600, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.policy.limits.take_per_guest = Amount::Part(Permille::new(0));
+    w.policy.limits.dead_band = Amount::Part(Permille::new(0));
+    settle(&mut w, 5);
+    assert_eq!(w.target("a") + w.target("b"), 1024);
+}
+
+#[test]
+fn a_paused_guest_is_not_accused_of_disobedience() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.guest("a").follows = false;
+    w.tick();
+    w.guest("a").state = RunState::Paused;
+    settle(&mut w, 20);
+    assert_eq!(view(&w.tick(), "a").trust, Trust::Trusted);
+}
+
+#[test]
+fn a_target_that_moves_on_is_no_excuse_for_a_balloon_that_does_not() {
+    let mut w = world(600, vec![guest("a", 512, 50), guest("b", 512, 450)]);
+    w.guest("a").follows = false;
+    w.policy.limits.take_per_guest = Amount::Part(Permille::new(1000));
+    for _ in 0..9 {
+        w.total -= 12;
+        w.tick();
+    }
+    assert_eq!(view(&w.tick(), "a").trust, Trust::Unresponsive);
+}
+
+#[test]
+fn a_guest_with_plugged_memory_that_is_not_believed_is_charged_for_all_it_holds() {
+    let mut w = squeezed();
+    w.guest("a").follows = false;
+    w.guest("a").actual = 700;
+    settle(&mut w, 4);
+    let decision = w.tick();
+    assert_eq!(view(&decision, "a").trust, Trust::Unresponsive);
+    assert!(decision.ledger.promised >= mib(700 + w.target("b")), "{:?}", decision.ledger);
+}
+
+#[test]
+fn a_period_that_somebody_else_set_stays() {
+    let mut w = world(4096, vec![guest("a", 512, 50)]);
+    w.tick();
+    w.guest("a").period = 1;
+    assert_eq!(w.tick().periods, []);
+    w.guest("a").period = 30;
+    assert_eq!(w.tick().periods, []);
+}
+
+#[test]
+fn a_period_of_ours_is_taken_back_with_the_last_give() {
+    let mut w = squeezed();
+    assert!(w.guests.iter().all(|g| g.period == 1));
+    w.total = 4096;
+    settle(&mut w, 3);
+    assert!(w.guests.iter().all(|g| g.period == 2));
+}
+
+#[test]
+fn a_refused_period_is_not_ours() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    let decision = w.decide(5, Turn::Tick);
+    let refused = |command: Command| Outcome { command, result: Err("no".into()) };
+    let before = w.state.clone();
+    w.state.note(&decision.plan.commands().into_iter().map(refused).collect::<Vec<_>>());
+    w.state.note(&[refused(Command::SetPeriod { id: World::id("a"), seconds: 1 })]);
+    assert_eq!(w.state, before);
+}
+
+#[test]
+fn what_a_shadow_held_is_forgotten_when_enforcing_begins() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.policy.mode = Mode::Observe;
+    settle(&mut w, 10);
+    w.policy.mode = Mode::Enforce;
+    w.guest("a").state = RunState::Unreachable;
+    let decision = w.decide(1, Turn::Relief);
+    assert_eq!(decision.ledger.promised, mib(1024));
+}
+
+#[test]
+fn a_host_that_grew_may_be_touched_in_full() {
+    let mut w = world(300, vec![guest("silent", 512, 50)]);
+    w.guest("silent").reports = false;
+    assert_eq!(w.tick().ledger.promised, mib(300));
+    w.total = 1000;
+    assert_eq!(w.tick().ledger.promised, mib(512));
+}
+
+#[test]
+fn what_a_definition_forbids_counts_while_the_process_cannot_be_found() {
+    let mut w = squeezed();
+    w.guest("a").untouchable = vec![Untouchable::Guaranteed];
+    w.tick();
+    let a = w.guest("a");
+    (a.pid, a.untouchable) = (0, vec![Untouchable::HostDevice]);
+    assert!(view(&w.tick(), "a").exempt);
+    let track = w.state.model().track(&World::id("a")).unwrap();
+    assert_eq!(track.sample.config.untouchable, [Untouchable::Guaranteed, Untouchable::HostDevice]);
+}
+
+#[test]
+fn who_reports_each_second_is_not_believed_for_half_a_minute_behind_a_silent_hypervisor() {
+    let mut w = squeezed();
+    w.guest("a").state = RunState::Unreachable;
+    let promised = |w: &mut World, after| w.decide(after, Turn::Relief).ledger.promised;
+    let (a, b) = (w.target("a"), w.target("b"));
+    assert_eq!(promised(&mut w, 9), mib(a + b));
+    assert_eq!(promised(&mut w, 2), mib(512 + b));
+}
+
+#[test]
+fn a_take_that_hurts_is_undone_beyond_a_limit_that_came_since() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.tick();
+    let taken = w.target("a");
+    assert!(taken < 512);
+    w.guest("a").limit = Some(taken);
+    w.guest("a").swap_in += 50;
+    w.total = 2000;
+    let decision = w.turn(1, Turn::Relief);
+    let reason = view(&decision, "a").reason;
+    assert!(matches!(reason, Reason::Undo(Failure::Hurt(_))), "{reason:?}");
+    assert_eq!(w.target("a"), 512);
+}
+
+#[test]
+fn nothing_is_kept_back_for_an_exempt_guest_whose_balloon_is_not_our_doing() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50), guest("out", 2048, 10)]);
+    w.guest("out").opt_out = Some(OptOut::Annotation);
+    w.guest("out").actual = 64;
+    settle(&mut w, 12);
+    assert!(w.target("a") < 512);
+    w.guest("a").swap_in += 50;
+    w.total = 1100;
+    w.turn(1, Turn::Relief);
+    assert_eq!(w.target("a"), 512);
+}
+
+#[test]
+fn plugged_memory_that_a_shadow_hid_is_charged_when_enforcing_begins() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.policy.mode = Mode::Observe;
+    w.guest("a").actual = 700;
+    settle(&mut w, 10);
+    w.policy.mode = Mode::Enforce;
+    w.guest("a").state = RunState::Unreachable;
+    w.total = 2048;
+    assert_eq!(w.decide(1, Turn::Relief).ledger.promised, mib(700 + 512));
+}
