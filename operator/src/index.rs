@@ -79,6 +79,8 @@ pub(crate) enum Change {
     Namespaces(Delta<Meta>),
     /// Virtual machine instances.
     Guests(Delta<Meta>),
+    /// What follows from this watch has all labels of that epoch of [`crate::keys::Keys`].
+    Keys(Watch, u64),
     /// A watch failed; it is tried again.
     Trouble(Watch, Trouble, Timestamp),
 }
@@ -127,6 +129,8 @@ pub(crate) struct Index {
     /// Virtual machine instances by `namespace/name`.
     pub(crate) guests: BTreeMap<String, Meta>,
     listed: BTreeSet<Watch>,
+    /// Watches that go on without labels that are needed now, and the epoch that has them.
+    poor: BTreeMap<Watch, u64>,
     troubles: BTreeMap<Watch, Seen>,
 }
 
@@ -197,7 +201,19 @@ impl Index {
             Change::Nodes(delta) => self.merge(Watch::Nodes, delta, |index| &mut index.nodes),
             Change::Namespaces(delta) => self.merge(Watch::Namespaces, delta, |index| &mut index.namespaces),
             Change::Guests(delta) => self.merge(Watch::Guests, delta, |index| &mut index.guests),
+            Change::Keys(watch, epoch) => {
+                self.poor.retain(|poor, needed| *poor != watch || *needed > epoch);
+                false
+            }
             Change::Trouble(watch, trouble, at) => self.trouble(watch, &trouble, at),
+        }
+    }
+
+    /// Labels of this epoch are needed: what was listed with fewer is not listed.
+    pub(crate) fn needs_labels(&mut self, epoch: u64) {
+        for watch in [Watch::Nodes, Watch::Namespaces, Watch::Guests] {
+            self.listed.remove(&watch);
+            self.poor.insert(watch, epoch);
         }
     }
 
@@ -207,6 +223,9 @@ impl Index {
         delta: Delta<T>,
         map: fn(&mut Self) -> &mut BTreeMap<String, T>,
     ) -> bool {
+        if self.poor.contains_key(&watch) {
+            return false;
+        }
         let recovered = self.troubles.remove(&watch).is_some();
         let first = matches!(delta, Delta::Replace(_)) && self.listed.insert(watch);
         merge(map(self), delta) || first || recovered
@@ -304,6 +323,21 @@ mod tests {
         assert_eq!(index.troubles(at(70)).count(), 1);
         index.take(Change::Trouble(Watch::Nodes, fails(), at(700)));
         assert_eq!(index.troubles(at(701)).count(), 0);
+    }
+
+    #[test]
+    fn what_was_listed_without_a_label_that_is_needed_is_not_listed() {
+        let mut index = cluster(&[], &[node("a")]);
+        index.needs_labels(2);
+        assert_eq!(index.waiting(), [Watch::Nodes, Watch::Namespaces, Watch::Guests]);
+        // What was under way when the label came up.
+        assert!(!index.take(Change::Nodes(Delta::Replace(vec![]))));
+        index.take(Change::Keys(Watch::Nodes, 1));
+        assert!(!index.take(Change::Nodes(Delta::Replace(vec![]))));
+        assert!(index.nodes.contains_key("a") && index.waiting().contains(&Watch::Nodes));
+        index.take(Change::Keys(Watch::Nodes, 2));
+        assert!(index.take(Change::Nodes(Delta::Replace(vec![]))));
+        assert!(index.nodes.is_empty() && !index.waiting().contains(&Watch::Nodes));
     }
 
     #[test]
