@@ -12,7 +12,7 @@ PACKAGES := etcd-server runc containernetworking-plugins iptables conntrack libv
 	libvirt-dev libvirt-clients qemu-system-x86 qemu-utils debootstrap busybox-static cpio pkg-config iproute2 libcap2-bin \
 	openssl procps util-linux xz-utils
 
-.PHONY: help setup parts check test generate demo demo-host clean
+.PHONY: help setup parts check test generate demo demo-end demo-host measure clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,13 +49,21 @@ test: setup parts ## every test
 	cargo build --workspace --bins --locked
 	cargo test --workspace --locked --no-fail-fast
 
-demo: parts ## the main road on real Kubernetes with real KubeVirt, step by step
+demo: parts ## the main road on real Kubernetes with real KubeVirt, step by step; KEEP=1 leaves the cluster up
 	cargo build --workspace --bins --locked
 	cargo run --quiet --locked -p overcommit-tests --bin demo
+
+demo-end: ## ends the cluster that KEEP=1 left up
+	cargo run --quiet --locked -p overcommit-tests --bin testbed -- down
 
 demo-host: setup ## the agent on real guests under libvirt, without Kubernetes
 	cargo build --workspace --bins --locked
 	cargo run --quiet --locked -p overcommit-tests --bin demo-host
+
+measure: parts ## what agent and operator cost on this machine, about 12 minutes; ARGS=--write updates docs/measurements.md
+	cargo build --release --locked -p overcommit-agent -p overcommit-operator
+	cargo build --workspace --bins --locked
+	cargo run --quiet --locked -p overcommit-tests --bin measure -- $(ARGS)
 
 clean: ## removes what was built here; the cache of built parts stays
 	cargo clean

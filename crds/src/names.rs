@@ -23,6 +23,10 @@ pub const KUBEVIRT_NODE_LABEL: &str = "kubevirt.io/nodeName";
 /// On a VMI while it migrates: the node that it goes to.
 pub const KUBEVIRT_MIGRATION_TARGET_LABEL: &str = "kubevirt.io/migrationTargetNodeName";
 
+/// On a launcher pod: what it is; its controller is the VMI (pkg/virt-controller/services/template.go, `podLabels`).
+/// Its label `kubevirt.io/nodeName` is no help: a migration's target is made with the source's node in it.
+pub const KUBEVIRT_LAUNCHER_LABEL: (&str, &str) = ("kubevirt.io", "virt-launcher");
+
 /// Field manager of the operator's writes.
 pub const OPERATOR_MANAGER: &str = "overcommit-operator";
 /// Field manager of an agent's writes.

@@ -119,6 +119,11 @@ pub struct GuestEntry {
     pub name: String,
     /// Its UID.
     pub uid: String,
+    /// UIDs of its launcher pods that have not ended: two while it migrates. The agent knows a guest by the pod that
+    /// the kernel says it runs in; one whose pod is not listed is observed, not touched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub pods: Vec<String>,
     /// The class that matched first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,

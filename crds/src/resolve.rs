@@ -203,15 +203,14 @@ fn is_class_name(name: &str) -> bool {
 
 /// The roster that the core looks guests up in.
 pub fn roster(guests: &[GuestEntry]) -> Roster {
-    Roster::new(guests.iter().map(|guest| {
+    Roster::by_pod(guests.iter().flat_map(|guest| {
         let name = GuestName::namespaced(guest.namespace.as_str(), guest.name.as_str());
         let membership = Membership {
-            vmi_uid: Some(Arc::from(guest.uid.as_str())),
             class: guest.class.as_deref().map(Arc::from),
             opt_out: guest.excluded.map(opt_out),
             migrating: guest.migrating,
         };
-        (name, membership)
+        guest.pods.iter().map(move |pod| (Arc::from(pod.as_str()), name.clone(), membership.clone()))
     }))
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use overcommit_core::plan::{Command, Outcome};
-use overcommit_core::ports::GuestPort;
-use overcommit_core::sample::GuestSample;
-use overcommit_guest::{ConnectionKey, ConnectionState, Facts, Guests, HostView, Target, Who};
-use overcommit_host::{Launchers, ProcessFactsReader, Query, Root};
+use overcommit_core::plan::Command;
+use overcommit_core::ports::{GuestPort, Heard, Reading};
+use overcommit_core::sample::{GuestId, GuestSample};
+use overcommit_guest::{ConnectionKey, ConnectionState, Guests, Notify, Target};
+use overcommit_host::{Launcher, Launchers, ProcessFactsReader, Refusal, Root};
 
 use crate::kubelet_line::KubeletLine;
 
@@ -15,18 +15,20 @@ use crate::kubelet_line::KubeletLine;
 const SCAN_AGE: Duration = Duration::from_secs(5);
 
 /// The guests of one libvirt.
-pub(crate) fn standalone(uri: &str, root: &Root) -> Box<dyn GuestPort + Send> {
-    Box::new(Node { guests: Guests::standalone(uri, facts(root)), launchers: None, line: None })
+pub(crate) fn standalone(uri: &str, root: &Root, notify: Notify) -> Box<dyn GuestPort + Send> {
+    let guests = Guests::standalone(uri, facts(root)).with_notify(notify);
+    Box::new(Node { guests, launchers: None, line: None })
 }
 
 /// The guests of this node's launchers, beside a kubelet with this line.
-pub(crate) fn launchers(root: &Root, line: Arc<KubeletLine>) -> Box<dyn GuestPort + Send> {
+pub(crate) fn launchers(root: &Root, line: Arc<KubeletLine>, notify: Notify) -> Box<dyn GuestPort + Send> {
     let scan = Search { launchers: Launchers::new(root.clone()), at: None, refusals: Vec::new() };
-    Box::new(Node { guests: Guests::in_cluster(facts(root)), launchers: Some(scan), line: Some(line) })
+    let guests = Guests::in_cluster(facts(root)).with_notify(notify);
+    Box::new(Node { guests, launchers: Some(scan), line: Some(line) })
 }
 
-fn facts(root: &Root) -> Box<dyn Facts> {
-    Box::new(HostFacts(ProcessFactsReader::new(root.clone())))
+fn facts(root: &Root) -> Box<ProcessFactsReader> {
+    Box::new(ProcessFactsReader::new(root.clone()))
 }
 
 struct Node {
@@ -42,15 +44,41 @@ struct Search {
 }
 
 impl GuestPort for Node {
-    fn sample(&mut self) -> Vec<GuestSample> {
+    fn ask(&mut self) {
         if let Some(found) = self.launchers.as_mut().and_then(Search::renew) {
             self.guests.set_launchers(found);
         }
-        self.guests.sample()
+        self.guests.ask();
     }
 
-    fn apply(&mut self, commands: &[Command]) -> Vec<Outcome> {
-        self.guests.apply(commands)
+    fn ask_statistics(&mut self, id: &GuestId) {
+        self.guests.ask_statistics(id);
+    }
+
+    fn hear(&mut self) -> Heard {
+        self.guests.hear()
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.guests.is_waiting()
+    }
+
+    fn sample(&mut self, reading: Reading) -> Vec<GuestSample> {
+        self.guests.sample(reading)
+    }
+
+    fn send(&mut self, commands: &[Command]) {
+        self.guests.send(commands);
+    }
+
+    fn is_carrying(&self) -> bool {
+        self.guests.is_carrying()
+    }
+
+    /// Before the first search no launcher is known: that counts as one.
+    fn unseen(&self) -> usize {
+        let unsearched = self.launchers.as_ref().is_some_and(|search| search.at.is_none());
+        self.guests.unseen().saturating_add(usize::from(unsearched))
     }
 
     fn troubles(&self) -> Vec<String> {
@@ -80,35 +108,24 @@ impl Search {
         self.at = Some(Instant::now());
         match self.launchers.scan() {
             Ok(scan) => {
-                self.refusals = scan.refusals.iter().map(ToString::to_string).collect();
-                let target = |l: overcommit_host::Launcher| {
+                let known = |r: &Refusal| scan.launchers.iter().any(|l| l.pod_uid == r.pod_uid);
+                let (told, refused): (Vec<_>, Vec<_>) = scan.refusals.into_iter().partition(known);
+                self.refusals = told.iter().map(ToString::to_string).collect();
+                let launcher = |l: Launcher| {
                     (ConnectionKey::new(l.pod_uid), Target::Launcher { socket: l.socket, vmi_uid: l.vmi_uid })
                 };
-                Some(scan.launchers.into_iter().map(target).collect())
+                // One that must not be talked to has a guest all the same.
+                let out_of_reach = |r: Refusal| {
+                    let why = Target::Refused(Arc::from(r.to_string()));
+                    (ConnectionKey::new(r.pod_uid), why)
+                };
+                let launchers = scan.launchers.into_iter().map(launcher);
+                Some(launchers.chain(refused.into_iter().map(out_of_reach)).collect())
             }
             Err(error) => {
                 self.refusals = vec![error.to_string()];
                 None
             }
-        }
-    }
-}
-
-struct HostFacts(ProcessFactsReader);
-
-impl Facts for HostFacts {
-    fn begin_turn(&mut self) {
-        self.0.begin_turn();
-    }
-
-    fn look(&mut self, who: &Who<'_>) -> HostView {
-        let view = self.0.read(&Query { pod_uid: who.pod_uid, uuid: who.uuid, full: who.full });
-        HostView {
-            incarnation: view.incarnation,
-            vmi_uid: view.vmi_uid,
-            guaranteed: view.guaranteed,
-            facts: view.facts,
-            trouble: view.trouble,
         }
     }
 }

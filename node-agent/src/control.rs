@@ -13,7 +13,7 @@ use anyhow::{Context as _, anyhow};
 use serde_json::Value;
 
 use crate::args::{Ask, Explain, Output};
-use crate::report::lines;
+use crate::report::{explain, lines};
 use crate::run::Failure;
 use crate::tick::Wake;
 
@@ -70,9 +70,11 @@ fn latest(wakes: &Sender<Wake>) -> anyhow::Result<Value> {
     wakes.send(Wake::Ask(reply))?;
     let report = answer.recv_timeout(PATIENCE)?;
     Ok(match report {
-        None => serde_json::json!({ "error": "no orders yet: no policy selects this node" }),
+        None => {
+            serde_json::json!({ "error": "no orders yet: no policy selects this node, or the API server has not answered (see the agent's log)" })
+        }
         Some(report) => serde_json::json!({ "report": &*report, "text": lines::table(&report), "explain":
-            report.guests.iter().map(|g| (g.name.to_string(), Value::from(lines::explanation(&report, g)))).collect::<serde_json::Map<_, _>>() }),
+            report.guests.iter().map(|g| (g.name.to_string(), Value::from(explain::explanation(&report, g)))).collect::<serde_json::Map<_, _>>() }),
     })
 }
 

@@ -51,17 +51,18 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel, sync_channel};
     use std::time::Instant;
 
-    use overcommit_core::plan::{Command, Outcome};
-    use overcommit_core::ports::{GuestPort, HostPort, PortError};
-    use overcommit_core::sample::{GuestSample, HostSample};
+    use overcommit_core::plan::Command;
+    use overcommit_core::ports::{GuestPort, Heard, HostPort, PortError, Reading};
+    use overcommit_core::sample::{GuestId, GuestSample, HostSample};
     use overcommit_core::units::Bytes;
+    use overcommit_host::{Glimpses, Root};
 
     use super::*;
-    use crate::journal::Journal;
+    use crate::journal::{Journal, Scribe};
     use crate::orders::Orders;
     use crate::report::{Reporter, metrics};
     use crate::state_dir::StateDir;
-    use crate::tick::{Loop, Stop, Wake};
+    use crate::tick::{Loop, Parts, Stop, Wake};
 
     const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -78,11 +79,20 @@ mod tests {
     struct NoGuests;
 
     impl GuestPort for NoGuests {
-        fn sample(&mut self) -> Vec<GuestSample> {
+        fn ask(&mut self) {}
+        fn ask_statistics(&mut self, _: &GuestId) {}
+        fn hear(&mut self) -> Heard {
+            Heard::default()
+        }
+        fn is_waiting(&self) -> bool {
+            false
+        }
+        fn sample(&mut self, _: Reading) -> Vec<GuestSample> {
             Vec::new()
         }
-        fn apply(&mut self, _: &[Command]) -> Vec<Outcome> {
-            Vec::new()
+        fn send(&mut self, _: &[Command]) {}
+        fn is_carrying(&self) -> bool {
+            false
         }
     }
 
@@ -103,10 +113,17 @@ mod tests {
             Arc::clone(&beat),
         );
         let temp = tempfile::tempdir().unwrap();
-        let journal = Journal::open(Arc::new(StateDir::open(temp.path()).unwrap()), "boot");
+        let dir = Arc::new(StateDir::open(temp.path()).unwrap());
         let (hold, released) = channel();
-        let host = Box::new(HungHost(released));
-        let work = Loop::new(host, Box::new(NoGuests), journal, reporter, Box::new(|_| Bytes::ZERO));
+        let work = Loop::new(Parts {
+            host: Box::new(HungHost(released)),
+            guests: Box::new(NoGuests),
+            glimpses: Glimpses::new(&Root::new(temp.path())),
+            journal: Journal::open(&dir, "boot"),
+            scribe: Scribe::start(dir, |_, _| ()).unwrap(),
+            reporter,
+            eviction: Box::new(|_| Bytes::ZERO),
+        });
         let (wakes, inbox) = channel();
         let running = std::thread::spawn(move || work.run(&inbox));
 

@@ -4,7 +4,9 @@
 //! or edited file is noticed. Keyed by boot and by process: a pid of another boot or another start is another guest.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 
 use overcommit_core::sample::{GuestId, GuestSample, Incarnation};
 use overcommit_core::step::{Original, State};
@@ -27,8 +29,9 @@ pub(crate) struct Entry {
     pub(crate) target: Bytes,
 }
 
+/// All entries of one boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Content {
+pub(crate) struct Content {
     boot_id: String,
     guests: BTreeMap<GuestId, Entry>,
 }
@@ -36,80 +39,171 @@ struct Content {
 /// The journal of one state directory.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    dir: Arc<StateDir>,
+    /// Where it is, for people.
+    shown: String,
     written: Content,
-    /// Why the last write failed, while it stands.
-    pub(crate) trouble: Option<String>,
+    /// What was found at the start, of guests that were not seen since.
+    found: BTreeMap<GuestId, Entry>,
+    /// What was found could not be read.
+    lost: bool,
+    /// That, for people, until something is written over it.
+    unread: Option<String>,
+    /// Why the last write failed.
+    unwritten: Option<String>,
 }
 
 impl Journal {
-    /// Opens the journal. One that cannot be understood is set aside and said so in `trouble` until the next write.
-    pub(crate) fn open(dir: Arc<StateDir>, boot_id: &str) -> Self {
+    /// Opens the journal. One that cannot be understood is set aside and said so until the next write.
+    pub(crate) fn open(dir: &StateDir, boot_id: &str) -> Self {
         let empty = Content { boot_id: boot_id.to_owned(), guests: BTreeMap::new() };
         let read = dir.read(FILE).map_err(|e| e.to_string());
         let parsed = read.and_then(|content| content.map_or(Ok(None), |c| parse(&c).map(Some)));
-        let (written, trouble) = match parsed {
+        let (written, unread) = match parsed {
             Ok(Some(content)) if content.boot_id == boot_id => (content, None),
             // Balloons do not outlive a boot of the host.
             Ok(_) => (empty, None),
             Err(why) => {
                 let aside = dir.set_aside(FILE);
-                let what = format!("the journal cannot be read ({why}); kept as {}", aside.display());
-                tracing::error!("{what}; guests found squeezed are given their full size back");
+                let what = format!(
+                    "the journal was unreadable: squeezed guests get their full size back; see {}",
+                    aside.display()
+                );
+                tracing::error!(why, "{what}");
                 (empty, Some(what))
             }
         };
-        Self { dir, written, trouble }
+        Self {
+            shown: dir.shown(FILE),
+            found: written.guests.clone(),
+            written,
+            lost: unread.is_some(),
+            unread,
+            unwritten: None,
+        }
     }
 
-    /// Entries of guests that still run as the same process.
-    pub(crate) fn adoptable<'a>(
-        &'a self,
-        guests: &'a [GuestSample],
-    ) -> impl Iterator<Item = (&'a GuestSample, &'a Entry)> {
-        guests.iter().filter_map(|guest| {
-            let entry = self.written.guests.get(&guest.id)?;
-            (entry.incarnation == guest.incarnation).then_some((guest, entry))
-        })
+    /// What is wrong with it, for people.
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = String> {
+        self.unread.iter().chain(&self.unwritten).cloned()
     }
 
-    /// Writes originals and targets as they will be once `about_to` is done. No write when nothing changed.
-    ///
-    /// # Errors
-    /// When the disk refuses; then nothing may be taken.
-    pub(crate) fn record(
+    /// True if what was found could not be read: what guests had before is not known.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// True if the last write failed.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.unwritten.is_some()
+    }
+
+    /// Entries of guests that are seen for the first time and run as the same process. An entry of a guest that is not
+    /// seen yet is kept for as long as its process `runs`: what cannot be reached now must not lose its original.
+    pub(crate) fn adopt<'a>(
         &mut self,
+        guests: &'a [GuestSample],
+        runs: impl Fn(Incarnation) -> bool,
+    ) -> Vec<(&'a GuestSample, Entry)> {
+        let mut adopted = Vec::new();
+        for guest in guests {
+            let fits = |entry: &Entry| entry.incarnation == guest.incarnation;
+            if guest.incarnation.is_some() || self.found.get(&guest.id).is_some_and(fits) {
+                adopted.extend(self.found.remove(&guest.id).filter(fits).map(|entry| (guest, entry)));
+            }
+        }
+        self.found.retain(|_, entry| entry.incarnation.is_none_or(&runs));
+        adopted
+    }
+
+    /// What has to be on disk before `about_to` is done; absent when that is there already.
+    pub(crate) fn next(
+        &self,
         state: &State,
         incarnations: &BTreeMap<GuestId, Option<Incarnation>>,
         about_to: &BTreeMap<GuestId, Bytes>,
-    ) -> std::io::Result<()> {
+    ) -> Option<Content> {
         let entry = |(id, original): (&GuestId, &Original)| {
             let current = state.targets().get(id).copied();
             let target = about_to.get(id).copied().or(current)?;
             let incarnation = incarnations.get(id).copied().flatten();
             Some((id.clone(), Entry { incarnation, original: *original, target }))
         };
-        let guests = state.originals().iter().filter_map(entry).collect();
+        let unseen = self.found.iter().map(|(id, entry)| (id.clone(), entry.clone()));
+        let guests = unseen.chain(state.originals().iter().filter_map(entry)).collect();
         let content = Content { boot_id: self.written.boot_id.clone(), guests };
-        if content == self.written {
-            return Ok(());
-        }
-        let result = self.dir.replace(FILE, &render(&content));
-        match &result {
+        (content != self.written || self.is_behind()).then_some(content)
+    }
+
+    /// `content` was written, or not; true if it was. Without it nothing may be taken.
+    pub(crate) fn wrote(&mut self, content: Content, result: std::io::Result<()>) -> bool {
+        match result {
             Ok(()) => {
                 self.written = content;
-                self.trouble = None;
+                self.unread = None;
+                if self.unwritten.take().is_some() {
+                    tracing::info!("the journal can be written again");
+                }
+                true
             }
             Err(error) => {
-                let why = format!("the journal cannot be written ({error}): nothing is taken until it can");
-                if self.trouble.as_ref() != Some(&why) {
-                    tracing::error!("{why}");
+                let why = unwritable(&self.shown, &error);
+                if self.unwritten.as_ref() != Some(&why) {
+                    tracing::error!(%error, "{why}");
                 }
-                self.trouble = Some(why);
+                self.unwritten = Some(why);
+                false
             }
         }
-        result
     }
+
+    /// True while there are entries of guests that run and were not seen since the start.
+    pub(crate) fn misses_guests(&self) -> bool {
+        !self.found.is_empty()
+    }
+}
+
+/// Writes journals on a thread of its own: a disk that hangs holds takes up, and nothing else.
+pub(crate) struct Scribe {
+    jobs: Sender<Content>,
+}
+
+impl Scribe {
+    /// Starts the thread; `told` is called, on it, with each journal and what became of it.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub(crate) fn start(
+        dir: Arc<StateDir>,
+        told: impl Fn(Content, std::io::Result<()>) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (jobs, inbox) = channel::<Content>();
+        std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
+            while let Ok(content) = inbox.recv() {
+                let result = write(&dir, &content);
+                told(content, result);
+            }
+        })?;
+        Ok(Self { jobs })
+    }
+
+    /// Has a journal written.
+    pub(crate) fn write(&self, content: Content) {
+        drop(self.jobs.send(content));
+    }
+}
+
+fn write(dir: &StateDir, content: &Content) -> std::io::Result<()> {
+    dir.replace(FILE, &render(content))
+}
+
+/// What does not work and what to do, short enough for a condition.
+fn unwritable(file: &str, error: &std::io::Error) -> String {
+    let (what, remedy) = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ("disk full", "free space there"),
+        ErrorKind::ReadOnlyFilesystem => ("read-only", "remount it writable"),
+        _ => ("refused", "see the agent's log"),
+    };
+    format!("nothing is taken while {file} cannot be written ({what}): {remedy}")
 }
 
 fn digest(body: &[u8]) -> String {
@@ -139,6 +233,8 @@ fn parse(text: &[u8]) -> Result<Content, String> {
 
 #[cfg(test)]
 mod tests {
+    use overcommit_core::sample::{GuestConfig, GuestName, ProcessFacts, RunState};
+
     use super::*;
 
     fn dir() -> (tempfile::TempDir, Arc<StateDir>) {
@@ -154,6 +250,19 @@ mod tests {
         state
     }
 
+    fn record(
+        dir: &StateDir,
+        journal: &mut Journal,
+        state: &State,
+        incarnations: &BTreeMap<GuestId, Option<Incarnation>>,
+        about_to: &BTreeMap<GuestId, Bytes>,
+    ) -> std::io::Result<()> {
+        let Some(content) = journal.next(state, incarnations, about_to) else { return Ok(()) };
+        write(dir, &content)?;
+        assert!(journal.wrote(content, Ok(())));
+        Ok(())
+    }
+
     fn incarnations() -> BTreeMap<GuestId, Option<Incarnation>> {
         BTreeMap::from([(GuestId::new("a"), Some(Incarnation { pid: 7, start_ticks: 9 }))])
     }
@@ -161,25 +270,69 @@ mod tests {
     #[test]
     fn what_was_recorded_is_found_again_in_the_same_boot_only() {
         let (_temp, dir) = dir();
-        let mut journal = Journal::open(Arc::clone(&dir), "boot-1");
+        let mut journal = Journal::open(&dir, "boot-1");
         let about_to = BTreeMap::from([(GuestId::new("a"), Bytes::from_mib(300))]);
-        journal.record(&state(400), &incarnations(), &about_to).unwrap();
-        let again = Journal::open(Arc::clone(&dir), "boot-1");
+        record(&dir, &mut journal, &state(400), &incarnations(), &about_to).unwrap();
+        let again = Journal::open(&dir, "boot-1");
         assert_eq!(again.written.guests[&GuestId::new("a")].target, Bytes::from_mib(300));
-        assert!(Journal::open(dir, "boot-2").written.guests.is_empty());
+        assert!(Journal::open(&dir, "boot-2").written.guests.is_empty());
+    }
+
+    fn guest(incarnation: Option<Incarnation>) -> GuestSample {
+        let config = GuestConfig {
+            full: Bytes::from_mib(512),
+            has_balloon: true,
+            free_page_reporting: false,
+            untouchable: Vec::new(),
+        };
+        GuestSample {
+            id: GuestId::new("a"),
+            name: GuestName::standalone("a"),
+            vmi_uid: None,
+            incarnation,
+            config,
+            run_state: RunState::Unreachable,
+            balloon: None,
+            facts: ProcessFacts::default(),
+            trouble: None,
+        }
+    }
+
+    #[test]
+    fn what_a_guest_had_is_kept_until_it_is_seen_or_its_process_ends() {
+        let (_temp, dir) = dir();
+        let incarnation = incarnations()[&GuestId::new("a")];
+        record(&dir, &mut Journal::open(&dir, "b"), &state(400), &incarnations(), &BTreeMap::new()).unwrap();
+        let mut journal = Journal::open(&dir, "b");
+        assert!(journal.adopt(&[], |_| true).is_empty());
+        record(&dir, &mut journal, &State::default(), &BTreeMap::new(), &BTreeMap::new()).unwrap();
+        let mut journal = Journal::open(&dir, "b");
+        let guests = [guest(incarnation)];
+        assert_eq!(journal.adopt(&guests, |_| true).remove(0).1.target, Bytes::from_mib(400));
+        assert!(journal.adopt(&guests, |_| true).is_empty(), "once");
+
+        let mut journal = Journal::open(&dir, "b");
+        assert!(journal.adopt(&[guest(None)], |_| true).is_empty(), "its process is not seen");
+        let other = incarnation.map(|i| Incarnation { pid: 8, ..i });
+        assert!(journal.adopt(&[guest(other)], |_| true).is_empty(), "another process");
+        assert!(journal.adopt(&guests, |_| true).is_empty(), "the entry was another's");
+        let mut journal = Journal::open(&dir, "b");
+        assert!(journal.adopt(&[], |_| false).is_empty());
+        record(&dir, &mut journal, &State::default(), &BTreeMap::new(), &BTreeMap::new()).unwrap();
+        assert!(Journal::open(&dir, "b").written.guests.is_empty(), "its process ended");
     }
 
     #[test]
     fn a_torn_journal_is_set_aside_and_nothing_is_lost() {
         let (temp, dir) = dir();
-        let mut journal = Journal::open(Arc::clone(&dir), "b");
-        journal.record(&state(400), &incarnations(), &BTreeMap::new()).unwrap();
+        let mut journal = Journal::open(&dir, "b");
+        record(&dir, &mut journal, &state(400), &incarnations(), &BTreeMap::new()).unwrap();
         let path = temp.path().join(FILE);
         let mut content = std::fs::read(&path).unwrap();
         content.truncate(content.len() - 3);
         std::fs::write(&path, &content).unwrap();
-        let again = Journal::open(dir, "b");
-        assert!(again.trouble.unwrap().contains("checksum"));
+        let again = Journal::open(&dir, "b");
+        assert!(again.is_lost() && again.troubles().next().unwrap().contains("journal.corrupt"));
         assert_eq!(std::fs::read(temp.path().join("journal.corrupt")).unwrap(), content);
     }
 

@@ -144,7 +144,7 @@ mod tests {
         std::fs::write(file(dir.path()), "evictionHard: [\n").unwrap();
         wait(&line, |l| l.trouble().is_some());
         // A condition and the status show what the port calls a trouble.
-        let troubles = crate::cluster::launchers(&Root::new(dir.path()), line).troubles();
+        let troubles = crate::cluster::launchers(&Root::new(dir.path()), line, Arc::new(|| ())).troubles();
         assert!(troubles.iter().any(|t| t.contains("config.yaml")), "{troubles:?}");
     }
 

@@ -3,7 +3,6 @@
 //! `run --node` is the agent in a cluster, `run --policy` the same loop on a host without Kubernetes; `status`,
 //! `explain` and `release` talk to a running agent through the socket in its state directory.
 
-mod actuate;
 mod args;
 mod clock;
 mod cluster;
@@ -15,6 +14,7 @@ mod kubelet_line;
 mod orders;
 mod output;
 mod report;
+mod resident;
 mod run;
 mod signals;
 mod state_dir;

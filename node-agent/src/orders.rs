@@ -160,7 +160,7 @@ impl Orders {
             Covered::Listed(roster) => return Cow::Borrowed(roster),
             Covered::ByName(classes) => classes,
         };
-        Cow::Owned(Roster::new(sample.guests.iter().map(|guest| {
+        Cow::Owned(Roster::by_name(sample.guests.iter().map(|guest| {
             let labels = Labels::from([("name".to_owned(), guest.name.name.to_string())]);
             let subject = Subject {
                 labels: &labels,
@@ -170,7 +170,6 @@ impl Orders {
             };
             let (class, excluded) = classify(classes, &subject);
             let membership = Membership {
-                vmi_uid: None,
                 class: class.map(Arc::from),
                 opt_out: excluded.map(resolve::opt_out),
                 migrating: false,

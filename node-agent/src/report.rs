@@ -1,5 +1,6 @@
 //! What one turn found and did: one value that status, metrics, the socket and the log all render.
 
+pub(crate) mod explain;
 pub(crate) mod lines;
 mod material;
 pub(crate) mod metrics;
@@ -12,13 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use overcommit_core::ledger::Ledger;
-use overcommit_core::plan::{Command, Outcome};
+use overcommit_core::plan::Move;
 use overcommit_core::policy::Mode;
 use overcommit_core::ports::PortError;
 use overcommit_core::reason::Reason;
 use overcommit_core::sample::{HostSample, Sample};
-use overcommit_core::step::{Decision, GuestView, Release};
+use overcommit_core::step::{Decision, Release};
 use overcommit_core::units::Bytes;
+use overcommit_core::view::GuestView;
 use overcommit_serve::Beat;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -89,21 +91,18 @@ impl Report {
         orders: &Orders,
         sample: &Sample,
         decision: &Decision,
-        outcomes: &[Outcome],
         others: Vec<String>,
         took: Duration,
     ) -> Self {
         let guest_troubles =
             sample.guests.iter().filter_map(|g| g.trouble.as_ref().map(|t| format!("{}: {t}", g.name)));
-        let failed = outcomes.iter().filter_map(|o| o.result.as_ref().err().cloned());
         Self {
             ledger: Some(decision.ledger),
             host: Some(sample.host.clone()),
             guests: decision.guests.clone(),
-            actions: actions(decision, outcomes),
             emergency: decision.emergency,
             release: decision.release,
-            troubles: troubles(orders).chain(others).chain(guest_troubles).chain(failed).collect(),
+            troubles: troubles(orders).chain(others).chain(guest_troubles).collect(),
             took,
             ..Self::blank(orders)
         }
@@ -142,22 +141,20 @@ fn troubles(orders: &Orders) -> impl Iterator<Item = String> + use<> {
     orders.trouble().map(Cow::into_owned).into_iter()
 }
 
-fn actions(decision: &Decision, outcomes: &[Outcome]) -> Vec<Action> {
-    let action = |outcome: &Outcome| {
-        let Command::SetTarget { id, from, to } = &outcome.command else { return None };
-        let step = decision.plan.of(id)?;
-        Some(Action {
+impl Action {
+    /// What became of a move; `failed` says why it was not done.
+    pub(crate) fn of(step: &Move, from: Bytes, to: Bytes, failed: Option<String>) -> Self {
+        Self {
             at: jiff::Timestamp::now(),
             guest: step.name.to_string(),
-            from: *from,
-            to: *to,
+            from,
+            to,
             reason: step.reason.code(),
             why: step.reason.to_string(),
             undoes: matches!(step.reason, Reason::Undo(_)),
-            failed: outcome.result.as_ref().err().cloned(),
-        })
-    };
-    outcomes.iter().filter_map(action).collect()
+            failed,
+        }
+    }
 }
 
 /// Hands reports to whoever renders them; never blocks the loop.

@@ -11,7 +11,8 @@ use anyhow::{Context as _, anyhow};
 use overcommit_core::ports::GuestPort;
 use overcommit_core::units::Bytes;
 use overcommit_crds::file;
-use overcommit_host::{HostReader, Root};
+use overcommit_guest::Notify;
+use overcommit_host::{Glimpses, HostReader, Root};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Runtime;
 
@@ -20,14 +21,15 @@ use crate::cluster;
 use crate::control;
 use crate::http;
 use crate::intake;
-use crate::journal::Journal;
+use crate::journal::{Journal, Scribe};
 use crate::kubelet_line::KubeletLine;
 use crate::orders::Orders;
 use crate::output::Behind;
 use crate::report::{Reporter, lines, metrics, writer};
+use crate::resident;
 use crate::signals;
 use crate::state_dir::StateDir;
-use crate::tick::{Loop, Wake};
+use crate::tick::{Loop, Parts, Wake};
 
 /// Why the process ends without success.
 #[derive(Debug)]
@@ -60,6 +62,7 @@ impl fmt::Display for Failure {
 /// `overcommit-agent run`.
 pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     let (log, reports) = (telemetry(&args.log)?, Behind::reports());
+    resident::lock();
     let orders = args.policy.as_deref().map(read_policy).transpose()?;
     let dir = Arc::new(StateDir::open(&args.state_dir).map_err(Failure::bad_input)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -70,7 +73,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     let (wakes, inbox) = channel();
     let (guests, task) = match (&args.node, &args.connect) {
         (Some(node), _) => attach(&runtime, node, &dir, &wakes)?,
-        (None, Some(uri)) => (cluster::standalone(uri, &Root::default()), None),
+        (None, Some(uri)) => (cluster::standalone(uri, &Root::default(), news(&wakes)), None),
         (None, None) => return Err(Failure::bad_input(anyhow!("name --node, or --policy and --connect"))),
     };
     if let Some(orders) = orders {
@@ -106,6 +109,7 @@ fn drive(
     let beat = http::beat();
     let (reporter, latest) = Reporter::new(metrics, print, Arc::clone(&beat));
     let standalone = task.is_none();
+    let recorded = wakes.clone();
     let line = task.as_ref().map(|t| Arc::clone(&t.line));
     let shown = latest.clone();
     let address = args.http;
@@ -121,15 +125,31 @@ fn drive(
         })
         .map_err(Failure::bad_input)?;
     let writing = task.map(|t| runtime.spawn(writer::Writer::new(t.client, &t.node).run(latest)));
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let journal = Journal::open(dir, boot_id.trim());
-    let host = Box::new(HostReader::new(&Root::default()));
-    let work = Loop::new(host, guests, journal, reporter, eviction(line));
-    let complete = work.run(&inbox);
+    let root = Root::default();
+    let boot_id = procfs::sys::kernel::random::boot_id().unwrap_or_default();
+    let journal = Journal::open(&dir, &boot_id);
+    let told = move |content, result| drop(recorded.send(Wake::Recorded(content, result)));
+    let scribe = Scribe::start(dir, told).map_err(|e| Failure::failed(e.into()))?;
+    let parts = Parts {
+        host: Box::new(HostReader::new(&root)),
+        guests,
+        glimpses: Glimpses::new(&root),
+        journal,
+        scribe,
+        reporter,
+        eviction: eviction(line),
+    };
+    let complete = Loop::new(parts).run(&inbox);
     if let Some(writing) = writing {
         drop(runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), writing).await }));
     }
     Ok(complete)
+}
+
+/// Wakes the loop when something can be heard of guests. A wake more than needed is harmless: hearing takes all in.
+fn news(wakes: &Sender<Wake>) -> Notify {
+    let wakes = wakes.clone();
+    Arc::new(move || drop(wakes.send(Wake::News)))
 }
 
 /// What the loop keeps free for the kubelet; a host without Kubernetes has none.
@@ -155,7 +175,7 @@ fn attach(
     let line = KubeletLine::start(Root::default())
         .context("no thread can be started")
         .map_err(Failure::bad_input)?;
-    let guests = cluster::launchers(&Root::default(), Arc::clone(&line));
+    let guests = cluster::launchers(&Root::default(), Arc::clone(&line), news(wakes));
     Ok((guests, Some(Task { client, node: node.to_owned(), line })))
 }
 

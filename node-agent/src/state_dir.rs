@@ -25,15 +25,12 @@ impl StateDir {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
             format!("state directory {shown} cannot be created: name another with --state-dir")
         })?;
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path.join("lock"))
-            .with_context(|| {
-                format!("state directory {shown} cannot be written: without it nothing could be undone")
-            })?;
+        let name = path.join("lock");
+        let made = File::options().create(true).truncate(false).write(true).mode(0o600).open(&name);
+        // Held for reading only: a file open for writing would keep the disk from being remounted read-only.
+        let lock = made.and_then(|_| File::open(&name)).with_context(|| {
+            format!("state directory {shown} cannot be written: without it nothing could be undone")
+        })?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).with_context(|| {
             format!("another agent works with {shown}: stop it, or name another with --state-dir")
         })?;
@@ -46,11 +43,17 @@ impl StateDir {
     /// When the disk is full or read-only; the old content stands.
     pub(crate) fn replace(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
         let fresh = self.path.join(format!(".{name}.new"));
-        let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&fresh, self.path.join(name))?;
-        File::open(&self.path)?.sync_all()
+        let written = write(&fresh, content).and_then(|()| fs::rename(&fresh, self.path.join(name)));
+        if written.is_err() {
+            // What could be written of it takes space that is short.
+            drop(fs::remove_file(&fresh));
+        }
+        written.and_then(|()| File::open(&self.path)?.sync_all())
+    }
+
+    /// Where a file of it is, for people.
+    pub(crate) fn shown(&self, name: &str) -> String {
+        self.path.join(name).display().to_string()
     }
 
     /// The content of a file; absent if there is none.
@@ -73,4 +76,10 @@ impl StateDir {
         }
         aside
     }
+}
+
+fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
 }

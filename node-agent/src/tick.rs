@@ -1,27 +1,40 @@
-//! The loop: waits, samples, decides, acts, reports. It owns its state and runs on a thread of its own, so that no
-//! API server, no file system and no hung guest can hold it up.
+//! The loop: when something is to be done. It owns its state and runs on a thread of its own; everything that could
+//! wait (guests, the disk, the API server) is on the other side of channels, so nothing can hold it up.
+//!
+//! Three rhythms: the policy's control period (a tick asks all guests, and decides once they have answered or their
+//! time is over), the lane's poll between two ticks, and each squeezed guest's own statistics.
 
+mod act;
+mod lane;
+mod turn;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use overcommit_core::plan::{Command, Outcome};
+use overcommit_core::ledger::Ledger;
+use overcommit_core::plan::Move;
+use overcommit_core::policy::Mode;
 use overcommit_core::ports::{GuestPort, HostPort};
-use overcommit_core::sample::Sample;
-use overcommit_core::step::{Decision, Input, Mandate, Release, State, Turn};
-use overcommit_core::units::Bytes;
+use overcommit_core::sample::{GuestId, HostSample};
+use overcommit_core::step::{Release, State, Turn};
+use overcommit_core::units::{Bytes, Monotonic};
+use overcommit_host::Glimpses;
 
-use crate::actuate;
 use crate::clock;
-use crate::journal::Journal;
+use crate::journal::{Content, Journal, Scribe};
 use crate::orders::Orders;
 use crate::report::{Report, Reporter};
+use act::Takes;
+use lane::Watched;
 
-/// While a guest holds less than its full size its distress is looked for this often: statistics come at whole
-/// seconds.
-const WATCH: Duration = Duration::from_secs(1);
+/// A tick on the way out comes this often, and a host that could not be read is tried again.
+const SOON: Duration = Duration::from_secs(1);
 /// How long a release on exit may take before the loop leaves with what it could do.
 const RELEASE_PATIENCE: Duration = Duration::from_mins(1);
+/// How long a hand-over waits for what it sent.
+const HANDOVER_PATIENCE: Duration = Duration::from_secs(6);
 
 /// What wakes the loop.
 #[derive(Debug)]
@@ -32,6 +45,10 @@ pub(crate) enum Wake {
     Release,
     /// The latest report is wanted.
     Ask(SyncSender<Option<Arc<Report>>>),
+    /// Guests can be heard.
+    News,
+    /// A journal was written, or not.
+    Recorded(Content, std::io::Result<()>),
     /// The loop ends.
     Stop(Stop),
 }
@@ -45,43 +62,69 @@ pub(crate) enum Stop {
     Release,
 }
 
-/// The loop's parts.
-pub(crate) struct Loop {
+/// What the loop works with.
+pub(crate) struct Parts {
     pub(crate) host: Box<dyn HostPort + Send>,
     pub(crate) guests: Box<dyn GuestPort + Send>,
+    pub(crate) glimpses: Glimpses,
     pub(crate) journal: Journal,
+    pub(crate) scribe: Scribe,
     pub(crate) reporter: Reporter,
     pub(crate) eviction: Box<dyn FnMut(Bytes) -> Bytes + Send>,
+}
+
+/// The loop.
+pub(crate) struct Loop {
+    parts: Parts,
     state: State,
     orders: Option<Arc<Orders>>,
     release: bool,
-    adopted: bool,
+    stopping: Option<(Stop, Instant)>,
     next_tick: Instant,
-    squeezed: bool,
+    /// Since when the coming tick waits for the guests that it asked.
+    asked: Option<Instant>,
+    next_poll: Instant,
+    /// The host when all guests were last read, and the account made of it.
+    known: Option<(HostSample, Ledger)>,
+    eviction: Bytes,
+    lane: overcommit_core::lane::Lane,
+    /// Squeezed guests.
+    watched: BTreeMap<GuestId, Watched>,
+    /// Adopted guests whose targets were not set again yet.
+    unconfirmed: BTreeSet<GuestId>,
+    /// When this loop was made.
+    began: Monotonic,
+    /// Takes that wait for the journal.
+    takes: Option<Takes>,
+    /// Moves whose outcomes are not known yet.
+    moves: BTreeMap<GuestId, Move>,
+    /// What failed since the last tick, for people.
+    failures: Vec<String>,
     last: Option<Arc<Report>>,
 }
 
 impl Loop {
     /// A loop that has not run yet.
-    pub(crate) fn new(
-        host: Box<dyn HostPort + Send>,
-        guests: Box<dyn GuestPort + Send>,
-        journal: Journal,
-        reporter: Reporter,
-        eviction: Box<dyn FnMut(Bytes) -> Bytes + Send>,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let now = Instant::now();
         Self {
-            host,
-            guests,
-            journal,
-            reporter,
-            eviction,
+            parts,
             state: State::default(),
             orders: None,
             release: false,
-            adopted: false,
-            next_tick: Instant::now(),
-            squeezed: false,
+            stopping: None,
+            next_tick: now,
+            asked: None,
+            next_poll: now,
+            known: None,
+            eviction: Bytes::ZERO,
+            lane: overcommit_core::lane::Lane::default(),
+            watched: BTreeMap::new(),
+            unconfirmed: BTreeSet::new(),
+            began: clock::now(),
+            takes: None,
+            moves: BTreeMap::new(),
+            failures: Vec::new(),
             last: None,
         }
     }
@@ -89,145 +132,121 @@ impl Loop {
     /// Runs until stopped; true if everything was given back or that was not asked for.
     pub(crate) fn run(mut self, inbox: &Receiver<Wake>) -> bool {
         loop {
-            self.reporter.beat(self.patience());
+            self.parts.reporter.beat(self.patience());
             match inbox.recv_timeout(self.patience()) {
                 Ok(Wake::Orders(orders)) => self.obey(orders),
-                Ok(Wake::Release) => self.begin_release(),
-                Ok(Wake::Ask(reply)) => drop(reply.try_send(self.last.clone())),
-                Ok(Wake::Stop(Stop::Release)) => return self.give_all_back(),
-                Err(RecvTimeoutError::Timeout) => self.beat(),
-                Ok(Wake::Stop(Stop::Handover)) | Err(RecvTimeoutError::Disconnected) => {
-                    return self.hand_over();
+                Ok(Wake::Release) => {
+                    self.release = true;
+                    self.next_tick = Instant::now();
                 }
+                Ok(Wake::Ask(reply)) => drop(reply.try_send(self.last.clone())),
+                Ok(Wake::News) => self.hear(),
+                Ok(Wake::Recorded(content, result)) => self.recorded(content, result),
+                Ok(Wake::Stop(stop)) => self.stop(stop),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.stop(Stop::Handover),
+            }
+            self.do_what_is_due();
+            if let Some(complete) = self.ended() {
+                return complete;
             }
         }
     }
 
     fn patience(&self) -> Duration {
-        let tick = self.next_tick.saturating_duration_since(Instant::now());
-        if self.squeezed { tick.min(WATCH) } else { tick }
+        let next = self.next_look().into_iter().chain([self.next_tick, self.next_poll]).min();
+        let left = next.map_or(SOON, |at| at.saturating_duration_since(Instant::now()));
+        // Guests that do not answer in time end their tick without a wake.
+        if self.asked.is_some() || self.stopping.is_some() {
+            left.min(overcommit_core::lane::POLL)
+        } else {
+            left
+        }
     }
 
     fn obey(&mut self, orders: Arc<Orders>) {
         tracing::info!(policy = orders.policy_name, revision = orders.revision, mode = ?orders.policy.mode,
             paused = orders.paused, release = orders.release, origin = ?orders.origin, "orders");
         self.orders = Some(orders);
-        self.turn(Turn::Tick);
+        self.next_tick = Instant::now();
     }
 
-    fn begin_release(&mut self) {
-        self.release = true;
-        self.turn(Turn::Tick);
-    }
-
-    fn beat(&mut self) {
-        let due = Instant::now() >= self.next_tick;
-        self.turn(if due { Turn::Tick } else { Turn::Relief });
-    }
-
-    fn hand_over(&mut self) -> bool {
-        self.turn(Turn::Handover);
-        tracing::info!(
-            "handed over: what was spare is spread, what is held stays as it is for the next agent"
-        );
-        true
-    }
-
-    fn give_all_back(&mut self) -> bool {
-        self.release = true;
-        let deadline = Instant::now() + RELEASE_PATIENCE;
-        loop {
-            match self.turn(Turn::Tick).and_then(|d| d.release) {
-                None | Some(Release::Done) => {
-                    tracing::info!("everything was given back");
-                    return true;
-                }
-                Some(left) if Instant::now() >= deadline => {
-                    tracing::error!(?left, "not everything could be given back");
-                    return false;
-                }
-                Some(_) => std::thread::park_timeout(WATCH),
-            }
+    fn do_what_is_due(&mut self) {
+        let now = Instant::now();
+        if self.asked.is_none() && now >= self.next_tick {
+            self.parts.guests.ask();
+            self.asked = Some(now);
+            let interval = self.orders.as_ref().map_or(SOON, |orders| orders.policy.interval);
+            let interval = if self.stopping.is_some() { interval.min(SOON) } else { interval };
+            self.next_tick = now + interval;
         }
-    }
-
-    /// One turn; absent without orders or when the host cannot be read.
-    fn turn(&mut self, turn: Turn) -> Option<Decision> {
-        let began = Instant::now();
-        let Some(orders) = self.orders.clone() else {
-            self.next_tick = began + WATCH;
-            return None;
-        };
-        if turn == Turn::Tick {
-            self.next_tick = began + orders.policy.interval;
+        if self.asked.is_some() && !self.parts.guests.is_waiting() {
+            self.asked = None;
+            self.turn(Turn::Tick);
         }
-        let host = match self.host.sample() {
-            Ok(host) => host,
-            Err(error) => {
-                self.publish(Report::unreadable(&orders, &error));
-                return None;
-            }
-        };
-        let guests = self.guests.sample();
-        let sample = Sample { at: clock::now(), wall: clock::wall(), host, guests };
-        self.adopt(&sample);
-        let decision = self.decide(&orders, &sample, turn);
-        let outcomes =
-            actuate::actuate(&decision, &sample, &self.state, &mut self.journal, self.guests.as_mut());
-        self.state.note(&outcomes);
-        self.squeezed = self
-            .state
-            .targets()
-            .iter()
-            .any(|(id, t)| self.state.originals().get(id).is_some_and(|o| *t < o.target));
-        let troubles = self.journal.trouble.iter().cloned().chain(self.guests.troubles()).collect();
-        let report = Report::of(&orders, &sample, &decision, &outcomes, troubles, began.elapsed());
-        self.publish(report);
-        Some(decision)
+        if now >= self.next_poll {
+            self.next_poll = now + overcommit_core::lane::POLL;
+            self.hear();
+            self.poll();
+        }
+        self.look_at_due();
     }
 
-    fn decide(&mut self, orders: &Orders, sample: &Sample, turn: Turn) -> Decision {
-        let roster = orders.roster(sample);
-        let eviction = (self.eviction)(sample.host.memory.total);
-        self.state.step(&Input {
-            sample,
-            policy: &orders.policy,
-            roster: &roster,
-            turn,
-            mandate: match (orders.release || self.release, orders.paused) {
-                (true, _) => Mandate::Release,
-                (false, true) => Mandate::GiveOnly,
-                (false, false) => Mandate::Full,
-            },
-            complete: self.guests.unseen() == 0,
-            eviction,
-            keep_found: orders.is_standalone(),
-        })
+    /// The loop acts on guests, so it watches them between two ticks.
+    fn is_enforcing(&self) -> bool {
+        self.orders.as_ref().is_some_and(|orders| orders.policy.mode == Mode::Enforce)
     }
 
-    /// On the first sight of guests: take over what the journal knows. The target that QEMU has cannot be read, so
-    /// it is set again, to no less than what the guest holds.
-    fn adopt(&mut self, sample: &Sample) {
-        if std::mem::replace(&mut self.adopted, true) {
+    fn stop(&mut self, stop: Stop) {
+        if self.stopping.is_some() {
             return;
         }
-        let mut again = Vec::new();
-        for (guest, entry) in self.journal.adoptable(&sample.guests) {
-            let holds = guest.balloon.map_or(entry.target, |b| b.actual);
-            let target = entry.target.max(holds).min(entry.original.target);
-            tracing::info!(guest = %guest.name, %target, original = %entry.original.target, "adopted");
-            self.state.adopt(guest.id.clone(), entry.original, target);
-            again.push(Command::SetTarget { id: guest.id.clone(), from: target, to: target });
-        }
-        if !again.is_empty() {
-            let outcomes: Vec<Outcome> = self.guests.apply(&again);
-            self.state.note(&outcomes);
+        let patience = match stop {
+            Stop::Handover => HANDOVER_PATIENCE,
+            Stop::Release => RELEASE_PATIENCE,
+        };
+        self.stopping = Some((stop, Instant::now() + patience));
+        match stop {
+            Stop::Handover => self.hand_over(),
+            Stop::Release => {
+                self.release = true;
+                self.next_tick = Instant::now();
+            }
         }
     }
 
-    fn publish(&mut self, report: Report) {
-        let report = Arc::new(report);
-        self.last = Some(Arc::clone(&report));
-        self.reporter.publish(report);
+    /// Spreads what is spare; nothing is decided after that.
+    fn hand_over(&mut self) {
+        self.turn(Turn::Handover);
+        self.orders = None;
+        self.record_all();
+    }
+
+    /// How the loop ended, once it has.
+    fn ended(&self) -> Option<bool> {
+        let (stop, deadline) = self.stopping?;
+        let busy = self.parts.guests.is_carrying() || self.takes.is_some();
+        let late = Instant::now() >= deadline;
+        match stop {
+            Stop::Handover if !busy || late => {
+                tracing::info!(
+                    "handed over: what was spare is spread, what is held stays as it is for the next agent"
+                );
+                Some(true)
+            }
+            Stop::Release if self.orders.is_none() => Some(true),
+            Stop::Release => match self.last.as_ref().and_then(|report| report.release) {
+                Some(Release::Done) if !busy => {
+                    tracing::info!("everything was given back");
+                    Some(true)
+                }
+                left if late => {
+                    tracing::error!(?left, "not everything could be given back");
+                    Some(false)
+                }
+                _ => None,
+            },
+            Stop::Handover => None,
+        }
     }
 }

@@ -11,14 +11,19 @@ use overcommit_crds::names::{
 use overcommit_crds::node::{Exclusion, GuestEntry};
 
 use crate::index::Index;
-use crate::object::{Checked, Meta};
+use crate::object::{Checked, Launcher, Meta};
 
 /// Largest spec as JSON, in bytes: thousands of nodes must stay small for etcd and for the operator's watch.
 const SPEC_MAX: usize = 32 * 1024;
 
-/// Guests by the node that they run on.
+/// Guests by the node that they run on, and the pods of each.
 #[derive(Debug, Default)]
-pub(crate) struct Population<'a>(BTreeMap<&'a str, Vec<&'a Meta>>);
+pub(crate) struct Population<'a> {
+    by_node: BTreeMap<&'a str, Vec<&'a Meta>>,
+    /// By the guest's UID. Of a pod's metadata nothing says on which node it is: each node is given all pods of its
+    /// guests, and the agent meets its own among them.
+    pods: BTreeMap<&'a str, Vec<&'a Launcher>>,
+}
 
 impl<'a> Population<'a> {
     /// Reads the nodes from the guests' labels.
@@ -29,11 +34,25 @@ impl<'a> Population<'a> {
                 by_node.entry(node).or_default().push(guest);
             }
         }
-        Self(by_node)
+        let mut pods: BTreeMap<&str, Vec<&Launcher>> = BTreeMap::new();
+        for launcher in index.launchers.values() {
+            pods.entry(&launcher.guest).or_default().push(launcher);
+        }
+        Self { by_node, pods }
     }
 
     fn on(&self, node: &str) -> &[&'a Meta] {
-        self.0.get(node).map(Vec::as_slice).unwrap_or_default()
+        self.by_node.get(node).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// UIDs of a guest's pods, in order. An owner in another namespace is none (garbage collection takes it for
+    /// absent): whoever may make pods there says nothing about this guest.
+    fn pods_of(&self, guest: &Meta) -> Vec<String> {
+        let all = self.pods.get(guest.uid.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let mut pods: Vec<String> =
+            all.iter().filter(|pod| pod.namespace == guest.namespace).map(|pod| pod.uid.clone()).collect();
+        pods.sort();
+        pods
     }
 }
 
@@ -55,7 +74,7 @@ pub(crate) fn spec(
     index: &Index,
 ) -> Built {
     let mut entries: Vec<GuestEntry> =
-        guests.on(&node.name).iter().map(|guest| entry(guest, &node.name, policy, index)).collect();
+        guests.on(&node.name).iter().map(|guest| entry(guest, node, policy, guests, index)).collect();
     entries.sort();
     let spec = NodeOvercommitSpec {
         policy: name.to_owned(),
@@ -69,7 +88,8 @@ pub(crate) fn spec(
 }
 
 /// What a node keeps of a policy that cannot work any more: as it is, but guests that left or opted out, migrations
-/// and the pause are followed, because these only ever make the agent do less.
+/// and the pause are followed, because these only ever make the agent do less; and so are the pods by which it knows
+/// its guests.
 pub(crate) fn frozen(
     spec: &NodeOvercommitSpec,
     node: &Meta,
@@ -80,13 +100,14 @@ pub(crate) fn frozen(
     let renew = |entry: &GuestEntry| {
         let guest = here.get(entry.uid.as_str())?;
         let excluded = if opted_out(guest, index) { Some(Exclusion::Annotation) } else { entry.excluded };
-        Some(GuestEntry { excluded, migrating: migrates(guest, &node.name), ..entry.clone() })
+        let (pods, migrating) = (guests.pods_of(guest), migrates(guest, &node.name));
+        Some(GuestEntry { pods, excluded, migrating, ..entry.clone() })
     };
     let guests = spec.guests.iter().filter_map(renew).collect();
     NodeOvercommitSpec { guests, paused: node.says(PAUSE_ANNOTATION), ..spec.clone() }
 }
 
-fn entry(guest: &Meta, node: &str, policy: &Checked, index: &Index) -> GuestEntry {
+fn entry(guest: &Meta, node: &Meta, policy: &Checked, guests: &Population<'_>, index: &Index) -> GuestEntry {
     let namespace = index.namespaces.get(&guest.namespace);
     let subject = Subject {
         labels: &guest.labels,
@@ -99,9 +120,10 @@ fn entry(guest: &Meta, node: &str, policy: &Checked, index: &Index) -> GuestEntr
         namespace: guest.namespace.clone(),
         name: guest.name.clone(),
         uid: guest.uid.clone(),
+        pods: guests.pods_of(guest),
         class: class.map(str::to_owned),
         excluded,
-        migrating: migrates(guest, node),
+        migrating: migrates(guest, &node.name),
     }
 }
 
@@ -152,7 +174,7 @@ fn size<T: serde::Serialize>(value: &T) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{cluster, guest, labels, node, policy, with_guests};
+    use crate::fixture::{cluster, guest, labels, launcher, node, policy, with_guests, with_launchers};
     use crate::index::{Change, Delta};
 
     fn built(index: &Index) -> Built {
@@ -221,16 +243,50 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_is_known_by_its_own_pods() {
+        let index =
+            with_guests(cluster(&[policy("gold", 0)], &[node("a")]), &[guest("x", "a"), guest("y", "a")]);
+        let foreign = Launcher { namespace: "elsewhere".into(), ..launcher("foreign", "x") };
+        let pods = [launcher("x-2", "x"), launcher("x-1", "x"), foreign, launcher("nobodys", "")];
+        let index = with_launchers(index, &pods);
+        let guests = built(&index).spec.guests;
+        assert_eq!(guests[0].pods, ["uid-x-1", "uid-x-2"]);
+        assert_eq!(guests[1].pods, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_full_node_fits_with_every_guest_migrating() {
+        let mut index = cluster(&[policy("gold", 0)], &[node("a")]);
+        let uid = |n: usize, kind: usize| format!("01234567-89ab-cdef-0123-{kind:04}{n:08}");
+        // The kubelet's default for the pods of a node (pkg/kubelet/apis/config/v1beta1/defaults.go, `MaxPods`).
+        for n in 0..110 {
+            let name = format!("a-name-of-forty-letters-and-some-more-{n:03}");
+            let mut one = Meta { uid: uid(n, 0), ..guest(&name, "a") };
+            one.namespace = "a-namespace-of-thirty-letters-".into();
+            for kind in 1..3 {
+                let (namespace, name) = (one.namespace.clone(), format!("{name}-{kind}"));
+                let pod = Launcher { namespace, name, uid: uid(n, kind), guest: one.uid.clone() };
+                index.take(Change::Launchers(Delta::Apply(pod)));
+            }
+            index.take(Change::Guests(Delta::Apply(one)));
+        }
+        let Built { spec, dropped } = built(&index);
+        assert_eq!((spec.guests.len(), dropped), (110, 0), "{} bytes", size(&spec));
+        assert!(spec.guests.iter().all(|guest| guest.pods.len() == 2));
+    }
+
+    #[test]
     fn a_frozen_spec_follows_only_what_makes_the_agent_do_less() {
         let index =
             with_guests(cluster(&[policy("gold", 0)], &[node("a")]), &[guest("x", "a"), guest("y", "a")]);
         let before = built(&index).spec;
         let mut out = guest("x", "a");
         out.annotations = labels(&[(EXCLUDE_ANNOTATION, "true")]);
-        let index = with_guests(index, &[out, guest("new", "a")]);
+        let index = with_launchers(with_guests(index, &[out, guest("new", "a")]), &[launcher("x-1", "x")]);
         let after = frozen(&before, &index.nodes["a"], &Population::of(&index), &index);
         assert_eq!(after.guests.len(), 1);
         assert_eq!(after.guests[0].excluded, Some(Exclusion::Annotation));
+        assert_eq!(after.guests[0].pods, ["uid-x-1"]);
         assert_eq!(after.revision, before.revision);
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use overcommit_crds::names::KUBEVIRT_NODE_LABEL;
 
 use crate::index::{Change, Delta, Index, Trouble, Watch};
-use crate::object::{Meta, Object, Policy};
+use crate::object::{Launcher, Meta, Object, Policy};
 
 /// Nodes whose objects may not be as they should.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ impl Dirty {
         let touched = match change {
             Change::Guests(Delta::Apply(guest)) => of_guest(index, &guest.key(), Some(guest)),
             Change::Guests(Delta::Delete(key)) => of_guest(index, key, None),
+            Change::Launchers(Delta::Apply(pod)) => of_pod(index, &pod.key(), Some(pod)),
+            Change::Launchers(Delta::Delete(key)) => of_pod(index, key, None),
             Change::Nodes(Delta::Apply(node)) if index.nodes.get(&node.name) == Some(node) => None,
             Change::Nodes(Delta::Apply(node)) => Some(vec![node.name.clone()]),
             Change::Nodes(Delta::Delete(name)) | Change::Objects(Delta::Delete(name)) => {
@@ -84,6 +86,22 @@ fn of_guest(index: &Index, key: &str, now: Option<&Meta>) -> Option<Vec<String>>
     }
     let node = |guest: &Meta| guest.labels.get(KUBEVIRT_NODE_LABEL).cloned();
     Some(before.into_iter().chain(now).filter_map(node).collect())
+}
+
+/// The nodes of the guests whose pod it was and is.
+fn of_pod(index: &Index, key: &str, now: Option<&Launcher>) -> Option<Vec<String>> {
+    let before = index.launchers.get(key);
+    if before == now {
+        return None;
+    }
+    let guests = |pod: &Launcher| {
+        let space = format!("{}/", pod.namespace);
+        let all = index.guests.range(space.clone()..).take_while(move |(key, _)| key.starts_with(&space));
+        let uid = pod.guest.clone();
+        all.map(|(_, guest)| guest).filter(move |guest| guest.uid == uid)
+    };
+    let nodes = before.into_iter().chain(now).flat_map(guests);
+    Some(nodes.filter_map(|guest| guest.labels.get(KUBEVIRT_NODE_LABEL).cloned()).collect())
 }
 
 /// Only what the agent reports differs, or how often the object was written.

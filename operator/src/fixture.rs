@@ -8,7 +8,7 @@ use overcommit_crds::selector::{Labels, Selector};
 use overcommit_crds::{NodeOvercommitSpec, OvercommitPolicySpec, OvercommitPolicyStatus, resolve};
 
 use crate::index::{Change, Delta, Index};
-use crate::object::{Meta, Object, Policy, judge};
+use crate::object::{Launcher, Meta, Object, Policy, judge};
 
 /// So many seconds after a fixed instant.
 pub(crate) fn at(seconds: i64) -> Timestamp {
@@ -52,6 +52,16 @@ pub(crate) fn labelled(name: &str, pairs: &[(&str, &str)]) -> Meta {
 
 pub(crate) fn guest(name: &str, node: &str) -> Meta {
     Meta { namespace: "shop".into(), ..labelled(name, &[(KUBEVIRT_NODE_LABEL, node)]) }
+}
+
+/// A pod of the guest `guest`, both in the namespace `shop`.
+pub(crate) fn launcher(name: &str, guest: &str) -> Launcher {
+    Launcher {
+        namespace: "shop".into(),
+        name: name.into(),
+        uid: format!("uid-{name}"),
+        guest: format!("uid-{guest}"),
+    }
 }
 
 /// The object that a node has of a policy with default spec, without guests.
@@ -120,6 +130,7 @@ pub(crate) fn cluster(policies: &[Policy], nodes: &[Meta]) -> Index {
     index.take(Change::Objects(Delta::Replace(vec![])));
     index.take(Change::Namespaces(Delta::Replace(vec![labelled("shop", &[])])));
     index.take(Change::Guests(Delta::Replace(vec![])));
+    index.take(Change::Launchers(Delta::Replace(vec![])));
     index
 }
 
@@ -130,5 +141,10 @@ pub(crate) fn with_objects(mut index: Index, objects: &[Object]) -> Index {
 
 pub(crate) fn with_guests(mut index: Index, guests: &[Meta]) -> Index {
     index.take(Change::Guests(Delta::Replace(guests.to_vec())));
+    index
+}
+
+pub(crate) fn with_launchers(mut index: Index, launchers: &[Launcher]) -> Index {
+    index.take(Change::Launchers(Delta::Replace(launchers.to_vec())));
     index
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use overcommit_crds::{NodeOvercommitSpec, NodeOvercommitStatus};
 
-use crate::object::{Meta, Object, Policy};
+use crate::object::{Launcher, Meta, Object, Policy};
 
 /// One kind of objects that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,12 +21,14 @@ pub(crate) enum Watch {
     Namespaces,
     /// `VirtualMachineInstance`, metadata only.
     Guests,
+    /// Launcher pods that have not ended, metadata only.
+    Launchers,
 }
 
 impl Watch {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Policies, Self::Objects, Self::Nodes, Self::Namespaces, Self::Guests];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Policies, Self::Objects, Self::Nodes, Self::Namespaces, Self::Guests, Self::Launchers];
 
     /// Plural name of the resource, as RBAC and metrics write it.
     pub(crate) fn resource(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Watch {
             Self::Nodes => "nodes",
             Self::Namespaces => "namespaces",
             Self::Guests => "virtualmachineinstances",
+            Self::Launchers => "pods",
         }
     }
 }
@@ -79,6 +82,8 @@ pub(crate) enum Change {
     Namespaces(Delta<Meta>),
     /// Virtual machine instances.
     Guests(Delta<Meta>),
+    /// Launcher pods.
+    Launchers(Delta<Launcher>),
     /// What follows from this watch has all labels of that epoch of [`crate::keys::Keys`].
     Keys(Watch, u64),
     /// A watch failed; it is tried again.
@@ -128,6 +133,8 @@ pub(crate) struct Index {
     pub(crate) namespaces: BTreeMap<String, Meta>,
     /// Virtual machine instances by `namespace/name`.
     pub(crate) guests: BTreeMap<String, Meta>,
+    /// Launcher pods by `namespace/name`.
+    pub(crate) launchers: BTreeMap<String, Launcher>,
     listed: BTreeSet<Watch>,
     /// Watches that go on without labels that are needed now, and the epoch that has them.
     poor: BTreeMap<Watch, u64>,
@@ -142,6 +149,15 @@ trait Known: PartialEq {
 }
 
 impl Known for Meta {
+    fn key(&self) -> String {
+        Self::key(self)
+    }
+    fn older_than(&self, _: &Self) -> bool {
+        false
+    }
+}
+
+impl Known for Launcher {
     fn key(&self) -> String {
         Self::key(self)
     }
@@ -201,6 +217,7 @@ impl Index {
             Change::Nodes(delta) => self.merge(Watch::Nodes, delta, |index| &mut index.nodes),
             Change::Namespaces(delta) => self.merge(Watch::Namespaces, delta, |index| &mut index.namespaces),
             Change::Guests(delta) => self.merge(Watch::Guests, delta, |index| &mut index.guests),
+            Change::Launchers(delta) => self.merge(Watch::Launchers, delta, |index| &mut index.launchers),
             Change::Keys(watch, epoch) => {
                 self.poor.retain(|poor, needed| *poor != watch || *needed > epoch);
                 false
@@ -296,7 +313,7 @@ mod tests {
     #[test]
     fn without_kubevirt_the_guests_count_as_listed_and_empty() {
         let mut index = Index::default();
-        assert_eq!(index.waiting().len(), 5);
+        assert_eq!(index.waiting(), Watch::ALL);
         assert!(index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(0))));
         assert!(!index.waiting().contains(&Watch::Guests));
         index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(30)));

@@ -98,6 +98,7 @@ impl Metrics {
             (Watch::Nodes, index.nodes.len()),
             (Watch::Namespaces, index.namespaces.len()),
             (Watch::Guests, index.guests.len()),
+            (Watch::Launchers, index.launchers.len()),
         ];
         for (watch, count) in counts {
             let gauge = self.objects.get_or_create(&Kind { kind: watch.resource() });

@@ -57,6 +57,40 @@ impl From<PartialObjectMeta<DynamicObject>> for Meta {
     }
 }
 
+/// A launcher pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Launcher {
+    /// Namespace.
+    pub(crate) namespace: String,
+    /// Name.
+    pub(crate) name: String,
+    /// UID.
+    pub(crate) uid: String,
+    /// UID of the guest that controls it; empty if none does.
+    pub(crate) guest: String,
+}
+
+impl Launcher {
+    /// Key in the index: `namespace/name`.
+    pub(crate) fn key(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+impl From<PartialObjectMeta<DynamicObject>> for Launcher {
+    fn from(object: PartialObjectMeta<DynamicObject>) -> Self {
+        let ObjectMeta { name, namespace, uid, owner_references, .. } = object.metadata;
+        let mut owners = owner_references.unwrap_or_default().into_iter();
+        let guest = owners.find(|o| o.controller == Some(true) && o.kind == "VirtualMachineInstance");
+        Self {
+            namespace: namespace.unwrap_or_default(),
+            name: name.unwrap_or_default(),
+            uid: uid.unwrap_or_default(),
+            guest: guest.map(|owner| owner.uid).unwrap_or_default(),
+        }
+    }
+}
+
 /// A policy with everything that follows from its spec alone.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Policy {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::fixture::{
-    at, cluster, guest, labels, node, policy, policy_of, releasing, running, selecting, with_guests,
-    with_objects,
+    at, cluster, guest, labels, launcher, node, policy, policy_of, releasing, running, selecting,
+    with_guests, with_objects,
 };
 use crate::index::{Change, Delta, Trouble, Watch};
 use overcommit_crds::OvercommitPolicySpec;
@@ -282,6 +282,9 @@ fn restarted_without(index: &Index, missing: &[Watch]) -> Index {
             Watch::Nodes => Change::Nodes(Delta::Replace(all(&index.nodes))),
             Watch::Namespaces => Change::Namespaces(Delta::Replace(all(&index.namespaces))),
             Watch::Guests => Change::Guests(Delta::Replace(all(&index.guests))),
+            Watch::Launchers => {
+                Change::Launchers(Delta::Replace(index.launchers.values().cloned().collect()))
+            }
         });
     }
     for watch in missing {
@@ -398,10 +401,14 @@ fn steps() -> Vec<Change> {
         Change::Guests(Delta::Apply(guest("x", "a"))),
         reported("a"),
         Change::Guests(Delta::Apply(guest("y", "b"))),
+        Change::Launchers(Delta::Apply(launcher("x-1", "x"))),
         Change::Guests(Delta::Apply(guest("x", "b"))),
         Change::Namespaces(Delta::Apply(space(true))),
         Change::Policies(Delta::Apply(selecting("high", 5, &[("pool", "x")]))),
         Change::Nodes(Delta::Apply(pool("b", "x"))),
+        Change::Launchers(Delta::Apply(launcher("x-2", "x"))),
+        Change::Launchers(Delta::Apply(launcher("x-2", "y"))),
+        Change::Launchers(Delta::Delete("shop/x-1".into())),
         Change::Guests(Delta::Delete("shop/y".into())),
         Change::Objects(Delta::Delete("c".into())),
         Change::Objects(Delta::Apply(Object { label: None, ..running("a", "gold") })),

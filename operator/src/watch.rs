@@ -11,6 +11,7 @@ use kube::core::{GroupVersionKind, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Client, Resource};
+use overcommit_crds::names::KUBEVIRT_LAUNCHER_LABEL;
 use overcommit_crds::{NodeOvercommit, OvercommitPolicy};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Sender;
@@ -19,7 +20,7 @@ use tokio::sync::watch::Receiver;
 use crate::index::{Change, Delta, Trouble, Watch};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::object::{Meta, Object, Policy};
+use crate::object::{Launcher, Meta, Object, Policy};
 use crate::words::words;
 
 /// A watch call ends after this; a connection that died silently is noticed 5 s later (kube-runtime, `Config::timeout`).
@@ -60,6 +61,7 @@ pub(crate) fn start(
             meta
         }
     };
+    let pods = meta(&core("Pod", "pods"));
 
     tokio::spawn(feed(Watch::Policies).run(
         own(&policies()),
@@ -78,6 +80,20 @@ pub(crate) fn start(
     let namespaces = meta(&core("Namespace", "namespaces"));
     tokio::spawn(labelled(Watch::Namespaces).run(namespaces, kept(), Meta::key, Change::Namespaces));
     tokio::spawn(labelled(Watch::Guests).run(meta(&vmis), kept(), Meta::key, Change::Guests));
+    tokio::spawn(feed(Watch::Launchers).run(pods, Launcher::from, Launcher::key, Change::Launchers));
+}
+
+/// What is asked for. Ended pods stay for as long as their guest does, one for each migration: only the API server can
+/// tell them from running ones without sending their status.
+fn config(watch: Watch) -> watcher::Config {
+    let config = watcher::Config::default().timeout(CALL_SECONDS);
+    match watch {
+        Watch::Launchers => {
+            let (label, value) = KUBEVIRT_LAUNCHER_LABEL;
+            config.labels(&format!("{label}={value}")).fields("status.phase!=Succeeded,status.phase!=Failed")
+        }
+        _ => config,
+    }
 }
 
 struct Feed {
@@ -100,7 +116,7 @@ impl Feed {
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
         T: Send,
     {
-        let config = watcher::Config::default().timeout(CALL_SECONDS);
+        let config = config(self.watch);
         let stream = || watch(api.clone(), config.clone()).default_backoff().boxed();
         // Before the policies are known nobody knows what to keep.
         let mut events = if self.keys.is_some() { futures::stream::pending().boxed() } else { stream() };

@@ -6,18 +6,25 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
+use overcommit_core::units::Bytes;
+use overcommit_core::view::GuestView;
 use overcommit_tests::agent::{Agent, HostMemory};
 use overcommit_tests::guests::{Guest, GuestSpec, Hypervisor, Load};
+use overcommit_tests::parts::told;
+use overcommit_tests::screen::Screen;
 use overcommit_tests::session::Session;
+use overcommit_tests::table::Report;
 use overcommit_tests::wait;
 
-const MIB: u64 = 1 << 20;
 const SIZE: u64 = 384;
 const PLENTY: u64 = 16 * 1024;
 /// How much the host lacks for all guests at full size.
 const SHORT: u64 = 400;
 const PATIENCE: Duration = Duration::from_mins(3);
+/// How often the agent is asked while something is awaited.
+const LOOKED: Duration = Duration::from_millis(500);
+const GUESTS: [&str; 3] = ["idle", "worker", "opted-out"];
 const CLASSES: &str = "  classes:
   - {name: left-alone, selector: {matchLabels: {name: opted-out}}, exclude: true}
   - {name: everybody}
@@ -33,63 +40,67 @@ fn main() -> ExitCode {
     }
 }
 
+/// Who shows what, since when.
+struct Show {
+    screen: Screen,
+    begun: Instant,
+}
+
 fn demo() -> Result<()> {
-    let began = Instant::now();
-    say("three guests of 384 MiB under libvirt: one idle, one that will work, one opted out");
+    let show = Show { screen: Screen::stdout(), begun: Instant::now() };
+    show.step("three guests of 384 MiB under libvirt: one idle, one that will work, one opted out");
     let hypervisor = Hypervisor::start()?;
-    let guests = ["idle", "worker", "opted-out"]
+    let guests = GUESTS
         .iter()
         .map(|name| hypervisor.define_and_start(&GuestSpec::new(*name, SIZE)))
         .collect::<Result<Vec<Guest>>>()?;
-    for guest in &guests {
-        guest.wait_booted()?;
-    }
+    guests.iter().try_for_each(Guest::wait_booted)?;
     let dir = Session::shared()?.fresh_dir("state")?;
     let host = HostMemory::new(PLENTY)?;
 
-    say("overcommit-agent run --policy observe.yaml --connect URI    (mode: Observe)");
+    show.step("a policy that only observes; the host has 400 MiB less than the guests may touch");
+    show.command("overcommit-agent run --policy observe.yaml --connect URI    # mode: Observe");
     let agent = Agent::start(hypervisor.uri(), &Agent::policy("Observe", CLASSES), &dir, &host)?;
-    let promised = agent.promised_mib(3)?;
-    host.set(promised - SHORT)?;
-    say(&format!("the host has {SHORT} MiB less than the guests may touch; what would the policy do?"));
-    settle(&agent)?;
-    show(&agent, &["status"])?;
+    host.set(agent.promised_mib(3)? - SHORT)?;
+    show.settled(&agent)?;
+    show.saw("what the policy would do, tried on shadow balloons. Nobody was touched.");
     agent.terminate()?;
 
-    say("overcommit-agent run --policy enforce.yaml --connect URI    (mode: Enforce)");
+    show.step("the same policy, enforced");
+    show.command("overcommit-agent run --policy enforce.yaml --connect URI    # mode: Enforce");
+    let enforced = Instant::now();
     let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", CLASSES), &dir, &host)?;
-    settle(&agent)?;
-    show(&agent, &["status"])?;
+    show.settled(&agent)?;
+    let within = enforced.elapsed();
+    show.saw("every guest may touch all that it is still allowed to, and the host survives it.");
 
-    say("now the worker works: it grows by 150 MiB");
-    let before = agent.guest("worker")?.actual;
-    let asked = Instant::now();
-    guests
-        .iter()
-        .filter(|g| g.name() == "worker")
-        .try_for_each(|g| g.begin(&Load::Busy { mib: 150, ramp_mib_per_s: 5 }))?;
-    let after =
-        agent.wait_guest(PATIENCE, "worker", "to be given memory", |g| g.actual > before.max(215 * MIB))?;
-    let took = asked.elapsed();
-    show(&agent, &["status"])?;
-    say("why does the idle guest have the memory it has?");
-    show(&agent, &["explain", "idle"])?;
+    show.step("now the worker works: it grows by 150 MiB");
+    let (before, after, took) = show.distress(&agent, &guests)?;
 
-    say("the host has memory again; Ctrl-C gives everything back");
+    show.step("why?");
+    for name in GUESTS {
+        show.command(&format!("overcommit-agent explain {name}"));
+        show.screen.say(&String::from_utf8_lossy(&agent.ask(&["explain", name])?.stdout));
+    }
+
+    show.step("the host has memory again; Ctrl-C gives everything back");
     host.set(PLENTY)?;
+    let interrupted = Instant::now();
     agent.interrupt()?;
     for guest in &guests {
         wait::until(PATIENCE, "the full size", || full(guest))?;
     }
-    println!("\n  guests of {SIZE} MiB on a host short of {SHORT} MiB");
-    println!(
-        "  worker: {} MiB → {} MiB, {:.1} s after it began to grow",
-        before / MIB,
-        after.actual / MIB,
-        took.as_secs_f64()
-    );
-    println!("  opted-out: never touched; all three have their full size again");
-    println!("  the whole took {:.0} s", began.elapsed().as_secs_f64());
+    show.step("the numbers");
+    show.screen.say(&format!(
+        "  start of the enforcing agent to promises within budget  {:.1} s\n  \
+         worker {before} → {after} MiB                               {:.1} s after it began to grow\n  \
+         everything given back                                   {:.1} s\n  \
+         opted-out: never touched. The whole took {}.",
+        within.as_secs_f64(),
+        took.as_secs_f64(),
+        interrupted.elapsed().as_secs_f64(),
+        told(show.begun.elapsed())
+    ));
     Ok(())
 }
 
@@ -97,26 +108,52 @@ fn full(guest: &Guest) -> bool {
     guest.memory_stats().is_ok_and(|s| s.actual_kib == SIZE * 1024)
 }
 
-/// Waits until nothing is short, with a live line.
-fn settle(agent: &Agent) -> Result<()> {
-    let mut shown = String::new();
-    wait::until(PATIENCE, "promises within the budget", || {
-        let (short, reclaimed) = (agent.ledger("shortfall")? / MIB, agent.ledger("reclaimed")? / MIB);
-        let line = format!("    short of {short:>4} MiB, reclaimed {reclaimed:>4} MiB");
-        if line != shown {
-            println!("{line}");
-            shown = line;
-        }
-        if short == 0 && reclaimed > 0 { Ok(()) } else { anyhow::bail!("{shown}") }
-    })
-}
+impl Show {
+    fn step(&self, what: &str) {
+        self.screen.heading(&format!("{:>4} s  {what}", self.begun.elapsed().as_secs()));
+    }
 
-fn say(what: &str) {
-    println!("\n▶ {what}");
-}
+    fn command(&self, command: &str) {
+        self.screen.say(&format!("  $ {command}"));
+    }
 
-fn show(agent: &Agent, words: &[&str]) -> Result<()> {
-    println!("  $ overcommit-agent {}", words.join(" "));
-    print!("{}", String::from_utf8_lossy(&agent.ask(words)?.stdout));
-    Ok(())
+    fn saw(&self, what: &str) {
+        self.screen.say(&format!("  → {what}"));
+    }
+
+    /// Waits for a report that satisfies `so`, and shows the table.
+    fn watch(&self, agent: &Agent, what: &str, so: impl Fn(&Report) -> bool) -> Result<Report> {
+        let begun = Instant::now();
+        let seen = wait::until_paced(PATIENCE, LOOKED, what, || {
+            let told_by = agent.ask(&["status", "--output", "json"])?.stdout;
+            let report = Report::read(&String::from_utf8_lossy(&told_by))?;
+            let lines = report.lines();
+            self.screen.show(lines.clone(), &format!("  … {}, waiting for {what}", told(begun.elapsed())));
+            ensure!(so(&report), "{}", lines.join("\n"));
+            Ok::<_, anyhow::Error>(report)
+        });
+        self.screen.settle();
+        seen
+    }
+
+    fn settled(&self, agent: &Agent) -> Result<Report> {
+        self.watch(agent, "promises within the budget", |report| {
+            report.ledger.is_some_and(|l| l.shortfall.is_zero() && !l.reclaimed.is_zero())
+        })
+    }
+
+    /// Lets the worker grow; returns what it held before and after, in MiB, and how long that took.
+    fn distress(&self, agent: &Agent, guests: &[Guest]) -> Result<(u64, u64, Duration)> {
+        let held = |view: &GuestView| view.actual.get() >> 20;
+        let before = self.watch(agent, "the worker", |report| report.guest("worker").is_some())?;
+        let before = before.guest("worker").map(held).context("no worker")?;
+        let began = Instant::now();
+        let worker = guests.iter().find(|guest| guest.name() == "worker").context("no worker")?;
+        worker.begin(&Load::Busy { mib: 150, ramp_mib_per_s: 5 })?;
+        let enough = Bytes::from_mib(before.max(215));
+        let after = self.watch(agent, "memory to move to the worker", |report| {
+            report.guest("worker").is_some_and(|g| g.actual > enough)
+        })?;
+        Ok((before, after.guest("worker").map(held).context("no worker")?, began.elapsed()))
+    }
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use overcommit_tests::node::{ClusterSpec, Detached, PARTS};
 use overcommit_tests::parts;
+use overcommit_tests::product_images::PRODUCT_IMAGES;
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -43,7 +44,7 @@ enum Action {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
-        Action::Build => parts::ensure_all(PARTS),
+        Action::Build => parts::ensure_all(&everything()),
         Action::Plan => plan(),
         Action::Up { nodes, bare, kubevirt } => {
             let configuration: Value = serde_json::from_str(&kubevirt).context("--kubevirt is not JSON")?;
@@ -62,8 +63,13 @@ fn main() -> Result<()> {
     }
 }
 
+/// What tests and demonstrations run: a cluster's parts and the product's own images.
+fn everything() -> Vec<&'static parts::Part> {
+    PARTS.iter().copied().chain([&PRODUCT_IMAGES]).collect()
+}
+
 fn plan() -> Result<()> {
-    for part in parts::missing(PARTS)? {
+    for part in parts::missing(&everything())? {
         println!("{}: about {} s", part.name, part.cost.as_secs());
     }
     Ok(())

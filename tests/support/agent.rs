@@ -1,5 +1,7 @@
 //! The agent as a process of its own on a host without Kubernetes, as its users run it.
 
+mod turns;
+
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,8 @@ use crate::machine;
 use crate::process::{Launch, Process};
 use crate::session::Session;
 use crate::wait;
+
+pub use turns::{Action, Turn, Turns};
 
 /// From start to the first report: connecting and one turn.
 const FIRST_REPORT: Duration = Duration::from_secs(30);
@@ -91,13 +95,27 @@ impl Agent {
     /// # Errors
     /// When it ends or does not report; with the last lines of its log.
     pub fn start(uri: &str, policy: &str, state_dir: &Path, host: &HostMemory) -> Result<Self> {
+        Self::start_program(&Self::program()?, uri, policy, state_dir, host)
+    }
+
+    /// As [`Agent::start`], of another build.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn start_program(
+        program: &Path,
+        uri: &str,
+        policy: &str,
+        state_dir: &Path,
+        host: &HostMemory,
+    ) -> Result<Self> {
         let session = Session::shared()?;
         let file = session.fresh_dir("policy")?.join("policy.yaml");
         std::fs::write(&file, policy).with_context(|| format!("writing {}", file.display()))?;
         let launch = Launch::new("agent", "sh")
             .args(["-c", "mount --bind \"$0\" /proc/meminfo && exec \"$@\""])
             .arg(&host.file)
-            .arg(Self::program()?)
+            .arg(program)
             .args(["run", "--connect", uri, "--output", "json", "--policy"])
             .arg(&file)
             .arg("--state-dir")
@@ -114,6 +132,11 @@ impl Agent {
             "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {{name: trial}}\nspec:\n  \
              mode: {mode}\n  interval: 2s\n  reserve: {{minimum: \"0\", growthPercentile: 50}}\n{further}"
         )
+    }
+
+    /// Its turns from the first on, as it prints them.
+    pub fn turns(&self) -> Turns {
+        Turns::of(self.process.log())
     }
 
     /// What the agent answers to `status`.

@@ -1,7 +1,7 @@
 //! Kernel and initramfs of the test guests: Debian's cloud kernel, busybox, the virtio drivers and our load program.
 //!
-//! Built once per set of inputs and kept in the cache folder. The same two files serve libvirt guests and, in an image, KubeVirt's
-//! `kernelBoot`: all orders come on the kernel command line.
+//! A part like others. The same two files serve libvirt guests and, in an image, KubeVirt's `kernelBoot`: all orders come on the
+//! kernel command line.
 
 mod initramfs;
 mod kernel;
@@ -9,12 +9,12 @@ mod kernel;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
 
 use crate::machine;
+use crate::parts::{Part, Workshop};
 
 /// Debian's statically linked busybox (package busybox-static).
 const BUSYBOX: &str = "/bin/busybox";
@@ -46,58 +46,40 @@ impl GuestImage {
     /// default clock source.
     pub const KERNEL_ARGS: &str = "console=ttyS0 quiet loglevel=4 clocksource=acpi_pm";
 
-    /// The image, built if the cache does not hold it (about 15 s).
+    /// The image, built if the cache does not hold it.
     pub fn ensure() -> Result<Self> {
-        // One build at a time in a process; two processes at worst both build, and one of them wins.
-        static BUILD: Mutex<()> = Mutex::new(());
-        let _one = BUILD.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        machine::require("busybox", "busybox-static")?;
-        let package = kernel::package()?;
-        let dir = machine::cache_dir()?.join(format!("guest-{}", key(&package)?));
-        let image = Self { vmlinuz: dir.join("vmlinuz"), initrd: dir.join("initrd") };
-        if !(image.vmlinuz.is_file() && image.initrd.is_file()) {
-            build(&package, &dir).context("building the test guests' kernel and initramfs")?;
-        }
-        Ok(image)
+        let dir = GUEST_KERNEL.ensure()?;
+        Ok(Self { vmlinuz: dir.join("vmlinuz"), initrd: dir.join("initrd") })
     }
 }
 
-/// Hash of all inputs.
-fn key(package: &kernel::Package) -> Result<String> {
-    let mut hash = Sha256::new();
+/// The files `vmlinuz` and `initrd`.
+pub static GUEST_KERNEL: Part =
+    Part { name: "guest-kernel", cost: Duration::from_secs(15), needs: &[], inputs, build };
+
+fn inputs() -> Result<Vec<Vec<u8>>> {
+    machine::require("busybox", "busybox-static")?;
+    let package = kernel::package()?;
     let words = [RECIPE, &package.name, &package.version, GuestImage::KERNEL_ARGS];
-    for word in words.iter().chain(&DRIVERS).chain(&RUSTC) {
-        hash.update(word);
-        hash.update([0]);
+    let mut inputs: Vec<Vec<u8>> =
+        words.iter().chain(&DRIVERS).chain(&RUSTC).map(|word| word.as_bytes().to_vec()).collect();
+    for file in SOURCES.iter().map(|name| guest_load().join(name)).chain([PathBuf::from(BUSYBOX)]) {
+        inputs.push(fs::read(&file).with_context(|| format!("reading {}", file.display()))?);
     }
-    let sources = SOURCES.iter().map(|name| guest_load().join(name));
-    for file in sources.chain([PathBuf::from(BUSYBOX)]) {
-        hash.update(fs::read(&file).with_context(|| format!("reading {}", file.display()))?);
-    }
-    Ok(hash.finalize().iter().take(6).fold(String::new(), |hex, byte| format!("{hex}{byte:02x}")))
+    Ok(inputs)
 }
 
 fn guest_load() -> PathBuf {
     machine::sources().join("guest-load")
 }
 
-/// Builds beside the place and renames, so that the place is whole or not there.
-fn build(package: &kernel::Package, dir: &Path) -> Result<()> {
-    let parent = dir.parent().context("the cache folder has no parent")?;
-    let work = tempfile::tempdir_in(parent)?;
-    let kernel = package.unpack(work.path())?;
-    let done = work.path().join("done");
-    fs::create_dir(&done)?;
-    fs::copy(&kernel.vmlinuz, done.join("vmlinuz"))?;
-    let load = compile_load(work.path())?;
+fn build(shop: &Workshop) -> Result<()> {
+    let kernel = kernel::package()?.unpack(&shop.scratch)?;
+    fs::copy(&kernel.vmlinuz, shop.out.join("vmlinuz"))?;
+    let load = compile_load(&shop.scratch)?;
     let archive =
         initramfs::archive(BUSYBOX.as_ref(), &load, &guest_load().join("init"), &kernel.drivers(&DRIVERS)?)?;
-    fs::write(done.join("initrd"), archive)?;
-    match fs::rename(&done, dir) {
-        // Somebody else built the same meanwhile.
-        Err(_) if dir.join("initrd").is_file() => Ok(()),
-        other => other.with_context(|| format!("moving the image to {}", dir.display())),
-    }
+    fs::write(shop.out.join("initrd"), archive).context("initrd")
 }
 
 /// Compiles the load program by itself, in the sources' folder, where the pinned compiler is the one that answers.

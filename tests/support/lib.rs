@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod chart;
 pub mod guardian;
 pub mod guest_image;
 pub mod guests;
@@ -15,8 +16,10 @@ pub mod parts;
 pub mod process;
 pub mod product_images;
 pub mod road;
+pub mod screen;
 pub mod session;
 pub mod squeeze;
+pub mod table;
 pub mod undo;
 pub mod valve;
 pub mod wait;

@@ -22,17 +22,6 @@ pub fn find_tool(tool: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(tool)).find(|candidate| candidate.is_file())
 }
 
-/// Folder for what is built once and used by many runs. Nothing may depend on its contents still being there.
-pub fn cache_dir() -> Result<PathBuf> {
-    let base = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .filter(|p| p.is_absolute())
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
-    let dir = base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("overcommit");
-    fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
-    Ok(dir)
-}
-
 /// A program of this package, built next to the one that runs.
 pub fn sibling(program: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("finding the own program")?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Name of the operator's image.
 pub const OPERATOR_IMAGE_NAME: &str = "localhost/overcommit-operator:dev";
@@ -32,9 +32,6 @@ const SOURCES: [&str; 7] = [
 
 /// The libraries that go into the agent's image change with this.
 const LIBVIRT: &str = "/usr/lib/x86_64-linux-gnu/libvirt.so.0";
-
-/// Images of former states of the sources are kept this long, for whoever still imports them.
-const KEPT: Duration = Duration::from_hours(1);
 
 /// [`OPERATOR_ARCHIVE`] and [`AGENT_ARCHIVE`]; made anew whenever the product's sources change.
 pub static PRODUCT_IMAGES: Part =
@@ -76,7 +73,6 @@ fn build(shop: &Workshop) -> Result<()> {
     // 65532 is also what the chart says; the agent is root without rights.
     archive(shop, &operator, OPERATOR_IMAGE_NAME, "65532", OPERATOR_ARCHIVE)?;
     archive(shop, &agent, AGENT_IMAGE_NAME, "", AGENT_ARCHIVE)?;
-    forget_former(&shop.out);
     Ok(())
 }
 
@@ -106,19 +102,6 @@ fn archive(shop: &Workshop, program: &Path, image: &str, user: &str, archive: &s
         layers: vec![tree.pack(&shop.scratch.join(format!("{name}-layer.tar")))?],
     }
     .write(&shop.out.join(archive))
-}
-
-/// Each change of the sources is a new part: removes old ones. What cannot be removed stays; it is a cache.
-fn forget_former(out: &Path) {
-    let Some(entries) = out.parent().and_then(|parts| fs::read_dir(parts).ok()) else { return };
-    for entry in entries.flatten() {
-        let ours = entry.file_name().to_string_lossy().starts_with("product-images-");
-        let modified =
-            entry.metadata().and_then(|meta| meta.modified()).unwrap_or_else(|_| SystemTime::now());
-        if ours && modified.elapsed().is_ok_and(|age| age > KEPT) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
 }
 
 /// The root of the source tree.

@@ -1,143 +1,77 @@
 //! The main road as an administrator walks it: install, observe, enforce, explain, delete, uninstall, on real
-//! Kubernetes with real KubeVirt. The demonstration shows these steps, the test asserts them.
+//! Kubernetes with real KubeVirt. The demonstration and the test walk this one road; whatever must hold on the way is
+//! checked here, so that neither shows what is not so.
 
-use std::time::Duration;
+mod commands;
+mod steps;
+mod summary;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use jiff::Timestamp;
+use overcommit_core::units::Bytes;
 use serde_json::Value;
 
-use crate::machine;
-use crate::node::{Cluster, VmSpec};
-use crate::product_images::{AGENT_ARCHIVE, OPERATOR_ARCHIVE, PRODUCT_IMAGES};
-use crate::session::Session;
-use crate::squeeze::Squeeze;
+use crate::node::Cluster;
+use crate::parts::told;
+use crate::screen::Screen;
+use crate::table::{Report, Row, table};
 use crate::wait;
 
+pub use commands::BalloonCommand;
+pub use summary::Summary;
+
 /// Full size of each guest.
-pub const SIZE_MIB: u64 = 512;
-/// What the node lacks for all of them at full size.
-const SHORT_MIB: u64 = 400;
-const NODE: &str = "node1";
+pub const SIZE_MIB: u64 = 1024;
+/// The guests' names.
+pub const GUESTS: [&str; 3] = ["idle", "worker", "opted-out"];
+/// Namespace of the release.
 const NAMESPACE: &str = "overcommit";
 /// Boot grace, a take per statistics, and the spacing of status writes.
 const PATIENCE: Duration = Duration::from_mins(4);
-/// The valve opens then, whatever happens.
-const SQUEEZED_AT_MOST: Duration = Duration::from_mins(12);
-
-/// Where each step tells what it does: the command, what came back, or a line while it waits.
-pub type Teller = dyn Fn(&str);
+/// How often the agent or its status is asked: each time is a kubectl.
+const LOOKED: Duration = Duration::from_millis(500);
+/// How often the table is drawn while something is awaited.
+const DRAWN: Duration = Duration::from_secs(1);
 
 /// A cluster on its way.
+#[derive(Debug)]
 pub struct Road<'a> {
     cluster: &'a Cluster,
-    tell: &'a Teller,
-}
-
-/// The policy of the road, decided every 2 s.
-fn policy(mode: &str) -> String {
-    format!(
-        "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {{name: pool}}\nspec:\n  mode: {mode}\n  \
-         interval: 2s\n  reserve: {{minimum: 8%}}\n"
-    )
+    screen: &'a Screen,
+    begun: Instant,
 }
 
 impl<'a> Road<'a> {
-    /// A road on this cluster.
-    pub fn new(cluster: &'a Cluster, tell: &'a Teller) -> Self {
-        Self { cluster, tell }
+    /// A road on this cluster, shown there; time is counted from `begun`.
+    pub fn new(cluster: &'a Cluster, screen: &'a Screen, begun: Instant) -> Self {
+        Self { cluster, screen, begun }
     }
 
-    fn say(&self, what: &str) {
-        (self.tell)(what);
-    }
-
-    fn kubectl(&self, args: &[&str]) -> Result<String> {
-        let output = self.cluster.kubectl(args)?;
-        self.say(&format!("$ kubectl {}\n{output}", args.join(" ")));
-        Ok(output)
-    }
-
-    /// Imports our images and installs the chart.
+    /// Walks from the installation to the point where the policy is gone and every guest has its memory back. The
+    /// release and the guests stay.
     ///
     /// # Errors
-    /// When an image cannot be built, or the release does not become ready.
-    pub fn install(&self) -> Result<()> {
-        for archive in [OPERATOR_ARCHIVE, AGENT_ARCHIVE] {
-            self.cluster.import_image(&PRODUCT_IMAGES.file(archive)?)?;
-        }
-        let chart = machine::sources().join("../deploy/chart");
-        let chart = chart.to_str().context("the path of the chart is not UTF-8")?;
-        let args = [
-            "install",
-            "overcommit",
-            chart,
-            "--namespace",
-            NAMESPACE,
-            "--create-namespace",
-            "--wait",
-            "--timeout",
-            "3m",
-            "--set",
-            "operator.image.repository=localhost/overcommit-operator,operator.image.tag=dev",
-            "--set",
-            "agent.image.repository=localhost/overcommit-agent,agent.image.tag=dev",
-        ];
-        let output = self.cluster.helm(&args)?;
-        self.say(&format!("$ helm install overcommit deploy/chart --namespace {NAMESPACE}\n{output}"));
-        Ok(())
-    }
-
-    /// Starts three machines: an idle one, one whose memory use goes up and down, one opted out.
-    ///
-    /// # Errors
-    /// When one does not boot.
-    pub fn start_guests(&self) -> Result<()> {
-        let vm = |name: &str| VmSpec::new(name, SIZE_MIB).request_mib(64);
-        self.cluster.create_vm(&vm("idle"))?;
-        self.cluster.create_vm(&vm("worker").load("waves:20:260:300"))?;
-        self.cluster.create_vm(&vm("opted-out").annotation("overcommit.dev/exclude", "true"))?;
-        for name in ["idle", "worker", "opted-out"] {
-            self.cluster.wait_vm_booted("default", name, Duration::from_mins(3))?;
-        }
-        self.kubectl(&["get", "vmi"]).map(|_| ())
-    }
-
-    /// Applies the policy in a mode.
-    ///
-    /// # Errors
-    /// When the API server refuses it, or the node does not take it.
-    pub fn apply(&self, mode: &str, reason: &str) -> Result<()> {
-        let answer = self.cluster.apply(&policy(mode))?;
-        self.say(&format!("$ kubectl apply -f policy.yaml    # mode: {mode}\n{answer}"));
-        self.wait_status("the node to take it", |status| ready_reason(status) == Some(reason))?;
-        self.kubectl(&["get", "ocp,noc"]).map(|_| ())
-    }
-
-    /// Makes memory short, behind the valve.
-    ///
-    /// # Errors
-    /// When the machine has too little memory to leave enough of it.
-    pub fn squeeze(&self) -> Result<Squeeze> {
-        let status = self.wait_status("all guests and their overheads to be known", |status| {
-            count(status, "total") == 3
-                && mib(status, "promised").is_some_and(|p| p < 3 * SIZE_MIB + 3 * 180 * 4)
-        })?;
-        let spare = mib(&status, "budget").zip(mib(&status, "promised")).map(|(b, p)| b.saturating_sub(p));
-        let take = spare.context("no budget in the status")? + SHORT_MIB;
-        self.say(&format!("taking {take} MiB from the node by huge pages, behind the valve"));
-        Squeeze::taking(Session::shared()?, take, SQUEEZED_AT_MOST)
-    }
-
-    /// Waits until the plan, or the fact, covers the shortfall; returns the status.
-    ///
-    /// # Errors
-    /// When it does not in time.
-    pub fn wait_settled(&self) -> Result<Value> {
-        let status = self.wait_status("promises within the budget", |status| {
-            mib(status, "shortfall") == Some(0) && mib(status, "reclaimed").is_some_and(|r| r > 200)
-        })?;
-        self.say(&table(&status));
-        Ok(status)
+    /// The first step that does not do what it should.
+    pub fn walk(&self) -> Result<Summary> {
+        self.install()?;
+        self.start_guests()?;
+        self.observe()?;
+        let squeeze = self.squeeze()?;
+        self.plan()?;
+        let applied = Timestamp::now();
+        let within_budget = self.enforce()?;
+        let moved = self.watch_memory_move()?;
+        self.explain()?;
+        let valve = squeeze.opened();
+        ensure!(valve.is_none(), "memory was so short that the valve gave it back: {valve:?}");
+        let commands = self.commands_since(applied)?;
+        let given_back = self.give_back(squeeze)?;
+        let first = commands.first().context("the agent's log has no balloon command")?;
+        let first_command = first.at.duration_since(applied).unsigned_abs();
+        Ok(Summary { first_command, within_budget, commands, moved, given_back, valve })
     }
 
     /// What a guest really holds, by its own libvirt, in MiB.
@@ -155,111 +89,108 @@ impl<'a> Road<'a> {
         Ok(actual.val / 1024)
     }
 
-    /// Waits until the worker has visibly more than the idle guest.
-    ///
-    /// # Errors
-    /// When memory does not move in time.
-    pub fn wait_moved(&self) -> Result<(u64, u64)> {
-        let both = || Ok::<_, anyhow::Error>((self.actual_mib("worker")?, self.actual_mib("idle")?));
-        wait::until(PATIENCE, "memory to move to the worker", || {
-            let (worker, idle) = both()?;
-            self.say(&format!("  worker {worker:>4} MiB, idle {idle:>4} MiB"));
-            if worker > idle + 60 { Ok((worker, idle)) } else { bail!("worker {worker}, idle {idle}") }
-        })
+    fn step(&self, title: &str, why: &str) {
+        self.screen.heading(&format!("{:>4} s  {title}", self.begun.elapsed().as_secs()));
+        self.screen.say(&format!("  {why}"));
     }
 
-    /// Asks the agent on the node why.
-    ///
-    /// # Errors
-    /// When it cannot be asked.
-    pub fn explain(&self, name: &str) -> Result<String> {
-        let pod = self.cluster.kubectl(&[
-            "-n",
-            NAMESPACE,
-            "get",
-            "pods",
-            "-l",
-            "app.kubernetes.io/component=agent",
-            "-o",
-            "name",
-        ])?;
-        let guest = format!("default/{name}");
-        self.kubectl(&["-n", NAMESPACE, "exec", pod.trim(), "--", "overcommit-agent", "explain", &guest])
+    fn saw(&self, what: &str) {
+        self.screen.say(&format!("  → {what}"));
     }
 
-    /// Deletes the policy and waits until every guest has its full size.
-    ///
-    /// # Errors
-    /// When something stays taken.
-    pub fn delete_policy(&self) -> Result<()> {
-        self.kubectl(&["delete", "ocp", "pool", "--timeout=180s"])?;
-        self.all_full()
+    /// Shows a command and what came back.
+    fn ran(&self, command: &str, output: &str) {
+        self.screen.say(&format!("  $ {command}"));
+        output.lines().for_each(|line| self.screen.say(&format!("    {line}")));
     }
 
-    /// Uninstalls the release; every guest must have its full size then.
-    ///
-    /// # Errors
-    /// When the release's hook fails or a balloon stays inflated.
-    pub fn uninstall(&self) -> Result<()> {
-        let output = self.cluster.helm(&["uninstall", "overcommit", "--namespace", NAMESPACE, "--wait"])?;
-        self.say(&format!("$ helm uninstall overcommit\n{output}"));
-        self.all_full()
+    fn kubectl(&self, args: &[&str]) -> Result<String> {
+        let output = self.meanwhile(&format!("kubectl {}", args.join(" ")), || self.cluster.kubectl(args))?;
+        self.ran(&format!("kubectl {}", args.join(" ")), &output);
+        Ok(output)
     }
 
-    fn all_full(&self) -> Result<()> {
-        for name in ["idle", "worker", "opted-out"] {
-            let what = format!("{name} to have its full size");
-            wait::until(Duration::from_mins(1), what, || {
-                let actual = self.actual_mib(name)?;
-                ensure!(actual == SIZE_MIB, "{actual} MiB");
-                Ok::<_, anyhow::Error>(())
-            })?;
+    /// Does something that takes its time, and shows the table until it is done.
+    fn meanwhile<T: Send>(&self, what: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let begun = Instant::now();
+        let mut drawn = false;
+        let done = std::thread::scope(|scope| {
+            let (done, awaited) = channel::<()>();
+            let worker = scope.spawn(move || {
+                // Its end wakes the drawing side, however the work ends.
+                let _done = done;
+                work()
+            });
+            while awaited.recv_timeout(DRAWN) == Err(RecvTimeoutError::Timeout) {
+                self.screen.show(self.table(), &format!("  … {}, {what}", told(begun.elapsed())));
+                drawn = true;
+            }
+            worker.join().unwrap_or_else(|_| Err(anyhow!("{what}: panicked")))
+        });
+        if drawn {
+            self.screen.show(self.table(), "");
+            self.screen.settle();
         }
-        Ok(())
+        done
     }
 
-    fn wait_status(&self, what: &str, so: impl Fn(&Value) -> bool) -> Result<Value> {
-        wait::until(PATIENCE, what, || {
-            let text = self.cluster.kubectl(&["get", "noc", NODE, "-o", "json"])?;
-            let status =
-                serde_json::from_str::<Value>(&text)?.get("status").cloned().context("no status yet")?;
-            if so(&status) { Ok(status) } else { bail!("{status}") }
+    /// Waits for a report of the agent that satisfies `so`, and shows the table.
+    fn wait_report(&self, what: &str, so: impl Fn(&Report) -> bool + Sync) -> Result<Report> {
+        self.meanwhile(&format!("waiting for {what}"), || {
+            wait::until_paced(PATIENCE, LOOKED, what, || {
+                let report = self.report()?;
+                ensure!(so(&report), "{}", report.lines().join("\n"));
+                Ok::<_, anyhow::Error>(report)
+            })
         })
     }
-}
 
-/// One line per guest of a status.
-pub fn table(status: &Value) -> String {
-    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
-    let guests = status.get("topGuests").and_then(Value::as_array).cloned().unwrap_or_default();
-    let line = |g: &Value| {
-        let [name, full, target, actual, floor] =
-            ["name", "full", "target", "actual", "floor"].map(|k| text(g, k));
-        format!(
-            "  {name:<22} full {full:>6}  target {target:>6}  actual {actual:>6}  floor {floor:>6}  {}",
-            text(g, "message")
-        )
-    };
-    guests.iter().map(line).collect::<Vec<_>>().join("\n")
-}
+    /// Waits until the node's status says something, and shows the table.
+    fn wait_status(&self, what: &str, so: impl Fn(&Value) -> bool + Sync) -> Result<Value> {
+        self.meanwhile(&format!("waiting for {what}"), || {
+            wait::until_paced(PATIENCE, LOOKED, what, || {
+                let listed = self.cluster.kubectl(&["get", "noc", "--output=json"])?;
+                let listed: Value = serde_json::from_str(&listed)?;
+                let status = listed.pointer("/items/0/status").context("no status yet")?;
+                ensure!(so(status), "{status}");
+                Ok::<_, anyhow::Error>(status.clone())
+            })
+        })
+    }
 
-/// A guest of a status.
-pub fn guest<'v>(status: &'v Value, name: &str) -> Option<&'v Value> {
-    let guests = status.get("topGuests")?.as_array()?;
-    guests.iter().find(|g| g.get("name").and_then(Value::as_str) == Some(&format!("default/{name}")))
-}
+    /// What the agent knows now.
+    fn report(&self) -> Result<Report> {
+        let agent = ["exec", "daemonset/overcommit-agent", "--", "overcommit-agent"];
+        let words = ["status", "--output", "json"];
+        let args = [["--namespace", NAMESPACE].as_slice(), &agent, &words].concat();
+        Report::read(&self.cluster.kubectl(&args)?)
+    }
 
-fn ready_reason(status: &Value) -> Option<&str> {
-    let conditions = status.get("conditions")?.as_array()?;
-    let ready = conditions.iter().find(|c| c.get("type").and_then(Value::as_str) == Some("Ready"))?;
-    ready.get("reason")?.as_str()
-}
+    /// The agent's table; before and after its time, the guests as KubeVirt lists them.
+    fn table(&self) -> Vec<String> {
+        let known = self.report().ok().filter(|report| !report.guests.is_empty());
+        known.map_or_else(|| self.listed().map(|rows| table(&rows)).unwrap_or_default(), |r| r.lines())
+    }
 
-fn count(status: &Value, key: &str) -> i64 {
-    status.pointer(&format!("/guests/{key}")).and_then(Value::as_i64).unwrap_or_default()
-}
+    fn listed(&self) -> Option<Vec<Row>> {
+        let listed = self.cluster.kubectl(&["get", "vmi", "--output=json"]).ok()?;
+        let listed: Value = serde_json::from_str(&listed).ok()?;
+        let items = listed.get("items")?.as_array().filter(|items| !items.is_empty())?;
+        let text = |item: &Value, at: &str| item.pointer(at).and_then(Value::as_str).map(str::to_owned);
+        let row = |item: &Value| Row {
+            name: format!("default/{}", text(item, "/metadata/name").unwrap_or_default()),
+            full: Bytes::from_mib(SIZE_MIB),
+            why: text(item, "/status/phase").unwrap_or_else(|| "no phase yet".to_owned()),
+            ..Row::default()
+        };
+        Some(items.iter().map(row).collect())
+    }
 
-fn mib(status: &Value, entry: &str) -> Option<u64> {
-    let text = status.pointer(&format!("/ledger/{entry}"))?.as_str()?;
-    text.strip_suffix("Mi").unwrap_or(text).parse().ok()
+    /// Balloon commands since then, as the agent's log tells them.
+    fn commands_since(&self, since: Timestamp) -> Result<Vec<BalloonCommand>> {
+        let log = self.cluster.kubectl(&["--namespace", NAMESPACE, "logs", "daemonset/overcommit-agent"])?;
+        let mut commands = BalloonCommand::read_log(&log);
+        commands.retain(|command| command.at >= since);
+        Ok(commands)
+    }
 }

@@ -38,13 +38,23 @@ impl Look for bool {
 }
 
 /// Looks until the condition answers with its value, for at most `limit`.
-pub fn until<L: Look>(limit: Duration, what: impl Display, mut look: impl FnMut() -> L) -> Result<L::Ready> {
+pub fn until<L: Look>(limit: Duration, what: impl Display, look: impl FnMut() -> L) -> Result<L::Ready> {
+    until_paced(limit, PAUSE, what, look)
+}
+
+/// As [`until`], with a pause between two looks that fits their cost.
+pub fn until_paced<L: Look>(
+    limit: Duration,
+    pause: Duration,
+    what: impl Display,
+    mut look: impl FnMut() -> L,
+) -> Result<L::Ready> {
     let start = Instant::now();
     loop {
         match look().seen() {
             Ok(value) => return Ok(value),
             Err(seen) if start.elapsed() >= limit => bail!("waited {limit:?} for {what}; last seen: {seen}"),
-            Err(_) => std::thread::sleep(PAUSE),
+            Err(_) => std::thread::sleep(pause),
         }
     }
 }

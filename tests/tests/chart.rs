@@ -8,11 +8,9 @@
     reason = "all of this is test code; the exception in clippy.toml sees only the test functions"
 )]
 
-use overcommit_tests::parts::{HELM, command};
+use overcommit_tests::chart::{self, helm, rendered};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Every right that the chart grants: object, verbs, resource.
 const RIGHTS: [&str; 12] = [
@@ -22,12 +20,12 @@ const RIGHTS: [&str; 12] = [
     "ClusterRole overcommit-operator: list patch watch overcommitpolicies.overcommit.dev",
     "ClusterRole overcommit-operator: list watch namespaces",
     "ClusterRole overcommit-operator: list watch nodes",
+    "ClusterRole overcommit-operator: list watch pods",
     "ClusterRole overcommit-operator: list watch virtualmachineinstances.kubevirt.io",
     "ClusterRole overcommit-operator: patch overcommitpolicies/status.overcommit.dev",
     "ClusterRole overcommit-release: delete list overcommitpolicies.overcommit.dev",
     "ClusterRole overcommit-release: list nodeovercommits.overcommit.dev",
     "Role default/overcommit-events: create patch events.events.k8s.io",
-    "total: 11",
 ];
 
 /// Who has them.
@@ -65,34 +63,15 @@ agent:
 release: {timeout: 1h}
 "#;
 
-fn deploy() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy")
-}
-
-fn helm(args: &[&str]) -> anyhow::Result<String> {
-    let home = tempfile::tempdir()?;
-    let mut helm = Command::new(HELM.file("helm")?);
-    command::output(
-        helm.env("HOME", home.path()).env_remove("KUBECONFIG").args(args).arg(deploy().join("chart")),
-    )
-}
-
-fn render_as(release: &str, args: &[&str]) -> anyhow::Result<Vec<Value>> {
-    let text = helm(&[&["template", release, "--namespace", "system"], args].concat())?;
-    let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text)?;
-    objects.retain(|object| !object.is_null());
-    Ok(objects)
-}
-
 fn render(args: &[&str]) -> Vec<Value> {
-    render_as("overcommit", args).unwrap()
+    rendered("overcommit", args).unwrap()
 }
 
 /// Rendered with the values of `EXTREME`.
 fn render_extreme() -> Vec<Value> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), EXTREME).unwrap();
-    render_as(
+    rendered(
         "a-release-name-as-long-as-helm-permits-fifty-three-ch",
         &["--values", file.path().to_str().unwrap()],
     )
@@ -113,33 +92,8 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-fn full_name(object: &Value) -> String {
-    let meta = &object["metadata"];
-    match text(&meta["namespace"]) {
-        "" => text(&meta["name"]).to_owned(),
-        namespace => format!("{namespace}/{}", text(&meta["name"])),
-    }
-}
-
 fn rights(objects: &[Value]) -> Vec<String> {
-    let mut lines = Vec::new();
-    for role in objects.iter().filter(|o| o["kind"] == "Role" || o["kind"] == "ClusterRole") {
-        for rule in list(&role["rules"]) {
-            assert!(rule.get("resourceNames").is_none() && rule.get("nonResourceURLs").is_none(), "{rule}");
-            let mut verbs: Vec<&str> = list(&rule["verbs"]).iter().map(text).collect();
-            verbs.sort_unstable();
-            for group in list(&rule["apiGroups"]).iter().map(text) {
-                for resource in list(&rule["resources"]).iter().map(text) {
-                    let dot = if group.is_empty() { "" } else { "." };
-                    let who = format!("{} {}", text(&role["kind"]), full_name(role));
-                    lines.push(format!("{who}: {} {resource}{dot}{group}", verbs.join(" ")));
-                }
-            }
-        }
-    }
-    lines.sort();
-    lines.push(format!("total: {}", lines.len()));
-    lines
+    chart::rights(objects).unwrap()
 }
 
 fn bindings(objects: &[Value]) -> Vec<String> {
@@ -183,7 +137,7 @@ fn no_values_widen_the_rights() {
     assert_eq!(rules(&extreme), rules(&render(&[])));
     for right in rights(&extreme) {
         assert!(
-            !["*", "secrets", "pods", "proxy", "escalate", "bind", "impersonate"]
+            !["*", "secrets", "pods/", "proxy", "escalate", "bind", "impersonate"]
                 .iter()
                 .any(|w| right.contains(w)),
             "{right}"
@@ -211,7 +165,7 @@ fn the_agents_pod_has_two_capabilities_one_folder_of_the_host_and_nothing_more()
                 "runAsGroup": 0,
                 "allowPrivilegeEscalation": false,
                 "readOnlyRootFilesystem": true,
-                "capabilities": { "drop": ["ALL"], "add": ["DAC_OVERRIDE", "SYS_PTRACE"] },
+                "capabilities": { "drop": ["ALL"], "add": ["DAC_OVERRIDE", "IPC_LOCK", "SYS_PTRACE"] },
             })
         );
         assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
@@ -309,7 +263,7 @@ fn memory_is_given_back_before_anything_is_removed() {
 
 #[test]
 fn the_crds_are_the_generated_ones_and_stay_when_the_release_goes() {
-    let generated = std::fs::read_to_string(deploy().join("../crds/generated/crds.yaml")).unwrap();
+    let generated = std::fs::read_to_string(chart::folder().join("../../crds/generated/crds.yaml")).unwrap();
     let mut generated: Vec<Value> = serde_saphyr::from_multiple(&generated).unwrap();
     generated.retain(|object| !object.is_null());
     let mut rendered: Vec<Value> =
@@ -389,14 +343,14 @@ fn values_that_cannot_work_are_refused_by_name() {
         ("crds.install=perhaps", "/crds/install"),
     ];
     for (set, named) in table {
-        let refused = render_as("overcommit", &["--set", set]).expect_err(set).to_string();
+        let refused = rendered("overcommit", &["--set", set]).expect_err(set).to_string();
         assert!(refused.contains(named) && refused.contains("schema"), "{set}: {refused}");
     }
 }
 
 #[test]
 fn an_old_kubernetes_is_refused() {
-    let refused = render_as("overcommit", &["--kube-version", "1.32.9"]).unwrap_err().to_string();
+    let refused = rendered("overcommit", &["--kube-version", "1.32.9"]).unwrap_err().to_string();
     assert!(refused.contains(">=1.33"), "{refused}");
     render(&["--kube-version", "1.33.0-eks-1"]);
 }
@@ -404,7 +358,7 @@ fn an_old_kubernetes_is_refused() {
 #[test]
 fn every_sample_is_a_policy_that_can_work() {
     let mut names = BTreeSet::new();
-    for entry in std::fs::read_dir(deploy().join("samples")).unwrap() {
+    for entry in std::fs::read_dir(chart::folder().join("../samples")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "yaml") {
             let policy = overcommit_crds::file::read(&std::fs::read(&path).unwrap())
@@ -418,7 +372,8 @@ fn every_sample_is_a_policy_that_can_work() {
 #[test]
 fn the_sample_with_the_defaults_written_out_says_what_the_defaults_are() {
     let read = |name: &str| {
-        overcommit_crds::file::read(&std::fs::read(deploy().join("samples").join(name)).unwrap()).unwrap()
+        overcommit_crds::file::read(&std::fs::read(chart::folder().join("../samples").join(name)).unwrap())
+            .unwrap()
     };
     let mut written = overcommit_crds::resolve::resolve(&read("enforce.yaml").spec);
     written.mode = overcommit_crds::policy::Mode::Observe;

@@ -126,10 +126,9 @@ async fn verbs(client: &kube::Client, resource: &str, namespace: &str) -> Vec<&'
 }
 
 /// Resources that nobody of ours has anything to do with.
-const FORBIDDEN: [&str; 12] = [
+const FORBIDDEN: [&str; 11] = [
     "/secrets",
     "/configmaps",
-    "/pods",
     "/pods/exec",
     "/pods/eviction",
     "/nodes/proxy",
@@ -171,6 +170,8 @@ async fn the_agent_may_read_node_objects_report_and_tell_events() {
             ("events.k8s.io/events", "default", &["create", "patch"]),
             ("events.k8s.io/events", NAMESPACE, &[]),
             ("/nodes", "", &[]),
+            ("/pods", "", &[]),
+            ("/pods", NAMESPACE, &[]),
             ("/namespaces", "", &[]),
             ("kubevirt.io/virtualmachineinstances", "", &[]),
         ],
@@ -189,6 +190,7 @@ async fn the_operator_may_read_what_selects_and_write_what_it_owns() {
             ("overcommit.dev/overcommitpolicies/status", "", &["patch"]),
             ("events.k8s.io/events", "default", &["create", "patch"]),
             ("/nodes", "", &["list", "watch"]),
+            ("/pods", "", &["list", "watch"]),
             ("/namespaces", "", &["list", "watch"]),
             ("kubevirt.io/virtualmachineinstances", "", &["list", "watch"]),
         ],
@@ -205,6 +207,7 @@ async fn the_release_job_may_delete_policies_and_look_on() {
             ("overcommit.dev/nodeovercommits", "", &["list"]),
             ("events.k8s.io/events", "default", &[]),
             ("/nodes", "", &[]),
+            ("/pods", "", &[]),
             ("kubevirt.io/virtualmachineinstances", "", &[]),
         ],
     )

@@ -45,8 +45,8 @@ where
         let params = &params;
         async move { api.create(params, &object).await.map(drop) }
     };
-    let made: Vec<_> = futures::stream::iter(objects.map(make)).buffer_unordered(AT_ONCE).collect().await;
-    made.into_iter().for_each(|one| one.unwrap());
+    let answers: Vec<_> = futures::stream::iter(objects.map(make)).buffer_unordered(AT_ONCE).collect().await;
+    answers.into_iter().collect::<Result<(), _>>().unwrap();
 }
 
 /// A node's object of about 8 KiB.
@@ -56,6 +56,7 @@ fn object(n: usize) -> NodeOvercommit {
         namespace: format!("namespace-{g}"),
         name: format!("a-guest-with-a-name-of-some-length-{g}"),
         uid: format!("4cd1b2a0-0a39-4f5e-9d11-{g:012}"),
+        pods: vec![format!("5cd1b2a0-0a39-4f5e-9d11-{g:012}")],
         class: Some("default".to_owned()),
         excluded: None,
         migrating: false,

@@ -50,6 +50,7 @@ impl Cadence {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)] // of test courses
 mod tests {
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Whether a guest does what a take expects of it: its balloon follows, its process lets the memory go, and it does
 //! not hurt (design §6.6 and §6.7).
 //!
-//! A take opens a [`Trial`] on that guest alone; takes in a row extend it. A trial that fails asks for an [`Undo`] and
+//! A take opens a trial on that guest alone; takes in a row extend it. A trial that fails asks for an [`Undo`] and
 //! makes the guest back off for twice as long each time. A balloon that deflates by itself fails without a trial.
 
 use std::time::Duration;
@@ -87,6 +87,19 @@ pub struct Undo {
     pub failure: Failure,
 }
 
+/// A take under observation, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Underway {
+    /// The target before it.
+    pub from: Bytes,
+    /// The target after it.
+    pub to: Bytes,
+    /// How long ago it began.
+    pub age: Duration,
+    /// The balloon has followed.
+    pub followed: bool,
+}
+
 /// What is seen of the guest now.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
@@ -168,6 +181,12 @@ impl Conduct {
     pub fn back_off(&self, now: Monotonic) -> Option<(Duration, Failure)> {
         let until = self.until.filter(|until| *until > now)?;
         Some((until.since(now), self.last_failure?))
+    }
+
+    /// The take that is under observation.
+    pub fn underway(&self, now: Monotonic) -> Option<Underway> {
+        let Trial { began, from, to, followed, .. } = self.trial?;
+        Some(Underway { from, to, age: now.since(began), followed: followed.is_some() })
     }
 
     /// Whether its balloon is believed.

@@ -103,14 +103,8 @@ fn is_proven(track: &Track) -> bool {
 
 /// When the guest's present life began: its last reboot, or the start of its process where that is known.
 fn born(track: &Track) -> Monotonic {
-    /// `USER_HZ`, the unit of /proc/PID/stat, is 100 on every architecture that KubeVirt supports
-    /// (include/asm-generic/param.h).
-    const TICK: Duration = Duration::from_millis(10);
     match track.sample.incarnation {
-        Some(process) if !track.rebooted_ever() => {
-            let ticks = u32::try_from(process.start_ticks).unwrap_or(u32::MAX);
-            Monotonic::new(TICK.saturating_mul(ticks))
-        }
+        Some(process) if !track.rebooted_ever() => process.started(),
         _ => track.alive_since,
     }
 }

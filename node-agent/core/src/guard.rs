@@ -104,6 +104,10 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> V
     let takes = proposal.moves().iter().filter(|m| m.takes());
     for step in takes {
         let Some(track) = scene.model.track(&step.id) else { continue };
+        if !track.is_reachable() {
+            dropped.insert(step.id.clone(), Reason::Unreachable);
+            continue;
+        }
         match guard_take(step, track, scene, takings) {
             Ok(step) => {
                 takings.note(track, step.from.minus(step.to));
@@ -114,6 +118,10 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> V
     }
     for step in gives(proposal, scene.model) {
         let Some(track) = scene.model.track(&step.id) else { continue };
+        if !track.is_reachable() {
+            dropped.insert(step.id.clone(), Reason::Unreachable);
+            continue;
+        }
         match guard_give(&step, track, spare) {
             Some(step) => {
                 spare = spare.minus(cost(track, step.to));

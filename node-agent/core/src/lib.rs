@@ -29,3 +29,4 @@ pub mod sample;
 pub mod shadow;
 pub mod step;
 pub mod units;
+pub mod view;

@@ -10,6 +10,7 @@ use crate::evidence::{self, Evidence};
 use crate::reason::Pain;
 use crate::roster::{Membership, Roster};
 use crate::sample::{Balloon, GuestId, GuestSample, RunState, Sample};
+use crate::step::Original;
 use crate::units::{Bytes, Monotonic};
 
 /// What QEMU and its launcher need beside the guest's memory until it was measured: QEMU about 90 MiB, virt-launcher
@@ -91,8 +92,8 @@ pub struct Context<'a> {
     pub roster: &'a Roster,
     /// Targets in force; a guest that is not in it follows nothing but its `actual`.
     pub targets: &'a BTreeMap<GuestId, Bytes>,
-    /// Ceilings by guest; a guest that is not in it may have its full size.
-    pub ceilings: &'a BTreeMap<GuestId, Bytes>,
+    /// What guests had before they were touched; one that is not in it may have its full size.
+    pub originals: &'a BTreeMap<GuestId, Original>,
 }
 
 impl Model {
@@ -140,7 +141,8 @@ impl Model {
             };
             track.membership = context.roster.membership(guest).cloned();
             let full = track.sample.config.full;
-            track.ceiling = context.ceilings.get(&guest.id).copied().unwrap_or(full).min(full);
+            track.ceiling =
+                context.originals.get(&guest.id).map_or(full, |original| original.target.min(full));
             track.ours = context.targets.contains_key(&guest.id);
             track.target = context.targets.get(&guest.id).copied().unwrap_or(track.actual);
             if guest.balloon.is_some() && !track.rebooted {
@@ -184,13 +186,14 @@ impl Track {
         track
     }
 
-    /// A guest seen for the first time: its stamp is compared with the wall clock, once.
+    /// The first statistics of a guest: their stamp is compared with the wall clock, once.
     fn first_statistics(&mut self, balloon: &Balloon, sample: &Sample) {
         if let Some(stamp) = balloon.last_update.filter(|s| *s > 0) {
             let age = sample.wall.saturating_sub(Duration::from_secs(stamp));
             let at = sample.at.since_origin().saturating_sub(age);
             self.last_update = Some(stamp);
             self.last_update_at = Some(Monotonic::new(at));
+            self.rebooted = false;
         }
         self.weigh(balloon, sample.at);
     }
@@ -213,6 +216,11 @@ impl Track {
             self.begin_life_anew(sample.at);
         }
         let stamp = balloon.last_update.filter(|s| *s > 0);
+        if self.last_update.is_none() {
+            // Known for a while, heard of for the first time: how old these are nobody saw.
+            self.first_statistics(&balloon, sample);
+            return self;
+        }
         if stamp.is_some() && stamp != self.last_update {
             let elapsed = self.last_update_at.map(|at| sample.at.since(at));
             self.last_update = stamp;
@@ -321,6 +329,11 @@ impl Track {
         Some(statistics.total.minus(statistics.unused).plus(self.reserved))
     }
 
+    /// How old its last statistics are; absent if none came.
+    pub fn statistics_age(&self, now: Monotonic) -> Option<Duration> {
+        self.last_update_at.map(|came| now.since(came))
+    }
+
     /// Memory beside the guest's own: measured, else assumed.
     pub fn overhead(&self) -> Bytes {
         self.sample.facts.overhead.unwrap_or(ASSUMED_OVERHEAD)
@@ -339,12 +352,16 @@ impl Track {
     pub fn reach(&self) -> Bytes {
         let full = self.sample.config.full;
         let held = self.held().unwrap_or_default().minus(HELD_TOLERANCE);
-        let bound = !self.rebooted
+        let promised = if self.is_bound() { self.target.max(self.actual) } else { full };
+        promised.min(self.host_total).max(held)
+    }
+
+    /// Its balloon is there, up, heard of and believed.
+    fn is_bound(&self) -> bool {
+        !self.rebooted
             && self.sample.config.has_balloon
             && self.evidence.fresh().is_some()
-            && self.conduct.trust() == Trust::Trusted;
-        let promised = if bound { self.target.max(self.actual) } else { full };
-        promised.min(self.host_total).max(held)
+            && self.conduct.trust() == Trust::Trusted
     }
 
     /// What the node has promised for this guest, overhead included.
@@ -364,8 +381,7 @@ impl Track {
 
     /// Inflation under way that can still be expected to come.
     pub fn pending(&self) -> Bytes {
-        let comes = !self.rebooted && self.conduct.trust() == Trust::Trusted;
-        if comes { self.actual.minus(self.target) } else { Bytes::ZERO }
+        if self.is_bound() { self.actual.minus(self.target) } else { Bytes::ZERO }
     }
 
     /// It rebooted since it was first seen.

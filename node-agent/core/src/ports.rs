@@ -1,8 +1,12 @@
-//! The ways in and out of the core: small synchronous traits that the node, a simulator, a replay and a
-//! fault-injecting wrapper implement alike.
+//! The ways in and out of the core: small traits that the node, a simulator, a replay and a fault-injecting wrapper
+//! implement alike.
+
+use std::sync::Arc;
+use std::time::Instant;
 
 use crate::plan::{Command, Outcome};
-use crate::sample::{GuestSample, HostSample};
+use crate::sample::{GuestId, GuestSample, HostSample, Incarnation, ProcessFacts};
+use crate::units::Bytes;
 
 /// A reading that failed as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -23,13 +27,43 @@ pub trait HostPort {
     fn sample(&mut self) -> Result<HostSample, PortError>;
 }
 
-/// Reads and drives the guests. No call may block longer than the port's own deadline; a guest that does not
-/// answer is reported as unreachable and delays no other.
+/// What came back from the guests since the last time.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// What became of commands.
+    pub outcomes: Vec<Outcome>,
+    /// Guests whose statistics were asked for and came, with their stamps.
+    pub glances: Vec<(GuestId, Option<u64>)>,
+    /// When the first new word of a guest arrived; absent if nothing came but outcomes.
+    pub news: Option<Instant>,
+}
+
+/// How new the host's facts of the guests have to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Read now.
+    Fresh,
+    /// As last read: enough between two ticks, and free.
+    Known,
+}
+
+/// Reads and drives the guests. Nothing here waits for a guest: what is asked for arrives later and is taken in by
+/// [`GuestPort::hear`], so a guest that does not answer delays no other and no decision.
 pub trait GuestPort {
-    /// All guests that exist now.
-    fn sample(&mut self) -> Vec<GuestSample>;
-    /// Carries the commands out and says what became of each.
-    fn apply(&mut self, commands: &[Command]) -> Vec<Outcome>;
+    /// Asks for everything of every guest.
+    fn ask(&mut self);
+    /// Asks for the statistics of one guest.
+    fn ask_statistics(&mut self, id: &GuestId);
+    /// Takes in what has arrived.
+    fn hear(&mut self) -> Heard;
+    /// True while an answer to the last [`GuestPort::ask`] may still come in time.
+    fn is_waiting(&self) -> bool;
+    /// All guests that exist, as known now.
+    fn sample(&mut self, facts: Reading) -> Vec<GuestSample>;
+    /// Sends commands; what becomes of them is heard later, and always in the end.
+    fn send(&mut self, commands: &[Command]);
+    /// True while what became of a command is not known.
+    fn is_carrying(&self) -> bool;
     /// How many hypervisors there are of which no guest list was ever seen: their guests are in no sample.
     fn unseen(&self) -> usize {
         0
@@ -38,4 +72,54 @@ pub trait GuestPort {
     fn troubles(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// Says what the host's kernel knows of guests, whatever their hypervisors say. Must not block.
+pub trait ProcessPort {
+    /// A new turn begins.
+    fn begin_turn(&mut self) {}
+    /// What is known of one guest.
+    fn look(&mut self, who: &Who<'_>) -> HostView;
+    /// Guests whose processes run in this pod (at most one: a launcher has one, and the pod's owner can start processes
+    /// of any name there), or outside of pods.
+    fn running(&mut self, pod_uid: Option<&str>) -> Vec<Evident>;
+}
+
+/// Which guest is asked about.
+#[derive(Clone, Copy, Debug)]
+pub struct Who<'a> {
+    /// Pod that its process must be in; absent on a host without Kubernetes.
+    pub pod_uid: Option<&'a str>,
+    /// The domain's UUID in lower case: what libvirt passes to QEMU as `-uuid`.
+    pub uuid: &'a str,
+    /// Its full size, by which its memory is told from QEMU's own.
+    pub full: Bytes,
+}
+
+/// What the host knows of a guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostView {
+    /// Its QEMU process.
+    pub incarnation: Option<Incarnation>,
+    /// UID of the VMI, from the device paths in QEMU's command line.
+    pub vmi_uid: Option<Arc<str>>,
+    /// Its pod is of class Guaranteed.
+    pub guaranteed: bool,
+    /// The numbers.
+    pub facts: ProcessFacts,
+    /// Why something is missing, for people.
+    pub trouble: Option<String>,
+}
+
+/// A guest that is known by its process alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evident {
+    /// The domain's UUID, in lower case.
+    pub uuid: Arc<str>,
+    /// The domain's name as the process tells it, any text.
+    pub domain: String,
+    /// Its full size as the process tells it.
+    pub full: Bytes,
+    /// It has a virtio balloon.
+    pub has_balloon: bool,
 }

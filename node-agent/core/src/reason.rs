@@ -313,11 +313,7 @@ impl fmt::Display for Hold {
             Self::NoStatistics => f.write_str("it sends no statistics (is its balloon driver loaded?)"),
             Self::ImpossibleStatistics => f.write_str("its statistics contradict themselves"),
             Self::AwaitingStatistics => f.write_str("the effect of the last take is not visible yet"),
-            Self::AtFloor(FloorKind::Part) => f.write_str("it is at its class's floor (percent)"),
-            Self::AtFloor(FloorKind::Bytes) => f.write_str("it is at its class's floor (bytes)"),
-            Self::AtFloor(FloorKind::Request) => f.write_str("it is at its pod's memory request"),
-            Self::AtFloor(FloorKind::WorkingSet) => f.write_str("it uses what it has"),
-            Self::AtFloor(FloorKind::Emergency) => f.write_str("it is at the floor of an emergency"),
+            Self::AtFloor(kind) => write!(f, "it is at its floor: {kind}"),
             Self::Unproven => f.write_str("its process, or what its pod was promised, cannot be read"),
             Self::Booting => f.write_str("it has just booted"),
             Self::Paused => f.write_str("it is paused"),
@@ -330,6 +326,18 @@ impl fmt::Display for Hold {
             Self::NodeLimit => f.write_str("this interval's limit for the node is used up"),
             Self::TakingPaused => f.write_str("taking is paused on this node"),
         }
+    }
+}
+
+impl fmt::Display for FloorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Part => "its class's part of its size",
+            Self::Bytes => "its class's bytes",
+            Self::Request => "its pod's memory request",
+            Self::WorkingSet => "its working set with headroom",
+            Self::Emergency => "what it keeps in an emergency",
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sample::{GuestName, GuestSample};
+use crate::sample::{GuestId, GuestName, GuestSample};
 
 /// Why the API says that a guest must not be touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -21,8 +21,6 @@ pub enum OptOut {
 /// What the roster says of one guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
-    /// UID of the VMI; absent without Kubernetes.
-    pub vmi_uid: Option<Arc<str>>,
     /// Class that matched first; absent with [`OptOut::NoClass`].
     pub class: Option<Arc<str>>,
     /// Why it must not be touched.
@@ -31,35 +29,81 @@ pub struct Membership {
     pub migrating: bool,
 }
 
-/// All guests that the policy covers.
+/// All guests that the policy covers: in a cluster by the pod that each runs in, elsewhere by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roster {
-    members: BTreeMap<GuestName, Membership>,
+    pods: BTreeMap<Arc<str>, (GuestName, Membership)>,
+    names: BTreeMap<GuestName, Membership>,
 }
 
 impl Roster {
-    /// A roster from its members.
-    pub fn new(members: impl IntoIterator<Item = (GuestName, Membership)>) -> Self {
-        Self { members: members.into_iter().collect() }
+    /// The guests of a host without Kubernetes.
+    pub fn by_name(members: impl IntoIterator<Item = (GuestName, Membership)>) -> Self {
+        Self { names: members.into_iter().collect(), ..Self::default() }
     }
 
-    /// What the roster says of `guest`. Absent if it is not listed, or listed under another UID: a VMI that was
-    /// deleted and created anew is another guest, of which nothing is known yet.
+    /// The guests of a cluster's node, by the UID of each launcher pod.
+    pub fn by_pod(members: impl IntoIterator<Item = (Arc<str>, GuestName, Membership)>) -> Self {
+        let pods = members.into_iter().map(|(pod, name, member)| (pod, (name, member))).collect();
+        Self { pods, ..Self::default() }
+    }
+
+    /// What the roster says of `guest`; absent if it is not listed.
+    ///
+    /// In a cluster the kernel's word counts, which says in which pod the hypervisor runs. What the hypervisor says
+    /// of itself is the tenant's word once a guest has broken out: a pod that is not listed gets nothing by bearing
+    /// another guest's name, and a listed one nothing but what stands under its own.
     pub fn membership(&self, guest: &GuestSample) -> Option<&Membership> {
-        let member = self.members.get(&guest.name)?;
-        match (&member.vmi_uid, &guest.vmi_uid) {
-            (Some(listed), Some(seen)) if listed != seen => None,
-            _ => Some(member),
+        self.find(&guest.id, &guest.name)
+    }
+
+    fn find(&self, id: &GuestId, name: &GuestName) -> Option<&Membership> {
+        match pod_of(id) {
+            Some(pod) => self.pods.get(pod).filter(|(listed, _)| listed == name).map(|(_, member)| member),
+            None => self.names.get(name),
         }
     }
+}
 
-    /// The number of listed guests.
-    pub fn len(&self) -> usize {
-        self.members.len()
+/// The pod in which a guest runs, as its cgroup says; absent without Kubernetes.
+fn pod_of(id: &GuestId) -> Option<&str> {
+    id.as_str().split_once('/').map(|(pod, _)| pod)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(class: &str) -> Membership {
+        Membership { class: Some(Arc::from(class)), opt_out: None, migrating: false }
     }
 
-    /// True when nothing is listed.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+    fn class<'a>(roster: &'a Roster, id: &str, name: &GuestName) -> Option<&'a str> {
+        roster.find(&GuestId::new(id), name).and_then(|m| m.class.as_deref())
+    }
+
+    #[test]
+    fn in_a_cluster_a_guest_is_known_by_its_pod_and_nothing_else() {
+        let (gold, plain) = (GuestName::namespaced("shop", "gold"), GuestName::namespaced("shop", "plain"));
+        let roster = Roster::by_pod([
+            (Arc::from("pod-1"), gold.clone(), member("gold")),
+            (Arc::from("pod-2"), gold.clone(), member("gold")),
+            (Arc::from("pod-3"), plain.clone(), member("plain")),
+        ]);
+        assert_eq!(class(&roster, "pod-1/uuid", &gold), Some("gold"));
+        assert_eq!(class(&roster, "pod-2/uuid", &gold), Some("gold"));
+        // Not listed, whatever it calls itself; listed, and calling itself another.
+        assert_eq!(class(&roster, "pod-4/uuid", &gold), None);
+        assert_eq!(class(&roster, "pod-3/uuid", &gold), None);
+        assert_eq!(class(&roster, "uuid", &gold), None);
+    }
+
+    #[test]
+    fn without_kubernetes_a_guest_is_known_by_its_name() {
+        let name = GuestName::standalone("web");
+        let roster = Roster::by_name([(name.clone(), member("all"))]);
+        assert_eq!(class(&roster, "uuid", &name), Some("all"));
+        assert_eq!(class(&roster, "uuid", &GuestName::standalone("db")), None);
+        assert_eq!(class(&roster, "pod-1/uuid", &name), None);
     }
 }

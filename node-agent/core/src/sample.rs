@@ -184,6 +184,17 @@ pub struct Incarnation {
     pub start_ticks: u64,
 }
 
+impl Incarnation {
+    /// When it started, on a clock that counts from boot with suspended time (`CLOCK_BOOTTIME`).
+    pub fn started(&self) -> Monotonic {
+        /// `USER_HZ`, the unit of /proc/PID/stat, is 100 on every architecture that KubeVirt supports
+        /// (include/asm-generic/param.h).
+        const TICK: Duration = Duration::from_millis(10);
+        let ticks = u32::try_from(self.start_ticks).unwrap_or(u32::MAX);
+        Monotonic::new(TICK.saturating_mul(ticks))
+    }
+}
+
 /// What the domain's definition says about memory, read once per incarnation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestConfig {

@@ -6,19 +6,19 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::adaptive::{self, Purpose, Wish};
-use crate::conduct::{FOLLOW_TOLERANCE, Trust};
-use crate::eligibility::{Standing, standing};
+use crate::conduct::FOLLOW_TOLERANCE;
 use crate::emergency::Emergency;
 use crate::guard::{self, Scene, Takings};
 use crate::ledger::{Growth, Ledger};
 use crate::model::{Context, Model, Track};
 use crate::plan::{Command, Guarded, Outcome, Plan};
 use crate::policy::{Mode, Policy, Reserve};
-use crate::reason::{Failure, FloorKind, Hold, Pain, Reason};
+use crate::reason::Pain;
 use crate::roster::Roster;
-use crate::sample::{GuestId, GuestName, Sample};
+use crate::sample::{GuestId, Sample};
 use crate::shadow;
 use crate::units::{Bytes, Monotonic};
+use crate::view::{GuestView, views};
 
 /// Statistics period of a squeezed guest, in seconds: the shortest there is, for what it does not report it cannot be
 /// given.
@@ -119,39 +119,6 @@ pub struct Decision {
     pub emergency: bool,
 }
 
-/// One guest after the decision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GuestView {
-    /// Identity.
-    pub id: GuestId,
-    /// Name.
-    pub name: GuestName,
-    /// Full size.
-    pub full: Bytes,
-    /// Target after this turn; of the shadow balloon while observing.
-    pub target: Bytes,
-    /// What it was before.
-    pub previous_target: Bytes,
-    /// What the guest holds; while observing, what it would hold.
-    pub actual: Bytes,
-    /// Below this nothing is taken.
-    pub floor: Bytes,
-    /// What could still be taken without cost to its working set.
-    pub reclaimable: Bytes,
-    /// It hurts.
-    pub distressed: bool,
-    /// It is left alone.
-    pub exempt: bool,
-    /// Its words are stale, missing or impossible, or its hypervisor is silent.
-    pub blind: bool,
-    /// Whether its balloon is believed.
-    pub trust: Trust,
-    /// Which expectation of a take failed last; absent since one succeeded.
-    pub failure: Option<Failure>,
-    /// Why.
-    pub reason: Reason,
-}
-
 /// How far a release has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Release {
@@ -218,9 +185,8 @@ impl State {
         }
         let shown = if observing { Some(shadow::overlay(input.sample, &self.shadow)) } else { None };
         let sample = shown.as_ref().unwrap_or(input.sample);
-        let ceilings = self.originals.iter().map(|(id, o)| (id.clone(), o.target)).collect();
         let targets = if observing { &self.shadow } else { &self.targets };
-        self.model.fold(sample, Context { roster: input.roster, targets, ceilings: &ceilings });
+        self.model.fold(sample, Context { roster: input.roster, targets, originals: &self.originals });
         if input.turn == Turn::Tick {
             self.growth.note(&sample.host, &self.model, sample.at, input.policy.interval);
         }
@@ -237,7 +203,7 @@ impl State {
         };
         let wish = wish(&scene, input.turn, giving_back);
         let verdict = guard::guard(&wish.proposal, &scene, &mut self.takings);
-        let guests = views(&scene, &verdict.plan, &wish.rest, &verdict.dropped);
+        let guests = views(&scene, &wish, &verdict);
         let release = giving_back.then(|| self.release_state(&ledger, input.complete));
         let plan = if observing { self.follow(&verdict.plan) } else { verdict.plan };
         let periods = self.periods(&plan, observing);
@@ -341,46 +307,4 @@ fn wish(scene: &Scene<'_>, turn: Turn, giving_back: bool) -> Wish {
         wish.proposal = Plan::proposed(gives);
     }
     wish
-}
-
-fn views(
-    scene: &Scene<'_>,
-    plan: &Plan<Guarded>,
-    rest: &BTreeMap<GuestId, Reason>,
-    dropped: &BTreeMap<GuestId, Reason>,
-) -> Vec<GuestView> {
-    let view = |track: &Track| {
-        let id = &track.sample.id;
-        let step = plan.of(id);
-        let standing = standing(track, scene.policy, scene.now);
-        let (floor, _) =
-            standing.class().map_or((track.ceiling, FloorKind::Part), |class| scene.floor(track, class));
-        let target = step.map_or(track.target, |m| m.to);
-        let open = matches!(standing, Standing::Open(_));
-        let held = match standing {
-            Standing::Exempt(reason) => Some(reason),
-            Standing::GiveOnly(_, hold) if !matches!(hold, Hold::Busy) || track.is_reachable() => {
-                Some(Reason::Held(hold))
-            }
-            _ => None,
-        };
-        let reason = step.map(|m| m.reason).or_else(|| dropped.get(id).copied()).or(held);
-        GuestView {
-            id: id.clone(),
-            name: track.sample.name.clone(),
-            full: track.sample.config.full,
-            target,
-            previous_target: track.target,
-            actual: track.actual,
-            floor,
-            reclaimable: if open { target.minus(floor.max(track.demand)) } else { Bytes::ZERO },
-            distressed: track.pain.is_some() && track.is_squeezed(),
-            exempt: matches!(standing, Standing::Exempt(_)),
-            blind: track.evidence.fresh().is_none() || !track.is_reachable(),
-            trust: track.conduct.trust(),
-            failure: track.conduct.last_failure(),
-            reason: reason.or_else(|| rest.get(id).copied()).unwrap_or(Reason::FullSize),
-        }
-    };
-    scene.model.tracks().map(view).collect()
 }

@@ -500,3 +500,46 @@ fn observing_declares_an_emergency_and_takes_nothing() {
     assert!(decision.plan.is_empty());
     assert_eq!(w.target("a"), 512);
 }
+
+#[test]
+fn a_guest_out_of_reach_is_charged_and_sent_nothing() {
+    let mut w = world(900, vec![guest("silent", 512, 60), guest("other", 512, 60)]);
+    w.guest("silent").state = RunState::Unreachable;
+    let original = overcommit_core::step::Original { target: mib(512), period: Some(10) };
+    w.state.adopt(World::id("silent"), original, mib(300));
+    for _ in 0..30 {
+        let decision = w.tick();
+        assert!(decision.plan.of(&World::id("silent")).is_none(), "{:?}", decision.plan);
+        assert_eq!(reason(&decision, "silent"), Reason::Unreachable);
+        assert!(decision.ledger.promised >= mib(512 + 128), "{:?}", decision.ledger);
+    }
+    assert!(w.target("other") < 400, "the other one pays for it");
+    w.release = true;
+    let decision = w.tick();
+    assert!(decision.plan.of(&World::id("silent")).is_none(), "{:?}", decision.plan);
+    assert!(!matches!(decision.release, Some(Release::Done)), "its balloon is still inflated");
+    w.guest("silent").state = RunState::Running;
+    w.guest("silent").actual = 300;
+    w.total = 2000;
+    settle(&mut w, 2);
+    assert_eq!(w.target("silent"), 512);
+}
+
+#[test]
+fn a_guest_heard_of_late_is_not_taken_from_on_old_statistics() {
+    let mut w = world(300, vec![guest("late", 512, 60)]);
+    w.now = 1000;
+    w.guest("late").stamp = 1_000_000 + 900;
+    w.guest("late").reports = false;
+    w.guest("late").state = RunState::Unreachable;
+    w.tick();
+    w.guest("late").state = RunState::Running;
+    for _ in 0..10 {
+        let decision = w.tick();
+        assert!(
+            matches!(reason(&decision, "late"), Reason::Held(Hold::StaleStatistics { .. })),
+            "{decision:?}"
+        );
+        assert_eq!(w.target("late"), 512);
+    }
+}

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use overcommit_core::sample::{GuestId, GuestName, GuestSample, RunState, Untouchable};
+use overcommit_core::ports::HostView;
+use overcommit_core::sample::{Balloon, GuestId, GuestName, GuestSample, RunState, Untouchable};
 
 use crate::domain::Observation;
-use crate::facts::HostView;
 use crate::link::{Link, Reply};
 use crate::session::{Listed, Scope};
 use crate::target::ConnectionKey;
@@ -40,8 +40,8 @@ pub(crate) struct Connection {
     pub(crate) seen: Vec<Observation>,
     /// Why there was none.
     trouble: Option<String>,
-    /// The last answer came in this turn.
-    pub(crate) fresh: bool,
+    /// It has answered since it was connected.
+    pub(crate) answered: bool,
 }
 
 /// The connection that lists domains.
@@ -49,11 +49,20 @@ pub(crate) struct Directory {
     pub(crate) uri: Arc<str>,
     pub(crate) link: Option<Link>,
     pub(crate) trouble: Option<String>,
+    /// It has listed them since the agent started: then what it does not list is no guest of this libvirt.
+    pub(crate) answered: bool,
 }
 
 impl Directory {
     pub(crate) fn new(uri: &str) -> Self {
-        Self { uri: Arc::from(uri), link: None, trouble: None }
+        Self { uri: Arc::from(uri), link: None, trouble: None, answered: false }
+    }
+
+    /// A guest that runs while nothing was ever listed.
+    pub(crate) fn sample(&self, seen: &Observation, host: HostView) -> GuestSample {
+        let silent = self.link.as_ref().and_then(|l| l.asked).map(|_| SILENT.to_owned());
+        let why = silent.or_else(|| self.trouble.clone());
+        unreached(GuestId::new(Arc::clone(&seen.uuid)), name(false, &seen.domain), seen, host, why)
     }
 
     pub(crate) fn state(&self) -> ConnectionState {
@@ -72,6 +81,7 @@ impl Directory {
         match reply {
             Reply::Listed(Ok(listed)) => {
                 self.trouble = None;
+                self.answered = true;
                 Some(listed)
             }
             Reply::Listed(Err(why)) => {
@@ -85,25 +95,45 @@ impl Directory {
 
 impl Connection {
     pub(crate) fn new(link: Link, scope: Scope) -> Self {
-        Self { link, scope, seen: Vec::new(), trouble: None, fresh: false }
+        Self { link, scope, seen: Vec::new(), trouble: None, answered: false }
     }
 
     pub(crate) fn state(&self) -> ConnectionState {
         state(self.link.asked, self.trouble.as_ref())
     }
 
-    /// Takes an answer in.
-    pub(crate) fn take(&mut self, reply: Reply) {
-        self.link.asked = None;
+    /// Takes an answer in; true if it tells something new of a guest.
+    pub(crate) fn take(&mut self, reply: Reply) -> bool {
+        self.link.answered(&reply);
         match reply {
             Reply::Observed(Ok(seen)) => {
                 self.seen = seen;
                 self.trouble = None;
-                self.fresh = true;
+                self.answered = true;
+                true
             }
-            Reply::Observed(Err(why)) => self.trouble = Some(why),
-            _ => {}
+            Reply::Observed(Err(why)) => {
+                self.trouble = Some(why);
+                true
+            }
+            Reply::Glanced(uuid, Ok(Some(fresh))) => self.glanced(&uuid, fresh),
+            // A guest that is gone or a daemon that fails is told by the next whole look.
+            _ => false,
         }
+    }
+
+    fn glanced(&mut self, uuid: &str, fresh: Balloon) -> bool {
+        let guest = self.seen.iter_mut().find(|seen| *seen.uuid == *uuid);
+        let Some(known) = guest.and_then(|guest| guest.balloon.as_mut()) else { return false };
+        let news = known.last_update != fresh.last_update || known.actual != fresh.actual;
+        *known = Balloon { period: known.period, ..fresh };
+        news
+    }
+
+    /// True if what was last seen through it may not be all there is: it has not answered yet, or not for `patience`.
+    pub(crate) fn is_silent(&self, patience: Duration) -> bool {
+        let overdue = self.link.asked.is_some_and(|asked| asked.elapsed() >= patience);
+        !self.answered || overdue || self.trouble.is_some()
     }
 
     /// A guest as just seen, or as last seen and out of reach.
@@ -113,30 +143,59 @@ impl Connection {
         in_cluster: bool,
         seen: &Observation,
         host: HostView,
+        patience: Duration,
     ) -> GuestSample {
-        let silent =
-            self.link.asked.map(|_| "libvirt does not answer; it may be stopped or stuck".to_owned());
-        let reached = self.fresh && self.trouble.is_none();
-        let trouble = if reached {
-            seen.trouble.clone().or(host.trouble)
+        let name = name(in_cluster, &seen.domain);
+        let mut sample = if self.is_silent(patience) {
+            let silent = self.link.asked.map(|_| SILENT.to_owned());
+            unreached(id, name, seen, host, silent.or_else(|| self.trouble.clone()))
         } else {
-            silent.or_else(|| self.trouble.clone())
+            let trouble = seen.trouble.clone().or_else(|| host.trouble.clone());
+            GuestSample {
+                run_state: seen.run_state,
+                balloon: seen.balloon,
+                trouble,
+                ..unreached(id, name, seen, host, None)
+            }
         };
-        let mut config = seen.config.clone();
-        if host.guaranteed {
-            config.untouchable.push(Untouchable::Guaranteed);
-        }
-        GuestSample {
-            id,
-            name: name(in_cluster, &seen.domain),
-            vmi_uid: self.link.target.vmi_uid().or(host.vmi_uid),
-            incarnation: host.incarnation,
-            config,
-            run_state: if reached { seen.run_state } else { RunState::Unreachable },
-            balloon: seen.balloon.filter(|_| reached),
-            facts: host.facts,
-            trouble,
-        }
+        sample.vmi_uid = self.link.target.vmi_uid().or(sample.vmi_uid);
+        sample
+    }
+}
+
+/// What is said of a connection that was asked and does not answer.
+const SILENT: &str = "libvirt does not answer; it may be stopped or stuck";
+/// What is said of a guest that libvirt has not told of.
+const BY_ITS_PROCESS: &str = "known by its process alone and charged at its full size";
+
+/// A guest that cannot be asked: what was last seen of it, or what its process shows.
+fn unreached(
+    id: GuestId,
+    name: GuestName,
+    seen: &Observation,
+    host: HostView,
+    why: Option<String>,
+) -> GuestSample {
+    let mut config = seen.config.clone();
+    if host.guaranteed {
+        config.untouchable.push(Untouchable::Guaranteed);
+    }
+    // No libvirt reports this state: it marks what was never seen through one.
+    let trouble = match (why, seen.run_state) {
+        (Some(why), RunState::Unreachable) => Some(format!("{why}; {BY_ITS_PROCESS}")),
+        (None, RunState::Unreachable) => Some(BY_ITS_PROCESS.to_owned()),
+        (why, _) => why,
+    };
+    GuestSample {
+        id,
+        name,
+        vmi_uid: host.vmi_uid,
+        incarnation: host.incarnation,
+        config,
+        run_state: RunState::Unreachable,
+        balloon: None,
+        facts: host.facts,
+        trouble,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use overcommit_core::ports::Evident;
 use overcommit_core::sample::{Balloon, GuestConfig, RunState};
 use overcommit_core::units::Bytes;
 use virt::domain::{Domain, DomainInfo, DomainState};
@@ -25,6 +26,25 @@ pub(crate) struct Observation {
     pub(crate) run_state: RunState,
     pub(crate) balloon: Option<Balloon>,
     pub(crate) trouble: Option<String>,
+}
+
+impl Observation {
+    /// A guest that no libvirt has told of.
+    pub(crate) fn of_process(evident: Evident) -> Self {
+        Self {
+            uuid: evident.uuid,
+            domain: Arc::from(clean(&evident.domain)),
+            config: GuestConfig {
+                full: evident.full,
+                has_balloon: evident.has_balloon,
+                free_page_reporting: false,
+                untouchable: Vec::new(),
+            },
+            run_state: RunState::Unreachable,
+            balloon: None,
+            trouble: None,
+        }
+    }
 }
 
 /// A domain that is kept hold of.

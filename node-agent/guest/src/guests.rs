@@ -1,37 +1,26 @@
-//! The guests' port: asks all connections at once and waits until one common deadline.
+//! The guests' port: asks all connections at once, takes in what comes, waits for nobody.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use overcommit_core::plan::{Command, Outcome};
-use overcommit_core::ports::GuestPort;
+use overcommit_core::ports::{GuestPort, Heard, HostView, ProcessPort, Reading, Who};
 use overcommit_core::sample::{GuestId, GuestSample};
 
 use crate::connection::{Connection, ConnectionReport, Directory};
 use crate::domain::Observation;
-use crate::facts::{Facts, Who};
-use crate::link::{Answer, Link, Reply, Request};
+use crate::link::{Answer, COMMAND_DEADLINE, Link, Notify, Post, Reply, Request};
 use crate::session::{Listed, Order, Scope};
 use crate::target::{ConnectionKey, Target};
 
-/// How long the caller waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadlines {
-    /// For one sample of all guests.
-    pub sample: Duration,
-    /// For one set of commands.
-    pub commands: Duration,
-}
+/// A guest whose libvirt has not answered for this long is out of reach until it does.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// What a command may take beyond the time in which it is sent: libvirt's own call.
+const CALL: Duration = Duration::from_millis(500);
 
-impl Default for Deadlines {
-    fn default() -> Self {
-        Self { sample: Duration::from_secs(2), commands: Duration::from_secs(5) }
-    }
-}
-
-/// All guests of a node, behind deadlines.
+/// All guests of a node.
 pub struct Guests {
     /// Lists the domains of a host without Kubernetes.
     directory: Option<Directory>,
@@ -40,21 +29,38 @@ pub struct Guests {
     retired: Vec<(ConnectionKey, Link)>,
     /// Where each guest of the last sample is.
     places: HashMap<GuestId, (ConnectionKey, Arc<str>)>,
-    facts: Box<dyn Facts>,
-    deadlines: Deadlines,
+    facts: Box<dyn ProcessPort + Send>,
+    /// What the host said last of each guest.
+    views: HashMap<GuestId, HostView>,
+    /// Guests that are known by their processes alone, by their connection; absent for those of a libvirt that has listed
+    /// none.
+    evident: Vec<(Option<ConnectionKey>, Observation)>,
+    patience: Duration,
     answers: Receiver<Answer>,
-    sender: Sender<Answer>,
+    post: Post,
+    /// Commands whose outcomes are not known yet, by the number of their request.
+    carrying: BTreeMap<u64, Carrying>,
+    /// Outcomes that need no answer.
+    settled: Vec<Outcome>,
+    asked: Option<Instant>,
     next_link: u64,
+    next_number: u64,
+}
+
+struct Carrying {
+    link: u64,
+    sent: Instant,
+    commands: Vec<Command>,
 }
 
 impl Guests {
     /// The guests of one libvirt, say `qemu:///system`.
-    pub fn standalone(uri: &str, facts: Box<dyn Facts>) -> Self {
+    pub fn standalone(uri: &str, facts: Box<dyn ProcessPort + Send>) -> Self {
         Self { directory: Some(Directory::new(uri)), ..Self::in_cluster(facts) }
     }
 
     /// The guests of launcher pods; none until [`Guests::set_launchers`].
-    pub fn in_cluster(facts: Box<dyn Facts>) -> Self {
+    pub fn in_cluster(facts: Box<dyn ProcessPort + Send>) -> Self {
         let (sender, answers) = channel();
         Self {
             directory: None,
@@ -62,17 +68,36 @@ impl Guests {
             retired: Vec::new(),
             places: HashMap::new(),
             facts,
-            deadlines: Deadlines::default(),
+            views: HashMap::new(),
+            evident: Vec::new(),
+            patience: PATIENCE,
             answers,
-            sender,
+            post: Post { answers: sender, notify: Arc::new(|| {}) },
+            carrying: BTreeMap::new(),
+            settled: Vec::new(),
+            asked: None,
             next_link: 0,
+            next_number: 0,
         }
     }
 
-    /// The same with other deadlines.
+    /// The same, calling `notify`, from other threads, each time that something can be heard.
     #[must_use]
-    pub fn with_deadlines(self, deadlines: Deadlines) -> Self {
-        Self { deadlines, ..self }
+    pub fn with_notify(mut self, notify: Notify) -> Self {
+        self.post.notify = notify;
+        self
+    }
+
+    /// The same with other patience.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Waits for the next answer, for callers that have nothing else to wait for.
+    pub fn wait(&mut self, at_most: Duration) -> Heard {
+        let first = self.answers.recv_timeout(at_most).ok();
+        self.take_all(first)
     }
 
     /// Says which launchers there are now. Guests of all others are gone; a launcher with another target is
@@ -125,7 +150,7 @@ impl Guests {
 
     fn start(&mut self, target: Target) -> std::io::Result<Link> {
         self.next_link = self.next_link.wrapping_add(1);
-        Link::start(self.next_link, target, self.sender.clone())
+        Link::start(self.next_link, target, self.post.clone())
     }
 
     /// Gives a connection up and says what was last seen through it. Its thread ends by itself, unless it is stuck:
@@ -138,49 +163,66 @@ impl Guests {
         connection.seen
     }
 
-    /// Takes answers in until `deadline` or until none is waited for, and then those that are there. Results of
-    /// orders go to `results`.
-    fn collect(
-        &mut self,
-        deadline: Instant,
-        since: Instant,
-        results: &mut HashMap<usize, Result<(), String>>,
-    ) {
-        while self.is_waiting(since) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.answers.recv_timeout(left) {
-                Ok(answer) => self.take(answer, results),
-                Err(_) => return,
+    /// Takes `first` and everything else in that has arrived.
+    fn take_all(&mut self, first: Option<Answer>) -> Heard {
+        let mut heard = Heard { outcomes: std::mem::take(&mut self.settled), ..Heard::default() };
+        let mut next = first.or_else(|| self.answers.try_recv().ok());
+        while let Some(answer) = next {
+            let at = answer.at;
+            heard.glances.extend(self.glance_of(&answer));
+            if self.take(answer, &mut heard.outcomes) {
+                heard.news.get_or_insert(at);
             }
+            next = self.answers.try_recv().ok();
         }
+        self.give_up_late(&mut heard.outcomes);
+        heard
     }
 
-    /// True while a request sent after `since` is unanswered; older ones are not waited for again. The list of
-    /// domains, which libvirt holds back for seconds while one starts, is waited for only while none is known.
-    fn is_waiting(&self, since: Instant) -> bool {
-        let directory = self.directory.as_ref().filter(|_| self.connections.is_empty());
-        let links = self.connections.values().map(|c| &c.link).chain(directory.and_then(|d| d.link.as_ref()));
-        links.filter_map(|link| link.asked).any(|asked| asked >= since)
+    /// Whose statistics an answer brings, and their stamp.
+    fn glance_of(&self, answer: &Answer) -> Option<(GuestId, Option<u64>)> {
+        let Reply::Glanced(uuid, seen) = &answer.reply else { return None };
+        let (key, _) = self.connections.iter().find(|(_, c)| c.link.id == answer.link)?;
+        let at = |(k, u): &(ConnectionKey, Arc<str>)| k == key && u == uuid;
+        let id = self.places.iter().find(|(_, place)| at(place)).map(|(id, _)| id.clone())?;
+        Some((id, seen.as_ref().ok().copied().flatten().and_then(|balloon| balloon.last_update)))
     }
 
-    fn take(&mut self, answer: Answer, results: &mut HashMap<usize, Result<(), String>>) {
-        if let Reply::CarriedOut(outcomes) = answer.reply {
-            results.extend(outcomes);
-            if let Some(c) = self.connections.values_mut().find(|c| c.link.id == answer.link) {
-                c.link.asked = None;
+    /// Takes one answer in; true if it tells something new of a guest.
+    fn take(&mut self, answer: Answer, outcomes: &mut Vec<Outcome>) -> bool {
+        if let Reply::CarriedOut { number, results } = answer.reply {
+            // An answer under a number of another connection, or one that was given up, is nobody's.
+            let theirs = self.carrying.get(&number).is_some_and(|c| c.link == answer.link);
+            if let Some(carried) = theirs.then(|| self.carrying.remove(&number)).flatten() {
+                let told = carried.commands.into_iter().zip(results);
+                outcomes.extend(told.map(|(command, result)| Outcome { command, result }));
             }
-            self.retired.retain(|(_, link)| link.id != answer.link);
-            return;
+            return false;
         }
         if let Some(directory) = self.directory.as_mut().filter(|d| d.is(answer.link)) {
-            let listed = directory.take(answer.reply);
-            if let Some(listed) = listed {
-                self.set_domains(listed);
-            }
-        } else if let Some(c) = self.connections.values_mut().find(|c| c.link.id == answer.link) {
-            c.take(answer.reply);
-        } else {
-            self.retired.retain(|(_, link)| link.id != answer.link);
+            return match directory.take(answer.reply) {
+                Some(listed) => {
+                    self.set_domains(listed);
+                    true
+                }
+                None => false,
+            };
+        }
+        if let Some(c) = self.connections.values_mut().find(|c| c.link.id == answer.link) {
+            return c.take(answer.reply);
+        }
+        self.retired.retain(|(_, link)| link.id != answer.link);
+        false
+    }
+
+    /// Commands that were not answered in time.
+    fn give_up_late(&mut self, outcomes: &mut Vec<Outcome>) {
+        let late = |c: &Carrying| c.sent.elapsed() >= COMMAND_DEADLINE.saturating_add(CALL);
+        let numbers: Vec<u64> = self.carrying.iter().filter(|(_, c)| late(c)).map(|(n, _)| *n).collect();
+        for carried in numbers.iter().filter_map(|number| self.carrying.remove(number)).collect::<Vec<_>>() {
+            let why = || format!("no answer within {COMMAND_DEADLINE:?}; it may still take effect");
+            let outcome = |command| Outcome { command, result: Err(why()) };
+            outcomes.extend(carried.commands.into_iter().map(outcome));
         }
     }
 
@@ -219,75 +261,154 @@ impl Guests {
             self.directory = Some(directory);
         }
         for connection in self.connections.values_mut() {
-            connection.fresh = false;
             connection.link.ask(Request::Observe(connection.scope.clone()));
         }
     }
 
-    fn samples(&mut self) -> Vec<GuestSample> {
+    /// Reads what the host's kernel says of the guests anew.
+    fn read_host(&mut self) {
         self.facts.begin_turn();
+        self.views.clear();
+        self.evident.clear();
+        let in_cluster = self.directory.is_none();
+        for (key, connection) in self.connections.iter().filter(|(_, c)| c.is_silent(self.patience)) {
+            let mut running = self.facts.running(in_cluster.then(|| key.as_str()));
+            running.retain(|guest| {
+                (in_cluster || *guest.uuid == *key.as_str())
+                    && connection.seen.iter().all(|s| s.uuid != guest.uuid)
+            });
+            let unseen = running.into_iter().map(Observation::of_process);
+            self.evident.extend(unseen.map(|guest| (Some(key.clone()), guest)));
+        }
+        if self.directory.as_ref().is_some_and(|directory| !directory.answered) {
+            let running = self.facts.running(None).into_iter().map(Observation::of_process);
+            self.evident.extend(running.map(|guest| (None, guest)));
+        }
+    }
+
+    fn samples(&mut self) -> Vec<GuestSample> {
         self.places.clear();
         let in_cluster = self.directory.is_none();
         let mut samples = Vec::new();
         for (key, connection) in &self.connections {
-            for seen in &connection.seen {
-                let pod_uid = in_cluster.then(|| key.as_str());
-                let id = match pod_uid {
-                    Some(pod) => GuestId::new(format!("{pod}/{}", seen.uuid)),
-                    None => GuestId::new(Arc::clone(&seen.uuid)),
-                };
+            let pod_uid = in_cluster.then(|| key.as_str());
+            let unseen = self.evident.iter().filter(|(at, _)| at.as_ref() == Some(key)).map(|(_, seen)| seen);
+            for seen in connection.seen.iter().chain(unseen) {
+                let id = identity(pod_uid, seen);
                 self.places.insert(id.clone(), (key.clone(), Arc::clone(&seen.uuid)));
-                let who = Who { pod_uid, uuid: &seen.uuid, domain: &seen.domain, full: seen.config.full };
-                let host = self.facts.look(&who);
-                samples.push(connection.sample(id, in_cluster, seen, host));
+                let host = look(&mut self.views, self.facts.as_mut(), &id, &who(pod_uid, seen));
+                samples.push(connection.sample(id, in_cluster, seen, host, self.patience));
+            }
+        }
+        if let Some(directory) = &self.directory {
+            for (_, seen) in self.evident.iter().filter(|(at, _)| at.is_none()) {
+                let host =
+                    look(&mut self.views, self.facts.as_mut(), &identity(None, seen), &who(None, seen));
+                samples.push(directory.sample(seen, host));
             }
         }
         samples
     }
+
+    /// Sends orders to one connection; what cannot be sent is settled at once.
+    fn order(&mut self, key: &ConnectionKey, commands: Vec<(Arc<str>, Command)>) {
+        let silent = self.connections.get(key).filter(|c| !c.is_silent(self.patience));
+        let Some(connection) = silent else {
+            let why = || "not sent: its libvirt does not answer".to_owned();
+            self.settled
+                .extend(commands.into_iter().map(|(_, command)| Outcome { command, result: Err(why()) }));
+            return;
+        };
+        self.next_number = self.next_number.wrapping_add(1);
+        let orders = commands.iter().map(|(uuid, command)| (Arc::clone(uuid), order(command))).collect();
+        let commands: Vec<Command> = commands.into_iter().map(|(_, command)| command).collect();
+        connection.link.order(self.next_number, orders);
+        let carrying = Carrying { link: connection.link.id, sent: Instant::now(), commands };
+        self.carrying.insert(self.next_number, carrying);
+    }
+}
+
+/// Identity of a guest: in a cluster by pod and domain, so that no tenant can claim another's.
+fn identity(pod_uid: Option<&str>, seen: &Observation) -> GuestId {
+    match pod_uid {
+        Some(pod) => GuestId::new(format!("{pod}/{}", seen.uuid)),
+        None => GuestId::new(Arc::clone(&seen.uuid)),
+    }
+}
+
+fn who<'a>(pod_uid: Option<&'a str>, seen: &'a Observation) -> Who<'a> {
+    Who { pod_uid, uuid: &seen.uuid, full: seen.config.full }
+}
+
+/// What the host's kernel says of a guest, read once per reading of the host.
+fn look(
+    views: &mut HashMap<GuestId, HostView>,
+    facts: &mut dyn ProcessPort,
+    id: &GuestId,
+    who: &Who<'_>,
+) -> HostView {
+    views.entry(id.clone()).or_insert_with(|| facts.look(who)).clone()
 }
 
 impl GuestPort for Guests {
-    fn sample(&mut self) -> Vec<GuestSample> {
-        let start = Instant::now();
-        let mut late = HashMap::new();
-        while let Ok(answer) = self.answers.try_recv() {
-            self.take(answer, &mut late);
-        }
+    fn ask(&mut self) {
+        self.asked = Some(Instant::now());
         self.ask_all();
-        self.collect(start.checked_add(self.deadlines.sample).unwrap_or(start), start, &mut late);
+    }
+
+    fn ask_statistics(&mut self, id: &GuestId) {
+        let Some((key, uuid)) = self.places.get(id) else { return };
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.link.glance(Arc::clone(uuid));
+        }
+    }
+
+    fn hear(&mut self) -> Heard {
+        self.take_all(None)
+    }
+
+    /// Requests older than the last `ask` are not waited for again. The list of domains, which libvirt holds back for
+    /// seconds while one starts, is waited for only while none is known.
+    fn is_waiting(&self) -> bool {
+        let Some(since) = self.asked.filter(|since| since.elapsed() < self.patience) else { return false };
+        let directory = self.directory.as_ref().filter(|_| self.connections.is_empty());
+        let links = self.connections.values().map(|c| &c.link).chain(directory.and_then(|d| d.link.as_ref()));
+        links.filter_map(|link| link.asked).any(|asked| asked >= since)
+    }
+
+    fn sample(&mut self, reading: Reading) -> Vec<GuestSample> {
+        if reading == Reading::Fresh {
+            self.read_host();
+        }
         self.samples()
     }
 
-    fn apply(&mut self, commands: &[Command]) -> Vec<Outcome> {
-        let start = Instant::now();
-        let mut results = HashMap::new();
-        while let Ok(answer) = self.answers.try_recv() {
-            self.take(answer, &mut HashMap::new());
-        }
-        let mut orders: BTreeMap<ConnectionKey, Vec<(usize, Arc<str>, Order)>> = BTreeMap::new();
-        for (place, command) in commands.iter().enumerate() {
-            match self.places.get(command.id()) {
-                Some((key, uuid)) => {
-                    orders.entry(key.clone()).or_default().push((place, Arc::clone(uuid), order(command)));
-                }
-                None => drop(results.insert(place, Err("no such guest in the last sample".to_owned()))),
+    fn send(&mut self, commands: &[Command]) {
+        let mut orders: BTreeMap<ConnectionKey, Vec<(Arc<str>, Command)>> = BTreeMap::new();
+        for command in commands {
+            if let Some((key, uuid)) = self.places.get(command.id()) {
+                orders.entry(key.clone()).or_default().push((Arc::clone(uuid), command.clone()));
+            } else {
+                let result = Err("no such guest in the last sample".to_owned());
+                self.settled.push(Outcome { command: command.clone(), result });
             }
         }
-        for (key, orders) in orders {
-            let places: Vec<usize> = orders.iter().map(|(place, ..)| *place).collect();
-            let sent = self.connections.get_mut(&key).is_some_and(|c| c.link.ask(Request::CarryOut(orders)));
-            if !sent {
-                let why = || "not sent: its libvirt has not answered the last request yet".to_owned();
-                results.extend(places.into_iter().map(|place| (place, Err(why()))));
-            }
+        for (key, commands) in orders {
+            self.order(&key, commands);
         }
-        self.collect(start.checked_add(self.deadlines.commands).unwrap_or(start), start, &mut results);
-        let silence = || format!("no answer within {:?}; it may still take effect", self.deadlines.commands);
-        let outcome = |(place, command): (usize, &Command)| Outcome {
-            command: command.clone(),
-            result: results.remove(&place).unwrap_or_else(|| Err(silence())),
-        };
-        commands.iter().enumerate().map(outcome).collect()
+        if !self.settled.is_empty() {
+            (self.post.notify)();
+        }
+    }
+
+    fn is_carrying(&self) -> bool {
+        !self.carrying.is_empty() || !self.settled.is_empty()
+    }
+
+    fn unseen(&self) -> usize {
+        let unlisted = self.directory.as_ref().is_some_and(|d| !d.answered);
+        let silent = self.connections.values().filter(|c| !c.answered).count();
+        silent.saturating_add(usize::from(unlisted))
     }
 }
 

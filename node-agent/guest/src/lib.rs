@@ -3,12 +3,13 @@
 //! Every call into libvirt blocks for as long as the daemon at the other end likes, and that daemon may belong to a
 //! tenant. So each connection lives on a thread of its own, fed by a channel; whoever asks waits until a deadline
 //! and no longer. A thread that does not answer is left alone, its guests are reported as unreachable with what was
-//! last known of them, nothing more is sent to it, and it is used again as soon as it comes back.
+//! last known of them, nothing more is sent to it, and it is used again as soon as it comes back. A guest of which
+//! nothing was ever known is reported as its process shows it, for it may touch its memory all the same.
 //!
 //! - [`Guests`] is the port that the loop uses: [`Guests::standalone`] for one libvirt with many domains (a
 //!   connection lists them, and each domain gets one of its own, so that a stuck QEMU delays no other),
 //!   [`Guests::in_cluster`] for one libvirt per launcher pod.
-//! - [`Facts`] is what the agent passes in: the host's view of a guest's process.
+//! - What the host's kernel knows of a guest's process comes in through [`overcommit_core::ports::ProcessPort`].
 //!
 //! *Architecture invariants:* this crate alone uses `virt`; nothing here decides; nothing here runs on the caller's
 //! thread that could block.
@@ -17,13 +18,12 @@ mod balloon;
 mod connection;
 mod definition;
 mod domain;
-mod facts;
 mod guests;
 mod link;
 mod session;
 mod target;
 
 pub use connection::{ConnectionReport, ConnectionState};
-pub use facts::{Facts, HostView, Who};
-pub use guests::{Deadlines, Guests};
+pub use guests::Guests;
+pub use link::Notify;
 pub use target::{ConnectionKey, Target};

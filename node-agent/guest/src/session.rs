@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
+use overcommit_core::sample::Balloon;
 use overcommit_core::units::Bytes;
 use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error;
 use virt::sys;
 
+use crate::balloon;
 use crate::domain::{Observation, Tracked, is_gone, text};
 use crate::target::Target;
 
@@ -85,6 +87,19 @@ impl Session {
             Some(error) if !self.drop_if_dead() => Err(text(&error)),
             Some(error) => Err(format!("the connection was lost: {}", text(&error))),
             None => Ok(seen),
+        }
+    }
+
+    /// The statistics of a domain that was looked at before; absent if it is gone or has none.
+    pub(crate) fn glance(&mut self, uuid: &str) -> Result<Option<Balloon>, String> {
+        let Some(tracked) = self.tracked.get(uuid) else { return Ok(None) };
+        match tracked.handle.memory_stats(0) {
+            Ok(stats) => Ok(balloon::from_stats(&stats, None)),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => {
+                self.drop_if_dead();
+                Err(text(&error))
+            }
         }
     }
 
@@ -176,6 +191,9 @@ impl Session {
     }
 
     fn open(&mut self) -> Result<Connect, String> {
+        if let Target::Refused(why) = &self.target {
+            return Err(why.to_string());
+        }
         let mut why = Vec::new();
         for uri in self.target.uris() {
             match Connect::open(Some(&uri)) {

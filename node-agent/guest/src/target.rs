@@ -37,6 +37,8 @@ pub enum Target {
         /// UID of the VMI.
         vmi_uid: Option<Arc<str>>,
     },
+    /// A launcher's daemon that must not be connected to, and why: its guest is there all the same.
+    Refused(Arc<str>),
 }
 
 impl Target {
@@ -45,6 +47,7 @@ impl Target {
     pub(crate) fn uris(&self) -> Vec<String> {
         match self {
             Self::Uri(uri) => vec![uri.to_string()],
+            Self::Refused(_) => Vec::new(),
             Self::Launcher { socket, .. } => ["session", "system"]
                 .iter()
                 .map(|path| format!("qemu+unix:///{path}?socket=/proc/self/fd/{}", socket.as_raw_fd()))
@@ -55,7 +58,7 @@ impl Target {
     /// True if both mean the same daemon.
     pub(crate) fn same(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Uri(a), Self::Uri(b)) => a == b,
+            (Self::Uri(a), Self::Uri(b)) | (Self::Refused(a), Self::Refused(b)) => a == b,
             (Self::Launcher { socket: a, .. }, Self::Launcher { socket: b, .. }) => Arc::ptr_eq(a, b),
             _ => false,
         }
@@ -63,7 +66,7 @@ impl Target {
 
     pub(crate) fn vmi_uid(&self) -> Option<Arc<str>> {
         match self {
-            Self::Uri(_) => None,
+            Self::Uri(_) | Self::Refused(_) => None,
             Self::Launcher { vmi_uid, .. } => vmi_uid.clone(),
         }
     }

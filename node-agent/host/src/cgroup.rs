@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use overcommit_core::units::Bytes;
+use procfs::{FromBufRead as _, ProcessCGroup, ProcessCGroups};
 
 use crate::held::read_text;
 use crate::text::counter;
@@ -51,18 +52,12 @@ pub struct CgroupPlace {
 impl CgroupPlace {
     /// The place that `/proc/PID/cgroup` tells (cgroups(7)); absent without a memory controller.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut unified = None;
-        for line in text.lines() {
-            let (_, rest) = line.split_once(':')?;
-            let (controllers, path) = rest.split_once(':')?;
-            if controllers.split(',').any(|c| c == "memory") {
-                return Some(Self::new(Version::V1, path));
-            }
-            if controllers.is_empty() {
-                unified = Some(path);
-            }
+        let ProcessCGroups(all) = ProcessCGroups::from_buf_read(text.as_bytes()).ok()?;
+        let find = |which: fn(&ProcessCGroup) -> bool| all.iter().find(|c| which(c)).map(|c| &c.pathname);
+        match find(|c| c.controllers.iter().any(|name| name == "memory")) {
+            Some(path) => Some(Self::new(Version::V1, path)),
+            None => find(|c| c.hierarchy == 0).map(|path| Self::new(Version::V2, path)),
         }
-        unified.map(|path| Self::new(Version::V2, path))
     }
 
     fn new(version: Version, path: &str) -> Self {
@@ -163,14 +158,25 @@ fn is_machine_scope(component: &str) -> bool {
     name || component.strip_suffix(".libvirt-qemu").is_some_and(|n| n.contains("qemu"))
 }
 
-/// Anonymous memory of a cgroup and all below it.
-pub(crate) fn anon(dir: &std::path::Path, version: Version) -> Option<Bytes> {
+/// What a cgroup and all below it hold of the host's `AnonPages` and `Shmem`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holds {
+    /// Anonymous memory.
+    pub(crate) anon: Bytes,
+    /// Memory of memfds, shared memory and tmpfs, mapped or not; absent where the kernel does not tell.
+    pub(crate) shmem: Option<Bytes>,
+}
+
+/// What the cgroup holds now.
+pub(crate) fn holds(dir: &std::path::Path, version: Version) -> Option<Holds> {
     let text = read_text(&dir.join("memory.stat"), STAT_CAP).ok()?;
-    let name = match version {
-        Version::V1 => "total_rss", // NR_ANON_MAPPED, memcg1_stat_names in mm/memcontrol-v1.c
-        Version::V2 => "anon",
+    // v1 sums up the tree under names of its own: NR_ANON_MAPPED and NR_SHMEM (memcg1_stats in mm/memcontrol-v1.c).
+    let (anon, shmem) = match version {
+        Version::V1 => ("total_rss", "total_shmem"),
+        Version::V2 => ("anon", "shmem"),
     };
-    counter(&text, name).map(Bytes::new)
+    let bytes = |name| counter(&text, name).map(Bytes::new);
+    Some(Holds { anon: bytes(anon)?, shmem: bytes(shmem) })
 }
 
 /// The lowest limit on the levels `dirs`; absent when none has one.
@@ -310,11 +316,15 @@ mod tests {
     }
 
     #[test]
-    fn anonymous_memory_is_read_from_both_versions() {
+    fn anonymous_and_shared_memory_are_read_from_both_versions() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("memory.stat"), "rss 1\nanon 2\ntotal_rss 3\n").unwrap();
-        assert_eq!(anon(dir.path(), Version::V1), Some(Bytes::new(3)));
-        assert_eq!(anon(dir.path(), Version::V2), Some(Bytes::new(2)));
-        assert_eq!(anon(&dir.path().join("gone"), Version::V2), None);
+        let stat = "rss 1\nanon 2\nshmem 20\ntotal_rss 3\ntotal_shmem 30\n";
+        std::fs::write(dir.path().join("memory.stat"), stat).unwrap();
+        let holds_of = |version| holds(dir.path(), version);
+        let want = |anon, shmem| Some(Holds { anon: Bytes::new(anon), shmem: Some(Bytes::new(shmem)) });
+        assert_eq!((holds_of(Version::V1), holds_of(Version::V2)), (want(3, 30), want(2, 20)));
+        std::fs::write(dir.path().join("memory.stat"), "anon 2\n").unwrap();
+        assert_eq!(holds_of(Version::V2), Some(Holds { anon: Bytes::new(2), shmem: None }));
+        assert_eq!(holds(&dir.path().join("gone"), Version::V2), None);
     }
 }

@@ -34,12 +34,10 @@ pub struct Launcher {
 
 /// A launcher that cannot be talked to.
 #[derive(Debug, thiserror::Error)]
-#[error("launcher pod {pod_uid}, libvirt daemon {pid}: {why}")]
+#[error("launcher pod {pod_uid}: {why}")]
 pub struct Refusal {
     /// UID of its pod.
     pub pod_uid: Arc<str>,
-    /// Its libvirt daemon.
-    pub pid: u32,
     /// Why.
     pub why: SocketError,
 }
@@ -50,7 +48,7 @@ pub struct Scan {
     /// Launchers that may be talked to, one per pod, ordered by pod UID. One whose daemon is being restarted stays,
     /// with its dead socket, for as long as its QEMU runs: a guest out of reach is not a guest that is gone.
     pub launchers: Vec<Launcher>,
-    /// Launchers that may not, ordered by pod UID.
+    /// Launchers that may not now, ordered by pod UID.
     pub refusals: Vec<Refusal>,
 }
 
@@ -93,14 +91,20 @@ impl Launchers {
             let admitted = match &pod.daemon {
                 // Somebody's own libvirt in a pod, not KubeVirt's.
                 Some((true, _)) if pod.launcher.is_none() => continue,
-                Some((_, daemon)) => self.admit(&pod_uid, daemon, pod.launcher.as_ref()).map_err(|why| {
-                    let pid = daemon.incarnation().pid;
-                    scan.refusals.push(Refusal { pod_uid: Arc::clone(&pod_uid), pid, why });
-                }),
-                None => Err(()),
+                Some((_, daemon)) => self.admit(&pod_uid, daemon, pod.launcher.as_ref()),
+                None if pod.has_guest && (pod.launcher.is_some() || self.known.contains_key(&pod_uid)) => {
+                    Err(SocketError::NoDaemon)
+                }
+                None => continue,
             };
             let last = || self.known.get(&pod_uid).filter(|_| pod.has_guest).cloned();
-            scan.launchers.extend(admitted.ok().or_else(last));
+            match admitted {
+                Ok(launcher) => scan.launchers.push(launcher),
+                Err(why) => {
+                    scan.launchers.extend(last());
+                    scan.refusals.push(Refusal { pod_uid, why });
+                }
+            }
         }
         scan.launchers.sort_by(|a, b| a.pod_uid.cmp(&b.pod_uid));
         scan.refusals.sort_by(|a, b| a.pod_uid.cmp(&b.pod_uid));

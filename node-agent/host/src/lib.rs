@@ -3,18 +3,21 @@
 //!
 //! - [`HostReader`] reads meminfo, vmstat, PSI and KSM each tick, files held open.
 //! - [`ProcessFactsReader`] finds the QEMU process of a guest and says what it and its pod hold.
+//! - [`Glimpses`] looks at those processes between two samples.
 //! - [`Launchers`] finds the libvirt daemons in KubeVirt's launcher pods and pins their sockets.
 //! - [`EvictionLine`] says at which line the kubelet starts to evict.
 //!
-//! Everything is read below a [`Root`], so that a directory tree can stand for a host. Parsers are our own: small,
-//! total on any input, without allocation on the path of a tick. What is read is size-capped, because pods can
-//! shape much of it (command lines, process names, sockets).
+//! Everything is read below a [`Root`], so that a directory tree can stand for a host. What is read is size-capped,
+//! because pods can shape much of it (command lines, process names, mapped files, sockets). `procfs` understands what
+//! is read once per process (mountinfo, cgroup); the parsers on the path of a tick are our own: small, total on any
+//! input, without allocation. ARCHITECTURE.md says why.
 //!
 //! *Architecture invariant:* nothing here decides, and nothing here writes.
 
 mod cgroup;
 mod eviction;
 mod facts;
+mod glimpse;
 mod held;
 mod ksm;
 mod kubelet;
@@ -24,6 +27,7 @@ mod mounts;
 mod oom_score;
 mod proc;
 mod psi;
+mod qemu;
 mod quantity;
 mod reader;
 mod root;
@@ -35,10 +39,12 @@ mod vmstat;
 
 pub use cgroup::{CgroupPlace, Qos};
 pub use eviction::EvictionLine;
-pub use facts::{HostView, ProcessFactsReader, Query};
+pub use facts::ProcessFactsReader;
+pub use glimpse::Glimpses;
 pub use held::ReadError;
 pub use launcher::{Launcher, Launchers, Refusal, Scan};
 pub use oom_score::request_from_score;
+pub use proc::runs;
 pub use reader::HostReader;
 pub use root::Root;
 pub use socket::SocketError;

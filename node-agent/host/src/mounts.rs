@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use procfs::process::MountInfo;
+
 use crate::cgroup::{CgroupPlace, Version};
 use crate::held::read_text;
 use crate::root::Root;
@@ -38,20 +40,18 @@ impl CgroupMounts {
         of("1", root.join("proc/1/root")).or_else(|| of("self", root.join(""))).unwrap_or_default()
     }
 
-    /// `mountinfo` (proc(5)): fields 4 and 5 are root and mount point; after ` - ` come type, source
-    /// and the options of the file system, where v1 lists its controllers.
+    /// The first of each kind in `mountinfo`; a line that is none is passed over.
     fn parse(text: &str, base: &Path) -> Self {
         let mut mounts = Self::default();
-        for line in text.lines() {
-            let Some((front, back)) = line.split_once(" - ") else { continue };
-            let mut front = front.split(' ').skip(3);
-            let (Some(root), Some(point)) = (front.next(), front.next()) else { continue };
-            let mut back = back.split(' ');
-            let (kind, options) = (back.next().unwrap_or(""), back.nth(1).unwrap_or(""));
-            let mount = || Mount { root: root.to_owned(), point: base.join(point.trim_start_matches('/')) };
-            if kind == "cgroup2" && mounts.v2.is_none() {
+        for line in text.lines().filter_map(|line| MountInfo::from_line(line).ok()) {
+            let point = || base.join(line.mount_point.strip_prefix("/").unwrap_or(&line.mount_point));
+            let mount = || Mount { root: line.root.clone(), point: point() };
+            if line.fs_type == "cgroup2" && mounts.v2.is_none() {
                 mounts.v2 = Some(mount());
-            } else if kind == "cgroup" && mounts.v1.is_none() && options.split(',').any(|o| o == "memory") {
+            } else if line.fs_type == "cgroup"
+                && mounts.v1.is_none()
+                && line.super_options.contains_key("memory")
+            {
                 mounts.v1 = Some(mount());
             }
         }

@@ -81,6 +81,11 @@ impl Proc {
     }
 }
 
+/// True if that very process still runs.
+pub fn runs(root: &Root, process: Incarnation) -> bool {
+    Proc::open(root, process.pid).is_ok_and(|found| found.incarnation() == process)
+}
+
 /// All pids now, in no order.
 pub(crate) fn pids(root: &Root) -> Result<Vec<u32>, ReadError> {
     let path = root.join("proc");

@@ -33,6 +33,11 @@ pub enum SocketError {
         "its root directory cannot be opened ({0}); the agent needs SYS_PTRACE and the host's PID namespace"
     )]
     Root(io::Error),
+    /// A QEMU runs without it.
+    #[error(
+        "its guest runs and its libvirt daemon does not; the launcher restarts it, or the pod must be restarted"
+    )]
+    NoDaemon,
     /// No socket there (yet).
     #[error("no socket below /run/libvirt; the daemon may still be starting")]
     Absent,

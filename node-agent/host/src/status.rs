@@ -13,6 +13,8 @@ pub(crate) struct Status {
     pub(crate) resident: Bytes,
     /// `RssAnon`.
     pub(crate) anon: Bytes,
+    /// `RssShmem`: memory of memfds, shared memory and tmpfs that is mapped.
+    pub(crate) shmem: Bytes,
     /// `VmPTE`: its page tables.
     pub(crate) page_tables: Bytes,
 }
@@ -33,6 +35,7 @@ fn parse(text: &str) -> Option<Status> {
         match name {
             "VmRSS" => resident = Some(value),
             "RssAnon" => status.anon = value,
+            "RssShmem" => status.shmem = value,
             "VmPTE" => status.page_tables = value,
             _ => {}
         }
@@ -46,11 +49,11 @@ mod tests {
 
     #[test]
     fn the_sizes_of_a_process_are_read() {
-        let text =
-            "Name:\tqemu\nVmRSS:\t     300 kB\nRssAnon:\t     200 kB\nVmPTE:\t      10 kB\nThreads:\t4\n";
+        let text = "Name:\tqemu\nVmRSS:\t     300 kB\nRssAnon:\t     200 kB\nRssFile:\t 60 kB\nRssShmem:\t 40 kB\nVmPTE:\t      10 kB\nThreads:\t4\n";
         let want = Status {
             resident: Bytes::from_kib(300),
             anon: Bytes::from_kib(200),
+            shmem: Bytes::from_kib(40),
             page_tables: Bytes::from_kib(10),
         };
         assert_eq!(parse(text), Some(want));

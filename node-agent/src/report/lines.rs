@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use overcommit_core::step::{GuestView, Release};
+use overcommit_core::step::Release;
 use tracing_appender::non_blocking::NonBlocking;
 
 use super::Report;
@@ -54,7 +54,8 @@ fn row(name: &str, full: &str, target: &str, actual: &str, floor: &str, why: &st
     format!("  {name:<28} {full:>10} {target:>10} {actual:>10} {floor:>10}  {why}\n")
 }
 
-fn headline(report: &Report) -> String {
+/// The node in one line.
+pub(crate) fn headline(report: &Report) -> String {
     let mode = if report.paused { "paused" } else { "" };
     let Some(ledger) = &report.ledger else {
         return format!("{} policy {}: the host cannot be read\n", report.at, report.policy);
@@ -74,30 +75,5 @@ fn headline(report: &Report) -> String {
         ledger.budget,
         ledger.promised,
         ledger.reclaimed,
-    )
-}
-
-/// Why one guest has the memory it has.
-pub(crate) fn explanation(report: &Report, guest: &GuestView) -> String {
-    let moved = if guest.target == guest.previous_target {
-        "unchanged in the last turn".to_owned()
-    } else {
-        format!("was {} before the last turn", guest.previous_target)
-    };
-    let shadow = if report.mode == overcommit_core::policy::Mode::Observe {
-        " (observing: a plan, not a fact)"
-    } else {
-        ""
-    };
-    format!(
-        "{}: {}\n  target  {}{shadow}, {moved}\n  holds   {} of {}\n  floor   {}\n  could still give {}\n{}",
-        guest.name,
-        guest.reason,
-        guest.target,
-        guest.actual,
-        guest.full,
-        guest.floor,
-        guest.reclaimable,
-        headline(report),
     )
 }

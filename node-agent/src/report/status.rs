@@ -3,8 +3,9 @@
 use overcommit_core::conduct::Trust;
 use overcommit_core::ledger::Ledger;
 use overcommit_core::policy::Mode;
-use overcommit_core::step::{GuestView, Release};
+use overcommit_core::step::Release;
 use overcommit_core::units::Bytes;
+use overcommit_core::view::GuestView;
 use overcommit_crds::condition::{Condition, ConditionStatus, rfc3339};
 use overcommit_crds::names::condition as types;
 use overcommit_crds::node::{

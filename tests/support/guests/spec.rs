@@ -37,6 +37,7 @@ pub struct GuestSpec {
     balloon: Balloon,
     swap_mib: Option<u64>,
     hugepages: bool,
+    shared: bool,
     vcpus: u32,
     extra_args: String,
 }
@@ -51,6 +52,7 @@ impl GuestSpec {
             balloon: Balloon::Present { free_page_reporting: true, stats_period_s: KUBEVIRT_STATS_PERIOD },
             swap_mib: None,
             hugepages: false,
+            shared: false,
             vcpus: 1,
             extra_args: String::new(),
         }
@@ -87,6 +89,13 @@ impl GuestSpec {
     #[must_use]
     pub fn hugepages(mut self) -> Self {
         self.hugepages = true;
+        self
+    }
+
+    /// Backs its memory with a memfd that others may map, as KubeVirt does for virtiofs.
+    #[must_use]
+    pub fn shared_memory(mut self) -> Self {
+        self.shared = true;
         self
     }
 
@@ -131,7 +140,11 @@ impl GuestSpec {
         let Self { name, memory_mib, vcpus, .. } = self;
         let (kernel, initrd, dir) = (image.vmlinuz.display(), image.initrd.display(), dir.display());
         let (args, balloon) = (self.kernel_args(), self.balloon_xml());
-        let backing = if self.hugepages { "<memoryBacking><hugepages/></memoryBacking>" } else { "" };
+        let backing = match (self.hugepages, self.shared) {
+            (true, _) => "<memoryBacking><hugepages/></memoryBacking>",
+            (false, true) => "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>",
+            (false, false) => "",
+        };
         let disk = self.swap_mib.map_or(String::new(), |_| {
             format!(
                 "<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none' discard='unmap'/>\

@@ -4,7 +4,7 @@
 use super::{Cluster, ClusterSpec, NodeFacts};
 use crate::api::Access;
 use crate::machine;
-use crate::parts::{CONTAINERD, HELM, KUBERNETES, cache_root, say};
+use crate::parts::{CONTAINERD, HELM, KUBERNETES, cache_root};
 use crate::wait::until;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
@@ -58,9 +58,12 @@ impl Detached {
         }
         // Here, where progress is seen.
         crate::parts::ensure_all(super::PARTS)?;
+        let progress = spec.progress();
         let log = folder()?.join("holder.log");
         let output = File::create(&log).with_context(|| log.display().to_string())?;
-        let _ = fs::remove_file(state_path()?);
+        for file in [state_path()?, step_path(&state_path()?)] {
+            let _ = fs::remove_file(file);
+        }
         let mut holder = Command::new(machine::sibling(PROGRAM)?);
         holder.arg("hold").arg(state_path()?).arg(serde_json::to_string(spec)?);
         // A group of its own: Ctrl-C is for the command, not for the cluster.
@@ -71,11 +74,15 @@ impl Detached {
             .stdout(output.try_clone()?)
             .stderr(output);
         let mut child = holder.spawn().context("starting the cluster's holder")?;
-        say("starting the cluster");
-        let state = until(UP, "the cluster", || match (child.try_wait(), Self::find()) {
-            (Ok(Some(status)), _) => Ok(Err(anyhow::anyhow!("the cluster's holder ended with {status}"))),
-            (_, Ok(Some(state))) => Ok(Ok(state)),
-            (_, other) => Err(format!("{other:?}")),
+        let step = step_path(&state_path()?);
+        let state = until(UP, "the cluster", || {
+            let entered = fs::read_to_string(&step).ok().and_then(|text| text.parse().ok());
+            progress.enter(entered.unwrap_or_default());
+            match (child.try_wait(), Self::find()) {
+                (Ok(Some(status)), _) => Ok(Err(anyhow::anyhow!("the cluster's holder ended with {status}"))),
+                (_, Ok(Some(state))) => Ok(Ok(state)),
+                (_, other) => Err(format!("{other:?}")),
+            }
         })?;
         state.with_context(|| crate::process::log_tail(&log))
     }
@@ -83,7 +90,10 @@ impl Detached {
     /// Holds a cluster until asked to end (SIGTERM or Ctrl-C), and says in the file `path` how to reach it: the
     /// holder's own work.
     pub fn hold(path: &Path, spec: &ClusterSpec) -> Result<()> {
-        let cluster = Cluster::start(spec)?;
+        crate::parts::ensure_all(super::PARTS)?;
+        // Who waits for this shows it; a step that cannot be told is no reason to stop.
+        let tell = |step: usize| drop(fs::write(step_path(path), step.to_string()));
+        let cluster = Cluster::start_telling(spec, &tell)?;
         let pid = std::process::id();
         let state = Self {
             pid,
@@ -95,7 +105,9 @@ impl Detached {
         fs::write(&new, serde_json::to_vec_pretty(&state)?).with_context(|| new.display().to_string())?;
         fs::rename(&new, path).with_context(|| path.display().to_string())?;
         wait_for_end()?;
-        let _ = fs::remove_file(path);
+        for file in [path.to_owned(), step_path(path)] {
+            let _ = fs::remove_file(file);
+        }
         cluster.stop()
     }
 
@@ -157,6 +169,11 @@ fn folder() -> Result<PathBuf> {
     let folder = cache_root()?.join("detached");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     Ok(folder)
+}
+
+/// Where the holder writes which step of its start it takes.
+fn step_path(state: &Path) -> PathBuf {
+    state.with_extension("step")
 }
 
 fn state_path() -> Result<PathBuf> {

@@ -11,7 +11,7 @@ mod store;
 mod vm;
 
 use crate::api::{Access, ControlPlane, Placement, SERVICE_ADDRESS};
-use crate::parts::{CONTAINERD, HELM, KUBERNETES, Part, command, say};
+use crate::parts::{CONTAINERD, HELM, KUBERNETES, Part, Progress, command};
 use crate::session::Session;
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use fabric::Fabric;
 use machine::Node;
@@ -31,6 +32,14 @@ pub use vm::{Launcher, VmSpec};
 
 /// Every part that a cluster uses.
 pub static PARTS: &[&Part] = &[&KUBERNETES, &CONTAINERD, &HELM, &IMAGE_STORE];
+
+/// Steps of a start, with what they take on two cores; most of the last are `KubeVirt`'s own phases and probes.
+const STEPS: [(&str, Duration); 4] = [
+    ("control plane, container runtime", Duration::from_secs(5)),
+    ("KubeVirt's operator", Duration::from_secs(2)),
+    ("kubelet", Duration::from_secs(3)),
+    ("KubeVirt", Duration::from_secs(65)),
+];
 
 /// What a cluster is to be like.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,6 +53,13 @@ pub struct ClusterSpec {
 impl Default for ClusterSpec {
     fn default() -> Self {
         Self { nodes: 1, kubevirt: Some(json!({})) }
+    }
+}
+
+impl ClusterSpec {
+    fn progress(&self) -> Progress {
+        let steps = if self.kubevirt.is_some() { STEPS.len() } else { STEPS.len() - 1 };
+        Progress::begin("cluster: step", STEPS.into_iter().take(steps).collect())
     }
 }
 
@@ -80,21 +96,28 @@ impl Cluster {
         SHARED.get_or_init(start).as_ref().map_err(|error| anyhow!("the node tier did not start: {error}"))
     }
 
-    /// Starts a cluster; returns when its nodes are ready and `KubeVirt` is deployed.
+    /// Starts a cluster, showing how far it is; returns when its nodes are ready and `KubeVirt` is deployed.
     pub fn start(spec: &ClusterSpec) -> Result<Self> {
         crate::parts::ensure_all(PARTS)?;
+        let progress = spec.progress();
+        Self::start_telling(spec, &|step| progress.enter(step))
+    }
+
+    /// Starts a cluster whose parts are there; tells each of [`STEPS`] before it is taken.
+    fn start_telling(spec: &ClusterSpec, tell: &dyn Fn(usize)) -> Result<Self> {
         let mut owned = Owned::start(spec.nodes)?;
         let access = owned.plane.admin()?;
         if let Some(configuration) = &spec.kubevirt {
-            say("installing KubeVirt");
+            tell(1);
             kubevirt::install(&access, configuration)?;
         }
+        tell(2);
         owned.start_kubelets()?;
         for node in &owned.nodes {
             machine::admit(&access, node.name())?;
         }
         if spec.kubevirt.is_some() {
-            say("the nodes are ready; waiting for KubeVirt (about 90 s)");
+            tell(3);
             kubevirt::wait_deployed(&access)?;
         }
         let facts = |node: &Node| NodeFacts { name: node.name().into(), init_pid: node.init_pid() };

@@ -22,7 +22,7 @@ use std::time::Duration;
 pub use debian::TRIXIE;
 pub use golang::{CONTAINERD, HELM, KUBERNETES, KUBERNETES_VERSION, KUBEVIRT, KUBEVIRT_VERSION};
 pub use kubevirt::{KUBEVIRT_CONTROL_IMAGE, KUBEVIRT_IMAGES, KUBEVIRT_NODE_IMAGE};
-pub use progress::say;
+pub use progress::{Progress, say, told};
 pub use small::{
     GUEST_IMAGE, GUEST_IMAGE_NAME, GUEST_INITRD_PATH, GUEST_KERNEL_PATH, PAUSE_IMAGE, PAUSE_IMAGE_NAME,
 };
@@ -33,7 +33,7 @@ pub use store::cache_root;
 pub struct Part {
     /// Name, used in the folder's name, in progress lines and in errors.
     pub name: &'static str,
-    /// What a cold build takes on two cores, for the progress lines.
+    /// What a cold build takes on two cores: the first estimate of what is left, until this machine shows its own pace.
     pub cost: Duration,
     /// Parts whose folders this one reads.
     pub needs: &'static [&'static Part],
@@ -85,24 +85,20 @@ impl Part {
         Ok(store::parts_root()?.join(format!("{}-{}", self.name, self.hash()?)))
     }
 
-    /// The folder of this part, built now if it is not there.
+    /// The folder of this part, built now if it is not there. It stays as long as this process lives.
     ///
     /// # Errors
     /// The failing command with the last lines of its output.
-    pub fn ensure(&self) -> Result<PathBuf> {
+    pub fn ensure(&'static self) -> Result<PathBuf> {
         let folder = self.folder()?;
-        if folder.is_dir() {
-            return Ok(folder);
+        if !store::hold(&folder)? {
+            ensure_all(&[self])?;
         }
-        for need in self.needs {
-            need.ensure()?;
-        }
-        store::build(self, &folder).with_context(|| format!("building part {}", self.name))?;
         Ok(folder)
     }
 
     /// A file of this part, which is built now if it is not there.
-    pub fn file(&self, name: &str) -> Result<PathBuf> {
+    pub fn file(&'static self, name: &str) -> Result<PathBuf> {
         let path = self.ensure()?.join(name);
         anyhow::ensure!(path.exists(), "part {} has no {name}: {} is missing", self.name, path.display());
         Ok(path)
@@ -135,21 +131,21 @@ fn collect_missing(part: &'static Part, plan: &mut Vec<&'static Part>) -> Result
     Ok(())
 }
 
-/// Builds whatever is missing of `wanted`, saying before each step what is left.
+/// Builds whatever is missing of `wanted`, with the time that is left; holds all of it as long as this process lives.
+///
+/// # Errors
+/// The part that cannot be built, with the end of its log.
 pub fn ensure_all(wanted: &[&'static Part]) -> Result<()> {
     let plan = missing(wanted)?;
-    let mut left: Duration = plan.iter().map(|part| part.cost).sum();
-    for (index, part) in plan.iter().enumerate() {
-        progress::say(&format!(
-            "part {} of {}: {}, about {} s; all parts about {} s",
-            index + 1,
-            plan.len(),
-            part.name,
-            part.cost.as_secs(),
-            left.as_secs()
-        ));
-        part.ensure()?;
-        left = left.saturating_sub(part.cost);
+    if !plan.is_empty() {
+        let progress = Progress::begin("part", plan.iter().map(|part| (part.name, part.cost)).collect());
+        for (index, part) in plan.iter().enumerate() {
+            progress.enter(index);
+            store::build(part, &part.folder()?).with_context(|| format!("building part {}", part.name))?;
+        }
+    }
+    for part in wanted {
+        anyhow::ensure!(store::hold(&part.folder()?)?, "part {} went away just now: try again", part.name);
     }
     Ok(())
 }

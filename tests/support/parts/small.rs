@@ -1,7 +1,7 @@
 //! Two small images: the sandbox of every pod, and the guests' kernel.
 
 use super::{Part, Workshop};
-use crate::guest_image::GuestImage;
+use crate::guest_image::{GUEST_KERNEL, GuestImage};
 use crate::images::{OciImage, Tree};
 use anyhow::{Context, Result};
 use std::path::Path;
@@ -45,14 +45,9 @@ fn build_pause(shop: &Workshop) -> Result<()> {
 /// `guest.tar`: the kernel and initramfs of [`GuestImage`] as an image.
 pub static GUEST_IMAGE: Part = Part {
     name: "guest-oci-image",
-    cost: Duration::from_secs(20),
-    needs: &[],
-    inputs: || {
-        let initrd = GuestImage::ensure()?.initrd;
-        let folder = initrd.parent().and_then(Path::file_name).context("the guests' image has no folder")?;
-        // The folder's name holds the hash of all that went into it.
-        Ok(vec![b"3".to_vec(), folder.as_encoded_bytes().to_vec()])
-    },
+    cost: Duration::from_secs(5),
+    needs: &[&GUEST_KERNEL],
+    inputs: || Ok(vec![b"3".to_vec()]),
     build: build_guest,
 };
 

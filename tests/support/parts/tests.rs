@@ -50,6 +50,37 @@ fn a_part_that_two_want_at_a_time_is_built_once() {
 }
 
 #[test]
+fn a_part_of_former_inputs_is_forgotten_unless_it_is_young_or_held() {
+    static PART: Part = Part {
+        name: "self-test-former",
+        cost: Duration::from_secs(1),
+        needs: &[],
+        inputs: own_inputs,
+        build: |shop| Ok(std::fs::write(shop.out.join("made"), "")?),
+    };
+    let part = Throwaway::new(&PART);
+    let beside = |hash: &str| part.0.folder().unwrap().with_file_name(format!("{}-{hash}", part.0.name));
+    let [old, young, held] = ["0123456789abcdef", "123456789abcdef0", "23456789abcdef01"].map(beside);
+    // Of a part whose name only begins alike.
+    let other = beside("more-0123456789abcdef");
+    for folder in [&old, &young, &held, &other] {
+        std::fs::create_dir_all(folder).unwrap();
+        if folder != &young {
+            let long_ago = std::time::SystemTime::now() - Duration::from_hours(2);
+            std::fs::File::open(folder).unwrap().set_modified(long_ago).unwrap();
+        }
+    }
+    let user = std::fs::File::open(&held).unwrap();
+    user.lock_shared().unwrap();
+    part.0.ensure().unwrap();
+    let there = [&old, &young, &held, &other].map(|folder| folder.exists());
+    for folder in [&young, &held, &other] {
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+    assert_eq!(there, [false, true, true, true]);
+}
+
+#[test]
 fn a_failed_build_shows_the_command_and_its_last_lines_and_leaves_no_part() {
     static PART: Part = Part {
         name: "self-test-failure",

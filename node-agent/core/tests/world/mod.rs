@@ -171,9 +171,8 @@ impl World {
     }
 
     pub fn roster(&self) -> Roster {
-        Roster::new(self.guests.iter().filter(|g| g.listed).map(|g| {
+        Roster::by_name(self.guests.iter().filter(|g| g.listed).map(|g| {
             let member = Membership {
-                vmi_uid: None,
                 class: Some(Arc::from(g.weight_class)),
                 opt_out: g.opt_out,
                 migrating: g.migrating,

@@ -1,25 +1,48 @@
 use std::os::unix::net::UnixListener;
 
+use overcommit_core::ports::{Evident, HostView};
 use overcommit_core::sample::{GuestName, Incarnation, ProcessFacts, RunState, Untouchable};
 use overcommit_core::units::Bytes;
 
 use super::*;
 use crate::connection::{ConnectionState, name};
-use crate::facts::HostView;
 
 const TEST: &str = "test:///default";
 
 /// A host that says the same of every guest.
 struct Same(HostView);
 
-impl Facts for Same {
+impl ProcessPort for Same {
     fn look(&mut self, _: &Who<'_>) -> HostView {
         self.0.clone()
     }
+    fn running(&mut self, _: Option<&str>) -> Vec<Evident> {
+        Vec::new()
+    }
+}
+
+/// All guests, once all that may answer in time have.
+fn sample(guests: &mut Guests) -> Vec<GuestSample> {
+    guests.hear();
+    guests.ask();
+    while guests.is_waiting() {
+        guests.wait(Duration::from_millis(10));
+    }
+    guests.sample(Reading::Fresh)
+}
+
+/// What becomes of commands.
+fn apply(guests: &mut Guests, commands: &[Command]) -> Vec<Outcome> {
+    guests.send(commands);
+    let mut outcomes = Vec::new();
+    while guests.is_carrying() {
+        outcomes.extend(guests.wait(Duration::from_millis(10)).outcomes);
+    }
+    outcomes
 }
 
 fn guest(guests: &mut Guests) -> GuestSample {
-    let mut samples = guests.sample();
+    let mut samples = sample(guests);
     assert_eq!(samples.len(), 1, "{samples:?}");
     samples.remove(0)
 }
@@ -33,8 +56,8 @@ fn mute() -> (tempfile::TempDir, UnixListener, String) {
     (dir, listener, uri)
 }
 
-fn short() -> Deadlines {
-    Deadlines { sample: Duration::from_millis(300), commands: Duration::from_millis(300) }
+fn short() -> Duration {
+    Duration::from_millis(300)
 }
 
 #[test]
@@ -62,27 +85,28 @@ fn a_launchers_guest_is_known_by_pod_and_named_by_namespace() {
         [ConnectionReport { key: Some(key), state: ConnectionState::Answering }]
     );
     guests.set_launchers(Vec::new());
-    assert!(guests.sample().is_empty());
+    assert!(sample(&mut guests).is_empty());
     assert_eq!(name(true, "default_tiny"), GuestName::namespaced("default", "tiny"));
     assert_eq!(name(false, "my_guest"), GuestName::standalone("my_guest"));
 }
 
 #[test]
 fn commands_are_carried_out_and_each_outcome_told() {
-    let mut guests = Guests::standalone(TEST, Box::new(()));
+    let mut guests = Guests::standalone(TEST, Box::new(Same(HostView::default())));
     let id = guest(&mut guests).id;
     let to = |mib| Command::SetTarget { id: id.clone(), from: Bytes::ZERO, to: Bytes::from_mib(mib) };
     let stranger = Command::SetPeriod { id: GuestId::new("nobody"), seconds: 1 };
-    let outcomes = guests.apply(&[to(1024), stranger, to(1 << 30)]);
-    assert_eq!(outcomes[0].result, Ok(()));
-    assert!(outcomes[1].result.as_ref().unwrap_err().contains("no such guest"));
-    assert!(outcomes[2].result.is_err(), "more than its maximum");
+    let outcomes = apply(&mut guests, &[to(1024), stranger.clone(), to(1 << 30)]);
+    let of = |command: &Command| outcomes.iter().find(|o| o.command == *command).unwrap().result.clone();
+    assert_eq!(of(&to(1024)), Ok(()));
+    assert!(of(&stranger).unwrap_err().contains("no such guest"));
+    assert!(of(&to(1 << 30)).is_err(), "more than its maximum");
 }
 
 #[test]
 fn a_mute_libvirt_delays_the_others_once_and_only_until_the_deadline() {
     let (_dir, _listener, uri) = mute();
-    let mut guests = Guests::in_cluster(Box::new(())).with_deadlines(short());
+    let mut guests = Guests::in_cluster(Box::new(Same(HostView::default()))).with_patience(short());
     guests.set_launchers(vec![
         (ConnectionKey::new("mute"), Target::Uri(Arc::from(uri))),
         (ConnectionKey::new("well"), Target::Uri(Arc::from(TEST))),
@@ -106,10 +130,10 @@ fn a_stuck_connection_that_is_given_up_and_comes_back_keeps_its_one_thread() {
     let (_dir, listener, uri) = mute();
     let target = Target::Uri(Arc::from(uri));
     let key = ConnectionKey::new("mute");
-    let mut guests = Guests::in_cluster(Box::new(())).with_deadlines(short());
+    let mut guests = Guests::in_cluster(Box::new(Same(HostView::default()))).with_patience(short());
     for _ in 0..5 {
         guests.set_launchers(vec![(key.clone(), target.clone())]);
-        assert!(guests.sample().is_empty());
+        assert!(sample(&mut guests).is_empty());
         guests.set_launchers(Vec::new());
     }
     assert_eq!((guests.next_link, guests.retired.len()), (1, 1));
@@ -119,23 +143,24 @@ fn a_stuck_connection_that_is_given_up_and_comes_back_keeps_its_one_thread() {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !guests.retired.is_empty() {
         assert!(Instant::now() < deadline, "the thread came back");
-        guests.sample();
+        sample(&mut guests);
         std::thread::yield_now();
     }
 }
 
 #[test]
 fn a_libvirt_out_of_reach_is_told_and_its_guests_stay_known() {
-    let mut guests = Guests::standalone("qemu+unix:///system?socket=/nonexistent", Box::new(()));
-    assert!(guests.sample().is_empty());
+    let mut guests =
+        Guests::standalone("qemu+unix:///system?socket=/nonexistent", Box::new(Same(HostView::default())));
+    assert!(sample(&mut guests).is_empty());
     let state = guests.connections().remove(0).state;
     assert!(matches!(&state, ConnectionState::Failing(why) if why.contains("/nonexistent")), "{state:?}");
 
-    let mut guests = Guests::standalone(TEST, Box::new(()));
+    let mut guests = Guests::standalone(TEST, Box::new(Same(HostView::default())));
     let before = guest(&mut guests);
     let connection = guests.connections.values_mut().next().unwrap();
     connection.take(Reply::Observed(Err("lost".to_owned())));
-    let samples = guests.samples();
+    let samples = guests.sample(Reading::Fresh);
     assert_eq!((samples[0].run_state, samples[0].balloon), (RunState::Unreachable, None));
     assert_eq!(samples[0].config, before.config);
     assert_eq!(samples[0].trouble.as_deref(), Some("lost"));
@@ -143,19 +168,53 @@ fn a_libvirt_out_of_reach_is_told_and_its_guests_stay_known() {
 }
 
 #[test]
-fn nothing_is_sent_to_a_connection_that_has_not_answered() {
-    let mut guests = Guests::standalone(TEST, Box::new(()));
+fn nothing_is_sent_to_a_connection_that_does_not_answer() {
+    let mut guests = Guests::standalone(TEST, Box::new(Same(HostView::default())));
     let id = guest(&mut guests).id;
-    guests.connections.values_mut().next().unwrap().link.asked = Some(Instant::now());
-    let start = Instant::now();
-    let outcome = guests.apply(&[Command::SetPeriod { id, seconds: 1 }]).remove(0);
-    assert!(outcome.result.unwrap_err().contains("has not answered"));
-    assert!(start.elapsed() < Duration::from_secs(1));
+    guests.connections.values_mut().next().unwrap().link.asked = Instant::now().checked_sub(PATIENCE);
+    let outcome = apply(&mut guests, &[Command::SetPeriod { id, seconds: 1 }]).remove(0);
+    assert!(outcome.result.unwrap_err().contains("does not answer"));
+}
+
+#[test]
+fn an_answer_under_anothers_number_is_nobodys() {
+    let mut guests = Guests::in_cluster(Box::new(Same(HostView::default())));
+    let (hostile, neighbour) = (1, 2);
+    let command = Command::SetPeriod { id: GuestId::new("x"), seconds: 1 };
+    let carrying = Carrying { link: neighbour, sent: Instant::now(), commands: vec![command] };
+    guests.carrying.insert(7, carrying);
+    let lie = Reply::CarriedOut { number: 7, results: vec![Ok(())] };
+    guests.post.answers.send(Answer { link: hostile, at: Instant::now(), reply: lie }).unwrap();
+    assert!(guests.hear().outcomes.is_empty(), "nobody is told of a give that was never made");
+    assert!(guests.is_carrying());
+}
+
+#[test]
+fn commands_that_are_not_answered_are_given_up() {
+    let mut guests = Guests::standalone(TEST, Box::new(Same(HostView::default())));
+    let command = Command::SetPeriod { id: GuestId::new("x"), seconds: 1 };
+    let sent = Instant::now().checked_sub(COMMAND_DEADLINE * 2).unwrap();
+    guests.carrying.insert(7, Carrying { link: 1, sent, commands: vec![command] });
+    let outcome = guests.hear().outcomes.remove(0);
+    assert!(outcome.result.unwrap_err().contains("may still take effect"));
+    assert!(!guests.is_carrying());
+}
+
+#[test]
+fn fresh_statistics_are_news_and_the_same_again_are_not() {
+    let mut guests = Guests::standalone(TEST, Box::new(Same(HostView::default())));
+    let id = guest(&mut guests).id;
+    apply(&mut guests, &[Command::SetTarget { id: id.clone(), from: Bytes::ZERO, to: Bytes::from_gib(1) }]);
+    guests.ask_statistics(&id);
+    assert!(guests.wait(Duration::from_secs(5)).news.is_some());
+    guests.ask_statistics(&id);
+    assert!(guests.wait(Duration::from_secs(5)).news.is_none());
+    assert_eq!(guests.sample(Reading::Known)[0].balloon.unwrap().actual, Bytes::from_gib(1));
 }
 
 #[test]
 fn a_restarted_launcher_is_connected_to_anew_and_its_guest_stays_known() {
-    let mut guests = Guests::in_cluster(Box::new(())).with_deadlines(short());
+    let mut guests = Guests::in_cluster(Box::new(Same(HostView::default()))).with_patience(short());
     let key = ConnectionKey::new("pod-1");
     let (_dir, _listener, uri) = mute();
     guests.set_launchers(vec![(key.clone(), Target::Uri(Arc::from(TEST)))]);
@@ -167,4 +226,70 @@ fn a_restarted_launcher_is_connected_to_anew_and_its_guest_stays_known() {
     assert_ne!(guests.connections[&key].link.id, first);
     let after = guest(&mut guests);
     assert_eq!((after.id, after.run_state), (before.id, RunState::Unreachable));
+}
+
+/// A host that shows this guest's process to whoever asks.
+struct Running(Evident);
+
+impl ProcessPort for Running {
+    fn look(&mut self, _: &Who<'_>) -> HostView {
+        HostView { vmi_uid: Some(Arc::from("vmi-1")), ..HostView::default() }
+    }
+    fn running(&mut self, _: Option<&str>) -> Vec<Evident> {
+        vec![self.0.clone()]
+    }
+}
+
+fn running(uuid: &str) -> Running {
+    let domain = "default_tiny\u{1b}[31m".to_owned();
+    Running(Evident { uuid: Arc::from(uuid), domain, full: Bytes::from_gib(8), has_balloon: true })
+}
+
+fn test_uuid() -> String {
+    guest(&mut Guests::standalone(TEST, Box::new(Same(HostView::default())))).id.as_str().to_owned()
+}
+
+#[test]
+fn a_guest_of_a_launcher_that_never_answered_is_the_same_guest_later() {
+    let mut guests = Guests::in_cluster(Box::new(running(&test_uuid()))).with_patience(short());
+    let key = ConnectionKey::new("pod-1");
+    let (_dir, _listener, uri) = mute();
+    let mut ids = Vec::new();
+    for (target, state) in [
+        (Target::Refused(Arc::from("tampered with")), RunState::Unreachable),
+        (Target::Uri(Arc::from(uri)), RunState::Unreachable),
+        (Target::Uri(Arc::from(TEST)), RunState::Running),
+    ] {
+        guests.set_launchers(vec![(key.clone(), target)]);
+        let seen = guest(&mut guests);
+        assert_eq!((seen.run_state, seen.config.full), (state, Bytes::from_gib(8)));
+        assert_eq!(seen.trouble.is_some(), state == RunState::Unreachable, "{:?}", seen.trouble);
+        if state == RunState::Unreachable {
+            assert_eq!(seen.name, GuestName::namespaced("default", "tiny?[31m"));
+            assert_eq!((seen.balloon, seen.vmi_uid.as_deref()), (None, Some("vmi-1")));
+        }
+        ids.push(seen.id);
+    }
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+}
+
+#[test]
+fn a_refused_launcher_says_why() {
+    let mut guests = Guests::in_cluster(Box::new(running(&test_uuid())));
+    guests.set_launchers(vec![(ConnectionKey::new("pod-1"), Target::Refused(Arc::from("tampered with")))]);
+    assert!(guest(&mut guests).trouble.unwrap().starts_with("tampered with; known by its process alone"));
+    let state = guests.connections().remove(0).state;
+    assert_eq!(state, ConnectionState::Failing("tampered with".to_owned()));
+}
+
+#[test]
+fn guests_of_a_libvirt_that_never_answered_are_those_whose_processes_run() {
+    let (_dir, listener, uri) = mute();
+    let mut guests = Guests::standalone(&uri, Box::new(running(&test_uuid()))).with_patience(short());
+    let silent = guest(&mut guests);
+    assert_eq!((silent.run_state, silent.config.full), (RunState::Unreachable, Bytes::from_gib(8)));
+    assert!(silent.trouble.unwrap().contains("libvirt does not answer"));
+    drop(listener);
+    let mut guests = Guests::standalone(TEST, Box::new(running("00000000-1111-2222-3333-444444444444")));
+    assert_eq!(guest(&mut guests).run_state, RunState::Running, "what libvirt lists is all there is");
 }

@@ -1,3 +1,5 @@
+use overcommit_core::sample::Incarnation;
+
 use super::*;
 use crate::proc::tests::add_process;
 
@@ -35,7 +37,17 @@ impl Node {
 
     fn add_qemu(&self, pid: u32, cgroup: &str) {
         let serial = format!("socket,path=/var/run/kubevirt-private/{VMI}/virt-serial0");
-        let arguments = ["qemu", "-uuid", UUID, "-chardev", &serial];
+        let arguments = [
+            "qemu",
+            "-name",
+            "guest=default_tiny,debug-threads=on",
+            "-m",
+            "512",
+            "-uuid",
+            UUID,
+            "-chardev",
+            &serial,
+        ];
         add_process(self.dir.path(), pid, "qemu-system-x86", cgroup, &arguments);
         self.write(&format!("proc/{pid}/status"), "VmRSS: 350000 kB\nRssAnon: 300000 kB\nVmPTE: 1024 kB\n");
         self.write(
@@ -55,8 +67,8 @@ impl Node {
     }
 }
 
-fn query(pod: Option<&str>) -> Query<'_> {
-    Query { pod_uid: pod, uuid: UUID, full: Bytes::from_mib(512) }
+fn query(pod: Option<&str>) -> Who<'_> {
+    Who { pod_uid: pod, uuid: UUID, full: Bytes::from_mib(512) }
 }
 
 #[test]
@@ -64,7 +76,7 @@ fn a_guest_in_a_pod_is_seen_whole() {
     let node = Node::new("max\n");
     node.add_qemu(80, &Node::cgroup());
     node.add_launcher();
-    let view = node.reader().read(&query(Some(POD)));
+    let view = node.reader().look(&query(Some(POD)));
     assert_eq!(view.trouble, None);
     assert_eq!(view.incarnation, Some(Incarnation { pid: 80, start_ticks: 1080 }));
     assert_eq!(view.vmi_uid.as_deref(), Some(VMI));
@@ -81,7 +93,7 @@ fn a_guest_in_a_pod_is_seen_whole() {
 fn a_request_is_never_above_the_limit() {
     let node = Node::new("104857600\n");
     node.add_qemu(80, &Node::cgroup());
-    let facts = node.reader().read(&query(Some(POD))).facts;
+    let facts = node.reader().look(&query(Some(POD))).facts;
     assert_eq!((facts.limit, facts.request), (Some(Bytes::from_mib(100)), Some(Bytes::from_mib(100))));
 }
 
@@ -91,7 +103,7 @@ fn a_guaranteed_pods_request_is_its_limit() {
     node.write(&format!("sys/fs/cgroup/kubepods/pod{POD}/memory.max"), "734003200\n");
     node.add_qemu(80, &format!("0::/kubepods/pod{POD}/abc\n"));
     node.write("proc/80/oom_score_adj", "-997\n");
-    let view = node.reader().read(&query(Some(POD)));
+    let view = node.reader().look(&query(Some(POD)));
     assert!(view.guaranteed);
     assert_eq!(view.facts.request, Some(Bytes::from_mib(700)));
 }
@@ -101,7 +113,7 @@ fn a_process_in_another_pod_or_on_the_host_is_not_the_guest() {
     let node = Node::new("max\n");
     node.add_qemu(80, &Node::cgroup());
     for other in [None, Some("4cd1b2a0-0a39-4f5e-9d11-3c4a2d9b7e99")] {
-        let view = node.reader().read(&query(other));
+        let view = node.reader().look(&query(other));
         assert_eq!(view.incarnation, None);
         assert!(view.trouble.unwrap().contains(UUID));
     }
@@ -111,7 +123,7 @@ fn a_process_in_another_pod_or_on_the_host_is_not_the_guest() {
 fn a_guest_without_a_cgroup_of_its_own_is_its_process_alone() {
     let node = Node::new("max\n");
     node.add_qemu(80, "0::/system.slice/libvirtd.service\n");
-    let view = node.reader().read(&query(None));
+    let view = node.reader().look(&query(None));
     assert_eq!(view.trouble, None);
     assert_eq!(view.facts.anon, Some(Bytes::from_kib(300_000)));
     assert_eq!((view.facts.request, view.facts.limit), (None, None));
@@ -124,11 +136,11 @@ fn the_successor_of_a_process_that_ended_is_found_in_the_same_turn() {
     node.add_qemu(80, &Node::cgroup());
     let mut reader = node.reader();
     reader.begin_turn();
-    assert_eq!(reader.read(&query(Some(POD))).incarnation.unwrap().pid, 80);
+    assert_eq!(reader.look(&query(Some(POD))).incarnation.unwrap().pid, 80);
     std::fs::remove_dir_all(node.dir.path().join("proc/80")).unwrap();
     node.add_qemu(99, &Node::cgroup());
     reader.begin_turn();
-    assert_eq!(reader.read(&query(Some(POD))).incarnation.unwrap().pid, 99);
+    assert_eq!(reader.look(&query(Some(POD))).incarnation.unwrap().pid, 99);
 }
 
 #[test]
@@ -136,10 +148,10 @@ fn a_guest_that_is_gone_is_forgotten() {
     let node = Node::new("max\n");
     node.add_qemu(80, &Node::cgroup());
     let mut reader = node.reader();
-    reader.read(&query(Some(POD)));
+    reader.look(&query(Some(POD)));
     std::fs::remove_dir_all(node.dir.path().join("proc/80")).unwrap();
     reader.begin_turn();
-    assert_eq!(reader.read(&query(Some(POD))).incarnation, None);
+    assert_eq!(reader.look(&query(Some(POD))).incarnation, None);
     reader.begin_turn();
     reader.begin_turn();
     assert!(reader.known.is_empty());
@@ -150,10 +162,10 @@ fn the_overhead_is_measured_once_and_then_only_when_it_is_old() {
     let node = Node::new("max\n");
     node.add_qemu(80, &Node::cgroup());
     let mut reader = node.reader();
-    let first = reader.read(&query(Some(POD))).facts.overhead;
+    let first = reader.look(&query(Some(POD))).facts.overhead;
     std::fs::remove_file(node.dir.path().join("proc/80/smaps")).unwrap();
     reader.begin_turn();
-    assert_eq!(reader.read(&query(Some(POD))).facts.overhead, first);
+    assert_eq!(reader.look(&query(Some(POD))).facts.overhead, first);
 }
 
 #[test]
@@ -162,5 +174,83 @@ fn of_two_processes_with_one_uuid_the_one_with_the_memory_counts() {
     node.add_qemu(80, &Node::cgroup());
     node.add_qemu(70, &Node::cgroup());
     node.write("proc/70/status", "VmRSS: 10 kB\nRssAnon: 10 kB\n");
-    assert_eq!(node.reader().read(&query(Some(POD))).incarnation.unwrap().pid, 80);
+    assert_eq!(node.reader().look(&query(Some(POD))).incarnation.unwrap().pid, 80);
+}
+
+#[test]
+fn a_guest_is_evident_by_its_process_in_its_pod_alone() {
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    let evident = Evident {
+        uuid: Arc::from(UUID),
+        domain: "default_tiny".to_owned(),
+        full: Bytes::from_mib(512),
+        has_balloon: false,
+    };
+    assert_eq!(node.reader().running(Some(POD)), [evident]);
+    assert_eq!(node.reader().running(None), []);
+    assert_eq!(node.reader().running(Some("4cd1b2a0-0a39-4f5e-9d11-3c4a2d9b7e99")), []);
+}
+
+#[test]
+fn what_a_pod_forges_beside_its_guest_is_not_counted() {
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    for pid in 100..110 {
+        let uuid = format!("5a9f9c3e-1111-2222-3333-{pid:012}");
+        let arguments = ["qemu", "-m", "900G", "-uuid", &uuid];
+        add_process(node.dir.path(), pid, "qemu-forged", &Node::cgroup(), &arguments);
+        node.write(&format!("proc/{pid}/status"), "VmRSS: 10 kB\n");
+    }
+    let running = node.reader().running(Some(POD));
+    assert_eq!(running.iter().map(|e| &*e.uuid).collect::<Vec<_>>(), [UUID]);
+}
+
+#[test]
+fn guests_of_two_pods_with_one_uuid_are_two() {
+    const OTHER: &str = "4cd1b2a0-0a39-4f5e-9d11-3c4a2d9b7e99";
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    node.add_qemu(90, &Node::cgroup().replace(POD, OTHER));
+    let mut reader = node.reader();
+    let pid = |view: HostView| view.incarnation.map(|i| i.pid);
+    assert_eq!(pid(reader.look(&query(Some(POD)))), Some(80));
+    assert_eq!(pid(reader.look(&query(Some(OTHER)))), Some(90));
+}
+
+/// A guest of 512 MiB in a memfd, of which 200 MiB are touched; its pod keeps 30 MiB in a tmpfs.
+fn add_memfd_qemu(node: &Node, cgroup: &str) {
+    node.add_qemu(80, cgroup);
+    node.write(
+        "proc/80/status",
+        "VmRSS: 250000 kB\nRssAnon: 20480 kB\nRssShmem: 204800 kB\nVmPTE: 1024 kB\n",
+    );
+    node.write(
+        "proc/80/smaps",
+        "7f00-7f01 rw-s 00000000 00:01 9   /memfd:memory-backend-memfd (deleted)\nSize: 524288 kB\nRss: 204800 kB\n\
+         55e0-55e1 rw-p 00000000 00:00 0   [heap]\nSize: 20480 kB\nRss: 10240 kB\nPss: 10240 kB\n",
+    );
+}
+
+#[test]
+fn memory_of_a_guest_in_a_memfd_is_the_guests() {
+    let mib = Bytes::from_mib;
+    let node = Node::new("max\n");
+    add_memfd_qemu(&node, &Node::cgroup());
+    let pod = format!("sys/fs/cgroup/kubepods/burstable/pod{POD}/memory.stat");
+    node.write(&pod, &format!("anon {}\nshmem {}\n", 50 << 20, 230 << 20));
+    let facts = node.reader().look(&query(Some(POD))).facts;
+    assert_eq!(facts.anon, Some(mib(50 + 230)));
+    assert_eq!(facts.overhead, Some(mib(10 + 1 + 30)), "what the pod keeps in tmpfs is charged");
+    node.write(&pod, &format!("anon {}\n", 50 << 20));
+    assert_eq!(node.reader().look(&query(Some(POD))).facts.anon, Some(mib(50 + 200)), "an old kernel");
+}
+
+#[test]
+fn memory_in_a_memfd_counts_without_a_cgroup_too() {
+    let node = Node::new("max\n");
+    add_memfd_qemu(&node, "0::/system.slice/libvirtd.service\n");
+    let facts = node.reader().look(&query(None)).facts;
+    assert_eq!(facts.anon, Some(Bytes::from_mib(20 + 200)));
+    assert_eq!(facts.overhead, Some(Bytes::from_mib(11)));
 }

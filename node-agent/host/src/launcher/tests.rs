@@ -249,3 +249,12 @@ fn without_a_process_table_the_reason_is_told() {
     let error = Launchers::new(Root::new("/nonexistent")).scan().unwrap_err();
     assert!(error.to_string().contains("/nonexistent/proc"), "{error}");
 }
+
+#[test]
+fn a_guest_without_a_daemon_is_told() {
+    let node = Node::new();
+    std::fs::remove_dir_all(node.dir.path().join("proc/42")).unwrap();
+    assert!(node.launchers().scan().unwrap().refusals.is_empty(), "nothing runs there yet");
+    add_process(node.dir.path(), 60, "qemu-system-x86", &cgroup(POD), &[]);
+    assert!(matches!(node.refusal(), SocketError::NoDaemon));
+}

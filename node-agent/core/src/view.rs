@@ -1,0 +1,130 @@
+//! Every guest after a decision: what was known of it, what was decided, and why. Status, metrics, the terminal and
+//! `explain` all render this value.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::adaptive::Wish;
+use crate::conduct::{Trust, Underway};
+use crate::eligibility::{Standing, standing};
+use crate::evidence::{Evidence, Statistics};
+use crate::guard::{Scene, Verdict};
+use crate::model::Track;
+use crate::reason::{Failure, FloorKind, Hold, Pain, Reason};
+use crate::sample::{GuestId, GuestName, ProcessFacts, RunState};
+use crate::units::Bytes;
+
+/// One guest after the decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestView {
+    /// Identity.
+    pub id: GuestId,
+    /// Name.
+    pub name: GuestName,
+    /// Full size.
+    pub full: Bytes,
+    /// Target after this turn; of the shadow balloon while observing.
+    pub target: Bytes,
+    /// What it was before.
+    pub previous_target: Bytes,
+    /// What the engine wanted; absent when it wanted no change.
+    pub wished: Option<Bytes>,
+    /// What the guest holds; while observing, what it would hold.
+    pub actual: Bytes,
+    /// Below this nothing is taken.
+    pub floor: Bytes,
+    /// What the floor is made of.
+    pub floor_kind: FloorKind,
+    /// What it cannot do without, by its own words; absent while its statistics are worth nothing.
+    pub used: Option<Bytes>,
+    /// What it should have for that, with headroom, remembered for a while.
+    pub demand: Bytes,
+    /// What could still be taken without cost to its working set.
+    pub reclaimable: Bytes,
+    /// What the node has promised for it, overhead included.
+    pub charge: Bytes,
+    /// Its own words; absent while they are stale, missing or impossible.
+    pub statistics: Option<Statistics>,
+    /// How old its last statistics are; absent if none came.
+    pub statistics_age: Option<Duration>,
+    /// What the host's kernel says of it.
+    pub facts: ProcessFacts,
+    /// What its hypervisor says it does.
+    pub run_state: RunState,
+    /// How it hurts, if it does.
+    pub pain: Option<Pain>,
+    /// It hurts, and holds less than it may.
+    pub distressed: bool,
+    /// It is left alone.
+    pub exempt: bool,
+    /// Its words are stale, missing or impossible, or its hypervisor is silent.
+    pub blind: bool,
+    /// Whether its balloon is believed.
+    pub trust: Trust,
+    /// The take that is under observation.
+    pub underway: Option<Underway>,
+    /// Which expectation of a take failed last; absent since one succeeded.
+    pub failure: Option<Failure>,
+    /// How long nothing is tried yet after a failure.
+    pub back_off: Option<Duration>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// All guests after `verdict` on `wish`.
+pub(crate) fn views(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict) -> Vec<GuestView> {
+    scene.model.tracks().map(|track| view(scene, wish, verdict, track)).collect()
+}
+
+fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> GuestView {
+    let id = &track.sample.id;
+    let step = verdict.plan.of(id);
+    let standing = standing(track, scene.policy, scene.now);
+    let (floor, floor_kind) =
+        standing.class().map_or((track.ceiling, FloorKind::Part), |class| scene.floor(track, class));
+    let target = step.map_or(track.target, |m| m.to);
+    let open = matches!(standing, Standing::Open(_));
+    let reason = step.map(|m| m.reason).or_else(|| verdict.dropped.get(id).copied());
+    GuestView {
+        id: id.clone(),
+        name: track.sample.name.clone(),
+        full: track.sample.config.full,
+        target,
+        previous_target: track.target,
+        wished: wish.proposal.of(id).map(|m| m.to),
+        actual: track.actual,
+        floor,
+        floor_kind,
+        used: track.used(),
+        demand: track.demand,
+        reclaimable: if open { target.minus(floor.max(track.demand)) } else { Bytes::ZERO },
+        charge: track.charge(),
+        statistics: track.evidence.fresh().copied(),
+        statistics_age: track.statistics_age(scene.now),
+        facts: track.sample.facts,
+        run_state: track.sample.run_state,
+        pain: track.pain,
+        distressed: track.pain.is_some() && track.is_squeezed(),
+        exempt: matches!(standing, Standing::Exempt(_)),
+        blind: !matches!(track.evidence, Evidence::Fresh(_)) || !track.is_reachable(),
+        trust: track.conduct.trust(),
+        underway: track.conduct.underway(scene.now),
+        failure: track.conduct.last_failure(),
+        back_off: track.conduct.back_off(scene.now).map(|(left, _)| left),
+        reason: reason
+            .or_else(|| held(&standing, track))
+            .or_else(|| wish.rest.get(id).copied())
+            .unwrap_or(if target < track.ceiling { Reason::Enough } else { Reason::FullSize }),
+    }
+}
+
+/// The reason of a guest that nobody wanted to move.
+fn held(standing: &Standing<'_>, track: &Track) -> Option<Reason> {
+    match standing {
+        Standing::Exempt(reason) => Some(*reason),
+        Standing::GiveOnly(_, Hold::Busy) if !track.is_reachable() => None,
+        Standing::GiveOnly(_, hold) => Some(Reason::Held(*hold)),
+        Standing::Open(_) => None,
+    }
+}

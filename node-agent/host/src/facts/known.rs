@@ -1,0 +1,190 @@
+//! One guest's process and what is measured of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use overcommit_core::ports::HostView;
+use overcommit_core::sample::ProcessFacts;
+use overcommit_core::units::Bytes;
+
+use crate::cgroup::{self, CgroupPlace, Holds, Qos};
+use crate::held::{ReadError, read_text};
+use crate::mounts::CgroupMounts;
+use crate::oom_score::{self, request_from_score};
+use crate::proc::Proc;
+use crate::qemu::CommandLine;
+use crate::root::Root;
+use crate::smaps;
+use crate::status::Status;
+
+/// How old a measured overhead may get; once a guest has booted it changes with its devices, not with its load.
+const OVERHEAD_AGE: Duration = Duration::from_mins(1);
+/// The same for the first measurements, while a guest may be booting.
+const EARLY_OVERHEAD_AGE: Duration = Duration::from_secs(10);
+/// How many measurements are early ones.
+const EARLY_MEASUREMENTS: u32 = 3;
+/// How long first measurements may take together in one turn; the others wait for the next.
+const FIRST_MEASUREMENTS: Duration = Duration::from_millis(50);
+/// Processes of one pod that are looked at; a launcher's has about eight.
+const PROCESSES_PER_POD: usize = 256;
+
+/// A guest's process and what does not change while it runs.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) process: Proc,
+    pub(super) place: Option<CgroupPlace>,
+    /// Its own cgroups, the outermost first.
+    directories: Vec<PathBuf>,
+    pub(super) line: CommandLine,
+    vmi_uid: Option<Arc<str>>,
+    overhead: Option<Measured>,
+}
+
+/// An overhead that was measured.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    at: Instant,
+    bytes: Option<Bytes>,
+    /// How many times before.
+    before: u32,
+}
+
+/// What was measured in one turn.
+#[derive(Debug, Default)]
+pub(super) struct Measurements {
+    again: bool,
+    first: Duration,
+}
+
+impl Known {
+    pub(super) fn open(root: &Root, mounts: &CgroupMounts, pid: u32) -> Result<Self, ReadError> {
+        let process = Proc::open(root, pid)?;
+        let place = CgroupPlace::parse(&process.text("cgroup")?);
+        let directories = place.as_ref().map(|p| mounts.own_directories(p)).unwrap_or_default();
+        let arguments = process.arguments()?;
+        let vmi_uid = arguments.iter().find_map(|a| private_directory_uid(a));
+        let line = CommandLine::parse(&arguments);
+        Ok(Self { process, place, directories, line, vmi_uid, overhead: None })
+    }
+
+    pub(super) fn view(
+        &self,
+        status: Status,
+        overhead: Option<Bytes>,
+        capacity: Option<Bytes>,
+    ) -> Result<HostView, ReadError> {
+        let version = self.place.as_ref().map(CgroupPlace::version);
+        let anon = match self.holds() {
+            Some(holds) => holds.anon.plus(holds.shmem.unwrap_or(status.shmem)),
+            None => status.anon.plus(status.shmem),
+        };
+        let limit = version.and_then(|v| cgroup::limit(&self.directories, v));
+        let score = self.process.oom_score()?;
+        let qos = self.place.as_ref().and_then(CgroupPlace::qos);
+        let guaranteed = qos == Some(Qos::Guaranteed) || (qos.is_some() && score == oom_score::GUARANTEED);
+        let request = match qos {
+            None => None,
+            Some(_) if guaranteed => limit,
+            Some(_) => capacity.and_then(|c| request_from_score(score, c)),
+        };
+        let unreached = qos.is_some() && self.directories.is_empty();
+        Ok(HostView {
+            incarnation: Some(self.process.incarnation()),
+            vmi_uid: self.vmi_uid.clone(),
+            guaranteed,
+            facts: ProcessFacts {
+                resident: Some(status.resident),
+                anon: Some(anon),
+                overhead,
+                request: request.map(|r| limit.map_or(r, |l| r.min(l))),
+                limit,
+                swappable: version.and_then(|v| cgroup::swappable(&self.directories, v)),
+            },
+            trouble: unreached.then(|| {
+                "the pod's cgroup cannot be reached, so its limit is unknown; the agent needs SYS_PTRACE and the \
+                 host's PID namespace"
+                    .to_owned()
+            }),
+        })
+    }
+
+    /// What its pod or scope holds; absent if it has none of its own.
+    fn holds(&self) -> Option<Holds> {
+        cgroup::holds(self.directories.first()?, self.place.as_ref()?.version())
+    }
+
+    /// The overhead as last measured; measured again when old, one guest per turn.
+    pub(super) fn overhead(
+        &mut self,
+        root: &Root,
+        turn: &mut Measurements,
+        full: Bytes,
+        status: Status,
+    ) -> Result<Option<Bytes>, ReadError> {
+        let due = match self.overhead {
+            None => turn.first < FIRST_MEASUREMENTS,
+            Some(last) => !turn.again && last.at.elapsed() >= last.may_age(),
+        };
+        if due {
+            let at = Instant::now();
+            let measured = smaps::beside_guest(&self.process, full)?;
+            let others = self.others(root).plus(self.files_in_memory(status));
+            let bytes = measured.map(|own| own.plus(status.page_tables).plus(others));
+            if let Some(last) = self.overhead {
+                turn.again = true;
+                self.overhead = Some(Measured { at, bytes, before: last.before.saturating_add(1) });
+            } else {
+                turn.first = turn.first.saturating_add(at.elapsed());
+                self.overhead = Some(Measured { at, bytes, before: 0 });
+            }
+        }
+        Ok(self.overhead.and_then(|last| last.bytes))
+    }
+
+    /// What the pod keeps in tmpfs: it counts as the guest's, and is none of its memory.
+    fn files_in_memory(&self, status: Status) -> Bytes {
+        self.holds().and_then(|holds| holds.shmem).map_or(Bytes::ZERO, |all| all.minus(status.shmem))
+    }
+
+    /// Anonymous memory and page tables of the other processes in the pod or scope.
+    fn others(&self, root: &Root) -> Bytes {
+        let Some(top) = self.directories.first() else { return Bytes::ZERO };
+        let mut pids = Vec::new();
+        processes_below(top, 0, &mut pids);
+        pids.iter()
+            .filter(|pid| **pid != self.process.incarnation().pid)
+            .filter_map(|pid| Status::read(&Proc::open(root, *pid).ok()?).ok())
+            .map(|status| status.anon.plus(status.page_tables))
+            .sum()
+    }
+}
+
+impl Measured {
+    fn may_age(&self) -> Duration {
+        if self.before < EARLY_MEASUREMENTS { EARLY_OVERHEAD_AGE } else { OVERHEAD_AGE }
+    }
+}
+
+/// Processes of a cgroup and all below it, at most [`PROCESSES_PER_POD`].
+fn processes_below(dir: &std::path::Path, depth: u32, pids: &mut Vec<u32>) {
+    /// A launcher's containers nest two levels.
+    const DEEPEST: u32 = 6;
+    let text = read_text(&dir.join("cgroup.procs"), 64 << 10).unwrap_or_default();
+    pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        if depth < DEEPEST && pids.len() < PROCESSES_PER_POD && entry.file_type().is_ok_and(|t| t.is_dir()) {
+            processes_below(&entry.path(), depth.saturating_add(1), pids);
+        }
+    }
+    pids.truncate(PROCESSES_PER_POD);
+}
+
+/// The UID in `…/kubevirt-private/<uid>/virt-serial0` (pkg/virt-launcher/virtwrap/converter, KubeVirt 1.9).
+fn private_directory_uid(argument: &str) -> Option<Arc<str>> {
+    let (_, rest) = argument.split_once("/kubevirt-private/")?;
+    let (uid, _) = rest.split_once('/')?;
+    let shape = uid.len() == 36 && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    shape.then(|| Arc::from(uid))
+}

@@ -1,0 +1,106 @@
+//! Why one guest has the memory it has, for somebody who was woken at 3 a.m.: what is known and how old it is, what was
+//! wanted, what was allowed, what the last take did, and what comes next.
+
+use overcommit_core::conduct::Trust;
+use overcommit_core::policy::Mode;
+use overcommit_core::reason::Reason;
+use overcommit_core::view::GuestView;
+
+use super::{Report, lines};
+
+/// The explanation of one guest.
+pub(crate) fn explanation(report: &Report, guest: &GuestView) -> String {
+    let rows: [(&str, Option<String>); 10] = [
+        ("target", Some(target(report, guest))),
+        ("holds", Some(holds(guest))),
+        ("its words", Some(words(guest))),
+        ("needs", needs(guest)),
+        ("floor", Some(format!("{}, {}", guest.floor, guest.floor_kind))),
+        ("hurts", guest.pain.map(|pain| pain.to_string())),
+        ("last take", last_take(guest)),
+        ("balloon", trust(guest)),
+        ("next", Some(next(guest))),
+        ("node", Some(lines::headline(report).trim_end().to_owned())),
+    ];
+    let rows = rows.into_iter().filter_map(|(name, text)| Some(format!("  {name:<10} {}\n", text?)));
+    format!("{}: {}\n{}", guest.name, guest.reason, rows.collect::<String>())
+}
+
+fn target(report: &Report, guest: &GuestView) -> String {
+    let shadow =
+        if report.mode == Mode::Observe { ", as a plan that nobody carries out (Observe)" } else { "" };
+    let moved = if guest.target == guest.previous_target {
+        "as before".to_owned()
+    } else {
+        format!("was {} before this turn", guest.previous_target)
+    };
+    let wanted = guest
+        .wished
+        .filter(|wished| *wished != guest.target)
+        .map_or(String::new(), |wished| format!("; the engine wanted {wished}, the guard allowed this"));
+    format!("{} of {}{shadow}, {moved}{wanted}", guest.target, guest.full)
+}
+
+fn holds(guest: &GuestView) -> String {
+    let processes = guest.facts.anon.map_or("unknown".to_owned(), |anon| anon.to_string());
+    let overhead = guest.facts.overhead.map_or("not measured yet".to_owned(), |o| format!("{o} of that"));
+    format!(
+        "{} by its balloon, {processes} by its processes (overhead: {overhead}); charged {}",
+        guest.actual, guest.charge
+    )
+}
+
+fn words(guest: &GuestView) -> String {
+    let age =
+        guest.statistics_age.map_or("never came".to_owned(), |age| format!("{:.1} s old", age.as_secs_f64()));
+    guest.statistics.map_or_else(
+        || format!("{age}: not used"),
+        |s| format!("{age}: {} of {} usable, {} unused", s.usable, s.total, s.unused),
+    )
+}
+
+fn needs(guest: &GuestView) -> Option<String> {
+    let used = guest.used?;
+    Some(format!("{} for the {used} that it uses", guest.demand))
+}
+
+fn last_take(guest: &GuestView) -> Option<String> {
+    if let Some(take) = guest.underway {
+        let so_far = if take.followed {
+            "its balloon followed; watched for pain"
+        } else {
+            "its balloon is on its way"
+        };
+        return Some(format!("{} → {} {} s ago: {so_far}", take.from, take.to, take.age.as_secs()));
+    }
+    guest.failure.map(|failure| format!("was undone: {failure}"))
+}
+
+fn trust(guest: &GuestView) -> Option<String> {
+    match guest.trust {
+        Trust::Trusted => None,
+        Trust::Unresponsive => Some("does not do what it is told: charged at full size".to_owned()),
+        Trust::Untrusted => Some("says what its process denies: charged at full size".to_owned()),
+    }
+}
+
+fn next(guest: &GuestView) -> String {
+    if guest.exempt {
+        return "nothing, as long as that holds".to_owned();
+    }
+    if guest.reason == Reason::Waiting {
+        return "memory, as soon as others have given it or the node has it to spare".to_owned();
+    }
+    if let Some(left) = guest.back_off {
+        return format!("nothing is taken from it for another {} s", left.as_secs());
+    }
+    let back = if guest.target < guest.full {
+        "its memory back when it needs it, or the node has it to spare"
+    } else {
+        "nothing to do"
+    };
+    if guest.reclaimable.is_zero() {
+        return back.to_owned();
+    }
+    format!("{back}; could give {} to others that need it", guest.reclaimable)
+}

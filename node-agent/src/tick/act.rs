@@ -1,0 +1,132 @@
+//! Carrying decisions out: gives at once, takes once the journal has them. The only caller of a writing port but for
+//! the confirmation of an adopted target.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use overcommit_core::plan::{Command, Outcome};
+use overcommit_core::sample::{GuestId, Incarnation, Sample};
+use overcommit_core::step::{Decision, Turn};
+
+use super::Loop;
+use crate::journal::Content;
+use crate::report::{Action, Report};
+
+/// Takes that the journal has held up for longer were decided on statistics of another time.
+const STALE: Duration = Duration::from_secs(2);
+
+/// Answers to one question come within this time, but for those of slow guests.
+const TOGETHER: Duration = Duration::from_millis(50);
+
+/// Takes that wait for the journal.
+pub(super) struct Takes {
+    commands: Vec<Command>,
+    decided: Instant,
+}
+
+impl Loop {
+    /// Sends what a decision wants. Giving needs no disk and waits for none.
+    pub(super) fn act(&mut self, decision: &Decision, sample: &Sample) {
+        for step in decision.plan.moves() {
+            self.moves.insert(step.id.clone(), step.clone());
+        }
+        let (takes, mut gives): (Vec<Command>, Vec<Command>) =
+            decision.plan.commands().into_iter().partition(Command::takes);
+        gives.extend(decision.again.iter().chain(&decision.periods).cloned());
+        if !gives.is_empty() {
+            self.parts.guests.send(&gives);
+        }
+        if !takes.is_empty() {
+            self.take(takes, sample);
+        }
+    }
+
+    fn take(&mut self, commands: Vec<Command>, sample: &Sample) {
+        let incarnations = sample.guests.iter().map(|g| (g.id.clone(), g.incarnation)).collect();
+        match self.write_ahead(&commands, &incarnations) {
+            None => self.parts.guests.send(&commands),
+            // One write at a time; what the disk holds up is decided anew on later statistics.
+            Some(_) if self.takes.is_some() => {}
+            Some(content) => {
+                self.parts.scribe.write(content);
+                self.takes = Some(Takes { commands, decided: Instant::now() });
+            }
+        }
+    }
+
+    /// The journal as it has to be before `commands` are sent; absent if it is.
+    fn write_ahead(
+        &self,
+        commands: &[Command],
+        incarnations: &BTreeMap<GuestId, Option<Incarnation>>,
+    ) -> Option<Content> {
+        let about_to = commands.iter().filter_map(|command| match command {
+            Command::SetTarget { id, to, .. } => Some((id.clone(), *to)),
+            Command::SetPeriod { .. } => None,
+        });
+        self.parts.journal.next(&self.state, incarnations, &about_to.collect())
+    }
+
+    /// A journal that could not be written is tried again each turn, so that it is known when the disk is well, whether
+    /// or not anything is to be taken.
+    pub(super) fn mend_journal(&mut self) {
+        if self.parts.journal.is_behind() {
+            self.record_all();
+        }
+    }
+
+    /// The last word on disk: targets as they are in force.
+    pub(super) fn record_all(&mut self) {
+        let tracks = self.state.model().tracks();
+        let incarnations = tracks.map(|t| (t.sample.id.clone(), t.sample.incarnation)).collect();
+        if let Some(content) = self.write_ahead(&[], &incarnations)
+            && self.takes.is_none()
+        {
+            self.parts.scribe.write(content);
+            self.takes = Some(Takes { commands: Vec::new(), decided: Instant::now() });
+        }
+    }
+
+    /// The journal is written, or cannot be.
+    pub(super) fn recorded(&mut self, content: Content, result: std::io::Result<()>) {
+        let written = self.parts.journal.wrote(content, result);
+        let Some(takes) = self.takes.take() else { return };
+        if written && takes.decided.elapsed() < STALE {
+            self.parts.guests.send(&takes.commands);
+        } else {
+            let refused = || "not taken: the journal cannot be written".to_owned();
+            let outcome = |command| Outcome { command, result: Err(refused()) };
+            let refused: Vec<Outcome> = takes.commands.into_iter().map(outcome).collect();
+            self.tell(&refused);
+        }
+    }
+
+    /// Takes in what came from the guests.
+    pub(super) fn hear(&mut self) {
+        let heard = self.parts.guests.hear();
+        self.state.note(&heard.outcomes);
+        self.tell(&heard.outcomes);
+        self.glanced(&heard.glances);
+        // Most answers to a tick's question come together, and the tick judges them.
+        let tick_does = self.asked.is_some_and(|asked| asked.elapsed() < TOGETHER);
+        if heard.news.is_some() && !tick_does && self.is_enforcing() && !self.watched.is_empty() {
+            self.turn(Turn::Relief);
+        }
+    }
+
+    /// Publishes what was done since the last report.
+    fn tell(&mut self, outcomes: &[Outcome]) {
+        self.failures.extend(outcomes.iter().filter_map(|o| o.result.as_ref().err().cloned()));
+        let actions: Vec<Action> = outcomes.iter().filter_map(|outcome| self.action(outcome)).collect();
+        if let Some(last) = self.last.clone().filter(|_| !actions.is_empty()) {
+            self.publish(Report { at: jiff::Timestamp::now(), actions, ..(*last).clone() });
+        }
+    }
+
+    fn action(&mut self, outcome: &Outcome) -> Option<Action> {
+        let Command::SetTarget { id, from, to } = &outcome.command else { return None };
+        let step = self.moves.get(id).filter(|step| step.to == *to)?.clone();
+        self.moves.remove(id);
+        Some(Action::of(&step, *from, *to, outcome.result.as_ref().err().cloned()))
+    }
+}

@@ -1,0 +1,128 @@
+//! One turn: sample, decide, act, tell.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use overcommit_core::plan::Command;
+use overcommit_core::ports::Reading;
+use overcommit_core::sample::{GuestSample, HostSample, Sample};
+use overcommit_core::step::{Decision, Input, Mandate, Original, Turn};
+use overcommit_host::Root;
+
+use super::Loop;
+use crate::clock;
+use crate::orders::Orders;
+use crate::report::Report;
+
+impl Loop {
+    /// Decides on what is known now, and acts; nothing without orders or when the host cannot be read.
+    pub(super) fn turn(&mut self, turn: Turn) {
+        let began = Instant::now();
+        let Some(orders) = self.orders.clone() else { return };
+        // Fresh statistics alone are judged with the host as it was when all guests were last read: the two belong
+        // together, or a guest's growth would pass for the node's own.
+        let reading = if turn == Turn::Relief { Reading::Known } else { Reading::Fresh };
+        let Some(host) = self.host(reading, &orders) else { return };
+        let guests = self.parts.guests.sample(reading);
+        let sample = Sample { at: clock::now(), wall: clock::wall(), host, guests };
+        self.adopt(&sample);
+        self.mend_journal();
+        let decision = self.decide(&orders, &sample, turn);
+        self.act(&decision, &sample);
+        self.known = Some((sample.host.clone(), decision.ledger));
+        self.watch_squeezed();
+        let mut troubles: Vec<String> = self.parts.journal.troubles().collect();
+        troubles.extend(self.parts.guests.troubles());
+        if turn == Turn::Tick {
+            troubles.append(&mut self.failures);
+        } else {
+            troubles.extend(self.failures.iter().cloned());
+        }
+        self.publish(Report::of(&orders, &sample, &decision, troubles, began.elapsed()));
+    }
+
+    fn host(&mut self, reading: Reading, orders: &Orders) -> Option<HostSample> {
+        if let Some((host, _)) = self.known.as_ref().filter(|_| reading == Reading::Known) {
+            return Some(host.clone());
+        }
+        match self.parts.host.sample() {
+            Ok(host) => Some(host),
+            Err(error) => {
+                self.publish(Report::unreadable(orders, &error));
+                None
+            }
+        }
+    }
+
+    fn decide(&mut self, orders: &Orders, sample: &Sample, turn: Turn) -> Decision {
+        let roster = orders.roster(sample);
+        self.eviction = (self.parts.eviction)(sample.host.memory.total);
+        let journal = &self.parts.journal;
+        self.state.step(&Input {
+            sample,
+            policy: &orders.policy,
+            roster: &roster,
+            turn,
+            mandate: match (orders.release || self.release, orders.paused || journal.is_behind()) {
+                (true, _) => Mandate::Release,
+                (false, true) => Mandate::GiveOnly,
+                (false, false) => Mandate::Full,
+            },
+            // What was never touched needs no release; without a journal nobody knows what was.
+            complete: !journal.misses_guests() && (!journal.is_lost() || self.parts.guests.unseen() == 0),
+            eviction: self.eviction,
+            keep_found: orders.is_standalone(),
+        })
+    }
+
+    /// On the first sight of a guest: take over what the journal knows. The target that QEMU has cannot be read, so it
+    /// is set again, to no less than what the guest holds, once that is known.
+    fn adopt(&mut self, sample: &Sample) {
+        let root = Root::default();
+        let runs = |process| overcommit_host::runs(&root, process);
+        for (guest, entry) in self.parts.journal.adopt(&sample.guests, runs) {
+            let (target, original) = (entry.target.min(entry.original.target), entry.original);
+            tracing::info!(guest = %guest.name, %target, original = %original.target, "adopted");
+            self.state.adopt(guest.id.clone(), original, target);
+            self.unconfirmed.insert(guest.id.clone());
+        }
+        if self.parts.journal.is_lost() {
+            self.find_squeezed(&sample.guests);
+        }
+        let again: Vec<Command> = sample.guests.iter().filter_map(|guest| self.confirmation(guest)).collect();
+        if !again.is_empty() {
+            self.parts.guests.send(&again);
+        }
+    }
+
+    /// Without a journal nobody knows who took what a guest lacks that ran before this agent: it is owed its full size.
+    fn find_squeezed(&mut self, guests: &[GuestSample]) {
+        let ran_before = |guest: &GuestSample| guest.incarnation.is_none_or(|p| p.started() < self.began);
+        let known = |guest: &GuestSample| self.state.originals().contains_key(&guest.id);
+        let found: Vec<_> = guests.iter().filter(|guest| ran_before(guest) && !known(guest)).collect();
+        for guest in found {
+            let Some(balloon) = guest.balloon.filter(|b| b.actual < guest.config.full) else { continue };
+            tracing::warn!(guest = %guest.name, holds = %balloon.actual, full = %guest.config.full, "found squeezed");
+            let original = Original { target: guest.config.full, period: balloon.period };
+            self.state.adopt(guest.id.clone(), original, balloon.actual);
+        }
+    }
+
+    /// The command that makes sure of an adopted target; nothing while the guest is out of reach.
+    fn confirmation(&mut self, guest: &GuestSample) -> Option<Command> {
+        let holds = guest.balloon?.actual;
+        if !self.unconfirmed.remove(&guest.id) {
+            return None;
+        }
+        let original = *self.state.originals().get(&guest.id)?;
+        let to = (*self.state.targets().get(&guest.id)?).max(holds).min(original.target);
+        self.state.adopt(guest.id.clone(), original, to);
+        Some(Command::SetTarget { id: guest.id.clone(), from: to, to })
+    }
+
+    pub(super) fn publish(&mut self, report: Report) {
+        let report = Arc::new(report);
+        self.last = Some(Arc::clone(&report));
+        self.parts.reporter.publish(report);
+    }
+}

@@ -1,0 +1,80 @@
+//! `make measure`: what the agent and the operator cost, and how fast a guest in distress is helped, with real guests
+//! and a real API server on this machine. Prints Markdown; `--write` puts it into `docs/measurements.md`.
+
+mod distress;
+mod guests;
+mod machine;
+mod operator;
+mod process;
+mod sizes;
+mod spread;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::Parser;
+use overcommit_tests::parts::{say, told};
+
+/// Measures the release builds of the product.
+#[derive(Parser)]
+struct Arguments {
+    /// Write docs/measurements.md, too.
+    #[arg(long)]
+    write: bool,
+}
+
+fn main() -> ExitCode {
+    match measure(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("measure: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(arguments: &Arguments) -> Result<()> {
+    let begun = Instant::now();
+    // Two API servers idle beside the guests' boot and the trials, never beside a window in which CPU time is counted.
+    let operator = std::thread::spawn(operator::measure);
+    say("measure: booting the guests (all of it takes about 12 min)");
+    let mut bench = guests::Bench::boot()?;
+    say("measure: distress");
+    let distress = distress::measure(&bench)?;
+    say("measure: waiting for the operator's figures");
+    let operator = operator.join().map_err(|_| anyhow!("measuring the operator panicked"))??;
+    let mut costs = Vec::new();
+    for count in [guests::MOST, 4, 0] {
+        say(&format!("measure: {count} guests"));
+        bench.keep(count);
+        costs.extend(bench.costs()?);
+    }
+    drop(bench);
+    let mut text = String::from(HEAD);
+    write!(text, "{}\n\n", machine::description()?)?;
+    for section in
+        [guests::agent_table(&costs)?, guests::host_table(&costs)?, distress, operator, sizes::measure()?]
+    {
+        write!(text, "{section}\n\n")?;
+    }
+    writeln!(text, "All of it took {}.", told(begun.elapsed()))?;
+    print!("{text}");
+    if arguments.write {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        std::fs::create_dir_all(&docs)?;
+        let path = docs.join("measurements.md");
+        std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+const HEAD: &str = "# Measurements
+
+Written by `make measure ARGS=--write`: release builds, real QEMU guests under libvirt, a real API server. Three values
+are minimum / median / maximum over the samples. How long it takes from `kubectl apply` to the first balloon command is
+among the numbers that end `make demo`.
+
+";

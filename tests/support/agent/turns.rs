@@ -1,0 +1,62 @@
+//! An agent's turns, read from what it prints.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+/// One turn of the loop, as the agent prints it with `--output json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Turn {
+    /// How long it took.
+    pub took: Duration,
+    /// What was done.
+    pub actions: Vec<Action>,
+}
+
+/// One balloon command.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Action {
+    /// When.
+    pub at: jiff::Timestamp,
+    /// The guest's name.
+    pub guest: String,
+    /// Target before, in bytes.
+    pub from: u64,
+    /// Target after, in bytes.
+    pub to: u64,
+}
+
+/// Reads an agent's turns as they come.
+#[derive(Debug)]
+pub struct Turns {
+    log: PathBuf,
+    read: u64,
+}
+
+impl Turns {
+    pub(super) fn of(log: &Path) -> Self {
+        Self { log: log.to_owned(), read: 0 }
+    }
+
+    /// The turns since the last call.
+    ///
+    /// # Errors
+    /// When the log cannot be read or holds a turn of another form.
+    pub fn fresh(&mut self) -> Result<Vec<Turn>> {
+        let mut file = File::open(&self.log).with_context(|| self.log.display().to_string())?;
+        file.seek(SeekFrom::Start(self.read))?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        // The last line may be half written.
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        text.truncate(whole);
+        self.read += whole as u64;
+        // Between them are lines for people.
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{"));
+        lines.map(|line| Ok(serde_json::from_slice(line)?)).collect()
+    }
+}
