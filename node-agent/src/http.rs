@@ -11,9 +11,9 @@ use tokio::sync::watch;
 
 use crate::report::Report;
 
-/// The loop may be late by this before it counts as hung. A turn waits at most for launchers (2 s for their words, 5 s
-/// for each of two rounds of orders); twice that, since the node may be short of everything, and a loop that is late
-/// and turns still relieves more than one that is started anew. The probe of the chart asks six times before it acts.
+/// The loop may be late by this before it counts as hung. A turn waits for nobody and takes milliseconds, seconds on a
+/// node that is short of everything; one that is late and turns still relieves more than one that is started anew. The
+/// probe of the chart asks six times before it acts.
 const SLACK: Duration = Duration::from_secs(30);
 
 /// The beat of a loop that starts now.

@@ -84,6 +84,8 @@ pub(crate) enum Change {
     Guests(Delta<Meta>),
     /// Launcher pods.
     Launchers(Delta<Launcher>),
+    /// What follows from this watch has all labels of that epoch of [`crate::keys::Keys`].
+    Keys(Watch, u64),
     /// A watch failed; it is tried again.
     Trouble(Watch, Trouble, Timestamp),
 }
@@ -134,6 +136,8 @@ pub(crate) struct Index {
     /// Launcher pods by `namespace/name`.
     pub(crate) launchers: BTreeMap<String, Launcher>,
     listed: BTreeSet<Watch>,
+    /// Watches that go on without labels that are needed now, and the epoch that has them.
+    poor: BTreeMap<Watch, u64>,
     troubles: BTreeMap<Watch, Seen>,
 }
 
@@ -214,7 +218,19 @@ impl Index {
             Change::Namespaces(delta) => self.merge(Watch::Namespaces, delta, |index| &mut index.namespaces),
             Change::Guests(delta) => self.merge(Watch::Guests, delta, |index| &mut index.guests),
             Change::Launchers(delta) => self.merge(Watch::Launchers, delta, |index| &mut index.launchers),
+            Change::Keys(watch, epoch) => {
+                self.poor.retain(|poor, needed| *poor != watch || *needed > epoch);
+                false
+            }
             Change::Trouble(watch, trouble, at) => self.trouble(watch, &trouble, at),
+        }
+    }
+
+    /// Labels of this epoch are needed: what was listed with fewer is not listed.
+    pub(crate) fn needs_labels(&mut self, epoch: u64) {
+        for watch in [Watch::Nodes, Watch::Namespaces, Watch::Guests] {
+            self.listed.remove(&watch);
+            self.poor.insert(watch, epoch);
         }
     }
 
@@ -224,6 +240,9 @@ impl Index {
         delta: Delta<T>,
         map: fn(&mut Self) -> &mut BTreeMap<String, T>,
     ) -> bool {
+        if self.poor.contains_key(&watch) {
+            return false;
+        }
         let recovered = self.troubles.remove(&watch).is_some();
         let first = matches!(delta, Delta::Replace(_)) && self.listed.insert(watch);
         merge(map(self), delta) || first || recovered
@@ -321,6 +340,21 @@ mod tests {
         assert_eq!(index.troubles(at(70)).count(), 1);
         index.take(Change::Trouble(Watch::Nodes, fails(), at(700)));
         assert_eq!(index.troubles(at(701)).count(), 0);
+    }
+
+    #[test]
+    fn what_was_listed_without_a_label_that_is_needed_is_not_listed() {
+        let mut index = cluster(&[], &[node("a")]);
+        index.needs_labels(2);
+        assert_eq!(index.waiting(), [Watch::Nodes, Watch::Namespaces, Watch::Guests]);
+        // What was under way when the label came up.
+        assert!(!index.take(Change::Nodes(Delta::Replace(vec![]))));
+        index.take(Change::Keys(Watch::Nodes, 1));
+        assert!(!index.take(Change::Nodes(Delta::Replace(vec![]))));
+        assert!(index.nodes.contains_key("a") && index.waiting().contains(&Watch::Nodes));
+        index.take(Change::Keys(Watch::Nodes, 2));
+        assert!(index.take(Change::Nodes(Delta::Replace(vec![]))));
+        assert!(index.nodes.is_empty() && !index.waiting().contains(&Watch::Nodes));
     }
 
     #[test]

@@ -8,11 +8,13 @@
 mod apply;
 mod args;
 mod build;
+mod dirty;
 mod events;
 #[cfg(test)]
 mod fixture;
 mod health;
 mod index;
+mod keys;
 mod metrics;
 mod object;
 mod plan;

@@ -21,7 +21,7 @@ pub(crate) struct Meta {
     pub(crate) name: String,
     /// UID.
     pub(crate) uid: String,
-    /// All labels: selectors may name any.
+    /// Labels that a selector names.
     pub(crate) labels: Labels,
     /// Annotations of ours; all others are dropped.
     pub(crate) annotations: Labels,
@@ -272,6 +272,10 @@ impl From<DynamicObject> for Object {
             ..
         } = object.metadata;
         let spec: Option<NodeOvercommitSpec> = field(&object.data, "spec").ok();
+        let mut status: NodeOvercommitStatus = field(&object.data, "status").unwrap_or_default();
+        // People read these; nothing here follows from them.
+        status.top_guests = Vec::new();
+        status.last_actions = Vec::new();
         let owner = owner_references.unwrap_or_default().into_iter().find(|owner| owner.kind == "Node");
         Self {
             name: name.unwrap_or_default(),
@@ -285,7 +289,7 @@ impl From<DynamicObject> for Object {
             // Also of a spec that cannot be read otherwise.
             release_requested: object.data.pointer("/spec/release") == Some(&serde_json::Value::Bool(true)),
             spec,
-            status: field(&object.data, "status").unwrap_or_default(),
+            status,
         }
     }
 }

@@ -10,6 +10,7 @@ use overcommit_crds::names::{RELEASE_FINALIZER, condition};
 use overcommit_crds::{NodeOvercommitSpec, OvercommitPolicyStatus};
 
 use crate::build::{self, Population};
+use crate::dirty::Dirty;
 use crate::events::Note;
 use crate::index::{Index, Watch};
 use crate::object::{Meta, Object, Policy, Verdict};
@@ -59,6 +60,13 @@ pub(crate) struct Key {
     pub(crate) name: String,
 }
 
+impl Key {
+    /// A node's object.
+    pub(crate) fn object(node: &str) -> Self {
+        Self { kind: "object", name: node.to_owned() }
+    }
+}
+
 impl Write {
     /// What it is about.
     pub(crate) fn key(&self) -> Key {
@@ -85,8 +93,11 @@ impl Write {
 /// What is to be done, and when to look again even if nothing happens.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// Writes that are missing.
+    /// Writes that are missing, but for the specs of nodes.
     pub(crate) writes: Vec<Write>,
+    /// Nodes whose objects are missing or not as they should: what is written comes from [`specs_of`], when it is
+    /// written, for thousands of specs at once would need room.
+    pub(crate) nodes: Vec<String>,
     /// The next instant at which time alone changes the plan.
     pub(crate) wake: Option<Timestamp>,
 }
@@ -98,12 +109,34 @@ impl Plan {
     }
 }
 
+/// What is known of the nodes' objects from earlier plans.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    nodes: BTreeMap<String, Held>,
+}
+
+/// What is known of one node that a policy takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    /// Its object is not as it should.
+    wanting: bool,
+    /// Guests that did not fit.
+    dropped: usize,
+}
+
 /// Plans one reconcile; `timeout` is how long a deletion waits for its nodes.
 ///
 /// From what has not been listed nothing may be concluded: a node that is not known yet is not gone, and a guest that
 /// is not is not to be left out. But the way out needs no more than it reads: a watch that cannot list must not keep
 /// memory from coming back, nor a deletion from ending.
-pub(crate) fn plan(index: &Index, now: Timestamp, timeout: Duration) -> Plan {
+///
+/// `known` is what plans before this one found, and `dirty` says which nodes to look at again; it is used up.
+pub(crate) fn plan(
+    index: &Index,
+    (known_before, dirty): (&mut Known, &mut Dirty),
+    now: Timestamp,
+    timeout: Duration,
+) -> Plan {
     let waiting = index.waiting();
     let lacks = |needed: Watch| waiting.contains(&needed);
     let mut plan = Plan::default();
@@ -111,7 +144,12 @@ pub(crate) fn plan(index: &Index, now: Timestamp, timeout: Duration) -> Plan {
     let selection = if known && !lacks(Watch::Nodes) { Some(Selection::of(index)) } else { None };
     let time = (now, timeout);
     let dropped = match &selection {
-        Some(selection) if waiting.is_empty() => objects(index, selection, time, &mut plan),
+        Some(selection) if waiting.is_empty() => {
+            releases(index, selection, time, &mut plan);
+            known_before.renew(index, selection, &std::mem::take(dirty));
+            plan.nodes = known_before.wanting();
+            known_before.dropped(selection)
+        }
         Some(selection) => {
             releases(index, selection, time, &mut plan);
             BTreeMap::new()
@@ -165,27 +203,47 @@ fn finalizers(policy: &Policy, facts: &Facts<'_>) -> Option<Write> {
     Some(Write::of(Desired::Finalizers { policy, uid, version, finalizers }))
 }
 
-/// Plans every node's object; returns how many guests did not fit, by policy.
-fn objects<'a>(
-    index: &'a Index,
-    selection: &Selection<'a>,
-    time: (Timestamp, Duration),
-    plan: &mut Plan,
-) -> BTreeMap<&'a str, usize> {
-    releases(index, selection, time, plan);
-    let population = Population::of(index);
-    let mut dropped = BTreeMap::new();
-    for (name, node) in &index.nodes {
-        let object = index.objects.get(name);
-        let Some(policy) = selection.holder(name).filter(|policy| policy.held_by_us()) else { continue };
-        if object.is_some_and(|object| object.deleted.is_some()) {
-            continue;
+impl Known {
+    /// Looks at the dirty nodes.
+    fn renew(&mut self, index: &Index, selection: &Selection<'_>, dirty: &Dirty) {
+        if dirty.is_empty() {
+            return;
         }
-        let (write, left_out) = hold(policy, node, object, &population, index);
-        *dropped.entry(policy.name.as_str()).or_default() += left_out;
-        plan.writes.extend(write);
+        let population = Population::of(index);
+        self.nodes.retain(|name, _| index.nodes.contains_key(name));
+        for (name, node) in index.nodes.iter().filter(|(name, _)| dirty.contains(name)) {
+            match hold(index, selection, node, &population) {
+                Some((write, dropped)) => {
+                    self.nodes.insert(name.clone(), Held { wanting: write.is_some(), dropped });
+                }
+                None => {
+                    self.nodes.remove(name);
+                }
+            }
+        }
     }
-    dropped
+
+    fn wanting(&self) -> Vec<String> {
+        self.nodes.iter().filter(|(_, held)| held.wanting).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// How many guests did not fit, by policy.
+    fn dropped<'a>(&self, selection: &Selection<'a>) -> BTreeMap<&'a str, usize> {
+        let mut dropped = BTreeMap::new();
+        for (name, held) in self.nodes.iter().filter(|(_, held)| held.dropped > 0) {
+            if let Some(policy) = selection.holder(name) {
+                *dropped.entry(policy.name.as_str()).or_default() += held.dropped;
+            }
+        }
+        dropped
+    }
+}
+
+/// What is to be written to these nodes' objects, as things stand now.
+pub(crate) fn specs_of(index: &Index, names: &[String]) -> Vec<Write> {
+    let (selection, population) = (Selection::of(index), Population::of(index));
+    let nodes = names.iter().filter_map(|name| index.nodes.get(name));
+    nodes.filter_map(|node| hold(index, &selection, node, &population)?.0).collect()
 }
 
 /// Plans what is to go: objects that no policy takes, and those that somebody deletes.
@@ -206,20 +264,26 @@ fn releases(
     }
 }
 
+/// The write that a node's object needs, if any, and how many guests did not fit; nothing if no policy takes the node
+/// or its object is going.
 fn hold(
-    policy: &Policy,
-    node: &Meta,
-    object: Option<&Object>,
-    guests: &Population<'_>,
     index: &Index,
-) -> (Option<Write>, usize) {
+    selection: &Selection<'_>,
+    node: &Meta,
+    guests: &Population<'_>,
+) -> Option<(Option<Write>, usize)> {
+    let policy = selection.holder(&node.name).filter(|policy| policy.held_by_us())?;
+    let object = index.objects.get(&node.name);
+    if object.is_some_and(|object| object.deleted.is_some()) {
+        return None;
+    }
     let before = object.and_then(|o| o.spec.as_ref());
     let built = match (&policy.verdict, before) {
         (Verdict::Valid(checked), _) => build::spec(&policy.name, checked, node, guests, index),
         (Verdict::Invalid { .. }, Some(spec)) => {
             build::Built { spec: build::frozen(spec, node, guests, index), dropped: 0 }
         }
-        (Verdict::Invalid { .. }, None) => return (None, 0),
+        (Verdict::Invalid { .. }, None) => return None,
     };
     let as_is = object.is_some_and(|o| {
         o.spec.as_ref() == Some(&built.spec)
@@ -234,7 +298,7 @@ fn hold(
     if taken {
         write = write.telling(Note::taken(policy, &node.name));
     }
-    ((!as_is).then_some(write), built.dropped)
+    Some(((!as_is).then_some(write), built.dropped))
 }
 
 fn let_go(object: &Object, node: Option<&Meta>, overdue: bool) -> Option<Write> {

@@ -2,18 +2,27 @@
 
 use super::*;
 use crate::fixture::{
-    at, cluster, guest, labels, node, policy, policy_of, releasing, running, selecting, with_guests,
-    with_objects,
+    at, cluster, guest, labels, launcher, node, policy, policy_of, releasing, running, selecting,
+    with_guests, with_objects,
 };
 use crate::index::{Change, Delta, Trouble, Watch};
 use overcommit_crds::OvercommitPolicySpec;
-use overcommit_crds::names::PAUSE_ANNOTATION;
+use overcommit_crds::names::{EXCLUDE_ANNOTATION, PAUSE_ANNOTATION};
 use overcommit_crds::quantity::Period;
 
 const TIMEOUT: Duration = Duration::from_mins(10);
 
+/// A plan from nothing, its specs made.
+fn whole(index: &Index, now: i64) -> Plan {
+    let mut plan = plan(index, (&mut Known::default(), &mut Dirty::All), at(now), TIMEOUT);
+    let specs = specs_of(index, &plan.nodes);
+    assert_eq!(specs.len(), plan.nodes.len());
+    plan.writes.splice(0..0, specs);
+    plan
+}
+
 fn planned(index: &Index, now: i64) -> Vec<Desired> {
-    plan(index, at(now), TIMEOUT).writes.into_iter().map(|w| w.change).collect()
+    whole(index, now).writes.into_iter().map(|w| w.change).collect()
 }
 
 /// Writes to nodes and finalizers, leaving statuses out.
@@ -164,8 +173,8 @@ fn after_the_timeout_it_is_reported_first_and_then_the_policy_goes() {
     settle(&mut index, 1);
     deleted(&mut index, "gold");
     settle(&mut index, 2);
-    assert_eq!(plan(&index, at(2), TIMEOUT).wake, Some(at(600)));
-    let report = plan(&index, at(601), TIMEOUT).writes;
+    assert_eq!(whole(&index, 2).wake, Some(at(600)));
+    let report = whole(&index, 601).writes;
     assert!(
         matches!(report.as_slice(), [Write { change: Desired::Status { .. }, notes, .. }] if notes.len() == 1),
         "{report:?}"
@@ -254,8 +263,8 @@ fn a_deleted_object_is_given_up_after_the_timeout_with_a_warning() {
     settle(&mut index, 1);
     object_deleted(&mut index, "a");
     settle(&mut index, 2);
-    assert_eq!(plan(&index, at(2), TIMEOUT).wake, Some(at(600)));
-    let late = plan(&index, at(601), TIMEOUT).writes;
+    assert_eq!(whole(&index, 2).wake, Some(at(600)));
+    let late = whole(&index, 601).writes;
     let given_up = late.iter().find(|w| matches!(w.change, Desired::Unhold { .. })).unwrap();
     assert!(format!("{:?}", given_up.notes).contains(RELEASE_TIMEOUT), "{given_up:?}");
     settle(&mut index, 601);
@@ -357,7 +366,7 @@ fn higher_priority_takes_a_node_over_and_the_loser_is_told() {
     let mut index = cluster(&[policy("old", 0)], &[node("a")]);
     settle(&mut index, 1);
     index.take(Change::Policies(Delta::Apply(policy("new", 5))));
-    let notes: Vec<Note> = plan(&index, at(2), TIMEOUT).writes.into_iter().flat_map(|w| w.notes).collect();
+    let notes: Vec<Note> = whole(&index, 2).writes.into_iter().flat_map(|w| w.notes).collect();
     assert!(format!("{notes:?}").contains("Overridden"), "{notes:?}");
     settle(&mut index, 2);
     assert_eq!(index.spec("a").unwrap().policy, "new");
@@ -372,4 +381,85 @@ fn sums_alone_are_written_rarely() {
     assert_eq!(report(&known, status.clone()), None);
     status.observed_generation = Some(7);
     assert_eq!(report(&known, status).unwrap().pause, STATUS_PAUSE);
+}
+
+/// A cluster's life in small steps, each of which may touch anything.
+fn steps() -> Vec<Change> {
+    let pool = |name: &str, value: &str| {
+        let mut node = node(name);
+        node.labels.insert("pool".into(), value.into());
+        node
+    };
+    let space = |out: bool| Meta {
+        name: "shop".into(),
+        annotations: if out { labels(&[(EXCLUDE_ANNOTATION, "true")]) } else { labels(&[]) },
+        ..Meta::default()
+    };
+    let reported = |name: &str| Change::Objects(Delta::Apply(running(name, "gold")));
+    vec![
+        Change::Nodes(Delta::Apply(node("c"))),
+        Change::Guests(Delta::Apply(guest("x", "a"))),
+        reported("a"),
+        Change::Guests(Delta::Apply(guest("y", "b"))),
+        Change::Launchers(Delta::Apply(launcher("x-1", "x"))),
+        Change::Guests(Delta::Apply(guest("x", "b"))),
+        Change::Namespaces(Delta::Apply(space(true))),
+        Change::Policies(Delta::Apply(selecting("high", 5, &[("pool", "x")]))),
+        Change::Nodes(Delta::Apply(pool("b", "x"))),
+        Change::Launchers(Delta::Apply(launcher("x-2", "x"))),
+        Change::Launchers(Delta::Apply(launcher("x-2", "y"))),
+        Change::Launchers(Delta::Delete("shop/x-1".into())),
+        Change::Guests(Delta::Delete("shop/y".into())),
+        Change::Objects(Delta::Delete("c".into())),
+        Change::Objects(Delta::Apply(Object { label: None, ..running("a", "gold") })),
+        Change::Objects(Delta::Apply(Object { deleted: Some(at(0)), ..running("b", "high") })),
+        Change::Namespaces(Delta::Apply(space(false))),
+        Change::Policies(Delta::Apply(Policy { deleted: Some(at(0)), ..policy("gold", 0) })),
+        Change::Nodes(Delta::Delete("c".into())),
+        Change::Policies(Delta::Delete("high".into())),
+        Change::Guests(Delta::Replace(vec![guest("z", "a")])),
+    ]
+}
+
+#[test]
+fn planning_what_was_touched_finds_what_planning_everything_does() {
+    for keep_writing in [false, true] {
+        let mut index = cluster(&[policy("gold", 0)], &[node("a"), node("b")]);
+        let (mut known, mut dirty) = (Known::default(), Dirty::All);
+        for change in steps() {
+            let what = format!("{change:?}");
+            dirty.note(&index, &change);
+            index.take(change);
+            let partly = plan(&index, (&mut known, &mut dirty), at(1), TIMEOUT);
+            assert_eq!(dirty, Dirty::default());
+            let fully = plan(&index, (&mut Known::default(), &mut Dirty::All), at(1), TIMEOUT);
+            assert_eq!((partly.nodes, partly.writes), (fully.nodes, fully.writes), "{what}");
+            if keep_writing {
+                for node in specs_of(&index, &["a".into(), "b".into(), "c".into()]) {
+                    let Desired::Object { node, node_uid, spec } = node.change else { panic!() };
+                    let change = Change::Objects(Delta::Apply(Object {
+                        label: Some(spec.policy.clone()),
+                        owner: Some(node_uid),
+                        spec: Some(*spec),
+                        ..running(&node, "")
+                    }));
+                    dirty.note(&index, &change);
+                    index.take(change);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_report_of_an_agent_makes_no_node_worth_a_look() {
+    let mut index = cluster(&[policy("gold", 0)], &[node("a")]);
+    settle(&mut index, 1);
+    let mut dirty = Dirty::default();
+    let mut reported = index.objects["a"].clone();
+    (reported.version, reported.status) = ("77".into(), running("a", "gold").status);
+    dirty.note(&index, &Change::Objects(Delta::Apply(reported)));
+    let known = index.policies["gold"].clone();
+    dirty.note(&index, &Change::Policies(Delta::Apply(Policy { version: "78".into(), ..known })));
+    assert_eq!(dirty, Dirty::default());
 }

@@ -1,5 +1,6 @@
 //! Wiring, and the loop: changes → index → plan → queue → writes → changes.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -13,11 +14,13 @@ use tokio::task::JoinSet;
 
 use crate::apply;
 use crate::args::RunArgs;
+use crate::dirty::Dirty;
 use crate::events::{Note, Teller};
 use crate::health::Health;
 use crate::index::{Change, Delta, Index};
+use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::plan::{self, Key, Write};
+use crate::plan::{self, Key, Known, Write};
 use crate::queue::{Queue, Turn};
 use crate::watch;
 use crate::words::words;
@@ -55,7 +58,8 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<()> {
     let address = listener.local_addr().map_or_else(|_| args.http.to_string(), |a| a.to_string());
     let server = tokio::spawn(overcommit_serve::serve(listener, health.pages(registry)));
     let (sender, changes) = mpsc::channel(BACKLOG);
-    watch::start(&client, &sender, &metrics);
+    let (keys, needed) = tokio::sync::watch::channel(Arc::new(Keys::default()));
+    watch::start(&client, &sender, &metrics, &needed);
     let teller = Teller::start(client.clone(), metrics.clone());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), http = address, "started");
     let mut driver = Driver {
@@ -64,7 +68,10 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<()> {
         teller,
         health,
         timeout: args.release_timeout,
+        keys,
         index: Index::default(),
+        known: Known::default(),
+        dirty: Dirty::All,
         queue: Queue::default(),
         writes: JoinSet::new(),
     };
@@ -87,7 +94,10 @@ struct Driver {
     teller: Teller,
     health: Health,
     timeout: Duration,
+    keys: tokio::sync::watch::Sender<Arc<Keys>>,
     index: Index,
+    known: Known,
+    dirty: Dirty,
     queue: Queue,
     writes: JoinSet<Done>,
 }
@@ -98,7 +108,7 @@ impl Driver {
         loop {
             let dirty = tokio::select! {
                 change = changes.recv() => match change {
-                    Some(change) => self.index.take(change),
+                    Some(change) => self.take(change),
                     None => return,
                 },
                 Some(done) = self.writes.join_next(), if !self.writes.is_empty() => {
@@ -118,13 +128,42 @@ impl Driver {
         }
     }
 
+    /// Takes a change in; true if anything that matters is different now.
+    fn take(&mut self, change: Change) -> bool {
+        let of_policies = matches!(change, Change::Policies(_));
+        self.dirty.note(&self.index, &change);
+        let changed = self.index.take(change);
+        let grown = if of_policies { self.keys.borrow().grown(&self.index) } else { None };
+        if let Some(keys) = grown {
+            tracing::debug!(
+                epoch = keys.epoch,
+                "policies name new labels: nodes, namespaces and guests are listed again"
+            );
+            self.index.needs_labels(keys.epoch);
+            self.keys.send_replace(Arc::new(keys));
+        }
+        changed
+    }
+
     /// Plans, starts what may start, and says when to look again.
     fn reconcile(&mut self) -> Instant {
         let (began, now) = (Instant::now(), Timestamp::now());
-        let plan = plan::plan(&self.index, now, self.timeout);
+        let plan = plan::plan(&self.index, (&mut self.known, &mut self.dirty), now, self.timeout);
         let in_time = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
         let mut wake = began + plan.wake.map_or(TURN, in_time).clamp(DEBOUNCE, TURN);
-        let planned = plan.writes.len();
+        let planned = plan.writes.len() + plan.nodes.len();
+        let mut specs = plan.nodes;
+        specs.retain(|node| match self.queue.start(&Key::object(node), Duration::ZERO, began) {
+            Turn::Now => true,
+            Turn::At(at) => {
+                wake = wake.min(at.max(began + DEBOUNCE));
+                false
+            }
+            Turn::AfterOthers => false,
+        });
+        if !specs.is_empty() {
+            self.start_specs(&specs);
+        }
         for write in plan.writes {
             match self.queue.start(&write.key(), write.pause, began) {
                 Turn::Now => self.start(write),
@@ -141,6 +180,19 @@ impl Driver {
         self.metrics.queue_depth.set(gauge(planned));
         self.metrics.queue_running.set(gauge(self.queue.running()));
         wake
+    }
+
+    fn start_specs(&mut self, nodes: &[String]) {
+        let writes = plan::specs_of(&self.index, nodes);
+        for node in nodes {
+            // One that needs none after all must not keep its place.
+            if !writes.iter().any(|write| write.key().name == *node) {
+                self.queue.succeeded(&Key::object(node), Instant::now());
+            }
+        }
+        for write in writes {
+            self.start(write);
+        }
     }
 
     fn start(&mut self, write: Write) {
@@ -162,7 +214,7 @@ impl Driver {
                     Change::Objects(Delta::Apply(object)) => Some(object.uid.clone()),
                     _ => None,
                 };
-                self.index.take(change);
+                self.take(change);
                 write.notes.into_iter().for_each(|note| self.tell(note.about(uid.as_deref())));
             }
             Err(error) => self.failed(&key, verb, kind, &error),

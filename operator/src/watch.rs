@@ -2,6 +2,7 @@
 //! growing pauses and, where its place is lost (410), by a new list; the index never sees half a list.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -14,8 +15,10 @@ use overcommit_crds::names::KUBEVIRT_LAUNCHER_LABEL;
 use overcommit_crds::{NodeOvercommit, OvercommitPolicy};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::watch::Receiver;
 
 use crate::index::{Change, Delta, Trouble, Watch};
+use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::object::{Launcher, Meta, Object, Policy};
 use crate::words::words;
@@ -34,7 +37,12 @@ pub(crate) fn objects() -> ApiResource {
 }
 
 /// Starts all watches; they end with the receiver of `changes`.
-pub(crate) fn start(client: &Client, changes: &Sender<Change>, metrics: &Metrics) {
+pub(crate) fn start(
+    client: &Client,
+    changes: &Sender<Change>,
+    metrics: &Metrics,
+    keys: &Receiver<Arc<Keys>>,
+) {
     let core = |kind: &str, plural: &str| {
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", kind), plural)
     };
@@ -43,8 +51,17 @@ pub(crate) fn start(client: &Client, changes: &Sender<Change>, metrics: &Metrics
     let own = |resource: &ApiResource| Api::<DynamicObject>::all_with(client.clone(), resource);
     let meta =
         |resource: &ApiResource| Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), resource);
+    let feed = |watch| Feed { watch, changes: changes.clone(), metrics: metrics.clone(), keys: None };
+    let labelled = |watch| Feed { keys: Some(keys.clone()), ..feed(watch) };
+    let kept = || {
+        let keys = keys.clone();
+        move |object| {
+            let mut meta = Meta::from(object);
+            keys.borrow().keep(&mut meta.labels);
+            meta
+        }
+    };
     let pods = meta(&core("Pod", "pods"));
-    let feed = |watch| Feed { watch, changes: changes.clone(), metrics: metrics.clone() };
 
     tokio::spawn(feed(Watch::Policies).run(
         own(&policies()),
@@ -58,10 +75,11 @@ pub(crate) fn start(client: &Client, changes: &Sender<Change>, metrics: &Metrics
         |o| o.name.clone(),
         Change::Objects,
     ));
-    tokio::spawn(feed(Watch::Nodes).run(meta(&core("Node", "nodes")), Meta::from, Meta::key, Change::Nodes));
+    let nodes = meta(&core("Node", "nodes"));
+    tokio::spawn(labelled(Watch::Nodes).run(nodes, kept(), Meta::key, Change::Nodes));
     let namespaces = meta(&core("Namespace", "namespaces"));
-    tokio::spawn(feed(Watch::Namespaces).run(namespaces, Meta::from, Meta::key, Change::Namespaces));
-    tokio::spawn(feed(Watch::Guests).run(meta(&vmis), Meta::from, Meta::key, Change::Guests));
+    tokio::spawn(labelled(Watch::Namespaces).run(namespaces, kept(), Meta::key, Change::Namespaces));
+    tokio::spawn(labelled(Watch::Guests).run(meta(&vmis), kept(), Meta::key, Change::Guests));
     tokio::spawn(feed(Watch::Launchers).run(pods, Launcher::from, Launcher::key, Change::Launchers));
 }
 
@@ -82,12 +100,14 @@ struct Feed {
     watch: Watch,
     changes: Sender<Change>,
     metrics: Metrics,
+    /// Which labels are kept, where any are; what is watched is listed anew when there are more.
+    keys: Option<Receiver<Arc<Keys>>>,
 }
 
 impl Feed {
     /// Runs until nobody takes the changes any more.
     async fn run<K, T>(
-        self,
+        mut self,
         api: Api<K>,
         prune: impl Fn(K) -> T + Send,
         key: impl Fn(&T) -> String + Send,
@@ -97,10 +117,23 @@ impl Feed {
         T: Send,
     {
         let config = config(self.watch);
-        let mut events = std::pin::pin!(watch(api, config).default_backoff());
+        let stream = || watch(api.clone(), config.clone()).default_backoff().boxed();
+        // Before the policies are known nobody knows what to keep.
+        let mut events = if self.keys.is_some() { futures::stream::pending().boxed() } else { stream() };
         let mut listing = Vec::new();
         let mut last = None;
-        while let Some(event) = events.next().await {
+        loop {
+            let event = tokio::select! {
+                epoch = more_keys(&mut self.keys) => {
+                    if self.changes.send(Change::Keys(self.watch, epoch)).await.is_err() {
+                        return;
+                    }
+                    events = stream();
+                    continue;
+                }
+                event = events.next() => event,
+            };
+            let Some(event) = event else { return };
             let told = match event {
                 Ok(Event::Init) => {
                     listing = Vec::new();
@@ -153,6 +186,16 @@ impl Feed {
         *last = Some(trouble.clone());
         Some(trouble)
     }
+}
+
+/// Waits for more keys than there were, and says which epoch that is; for ever where none are kept.
+async fn more_keys(keys: &mut Option<Receiver<Arc<Keys>>>) -> u64 {
+    if let Some(keys) = keys
+        && keys.changed().await.is_ok()
+    {
+        return keys.borrow_and_update().epoch;
+    }
+    std::future::pending().await
 }
 
 fn remedy(trouble: &Trouble, watch: Watch) -> &'static str {

@@ -24,9 +24,9 @@ const MAX_BYTES: usize = 4096;
 /// A sentence is cut here.
 const MAX_SENTENCE: usize = 120;
 
-/// The status; `before` holds the conditions' transition times, `actions` the last ones, newest first.
+/// The status, before [`fit`]; `before` holds the conditions' transition times, `actions` the last ones, newest first.
 pub(crate) fn render(report: &Report, before: &[Condition], actions: &[Action]) -> NodeOvercommitStatus {
-    let mut status = NodeOvercommitStatus {
+    NodeOvercommitStatus {
         observed_revision: Some(report.revision.clone()),
         agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         reported_at: Some(rfc3339(report.at)),
@@ -39,11 +39,24 @@ pub(crate) fn render(report: &Report, before: &[Condition], actions: &[Action]) 
         top_guests: top(&report.guests),
         last_actions: actions.iter().take(LAST).map(action).collect(),
         conditions: conditions(report, before),
-    };
-    while serde_json::to_vec(&status).map_or(0, |v| v.len()) > MAX_BYTES && status.top_guests.pop().is_some()
-    {
     }
-    status
+}
+
+/// Leaves guests and actions out, the last first, until the status is as small as it must be: their names may have 317
+/// letters each. What is left without them is bounded by itself.
+pub(crate) fn fit(status: &mut NodeOvercommitStatus) {
+    let size = |status: &NodeOvercommitStatus| serde_json::to_vec(status).map_or(0, |text| text.len());
+    while size(status) > MAX_BYTES {
+        let guests_first = status.top_guests.len() >= status.last_actions.len();
+        let left_out = if guests_first {
+            status.top_guests.pop().map(drop)
+        } else {
+            status.last_actions.pop().map(drop)
+        };
+        if left_out.is_none() {
+            return;
+        }
+    }
 }
 
 fn account(ledger: &Ledger, guests: &[GuestView]) -> LedgerStatus {
@@ -173,4 +186,61 @@ fn degradation(report: &Report) -> (bool, &'static str, String) {
         return (true, "Overcommitted", message);
     }
     (false, "AsExpected", "nothing to report".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_names_and_sentences_fit_with_some_of_each() {
+        let (name, size) = ("n".repeat(400), Size::from_bytes(Bytes::MAX));
+        let message = cut(&"\u{1f418}".repeat(1000));
+        let guest = GuestStatus {
+            name: name.clone(),
+            full: size.clone(),
+            target: size.clone(),
+            actual: size.clone(),
+            floor: size.clone(),
+            reason: "NotFollowing".into(),
+            message: "s".repeat(MAX_SENTENCE),
+        };
+        let at = rfc3339(jiff::Timestamp::MAX);
+        let action = ActionStatus {
+            at: at.clone(),
+            guest: name,
+            from: size.clone(),
+            to: size,
+            reason: "GiveDistress".into(),
+        };
+        let said = |type_| {
+            let status = ConditionStatus::True;
+            Condition::renewed(
+                &[],
+                jiff::Timestamp::MAX,
+                type_,
+                status,
+                "ReleaseBlocked",
+                &*message,
+                Some(i64::MAX),
+            )
+        };
+        let mut status = NodeOvercommitStatus {
+            observed_revision: Some("0123456789ab".into()),
+            reported_at: Some(at),
+            ledger: Some(account(&Ledger::default(), &[])),
+            guests: Some(GuestCounts::default()),
+            top_guests: vec![guest; TOP],
+            last_actions: vec![action; LAST],
+            conditions: [types::READY, types::DEGRADED, types::RELEASED].map(said).into(),
+            ..NodeOvercommitStatus::default()
+        };
+        fit(&mut status);
+        let length = serde_json::to_vec(&status).unwrap().len();
+        assert!(length <= MAX_BYTES, "{length}");
+        assert!(!status.top_guests.is_empty() && !status.last_actions.is_empty());
+        let before = status.clone();
+        fit(&mut status);
+        assert_eq!(status, before, "what fits stays");
+    }
 }

@@ -122,6 +122,7 @@ impl Writer {
         let mut fresh = status::render(report, before, &self.actions);
         let now = Instant::now();
         self.pace.settle(&mut fresh, now);
+        status::fit(&mut fresh);
         if self.pace.is_due(self.written.as_ref(), &fresh, last, now) {
             self.write(fresh, report.version.as_ref()).await;
         }

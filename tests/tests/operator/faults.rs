@@ -46,7 +46,9 @@ fn nothing_is_written_when_nothing_changed() {
     bench.restart(&[]);
     let reconciles = || bench.operator().metric("overcommit_operator_reconciles_total");
     let before = reconciles();
+    // Neither a label that no selector names, nor a word that says nothing new.
     bench.api.kubectl(&["label", "node", "a", "some=label"]).unwrap();
+    bench.api.kubectl(&["annotate", "node", "a", "overcommit.dev/paused=false"]).unwrap();
     until(SOON, "a reconcile", || reconciles() > before).unwrap();
     assert!(bench.operator().metric("overcommit_operator_api_writes_total").abs() < 0.5);
     assert!((bench.operator().metric("overcommit_operator_objects{kind=\"nodes\"}") - 1.0).abs() < 0.5);
