@@ -144,9 +144,7 @@ impl Show {
 
     /// Lets the worker grow; returns what it held before and after, in MiB, and how long that took.
     fn distress(&self, agent: &Agent, guests: &[Guest]) -> Result<(u64, u64, Duration)> {
-        let held = |view: &GuestView| view.actual.get() >> 20;
-        let before = self.watch(agent, "the worker", |report| report.guest("worker").is_some())?;
-        let before = before.guest("worker").map(held).context("no worker")?;
+        let before = agent.guest("worker")?.actual >> 20;
         let began = Instant::now();
         let worker = guests.iter().find(|guest| guest.name() == "worker").context("no worker")?;
         worker.begin(&Load::Busy { mib: 150, ramp_mib_per_s: 5 })?;
@@ -154,6 +152,7 @@ impl Show {
         let after = self.watch(agent, "memory to move to the worker", |report| {
             report.guest("worker").is_some_and(|g| g.actual > enough)
         })?;
-        Ok((before, after.guest("worker").map(held).context("no worker")?, began.elapsed()))
+        let after = after.guest("worker").context("no worker")?.actual.get() >> 20;
+        Ok((before, after, began.elapsed()))
     }
 }

@@ -118,7 +118,8 @@ fn account(ledger: &Ledger, mode: Mode) -> String {
     let balance = if ledger.shortfall.is_zero() {
         format!("spare {}", mib(ledger.spare))
     } else {
-        format!("SHORT OF {}", mib(ledger.shortfall))
+        // Never "SHORT OF 0".
+        format!("SHORT OF {}", ledger.shortfall.get().div_ceil(1 << 20))
     };
     let plan = if mode == Mode::Observe { "  (observing: a plan; nobody is touched)" } else { "" };
     format!(

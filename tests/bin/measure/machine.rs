@@ -7,8 +7,14 @@ use anyhow::Result;
 use overcommit_tests::machine::meminfo;
 use overcommit_tests::parts::command;
 
-/// In one paragraph.
-pub(crate) fn description() -> Result<String> {
+/// Load average of the last minute: above 1, what is measured waits for others.
+pub(crate) fn load() -> Result<String> {
+    let text = fs::read_to_string("/proc/loadavg")?;
+    Ok(text.split(' ').next().unwrap_or_default().to_owned())
+}
+
+/// In one paragraph; `load` is that before anything was started.
+pub(crate) fn description(load: &str) -> Result<String> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let release = fs::read_to_string("/etc/os-release")?;
@@ -19,7 +25,8 @@ pub(crate) fn description() -> Result<String> {
         Ok(told.lines().next().unwrap_or_default().to_owned())
     };
     Ok(format!(
-        "{} × {}, {} MiB, {}, kernel {}; {}; {}; guests emulated (TCG).",
+        "{} × {}, {} MiB, {}, kernel {}; {}; {}; guests emulated (TCG). Load average \
+         of the minute before: {load}.",
         cpus.lines().filter(|line| line.starts_with("processor")).count(),
         model.map_or("unknown", |(_, name)| name),
         meminfo("MemTotal")? >> 20,

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: &Arguments) -> Result<()> {
-    let begun = Instant::now();
+    let (begun, load) = (Instant::now(), machine::load()?);
     // Two API servers idle beside the guests' boot and the trials, never beside a window in which CPU time is counted.
     let operator = std::thread::spawn(operator::measure);
     say("measure: booting the guests (all of it takes about 12 min)");
@@ -54,7 +54,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     }
     drop(bench);
     let mut text = String::from(HEAD);
-    write!(text, "{}\n\n", machine::description()?)?;
+    write!(text, "{}\n\n", machine::description(&load)?)?;
     for section in
         [guests::agent_table(&costs)?, guests::host_table(&costs)?, distress, operator, sizes::measure()?]
     {
