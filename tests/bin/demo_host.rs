@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use overcommit_core::units::Bytes;
-use overcommit_core::view::GuestView;
 use overcommit_tests::agent::{Agent, HostMemory};
 use overcommit_tests::guests::{Guest, GuestSpec, Hypervisor, Load};
 use overcommit_tests::parts::told;
