@@ -37,7 +37,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<String> {
     for guest in bench.guests.iter().take(TRIALS) {
         guest.begin(&Load::IDLE)?;
     }
-    agent.interrupt()?;
+    bench.end(&agent)?;
     let mut text = String::from(
         "## From a guest's distress to the command\n\nA squeezed guest fills memory as fast as it can until its usable \
          memory is below the distress line, 5 % of what it has. The guest's own statistics, which come at whole \

@@ -102,10 +102,15 @@ impl Bench {
         if !self.guests.is_empty() {
             self.squeeze(&agent)?;
             costs.push(self.window("squeezed", Some(&agent))?);
-            self.host.set(PLENTY)?;
         }
-        agent.interrupt()?;
+        self.end(&agent)?;
         Ok(costs)
+    }
+
+    /// Lets the agent give everything back, for which its host needs the memory.
+    pub(crate) fn end(&self, agent: &Agent) -> Result<()> {
+        self.host.set(PLENTY)?;
+        agent.interrupt()
     }
 
     fn window(&self, state: &'static str, agent: Option<&Agent>) -> Result<Cost> {

@@ -31,7 +31,7 @@ pub(crate) fn description(load: &str) -> Result<String> {
         model.map_or("unknown", |(_, name)| name),
         meminfo("MemTotal")? >> 20,
         system.trim_matches('"'),
-        kernel.trim(),
+        kernel.split(['-', '\n']).next().unwrap_or_default(),
         first_line("libvirtd")?,
         first_line("qemu-system-x86_64")?
     ))

@@ -9,7 +9,6 @@ mod process;
 mod sizes;
 mod spread;
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -38,6 +37,9 @@ fn main() -> ExitCode {
 
 fn measure(arguments: &Arguments) -> Result<()> {
     let (begun, load) = (Instant::now(), machine::load()?);
+    let mut text = Text::begin(HEAD);
+    text.add(&machine::description(&load)?);
+    let sizes = sizes::measure()?;
     // Two API servers idle beside the guests' boot and the trials, never beside a window in which CPU time is counted.
     let operator = std::thread::spawn(operator::measure);
     say("measure: booting the guests (all of it takes about 12 min)");
@@ -46,6 +48,9 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let distress = distress::measure(&bench)?;
     say("measure: waiting for the operator's figures");
     let operator = operator.join().map_err(|_| anyhow!("measuring the operator panicked"))??;
+    text.add(&distress);
+    text.add(&operator);
+    text.add(&sizes);
     let mut costs = Vec::new();
     for count in [guests::MOST, 4, 0] {
         say(&format!("measure: {count} guests"));
@@ -53,22 +58,34 @@ fn measure(arguments: &Arguments) -> Result<()> {
         costs.extend(bench.costs()?);
     }
     drop(bench);
-    let mut text = String::from(HEAD);
-    write!(text, "{}\n\n", machine::description(&load)?)?;
-    for section in
-        [guests::agent_table(&costs)?, guests::host_table(&costs)?, distress, operator, sizes::measure()?]
-    {
-        write!(text, "{section}\n\n")?;
-    }
-    writeln!(text, "All of it took {}.", told(begun.elapsed()))?;
-    print!("{text}");
+    text.add(&guests::agent_table(&costs)?);
+    text.add(&guests::host_table(&costs)?);
+    text.add(&format!("All of it took {}.", told(begun.elapsed())));
     if arguments.write {
         let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
         std::fs::create_dir_all(&docs)?;
         let path = docs.join("measurements.md");
-        std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+        std::fs::write(&path, text.whole).with_context(|| path.display().to_string())?;
     }
     Ok(())
+}
+
+/// Sections, each printed as soon as it is known.
+struct Text {
+    whole: String,
+}
+
+impl Text {
+    fn begin(head: &str) -> Self {
+        println!("{}", head.trim_end());
+        Self { whole: head.trim_end().to_owned() + "\n" }
+    }
+
+    fn add(&mut self, section: &str) {
+        let section = section.trim_end();
+        println!("\n{section}");
+        self.whole.extend(["\n", section, "\n"]);
+    }
 }
 
 const HEAD: &str = "# Measurements
