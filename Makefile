@@ -20,8 +20,9 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: ## Debian packages and the pinned Rust toolchain, where they are missing
-	@missing=$$(dpkg-query -W -f='$${Package} $${Status}\n' $(PACKAGES) 2>/dev/null | awk '/ok installed/{print $$1}' \
-		| sort | comm -13 - <(printf '%s\n' $(PACKAGES) | sort)); \
+	@# dpkg-query fails for each package that was never heard of: that is the very case.
+	@missing=$$({ dpkg-query -W -f='$${Package} $${Status}\n' $(PACKAGES) 2>/dev/null || true; } \
+		| awk '/ok installed/{print $$1}' | sort | comm -13 - <(printf '%s\n' $(PACKAGES) | sort)); \
 	if [ -n "$$missing" ]; then \
 		echo "installing: "$$missing; \
 		apt-get update -qq; \
