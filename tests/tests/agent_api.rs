@@ -246,12 +246,13 @@ fn cached_orders_that_cannot_be_read_are_set_aside_and_the_api_server_is_waited_
 }
 
 #[test]
-fn a_deleted_object_is_no_intent_its_orders_hold() {
+fn a_deleted_object_is_no_intent_its_orders_hold_and_nothing_is_taken() {
     let bench = Bench::running();
     bench.api.kubectl(&["delete", "noc", NODE]).unwrap();
-    bench.expect_said("the last orders hold");
+    bench.expect_said("the NodeOvercommit of this node is gone");
     let report = bench.expect_turning();
-    assert_eq!((&report["revision"], &report["release"]), (&json!("one"), &Value::Null), "{report}");
+    let said = (&report["revision"], &report["release"], &report["paused"]);
+    assert_eq!(said, (&json!("one"), &Value::Null, &json!(true)), "{report}");
     bench.order("two");
     bench.expect_reported("two");
 }
