@@ -111,9 +111,7 @@ impl Search {
                 let known = |r: &Refusal| scan.launchers.iter().any(|l| l.pod_uid == r.pod_uid);
                 let (told, refused): (Vec<_>, Vec<_>) = scan.refusals.into_iter().partition(known);
                 self.refusals = told.iter().map(ToString::to_string).collect();
-                let launcher = |l: Launcher| {
-                    (ConnectionKey::new(l.pod_uid), Target::Launcher { socket: l.socket, vmi_uid: l.vmi_uid })
-                };
+                let launcher = |l: Launcher| (ConnectionKey::new(l.pod_uid), Target::Launcher(l.socket));
                 // One that must not be talked to has a guest all the same.
                 let out_of_reach = |r: Refusal| {
                     let why = Target::Refused(Arc::from(r.to_string()));

@@ -288,7 +288,6 @@ mod tests {
         GuestSample {
             id: GuestId::new("a"),
             name: GuestName::standalone("a"),
-            vmi_uid: None,
             incarnation,
             config,
             run_state: RunState::Unreachable,

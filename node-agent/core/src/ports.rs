@@ -101,8 +101,6 @@ pub struct Who<'a> {
 pub struct HostView {
     /// Its QEMU process.
     pub incarnation: Option<Incarnation>,
-    /// UID of the VMI, from the device paths in QEMU's command line.
-    pub vmi_uid: Option<Arc<str>>,
     /// Its pod is of class Guaranteed.
     pub guaranteed: bool,
     /// The numbers.

@@ -159,8 +159,6 @@ pub struct GuestSample {
     pub id: GuestId,
     /// Name for people and for the roster.
     pub name: GuestName,
-    /// UID of the VMI, where the launcher shows it.
-    pub vmi_uid: Option<Arc<str>>,
     /// Which QEMU process this is; absent when it could not be found.
     pub incarnation: Option<Incarnation>,
     /// What the domain's definition says.

@@ -146,7 +146,7 @@ impl Connection {
         patience: Duration,
     ) -> GuestSample {
         let name = name(in_cluster, &seen.domain);
-        let mut sample = if self.is_silent(patience) {
+        if self.is_silent(patience) {
             let silent = self.link.asked.map(|_| SILENT.to_owned());
             unreached(id, name, seen, host, silent.or_else(|| self.trouble.clone()))
         } else {
@@ -157,9 +157,7 @@ impl Connection {
                 trouble,
                 ..unreached(id, name, seen, host, None)
             }
-        };
-        sample.vmi_uid = self.link.target.vmi_uid().or(sample.vmi_uid);
-        sample
+        }
     }
 }
 
@@ -189,7 +187,6 @@ fn unreached(
     GuestSample {
         id,
         name,
-        vmi_uid: host.vmi_uid,
         incarnation: host.incarnation,
         config,
         run_state: RunState::Unreachable,

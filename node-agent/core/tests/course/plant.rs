@@ -249,7 +249,6 @@ impl Body {
         g.present.then(|| GuestSample {
             id: GuestId::new(format!("g{index}")),
             name: g.name(index),
-            vmi_uid: None,
             incarnation: g.process.map(|pid| Incarnation { pid, start_ticks: g.started }),
             config: GuestConfig {
                 full: g.full,

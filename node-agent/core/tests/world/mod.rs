@@ -263,7 +263,6 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
     GuestSample {
         id: World::id(&g.name),
         name: GuestName::standalone(g.name.as_str()),
-        vmi_uid: None,
         incarnation: (g.pid > 0).then_some(Incarnation { pid: g.pid, start_ticks: g.started * 100 }),
         config: GuestConfig {
             full: mib(g.full),

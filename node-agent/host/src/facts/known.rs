@@ -1,7 +1,6 @@
 //! One guest's process and what is measured of it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use overcommit_core::ports::HostView;
@@ -37,7 +36,6 @@ pub(super) struct Known {
     /// Its own cgroups, the outermost first.
     directories: Vec<PathBuf>,
     pub(super) line: CommandLine,
-    vmi_uid: Option<Arc<str>>,
     overhead: Option<Measured>,
 }
 
@@ -62,10 +60,8 @@ impl Known {
         let process = Proc::open(root, pid)?;
         let place = CgroupPlace::parse(&process.text("cgroup")?);
         let directories = place.as_ref().map(|p| mounts.own_directories(p)).unwrap_or_default();
-        let arguments = process.arguments()?;
-        let vmi_uid = arguments.iter().find_map(|a| private_directory_uid(a));
-        let line = CommandLine::parse(&arguments);
-        Ok(Self { process, place, directories, line, vmi_uid, overhead: None })
+        let line = CommandLine::parse(&process.arguments()?);
+        Ok(Self { process, place, directories, line, overhead: None })
     }
 
     pub(super) fn view(
@@ -91,7 +87,6 @@ impl Known {
         let unreached = qos.is_some() && self.directories.is_empty();
         Ok(HostView {
             incarnation: Some(self.process.incarnation()),
-            vmi_uid: self.vmi_uid.clone(),
             guaranteed,
             facts: ProcessFacts {
                 resident: Some(status.resident),
@@ -179,12 +174,4 @@ fn processes_below(dir: &std::path::Path, depth: u32, pids: &mut Vec<u32>) {
         }
     }
     pids.truncate(PROCESSES_PER_POD);
-}
-
-/// The UID in `…/kubevirt-private/<uid>/virt-serial0` (pkg/virt-launcher/virtwrap/converter, KubeVirt 1.9).
-fn private_directory_uid(argument: &str) -> Option<Arc<str>> {
-    let (_, rest) = argument.split_once("/kubevirt-private/")?;
-    let (uid, _) = rest.split_once('/')?;
-    let shape = uid.len() == 36 && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    shape.then(|| Arc::from(uid))
 }

@@ -4,7 +4,6 @@ use super::*;
 use crate::proc::tests::add_process;
 
 const POD: &str = "4cd1b2a0-0a39-4f5e-9d11-3c4a2d9b7e10";
-const VMI: &str = "11111111-2222-3333-4444-555555555555";
 const UUID: &str = "5a9f9c3e-1111-2222-3333-444444444444";
 
 /// A node of 10 GiB with one launcher pod on the unified hierarchy.
@@ -36,18 +35,8 @@ impl Node {
     }
 
     fn add_qemu(&self, pid: u32, cgroup: &str) {
-        let serial = format!("socket,path=/var/run/kubevirt-private/{VMI}/virt-serial0");
-        let arguments = [
-            "qemu",
-            "-name",
-            "guest=default_tiny,debug-threads=on",
-            "-m",
-            "512",
-            "-uuid",
-            UUID,
-            "-chardev",
-            &serial,
-        ];
+        let arguments =
+            ["qemu", "-name", "guest=default_tiny,debug-threads=on", "-m", "512", "-uuid", UUID];
         add_process(self.dir.path(), pid, "qemu-system-x86", cgroup, &arguments);
         self.write(&format!("proc/{pid}/status"), "VmRSS: 350000 kB\nRssAnon: 300000 kB\nVmPTE: 1024 kB\n");
         self.write(
@@ -79,7 +68,6 @@ fn a_guest_in_a_pod_is_seen_whole() {
     let view = node.reader().look(&query(Some(POD)));
     assert_eq!(view.trouble, None);
     assert_eq!(view.incarnation, Some(Incarnation { pid: 80, start_ticks: 1080 }));
-    assert_eq!(view.vmi_uid.as_deref(), Some(VMI));
     assert!(!view.guaranteed);
     assert_eq!(view.facts.resident, Some(Bytes::from_kib(350_000)));
     assert_eq!(view.facts.anon, Some(Bytes::from_mib(400)));
