@@ -293,6 +293,7 @@ mod tests {
             run_state: RunState::Unreachable,
             balloon: None,
             facts: ProcessFacts::default(),
+            facts_age: None,
             trouble: None,
         }
     }

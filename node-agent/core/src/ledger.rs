@@ -61,6 +61,8 @@ pub struct Growth {
     non_guest: Window,
     resident: Window,
     last: Option<Last>,
+    /// What was no guest when the host and all guests were last read at one moment.
+    known: Option<Bytes>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,8 +77,17 @@ impl Growth {
     /// Notes one control period's growth of non-guest and of resident guest memory. Growth between two sets of guests
     /// says nothing: a guest that is not known yet looks like memory of the node's own.
     pub fn note(&mut self, host: &HostSample, model: &Model, at: Monotonic, interval: Duration) {
+        if model.tracks().any(|t| t.lags) {
+            self.last = None;
+            return;
+        }
         let guests: Vec<GuestId> = model.tracks().map(|t| t.sample.id.clone()).collect();
-        let now = Last { at, guests, non_guest: non_guest(&host.memory, model), resident: resident(model) };
+        let now = Last {
+            at,
+            guests,
+            non_guest: non_guest(&host.memory, model, |_| true),
+            resident: resident(model),
+        };
         match self.last.as_ref().filter(|last| last.guests == now.guests) {
             // A turn out of schedule: its growth belongs to the next one's.
             Some(last) if at.since(last.at).saturating_mul(2) < interval => return,
@@ -88,11 +99,24 @@ impl Growth {
         }
         self.last = Some(now);
     }
+
+    /// What is no guest. Where the facts of a guest are older than the host's nobody knows whether memory that came or
+    /// went since is that guest's: it is what it was when that could be told last, but no less than with all that the
+    /// guest held then, and no more than with nothing of it.
+    fn own(&mut self, memory: &HostMemory, model: &Model) -> Bytes {
+        let least = non_guest(memory, model, |_| true);
+        if model.tracks().all(|t| !t.lags) {
+            self.known = Some(least);
+        }
+        let most = non_guest(memory, model, |t| !t.lags);
+        self.known.unwrap_or(most).max(least).min(most)
+    }
 }
 
-/// Everything that is no guest and stays: anonymous and shared memory beyond the guests', and the kernel's own.
-fn non_guest(memory: &HostMemory, model: &Model) -> Bytes {
-    let guests: Bytes = model.tracks().filter_map(|t| t.sample.facts.anon).sum();
+/// Everything that is no guest and stays: anonymous and shared memory beyond that of the guests that `count`, and the
+/// kernel's own.
+fn non_guest(memory: &HostMemory, model: &Model, count: impl Fn(&Track) -> bool) -> Bytes {
+    let guests: Bytes = model.tracks().filter(|t| count(t)).filter_map(|t| t.sample.facts.anon).sum();
     let kernel = [memory.slab_unreclaimable, memory.kernel_stack, memory.page_tables, memory.percpu];
     memory.anon.plus(memory.shmem).minus(guests).plus(kernel.into_iter().sum())
 }
@@ -108,10 +132,23 @@ fn resident(model: &Model) -> Bytes {
     model.tracks().filter_map(|t| t.sample.facts.resident).sum()
 }
 
+/// What guests may hold by now beyond what they were seen to, because nobody has looked since.
+fn unseen(model: &Model) -> Bytes {
+    let of = |t: &Track| t.charge().minus(t.sample.facts.resident.unwrap_or_default());
+    model.tracks().filter(|t| t.lags).map(of).sum()
+}
+
 impl Ledger {
     /// The account of this moment.
-    pub fn of(host: &HostSample, model: &Model, reserve: &Reserve, growth: &Growth, eviction: Bytes) -> Self {
+    pub fn of(
+        host: &HostSample,
+        model: &Model,
+        reserve: &Reserve,
+        growth: &mut Growth,
+        eviction: Bytes,
+    ) -> Self {
         let memory = &host.memory;
+        let non_guest = growth.own(memory, model);
         let quantile = reserve.growth_quantile;
         let ahead =
             |window: &Window| window.quantile(quantile).unwrap_or_default().scaled(REACTION_PERIODS, 1);
@@ -120,7 +157,7 @@ impl Ledger {
             huge_pages: memory.hugetlb,
             eviction,
             reserve: reserve.minimum.of(memory.total),
-            non_guest: non_guest(memory, model),
+            non_guest,
             non_guest_growth: ahead(&growth.non_guest),
             promised: model.tracks().map(crate::model::Track::charge).sum(),
             overhead: model.tracks().map(crate::model::Track::overhead).sum(),
@@ -135,7 +172,8 @@ impl Ledger {
         ledger.committed = ledger.promised;
         let swap = usable_swap(memory, model);
         if !swap.is_zero() {
-            ledger.at_risk = ahead(&growth.resident).min(ledger.promised.minus(ledger.resident));
+            let ahead = ahead(&growth.resident).plus(unseen(model));
+            ledger.at_risk = ahead.min(ledger.promised.minus(ledger.resident));
             let expected = ledger.resident.plus(ledger.at_risk);
             ledger.committed = expected.max(ledger.promised.minus(swap)).min(ledger.promised);
         }

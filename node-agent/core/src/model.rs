@@ -33,6 +33,8 @@ const NEED_NUMERATOR: u64 = 100;
 const NEED_DENOMINATOR: u64 = 75;
 /// A demand once seen fades by this part per new statistics, so that a cap does not become its own proof.
 const DEMAND_FADE: u64 = 16;
+/// What the kernel said of a guest longer than this before the host was read is of another moment.
+const OF_ONE_MOMENT: Duration = Duration::from_secs(1);
 /// What processes hold beyond their overhead and the guest's balloon is charged from here on: overheads are measured
 /// seldom and by another count.
 const HELD_TOLERANCE: Bytes = Bytes::from_mib(16);
@@ -56,6 +58,10 @@ pub struct Track {
     total_follows: bool,
     /// `MemTotal` of the host.
     host_total: Bytes,
+    /// When the host's kernel showed its process last.
+    pub shown_at: Option<Monotonic>,
+    /// Its facts are older than the host's: what it holds may be more or less by now.
+    pub lags: bool,
     /// What its statistics are worth.
     pub evidence: Evidence,
     /// When its life began as far as the loop knows: first seen, or rebooted.
@@ -154,6 +160,7 @@ impl Model {
                 None => Track::new(guest, sample),
             };
             track.membership = context.roster.membership(guest).cloned();
+            track.lags = track.is_behind(sample);
             let full = track.sample.config.full;
             track.ceiling =
                 context.originals.get(&guest.id).map_or(full, |original| original.target.min(full));
@@ -184,6 +191,8 @@ impl Track {
             actual: guest.config.full,
             total_follows: false,
             host_total: sample.host.memory.total,
+            shown_at: guest.shown_at(sample.at),
+            lags: false,
             evidence: Evidence::Missing,
             alive_since: sample.at,
             rebooted: false,
@@ -221,6 +230,7 @@ impl Track {
         let before = std::mem::replace(&mut self.sample, guest.clone());
         self.host_total = sample.host.memory.total;
         self.sample.facts = guest.facts.or(&before.facts);
+        self.shown_at = guest.shown_at(sample.at).or(self.shown_at);
         if guest.incarnation.is_none() {
             self.keep_what_the_host_showed(before);
         }
@@ -347,9 +357,18 @@ impl Track {
         known.is_none() || seen.is_none() || known == seen
     }
 
+    /// What is known of its processes was true before the host was read.
+    fn is_behind(&self, sample: &Sample) -> bool {
+        let host_at = Monotonic::new(sample.at.since_origin().saturating_sub(sample.host_age));
+        let of_one_moment = |shown: Monotonic| host_at.since(shown) <= OF_ONE_MOMENT;
+        self.sample.facts.anon.is_some() && !self.shown_at.is_some_and(of_one_moment)
+    }
+
     fn seen(&self, at: Monotonic) -> Seen {
         let (target, actual, pain) = (self.target, self.actual, self.pain);
-        Seen { at, target, actual, squeezed: self.is_squeezed(), held: self.held(), pain }
+        // What it held before it was asked says nothing about what it gave.
+        let held = self.held().filter(|_| !self.lags);
+        Seen { at, target, actual, squeezed: self.is_squeezed(), held, pain }
     }
 
     /// What the guest cannot do without, by its own words: everything that is not usable.

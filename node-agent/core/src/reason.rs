@@ -126,6 +126,11 @@ pub enum Hold {
     AtFloor(FloorKind),
     /// The host does not show its process, or what its pod was promised.
     Unproven,
+    /// The host's kernel has not shown its process for too long.
+    OldFacts {
+        /// Since it last did.
+        age: Duration,
+    },
     /// It has just booted.
     Booting,
     /// It is paused.
@@ -221,6 +226,7 @@ impl Hold {
             Self::AtFloor(FloorKind::WorkingSet) => "AtFloorWorkingSet",
             Self::AtFloor(FloorKind::Emergency) => "AtFloorEmergency",
             Self::Unproven => "Unproven",
+            Self::OldFacts { .. } => "OldFacts",
             Self::Booting => "Booting",
             Self::Paused => "Paused",
             Self::Busy => "Busy",
@@ -315,6 +321,9 @@ impl fmt::Display for Hold {
             Self::AwaitingStatistics => f.write_str("the effect of the last take is not visible yet"),
             Self::AtFloor(kind) => write!(f, "it is at its floor: {kind}"),
             Self::Unproven => f.write_str("its process, or what its pod was promised, cannot be read"),
+            Self::OldFacts { age } => {
+                write!(f, "what the host's kernel says of its process is {} s old", age.as_secs())
+            }
             Self::Booting => f.write_str("it has just booted"),
             Self::Paused => f.write_str("it is paused"),
             Self::Busy => f.write_str("a migration, dump or snapshot is under way"),

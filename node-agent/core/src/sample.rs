@@ -70,6 +70,8 @@ pub struct Sample {
     /// The wall clock at the same moment, seconds since 1970; only ever compared with `last_update` of a guest
     /// seen for the first time.
     pub wall: Duration,
+    /// How long before `at` the host was read; not at all, but where fresh statistics alone are judged.
+    pub host_age: Duration,
     /// The host.
     pub host: HostSample,
     /// Every guest that a hypervisor lists, in no particular order.
@@ -169,8 +171,18 @@ pub struct GuestSample {
     pub balloon: Option<Balloon>,
     /// What the host's kernel says of the process and its pod.
     pub facts: ProcessFacts,
+    /// How long ago the kernel said that, and what `incarnation` is; absent while it has not answered about this guest.
+    pub facts_age: Option<Duration>,
     /// Why something is absent, for people.
     pub trouble: Option<String>,
+}
+
+impl GuestSample {
+    /// When the host's kernel showed the process, seen from `at`; absent if it did not.
+    pub fn shown_at(&self, at: Monotonic) -> Option<Monotonic> {
+        let age = self.facts_age.filter(|_| self.incarnation.is_some())?;
+        Some(Monotonic::new(at.since_origin().saturating_sub(age)))
+    }
 }
 
 /// One QEMU process: pids are reused, a pid with its start time is not.

@@ -207,7 +207,7 @@ impl State {
             self.growth.note(&sample.host, &self.model, sample.at, input.policy.interval);
         }
         let reserve = if giving_back { &Reserve::NONE } else { &input.policy.reserve };
-        let ledger = Ledger::of(&sample.host, &self.model, reserve, &self.growth, input.eviction);
+        let ledger = Ledger::of(&sample.host, &self.model, reserve, &mut self.growth, input.eviction);
         let emergency = self.emergency.declare(&sample.host, &ledger, input.eviction, sample.at);
         let scene = Scene {
             model: &self.model,

@@ -50,6 +50,8 @@ pub struct GuestView {
     pub statistics_age: Option<Duration>,
     /// What the host's kernel says of it.
     pub facts: ProcessFacts,
+    /// How long ago it last showed the guest's process; absent if it never did.
+    pub facts_age: Option<Duration>,
     /// What its hypervisor says it does.
     pub run_state: RunState,
     /// How it hurts, if it does.
@@ -103,6 +105,7 @@ fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> Gue
         statistics: track.evidence.fresh().copied(),
         statistics_age: track.statistics_age(scene.now),
         facts: track.sample.facts,
+        facts_age: track.shown_at.map(|shown| scene.now.since(shown)),
         run_state: track.sample.run_state,
         pain: track.pain,
         distressed: track.pain.is_some() && track.is_squeezed(),

@@ -111,6 +111,8 @@ fn the_courses_reach_every_kind_of_decision() {
         "ImpossibleStatistics",
         "AwaitingStatistics",
         "NotFollowing",
+        "Unproven",
+        "OldFacts",
         "TakingPaused",
         "Waiting",
         "Emergency",

@@ -102,6 +102,12 @@ impl Connection {
         state(self.link.asked, self.trouble.as_ref())
     }
 
+    /// True if an answer tells of guests that were not there before.
+    pub(crate) fn brings_newcomers(&self, reply: &Reply) -> bool {
+        let Reply::Observed(Ok(now)) = reply else { return false };
+        now.iter().any(|guest| self.seen.iter().all(|known| known.uuid != guest.uuid))
+    }
+
     /// Takes an answer in; true if it tells something new of a guest.
     pub(crate) fn take(&mut self, reply: Reply) -> bool {
         self.link.answered(&reply);
@@ -192,6 +198,7 @@ fn unreached(
         run_state: RunState::Unreachable,
         balloon: None,
         facts: host.facts,
+        facts_age: None,
         trouble,
     }
 }

@@ -17,6 +17,10 @@ impl ConnectionKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+    /// The text, to keep.
+    pub(crate) fn text(&self) -> &Arc<str> {
+        &self.0
+    }
 }
 
 impl fmt::Display for ConnectionKey {

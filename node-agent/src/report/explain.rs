@@ -42,7 +42,8 @@ fn target(report: &Report, guest: &GuestView) -> String {
 }
 
 fn holds(guest: &GuestView) -> String {
-    let processes = guest.facts.anon.map_or("unknown".to_owned(), |anon| anon.to_string());
+    let age = guest.facts_age.map_or(String::new(), |age| format!(" {:.1} s ago", age.as_secs_f64()));
+    let processes = guest.facts.anon.map_or("unknown".to_owned(), |anon| format!("{anon}{age}"));
     let overhead = guest.facts.overhead.map_or("not measured yet".to_owned(), |o| format!("{o} of that"));
     format!(
         "{} by its balloon, {processes} by its processes (overhead: {overhead}); charged {}",

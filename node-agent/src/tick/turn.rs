@@ -7,9 +7,10 @@ use overcommit_core::plan::Command;
 use overcommit_core::ports::Reading;
 use overcommit_core::sample::{GuestSample, HostSample, Sample};
 use overcommit_core::step::{Decision, Input, Mandate, Original, Turn};
+use overcommit_core::units::Monotonic;
 use overcommit_host::Root;
 
-use super::Loop;
+use super::{Known, Loop};
 use crate::clock;
 use crate::orders::Orders;
 use crate::report::Report;
@@ -22,14 +23,15 @@ impl Loop {
         // Fresh statistics alone are judged with the host as it was when all guests were last read: the two belong
         // together, or a guest's growth would pass for the node's own.
         let reading = if turn == Turn::Relief { Reading::Known } else { Reading::Fresh };
-        let Some(host) = self.host(reading, &orders) else { return };
+        let Some((host, host_at)) = self.host(reading, &orders) else { return };
         let guests = self.parts.guests.sample(reading);
-        let sample = Sample { at: clock::now(), wall: clock::wall(), host, guests };
+        let at = clock::now();
+        let sample = Sample { at, wall: clock::wall(), host_age: at.since(host_at), host, guests };
         self.adopt(&sample);
         self.mend_journal();
         let decision = self.decide(&orders, &sample, turn);
         self.act(&decision, &sample);
-        self.known = Some((sample.host.clone(), decision.ledger));
+        self.known = Some(Known { host: sample.host.clone(), at: host_at, ledger: decision.ledger });
         self.watch_squeezed();
         let mut troubles: Vec<String> = self.parts.journal.troubles().collect();
         troubles.extend(self.parts.guests.troubles());
@@ -41,12 +43,14 @@ impl Loop {
         self.publish(Report::of(&orders, &sample, &decision, troubles, began.elapsed()));
     }
 
-    fn host(&mut self, reading: Reading, orders: &Orders) -> Option<HostSample> {
-        if let Some((host, _)) = self.known.as_ref().filter(|_| reading == Reading::Known) {
-            return Some(host.clone());
+    /// The host, and when it was so.
+    fn host(&mut self, reading: Reading, orders: &Orders) -> Option<(HostSample, Monotonic)> {
+        if let Some(known) = self.known.as_ref().filter(|_| reading == Reading::Known) {
+            return Some((known.host.clone(), known.at));
         }
+        let at = clock::now();
         match self.parts.host.sample() {
-            Ok(host) => Some(host),
+            Ok(host) => Some((host, at)),
             Err(error) => {
                 self.publish(Report::unreadable(orders, &error));
                 None

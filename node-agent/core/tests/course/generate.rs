@@ -272,6 +272,7 @@ fn fault(temper: Temper) -> BoxedStrategy<Change> {
         2 => number(temper, 0..(100_u64 << 20)).prop_map(Change::SwapIn),
         1 => number(temper, 0..10_000_u64).prop_map(Change::Faults),
         1 => Just(Change::LoseProcess),
+        2 => prop::bool::weighted(0.4).prop_map(Change::Shown),
     ]
     .boxed()
 }

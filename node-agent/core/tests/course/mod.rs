@@ -150,5 +150,7 @@ pub enum Change {
     /// Another process under the same identity.
     Restart,
     LoseProcess,
+    /// The host's kernel answers about its process, or does not.
+    Shown(bool),
     Present(bool),
 }

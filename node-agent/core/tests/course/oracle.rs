@@ -33,6 +33,8 @@ pub struct Life {
     rebooted: Option<Monotonic>,
     first_seen: Monotonic,
     counters: Option<Balloon>,
+    /// When the host's kernel showed its process last.
+    shown: Option<Monotonic>,
 }
 
 impl Memory {
@@ -52,6 +54,7 @@ impl Memory {
                 rebooted: None,
                 first_seen: sample.at,
                 counters: None,
+                shown: None,
             });
             life.observe(guest, moment);
             self.lives.insert(guest.id.clone(), life);
@@ -71,6 +74,10 @@ impl Life {
     fn observe(&mut self, guest: &GuestSample, moment: &Moment<'_>) {
         self.process = self.process.or(guest.incarnation);
         self.known = held_on(&self.known, guest);
+        if let Some(age) = guest.facts_age.filter(|_| guest.incarnation.is_some()) {
+            let at = moment.sample.at.since_origin();
+            self.shown = Some(Monotonic::new(at.saturating_sub(age)));
+        }
         let Some(balloon) = guest.balloon else { return };
         let (at, wall) = (moment.sample.at, moment.sample.wall);
         let first = self.counters.is_none();
@@ -99,6 +106,17 @@ impl Life {
     /// The guest as far as it was ever shown: a reading that failed unsays nothing.
     pub fn known(&self) -> &GuestSample {
         &self.known
+    }
+
+    /// What its processes hold is known, and of this moment.
+    pub fn is_shown(&self, now: Monotonic) -> bool {
+        self.shown.is_some_and(|shown| now.since(shown) <= Duration::from_secs(1))
+    }
+
+    /// Its processes were not shown for three control periods.
+    fn is_out_of_sight(&self, moment: &Moment<'_>) -> bool {
+        let patience = moment.policy.interval.saturating_mul(3).max(Duration::from_secs(10));
+        self.shown.is_some_and(|shown| moment.sample.at.since(shown) > patience)
     }
 
     /// The stamp of the statistics that were seen last.
@@ -185,11 +203,13 @@ pub fn exempt(moment: &Moment<'_>, memory: &Memory, id: &GuestId) -> bool {
         || class(moment, guest).is_none_or(|c| c.exclude)
 }
 
-/// Design §6.5: giving goes on, taking does not; in a cluster not without what the kernel says of its pod.
+/// Design §6.5: giving goes on, taking does not; in a cluster not without what the kernel says of its pod, and nowhere
+/// while that is too old.
 pub fn give_only(moment: &Moment<'_>, life: &Life) -> bool {
     let guest = life.known();
     let shown = guest.incarnation.is_some() && guest.facts.request.is_some();
     (guest.name.namespace.is_some() && !shown)
+        || life.is_out_of_sight(moment)
         || guest.run_state != RunState::Running
         || member(moment, guest).is_some_and(|m| m.migrating)
         || life.boots(guest, moment.sample.at)
@@ -257,6 +277,12 @@ pub fn most(moment: &Moment<'_>) -> Bytes {
     [memory.hugetlb, moment.plan.eviction, reserve, other, kernel]
         .into_iter()
         .fold(memory.total, Bytes::minus)
+}
+
+/// What the host uses that is no guest's.
+pub fn own(moment: &Moment<'_>) -> Bytes {
+    let m = &moment.host.memory;
+    [m.anon, m.shmem, m.slab_unreclaimable, m.kernel_stack, m.page_tables, m.percpu].into_iter().sum()
 }
 
 /// The host's kernel says that memory is gone.

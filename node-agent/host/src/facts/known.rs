@@ -23,7 +23,7 @@ const OVERHEAD_AGE: Duration = Duration::from_mins(1);
 const EARLY_OVERHEAD_AGE: Duration = Duration::from_secs(10);
 /// How many measurements are early ones.
 const EARLY_MEASUREMENTS: u32 = 3;
-/// How long first measurements may take together in one turn; the others wait for the next.
+/// How long first measurements may take together in one reading; the others wait for the next.
 const FIRST_MEASUREMENTS: Duration = Duration::from_millis(50);
 /// Processes of one pod that are looked at; a launcher's has about eight.
 const PROCESSES_PER_POD: usize = 256;
@@ -48,7 +48,7 @@ struct Measured {
     before: u32,
 }
 
-/// What was measured in one turn.
+/// What was measured in one reading.
 #[derive(Debug, Default)]
 pub(super) struct Measurements {
     again: bool,
@@ -109,17 +109,17 @@ impl Known {
         cgroup::holds(self.directories.first()?, self.place.as_ref()?.version())
     }
 
-    /// The overhead as last measured; measured again when old, one guest per turn.
+    /// The overhead as last measured; measured again when old, one guest per reading.
     pub(super) fn overhead(
         &mut self,
         root: &Root,
-        turn: &mut Measurements,
+        reading: &mut Measurements,
         full: Bytes,
         status: Status,
     ) -> Result<Option<Bytes>, ReadError> {
         let due = match self.overhead {
-            None => turn.first < FIRST_MEASUREMENTS,
-            Some(last) => !turn.again && last.at.elapsed() >= last.may_age(),
+            None => reading.first < FIRST_MEASUREMENTS,
+            Some(last) => !reading.again && last.at.elapsed() >= last.may_age(),
         };
         if due {
             let at = Instant::now();
@@ -127,10 +127,10 @@ impl Known {
             let others = self.others(root).plus(self.files_in_memory(status));
             let bytes = measured.map(|own| own.plus(status.page_tables).plus(others));
             if let Some(last) = self.overhead {
-                turn.again = true;
+                reading.again = true;
                 self.overhead = Some(Measured { at, bytes, before: last.before.saturating_add(1) });
             } else {
-                turn.first = turn.first.saturating_add(at.elapsed());
+                reading.first = reading.first.saturating_add(at.elapsed());
                 self.overhead = Some(Measured { at, bytes, before: 0 });
             }
         }
