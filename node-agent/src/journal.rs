@@ -281,6 +281,8 @@ mod tests {
     fn guest(incarnation: Option<Incarnation>) -> GuestSample {
         let config = GuestConfig {
             full: Bytes::from_mib(512),
+            plugged: Bytes::ZERO,
+            plugging: false,
             has_balloon: true,
             free_page_reporting: false,
             untouchable: Vec::new(),

@@ -86,6 +86,9 @@ fn hold(track: &Track, policy: &Policy, now: Monotonic) -> Option<Hold> {
     if track.membership.as_ref().is_some_and(|m| m.migrating) {
         return Some(Hold::Migrating);
     }
+    if track.sample.config.plugging {
+        return Some(Hold::Plugging);
+    }
     if !is_proven(track) {
         return Some(Hold::Unproven);
     }

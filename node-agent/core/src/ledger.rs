@@ -40,6 +40,8 @@ pub struct Ledger {
     pub resident: Bytes,
     /// Measured or assumed overhead, part of `promised`.
     pub overhead: Bytes,
+    /// Memory that was plugged into guests, part of `promised`; no balloon can take it.
+    pub plugged: Bytes,
     /// With swap that guests may use: what may become resident before the loop can react.
     pub at_risk: Bytes,
     /// What counts against the budget: `promised`; with swap that guests may use `resident + at_risk`, but no less than
@@ -161,6 +163,7 @@ impl Ledger {
             non_guest_growth: ahead(&growth.non_guest),
             promised: model.tracks().map(crate::model::Track::charge).sum(),
             overhead: model.tracks().map(crate::model::Track::overhead).sum(),
+            plugged: model.tracks().map(crate::model::Track::plugged).sum(),
             resident: resident(model),
             reclaimed: model.tracks().map(|t| t.ceiling.minus(t.target)).sum(),
             merged: host.ksm.map_or(Bytes::ZERO, |k| k.sharing),

@@ -99,6 +99,8 @@ pub struct Who {
     pub uuid: Arc<str>,
     /// Its full size, by which its memory is told from QEMU's own.
     pub full: Bytes,
+    /// The most that each device can have by which memory is plugged; each has a mapping of its own.
+    pub pluggable: Vec<Bytes>,
 }
 
 /// What the host knows of a guest.

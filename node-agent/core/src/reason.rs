@@ -139,6 +139,8 @@ pub enum Hold {
     Busy,
     /// A migration of it is pending.
     Migrating,
+    /// Memory is being plugged into it, or out of it.
+    Plugging,
     /// It does not follow its balloon target.
     NotFollowing,
     /// A take failed lately: nothing is tried before this time is over.
@@ -231,6 +233,7 @@ impl Hold {
             Self::Paused => "Paused",
             Self::Busy => "Busy",
             Self::Migrating => "Migrating",
+            Self::Plugging => "Plugging",
             Self::NotFollowing => "NotFollowing",
             Self::BackingOff { .. } => "BackingOff",
             Self::NodeLimit => "NodeLimit",
@@ -328,6 +331,7 @@ impl fmt::Display for Hold {
             Self::Paused => f.write_str("it is paused"),
             Self::Busy => f.write_str("a migration, dump or snapshot is under way"),
             Self::Migrating => f.write_str("a migration of it is pending"),
+            Self::Plugging => f.write_str("memory is being plugged into it or out of it"),
             Self::NotFollowing => f.write_str("it does not follow its balloon target"),
             Self::BackingOff { left, failure } => {
                 write!(f, "not tried again for {} s, because {failure}", left.as_secs())

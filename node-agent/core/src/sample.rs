@@ -204,11 +204,16 @@ impl Incarnation {
     }
 }
 
-/// What the domain's definition says about memory, read once per incarnation.
+/// What the domain's definition says about memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestConfig {
     /// Full size without pluggable memory: `<memory>` less all virtio-mem devices' sizes.
     pub full: Bytes,
+    /// Pluggable memory that the guest has, or may plug at any moment: of each virtio-mem device the larger of its
+    /// current and its requested size. No balloon can take it.
+    pub plugged: Bytes,
+    /// A virtio-mem device has another size than it was asked for.
+    pub plugging: bool,
     /// A virtio balloon device is there and its model is not `none`.
     pub has_balloon: bool,
     /// Free page reporting is on.

@@ -24,6 +24,8 @@ pub struct GuestView {
     pub name: GuestName,
     /// Full size.
     pub full: Bytes,
+    /// Memory that was plugged into it besides.
+    pub plugged: Bytes,
     /// Target after this turn; of the shadow balloon while observing.
     pub target: Bytes,
     /// What it was before.
@@ -92,6 +94,7 @@ fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> Gue
         id: id.clone(),
         name: track.sample.name.clone(),
         full: track.sample.config.full,
+        plugged: track.plugged(),
         target,
         previous_target: track.target,
         wished: wish.proposal.of(id).map(|m| m.to),

@@ -106,6 +106,7 @@ fn the_courses_reach_every_kind_of_decision() {
         "Paused",
         "Busy",
         "Migrating",
+        "Plugging",
         "StaleStatistics",
         "NoStatistics",
         "ImpossibleStatistics",

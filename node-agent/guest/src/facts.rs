@@ -106,7 +106,12 @@ pub(crate) fn identity(pod_uid: Option<&str>, uuid: &Arc<str>) -> GuestId {
 
 /// Which guest the kernel is asked about.
 pub(crate) fn who(pod_uid: Option<&Arc<str>>, seen: &Observation) -> Who {
-    Who { pod_uid: pod_uid.cloned(), uuid: Arc::clone(&seen.uuid), full: seen.config.full }
+    Who {
+        pod_uid: pod_uid.cloned(),
+        uuid: Arc::clone(&seen.uuid),
+        full: seen.config.full,
+        pluggable: seen.pluggable.clone(),
+    }
 }
 
 impl Said {

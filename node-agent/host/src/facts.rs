@@ -116,7 +116,7 @@ impl ProcessFactsReader {
             return Ok(HostView { trouble, ..HostView::default() });
         };
         let status = Status::read(&known.process)?;
-        let overhead = known.overhead(&self.root, &mut self.reading.measurements, who.full, status)?;
+        let overhead = known.overhead(&self.root, &mut self.reading.measurements, who, status)?;
         known.view(status, overhead, self.capacity)
     }
 

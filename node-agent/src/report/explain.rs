@@ -38,7 +38,12 @@ fn target(report: &Report, guest: &GuestView) -> String {
         .wished
         .filter(|wished| *wished != guest.target)
         .map_or(String::new(), |wished| format!("; the engine wanted {wished}, the guard allowed this"));
-    format!("{} of {}{shadow}, {moved}{wanted}", guest.target, guest.full)
+    let plugged = if guest.plugged.is_zero() {
+        String::new()
+    } else {
+        format!(", and {} plugged, which no balloon can take", guest.plugged)
+    };
+    format!("{} of {}{plugged}{shadow}, {moved}{wanted}", guest.target, guest.full)
 }
 
 fn holds(guest: &GuestView) -> String {

@@ -212,6 +212,7 @@ pub fn give_only(moment: &Moment<'_>, life: &Life) -> bool {
         || life.is_out_of_sight(moment)
         || guest.run_state != RunState::Running
         || member(moment, guest).is_some_and(|m| m.migrating)
+        || guest.config.plugging
         || life.boots(guest, moment.sample.at)
 }
 
@@ -221,7 +222,7 @@ pub fn overhead(guest: &GuestSample) -> Bytes {
 
 /// What its cgroup leaves to the guest itself.
 pub fn limit(guest: &GuestSample) -> Bytes {
-    guest.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(overhead(guest)))
+    guest.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(overhead(guest)).minus(guest.config.plugged))
 }
 
 /// The least that a guest keeps by its class and its own words.
@@ -229,7 +230,7 @@ pub fn floor(guest: &GuestSample, class: &Class, used: Bytes) -> Bytes {
     let full = guest.config.full;
     let request = guest.facts.request.filter(|_| !class.floor.below_request);
     let part = share(full, u64::from(class.floor.part.get()), 1000);
-    let request = request.unwrap_or_default().minus(overhead(guest));
+    let request = request.unwrap_or_default().minus(overhead(guest)).minus(guest.config.plugged);
     part.max(class.floor.bytes).max(request).max(share(used, 10, 9)).min(full)
 }
 
@@ -259,8 +260,11 @@ pub fn promised(moment: &Moment<'_>, memory: &Memory, target: impl Fn(&GuestView
         let least = if unbound { g.config.full.max(actual) } else { actual };
         let facts = &life.known.facts;
         let held = facts.anon.zip(facts.overhead).map(|(anon, overhead)| anon.minus(overhead));
-        let held = held.unwrap_or_default().minus(Bytes::from_mib(16));
-        target(view).max(least).min(moment.sample.host.memory.total).max(held).plus(overhead(&life.known))
+        let total = moment.sample.host.memory.total;
+        let plugged = g.config.plugged.min(total);
+        let held = held.unwrap_or_default().minus(plugged).minus(Bytes::from_mib(16));
+        let own = target(view).max(least).min(total).max(held);
+        own.plus(plugged).min(total).max(own).plus(overhead(&life.known))
     };
     moment.sample.guests.iter().map(charge).sum()
 }

@@ -185,6 +185,11 @@ impl Plant {
 }
 
 impl Guest {
+    /// All memory that it has.
+    fn all(&self) -> Bytes {
+        self.actual.plus(self.plugged)
+    }
+
     fn name(&self, index: usize) -> GuestName {
         let name = format!("g{index}");
         if self.in_cluster { GuestName::namespaced("cluster", name) } else { GuestName::standalone(name) }
@@ -231,6 +236,8 @@ impl Body {
             Change::Migrating(m) => g.migrating = m,
             Change::SwapIn(n) => g.swap_in = g.swap_in.saturating_add(n),
             Change::Faults(n) => g.faults = g.faults.saturating_add(n),
+            Change::Plugs(n) => g.plugged = n,
+            Change::Plugging(p) => g.plugging = p,
             Change::Reboot => (g.swap_in, g.faults, self.minor_faults) = (0, 0, 0),
             Change::Restart => {
                 (g.swap_in, g.faults, self.minor_faults) = (0, 0, 0);
@@ -266,8 +273,7 @@ impl Body {
     /// What its processes hold.
     fn anon(&self) -> Bytes {
         let g = &self.guest;
-        let used = g.used.min(g.actual);
-        g.held.unwrap_or(used.plus(g.cache).min(g.actual)).plus(g.overhead.unwrap_or_default())
+        g.held.unwrap_or(g.used.plus(g.cache).min(g.all())).plus(g.overhead.unwrap_or_default())
     }
 
     fn facts(&self) -> ProcessFacts {
@@ -284,7 +290,7 @@ impl Body {
 
     fn sample(&self, index: usize, now: Duration) -> Option<GuestSample> {
         let g = &self.guest;
-        let used = g.used.min(g.actual);
+        let used = g.used.min(g.all());
         let told = self.told.unwrap_or(Told { at: now, process: self.process(), facts: self.facts() });
         g.present.then(|| GuestSample {
             id: GuestId::new(format!("g{index}")),
@@ -292,6 +298,8 @@ impl Body {
             incarnation: told.process,
             config: GuestConfig {
                 full: g.full,
+                plugged: g.plugged,
+                plugging: g.plugging,
                 has_balloon: g.has_balloon,
                 free_page_reporting: false,
                 untouchable: g.untouchable.into_iter().collect(),
@@ -306,9 +314,9 @@ impl Body {
 
     fn balloon(&self, used: Bytes) -> Balloon {
         let g = &self.guest;
-        let usable = g.actual.minus(used);
+        let usable = g.all().minus(used);
         let (available, unused, usable) = match g.words {
-            Words::Honest => (Some(g.actual), Some(usable.minus(g.cache)), Some(usable)),
+            Words::Honest => (Some(g.all()), Some(usable.minus(g.cache)), Some(usable)),
             Words::Raw { total, unused, usable } => (total, unused, usable),
         };
         Balloon {

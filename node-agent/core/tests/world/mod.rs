@@ -58,6 +58,9 @@ pub struct Guest {
     pub held: Option<u64>,
     /// How much of it may be swapped out.
     pub swappable: Option<u64>,
+    /// Memory that was plugged into it, MiB, and whether that goes on.
+    pub plugged: u64,
+    pub plugging: bool,
     /// Its `MemTotal`, where its kernel does not count the balloon out of it.
     pub total: Option<u64>,
 }
@@ -89,6 +92,8 @@ pub fn guest(name: &str, full: u64, used: u64) -> Guest {
         follows: true,
         held: None,
         swappable: None,
+        plugged: 0,
+        plugging: false,
         total: None,
     }
 }
@@ -263,7 +268,7 @@ impl World {
 
 /// What its process holds.
 fn held(g: &Guest) -> u64 {
-    g.held.unwrap_or_else(|| g.used.min(g.actual))
+    g.held.unwrap_or_else(|| g.used.min(g.actual + g.plugged))
 }
 
 impl Guest {
@@ -274,7 +279,8 @@ impl Guest {
 }
 
 fn sample_of(g: &Guest, now: u64) -> GuestSample {
-    let usable = g.actual.saturating_sub(g.used);
+    let all = g.actual + g.plugged;
+    let usable = all.saturating_sub(g.used);
     let unused = usable.saturating_sub(g.cache);
     let reported = g.stamp > 0;
     let shown = g.facts_of.map_or_else(|| held(g), |(_, held)| held);
@@ -284,6 +290,8 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
         incarnation: (g.pid > 0).then_some(Incarnation { pid: g.pid, start_ticks: g.started * 100 }),
         config: GuestConfig {
             full: mib(g.full),
+            plugged: mib(g.plugged),
+            plugging: g.plugging,
             has_balloon: g.has_balloon,
             free_page_reporting: false,
             untouchable: g.untouchable.clone(),
@@ -293,7 +301,7 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
             actual: mib(g.actual),
             last_update: reported.then_some(g.stamp),
             period: Some(g.period),
-            available: reported.then(|| mib(g.total.unwrap_or(g.actual))),
+            available: reported.then(|| mib(g.total.unwrap_or(all))),
             unused: reported.then(|| mib(unused)),
             usable: reported.then(|| mib(usable)),
             swap_in: Some(mib(g.swap_in)),

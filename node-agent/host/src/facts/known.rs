@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use overcommit_core::ports::HostView;
+use overcommit_core::ports::{HostView, Who};
 use overcommit_core::sample::ProcessFacts;
 use overcommit_core::units::Bytes;
 
@@ -114,7 +114,7 @@ impl Known {
         &mut self,
         root: &Root,
         reading: &mut Measurements,
-        full: Bytes,
+        who: &Who,
         status: Status,
     ) -> Result<Option<Bytes>, ReadError> {
         let due = match self.overhead {
@@ -123,7 +123,7 @@ impl Known {
         };
         if due {
             let at = Instant::now();
-            let measured = smaps::beside_guest(&self.process, full)?;
+            let measured = smaps::beside_guest(&self.process, who.full, &who.pluggable)?;
             let others = self.others(root).plus(self.files_in_memory(status));
             let bytes = measured.map(|own| own.plus(status.page_tables).plus(others));
             if let Some(last) = self.overhead {

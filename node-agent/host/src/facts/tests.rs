@@ -57,7 +57,12 @@ impl Node {
 }
 
 fn query(pod: Option<&str>) -> Who {
-    Who { pod_uid: pod.map(Arc::from), uuid: Arc::from(UUID), full: Bytes::from_mib(512) }
+    Who {
+        pod_uid: pod.map(Arc::from),
+        uuid: Arc::from(UUID),
+        full: Bytes::from_mib(512),
+        pluggable: Vec::new(),
+    }
 }
 
 #[test]
