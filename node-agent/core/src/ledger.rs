@@ -79,7 +79,7 @@ impl Growth {
     /// Notes one control period's growth of non-guest and of resident guest memory. Growth between two sets of guests
     /// says nothing: a guest that is not known yet looks like memory of the node's own.
     pub fn note(&mut self, host: &HostSample, model: &Model, at: Monotonic, interval: Duration) {
-        if model.tracks().any(|t| t.lags) {
+        if model.tracks().any(Track::is_dated) {
             self.last = None;
             return;
         }
@@ -107,10 +107,10 @@ impl Growth {
     /// guest held then, and no more than with nothing of it.
     fn own(&mut self, memory: &HostMemory, model: &Model) -> Bytes {
         let least = non_guest(memory, model, |_| true);
-        if model.tracks().all(|t| !t.lags) {
+        if model.tracks().all(|t| !t.is_dated()) {
             self.known = Some(least);
         }
-        let most = non_guest(memory, model, |t| !t.lags);
+        let most = non_guest(memory, model, |t| !t.is_dated());
         self.known.unwrap_or(most).max(least).min(most)
     }
 }
@@ -137,7 +137,7 @@ fn resident(model: &Model) -> Bytes {
 /// What guests may hold by now beyond what they were seen to, because nobody has looked since.
 fn unseen(model: &Model) -> Bytes {
     let of = |t: &Track| t.charge().minus(t.sample.facts.resident.unwrap_or_default());
-    model.tracks().filter(|t| t.lags).map(of).sum()
+    model.tracks().filter(|t| t.is_dated()).map(of).sum()
 }
 
 impl Ledger {

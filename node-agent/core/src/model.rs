@@ -59,10 +59,10 @@ pub struct Track {
     total_follows: bool,
     /// `MemTotal` of the host.
     host_total: Bytes,
+    /// When the host was read.
+    host_at: Monotonic,
     /// When the host's kernel showed its process last.
     pub shown_at: Option<Monotonic>,
-    /// Its facts are older than the host's: what it holds may be more or less by now.
-    pub lags: bool,
     /// What its statistics are worth.
     pub evidence: Evidence,
     /// When its life began as far as the loop knows: first seen, or rebooted.
@@ -161,7 +161,6 @@ impl Model {
                 None => Track::new(guest, sample),
             };
             track.membership = context.roster.membership(guest).cloned();
-            track.lags = track.is_behind(sample);
             let full = track.sample.config.full;
             track.ceiling =
                 context.originals.get(&guest.id).map_or(full, |original| original.target.min(full));
@@ -192,8 +191,8 @@ impl Track {
             actual: guest.config.full,
             total_follows: false,
             host_total: sample.host.memory.total,
+            host_at: sample.host_at(),
             shown_at: guest.shown_at(sample.at),
-            lags: false,
             evidence: Evidence::Missing,
             alive_since: sample.at,
             rebooted: false,
@@ -230,6 +229,7 @@ impl Track {
     fn renewed(mut self, guest: &GuestSample, sample: &Sample) -> Self {
         let before = std::mem::replace(&mut self.sample, guest.clone());
         self.host_total = sample.host.memory.total;
+        self.host_at = sample.host_at();
         self.sample.facts = guest.facts.or(&before.facts);
         self.shown_at = guest.shown_at(sample.at).or(self.shown_at);
         if guest.incarnation.is_none() {
@@ -361,18 +361,17 @@ impl Track {
         known.is_none() || seen.is_none() || known == seen
     }
 
-    /// What is known of its processes was true before the host was read.
-    fn is_behind(&self, sample: &Sample) -> bool {
-        let host_at = Monotonic::new(sample.at.since_origin().saturating_sub(sample.host_age));
-        let of_one_moment = |shown: Monotonic| host_at.since(shown) <= OF_ONE_MOMENT;
-        self.sample.facts.anon.is_some() && !self.shown_at.is_some_and(of_one_moment)
-    }
-
     fn seen(&self, at: Monotonic) -> Seen {
         let (target, actual, pain) = (self.target, self.actual, self.pain);
         // What it held before it was asked says nothing about what it gave.
-        let held = self.held().filter(|_| !self.lags).map(|held| held.minus(self.plugged()));
+        let held = self.held().filter(|_| !self.is_dated()).map(|held| held.minus(self.plugged()));
         Seen { at, target, actual, squeezed: self.is_squeezed(), held, pain }
+    }
+
+    /// What is known of its processes is older than what is known of the host: what they hold may be more or less by now.
+    pub fn is_dated(&self) -> bool {
+        let of_one_moment = |shown: Monotonic| self.host_at.since(shown) <= OF_ONE_MOMENT;
+        self.sample.facts.anon.is_some() && !self.shown_at.is_some_and(of_one_moment)
     }
 
     /// What the guest cannot do without, by its own words: everything that is not usable. Plugged memory is no substitute

@@ -22,7 +22,7 @@ use crate::cluster::Node;
 use crate::report::metrics;
 use crate::state_dir::StateDir;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// How long the loop waits for guests and for the kernel.
 const PATIENCE: Duration = Duration::from_millis(300);
 const WELL: &str = "11111111-2222-3333-4444-000000000002";
