@@ -9,8 +9,9 @@ use crate::adaptive::{self, Purpose, Wish};
 use crate::conduct::FOLLOW_TOLERANCE;
 use crate::eligibility::standing;
 use crate::emergency::Emergency;
+use crate::growth::Growth;
 use crate::guard::{self, Scene, Takings};
-use crate::ledger::{Growth, Ledger};
+use crate::ledger::{Kept, Ledger};
 use crate::model::{Context, Model, Track};
 use crate::plan::{Command, Guarded, Outcome, Plan};
 use crate::policy::{Mode, Policy, Reserve};
@@ -149,6 +150,16 @@ impl State {
         self.originals.insert(id, original);
     }
 
+    /// What was learned of this node, to be kept for a successor.
+    pub fn learned(&self) -> &Growth {
+        &self.growth
+    }
+
+    /// Goes on from what a predecessor learned.
+    pub fn recall(&mut self, learned: Growth) {
+        self.growth = learned.inherited();
+    }
+
     /// What each guest had before it was touched.
     pub fn originals(&self) -> &BTreeMap<GuestId, Original> {
         &self.originals
@@ -203,11 +214,16 @@ impl State {
         let sample = shown.as_ref().unwrap_or(input.sample);
         let targets = if observing { &self.shadow } else { &self.targets };
         self.model.fold(sample, Context { roster: input.roster, targets, originals: &self.originals });
+        // Shadow balloons follow at once; that says nothing of real ones.
+        if !observing {
+            self.growth.note_followed(&self.model);
+        }
         if input.turn == Turn::Tick {
             self.growth.note(&sample.host, &self.model, sample.at, input.policy.interval);
         }
         let reserve = if giving_back { &Reserve::NONE } else { &input.policy.reserve };
-        let ledger = Ledger::of(&sample.host, &self.model, reserve, &self.growth, input.eviction);
+        let kept = Kept { reserve, eviction: input.eviction };
+        let ledger = Ledger::of(&sample.host, &self.model, input.policy, &self.growth, kept);
         let emergency = self.emergency.declare(&sample.host, &ledger, input.eviction, sample.at);
         let scene = Scene {
             model: &self.model,
