@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use rustix::fs::{FlockOperation, flock};
 
+use crate::failpoint;
+
 /// A locked state directory; the lock ends with the value.
 #[derive(Debug)]
 pub(crate) struct StateDir {
@@ -44,6 +46,7 @@ impl StateDir {
     pub(crate) fn replace(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
         let fresh = self.path.join(format!(".{name}.new"));
         let written = write(&fresh, content).and_then(|()| fs::rename(&fresh, self.path.join(name)));
+        failpoint::reach("file-replaced");
         if written.is_err() {
             // What could be written of it takes space that is short.
             drop(fs::remove_file(&fresh));
@@ -80,6 +83,9 @@ impl StateDir {
 
 fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(path)?;
-    file.write_all(content)?;
+    let (first, rest) = content.split_at(content.len() / 2);
+    file.write_all(first)?;
+    failpoint::reach("file-half-written");
+    file.write_all(rest)?;
     file.sync_all()
 }

@@ -9,6 +9,7 @@ use overcommit_core::sample::{GuestId, Incarnation, Sample};
 use overcommit_core::step::{Decision, Turn};
 
 use super::Loop;
+use crate::failpoint;
 use crate::journal::Content;
 use crate::report::{Action, Report};
 
@@ -28,6 +29,8 @@ impl Loop {
     /// Sends what a decision wants. Giving needs no disk and waits for none.
     pub(super) fn act(&mut self, decision: &Decision, sample: &Sample) {
         for step in decision.plan.moves() {
+            // Its target is known from here on.
+            self.unconfirmed.remove(&step.id);
             self.moves.insert(step.id.clone(), step.clone());
         }
         let (takes, mut gives): (Vec<Command>, Vec<Command>) =
@@ -35,6 +38,7 @@ impl Loop {
         gives.extend(decision.again.iter().chain(&decision.periods).cloned());
         if !gives.is_empty() {
             self.parts.guests.send(&gives);
+            failpoint::reach("gives-sent");
         }
         if !takes.is_empty() {
             self.take(takes, sample);
@@ -50,6 +54,7 @@ impl Loop {
             Some(content) => {
                 self.parts.scribe.write(content);
                 self.takes = Some(Takes { commands, decided: Instant::now() });
+                failpoint::reach("journal-asked");
             }
         }
     }
@@ -92,7 +97,11 @@ impl Loop {
         let written = self.parts.journal.wrote(content, result);
         let Some(takes) = self.takes.take() else { return };
         if written && takes.decided.elapsed() < STALE {
+            failpoint::reach("before-takes");
             self.parts.guests.send(&takes.commands);
+            if !takes.commands.is_empty() {
+                failpoint::reach("takes-sent");
+            }
         } else {
             let refused = || "not taken: the journal cannot be written".to_owned();
             let outcome = |command| Outcome { command, result: Err(refused()) };
@@ -104,6 +113,9 @@ impl Loop {
     /// Takes in what came from the guests.
     pub(super) fn hear(&mut self) {
         let heard = self.parts.guests.hear();
+        if !heard.outcomes.is_empty() {
+            failpoint::reach("heard");
+        }
         self.state.note(&heard.outcomes);
         self.tell(&heard.outcomes);
         self.glanced(&heard.glances);

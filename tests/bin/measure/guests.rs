@@ -10,7 +10,7 @@ use overcommit_tests::guests::{Guest, GuestSpec, Hypervisor};
 use overcommit_tests::session::Session;
 use overcommit_tests::wait;
 
-use crate::process::{Memory, cpu_ms, memory, released};
+use crate::process::{Memory, cpu_ms, released, whole};
 use crate::spread::Spread;
 
 /// Guests at most.
@@ -119,7 +119,7 @@ impl Bench {
         // What came before the window is no part of it.
         turns.as_mut().map(Turns::fresh).transpose()?;
         let spent = || -> Result<[f64; 3]> {
-            let agent = agent.map_or(Ok(0.0), |agent| cpu_ms(agent.pid()))?;
+            let agent = agent.map_or(Ok(0.0), |agent| agent.pids().into_iter().map(cpu_ms).sum())?;
             let all = pids.iter().map(|pid| cpu_ms(*pid)).sum::<Result<f64>>()?;
             let each = u32::try_from(pids.len().max(1)).context("number of guests")?;
             Ok([agent, cpu_ms(self.hypervisor.daemon_pid())?, all / f64::from(each)])
@@ -134,7 +134,7 @@ impl Bench {
                 let at = |values: &[f64; 3]| values.get(n).copied().unwrap_or_default();
                 (at(&after) - at(&before)) * per_minute
             }));
-            memories.extend(agent.map(|agent| memory(agent.pid())).transpose()?);
+            memories.extend(agent.map(|agent| whole(&agent.pids())).transpose()?);
         }
         let turns = turns.as_mut().map(Turns::fresh).transpose()?.unwrap_or_default();
         let [agent, libvirtd, qemu] =
