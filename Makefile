@@ -46,10 +46,11 @@ generate: ## writes the CRDs from crds/src
 	cargo run --quiet -p overcommit-crds --bin crdgen
 
 parts: setup ## what the test bed runs: Kubernetes, KubeVirt, images; built once, about 15 minutes cold
-	cargo run --quiet --locked -p overcommit-tests --bin testbed -- build
-
-test: setup parts ## every test
+	@# All programs at once: the test bed starts its own, and one selection of packages is one selection of features.
 	cargo build --workspace --bins --locked
+	cargo run --quiet --locked --bin testbed -- build
+
+test: parts ## every test
 	cargo test --workspace --locked --no-fail-fast
 
 # Turns that each property of the decisions is shown; `make test` shows 100,000.
@@ -66,20 +67,18 @@ mutants: setup $(MUTANTS) ## breaks the decisions in every small way and looks w
 	OVERCOMMIT_TURNS=10000 $(MUTANTS) mutants --package overcommit-core --output target $(MUTATE)
 
 demo: parts ## the main road on real Kubernetes with real KubeVirt, step by step; KEEP=1 leaves the cluster up
-	cargo build --workspace --bins --locked
-	cargo run --quiet --locked -p overcommit-tests --bin demo
+	cargo run --quiet --locked --bin demo
 
 demo-end: ## ends the cluster that KEEP=1 left up
-	cargo run --quiet --locked -p overcommit-tests --bin testbed -- down
+	cargo run --quiet --locked --bin testbed -- down
 
 demo-host: setup ## the agent on real guests under libvirt, without Kubernetes
 	cargo build --workspace --bins --locked
-	cargo run --quiet --locked -p overcommit-tests --bin demo-host
+	cargo run --quiet --locked --bin demo-host
 
 measure: parts ## what agent and operator cost on this machine, about 12 minutes; ARGS=--write updates docs/measurements.md
 	cargo build --release --locked -p overcommit-agent -p overcommit-operator
-	cargo build --workspace --bins --locked
-	cargo run --quiet --locked -p overcommit-tests --bin measure -- $(ARGS)
+	cargo run --quiet --locked --bin measure -- $(ARGS)
 
 clean: ## removes what was built here; the cache of built parts stays
 	cargo clean
