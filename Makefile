@@ -14,7 +14,7 @@ PACKAGES := etcd-server runc containernetworking-plugins iptables conntrack libv
 	libvirt-dev libvirt-clients qemu-system-x86 qemu-utils debootstrap busybox-static cpio pkg-config iproute2 libcap2-bin \
 	openssl procps util-linux xz-utils
 
-.PHONY: help setup parts check test soak mutants generate demo demo-end demo-host measure clean
+.PHONY: help setup parts check test soak mutants generate demo demo-end demo-host measure bench-core clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,10 +40,10 @@ check: setup $(DENY) ## formatting, lints, licences, docs, generated files
 	# The advisory database is a repository of its own, which an offline build cannot reach.
 	$(DENY) --locked check bans licenses sources
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
-	cargo run --quiet --locked -p overcommit-crds --bin crdgen -- --check
+	cargo run --quiet --locked --bin crdgen -- --check
 
 generate: ## writes the CRDs from crds/src
-	cargo run --quiet -p overcommit-crds --bin crdgen
+	cargo run --quiet --bin crdgen
 
 parts: setup ## what the test bed runs: Kubernetes, KubeVirt, images; built once, about 15 minutes cold
 	@# All programs at once: the test bed starts its own, and one selection of packages is one selection of features.
@@ -79,6 +79,9 @@ demo-host: setup ## the agent on real guests under libvirt, without Kubernetes
 measure: parts ## what agent and operator cost on this machine, about 12 minutes; ARGS=--write updates docs/measurements.md
 	cargo build --release --locked -p overcommit-agent -p overcommit-operator
 	cargo run --quiet --locked --bin measure -- $(ARGS)
+
+bench-core: setup ## what one decision costs at 110 guests: time and allocations
+	cargo bench -p overcommit-core --bench decide
 
 clean: ## removes what was built here; the cache of built parts stays
 	cargo clean

@@ -49,6 +49,16 @@ impl HostMemory {
         Ok(host)
     }
 
+    /// The size now, in MiB.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn get(&self) -> Result<u64> {
+        let text = std::fs::read_to_string(&self.file)?;
+        let kib = text.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok());
+        Ok(kib.context("no MemTotal")? / 1024)
+    }
+
     /// Changes the size while agents run: the file is written in place, for they hold it open.
     ///
     /// # Errors
@@ -218,6 +228,15 @@ impl Agent {
             floor: bytes("floor")?,
             reason: guest.get("reason").map(ToString::to_string).unwrap_or_default(),
         })
+    }
+
+    /// How many guests it knows.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn guests(&self) -> Result<u64> {
+        let report = self.report()?;
+        Ok(report.get("guests").and_then(Value::as_array).map_or(0, Vec::len) as u64)
     }
 
     /// Waits until a guest's report satisfies `so`.

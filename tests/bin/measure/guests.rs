@@ -78,7 +78,7 @@ impl Bench {
 
     /// Makes memory short for the agent, and waits until it has taken what was missing.
     pub(crate) fn squeeze(&self, agent: &Agent) -> Result<()> {
-        let count = self.guests.len() as u64;
+        let count = agent.guests()?;
         self.host.set(agent.promised_mib(count)?.saturating_sub(SHORT * count))?;
         wait::until(SQUEEZED_BY, "all guests to be squeezed", || {
             let missing = agent.ledger("shortfall")?;
@@ -105,6 +105,26 @@ impl Bench {
         }
         self.end(&agent)?;
         Ok(costs)
+    }
+
+    /// Boots one more.
+    pub(crate) fn add(&self, spec: &GuestSpec) -> Result<Guest> {
+        self.hypervisor.define_and_start(spec)
+    }
+
+    /// Where they run.
+    pub(crate) fn uri(&self) -> &str {
+        self.hypervisor.uri()
+    }
+
+    /// The agent's host is large again.
+    pub(crate) fn host_has_plenty(&self) -> Result<()> {
+        self.host.set(PLENTY)
+    }
+
+    /// The agent's host loses so many MiB.
+    pub(crate) fn host_loses(&self, mib: u64) -> Result<()> {
+        self.host.set(self.host.get()?.saturating_sub(mib))
     }
 
     /// Lets the agent give everything back, for which its host needs the memory.
