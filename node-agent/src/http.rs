@@ -82,6 +82,7 @@ mod tests {
 
     impl GuestPort for NoGuests {
         fn ask(&mut self) {}
+        fn ask_host(&mut self) {}
         fn ask_statistics(&mut self, _: &GuestId) {}
         fn hear(&mut self) -> Heard {
             Heard::default()

@@ -305,6 +305,8 @@ mod tests {
     fn guest(incarnation: Option<Incarnation>) -> GuestSample {
         let config = GuestConfig {
             full: Bytes::from_mib(512),
+            plugged: Bytes::ZERO,
+            plugging: false,
             has_balloon: true,
             free_page_reporting: false,
             untouchable: Vec::new(),
@@ -312,12 +314,12 @@ mod tests {
         GuestSample {
             id: GuestId::new("a"),
             name: GuestName::standalone("a"),
-            vmi_uid: None,
             incarnation,
             config,
             run_state: RunState::Unreachable,
             balloon: None,
             facts: ProcessFacts::default(),
+            facts_age: None,
             trouble: None,
         }
     }

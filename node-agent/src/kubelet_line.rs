@@ -144,7 +144,8 @@ mod tests {
         std::fs::write(file(dir.path()), "evictionHard: [\n").unwrap();
         wait(&line, |l| l.trouble().is_some());
         // A condition and the status show what the port calls a trouble.
-        let troubles = crate::cluster::launchers(&Root::new(dir.path()), line, Arc::new(|| ())).troubles();
+        let port = crate::cluster::launchers(&Root::new(dir.path()), line, Arc::new(|| ())).unwrap();
+        let troubles = port.troubles();
         assert!(troubles.iter().any(|t| t.contains("config.yaml")), "{troubles:?}");
     }
 

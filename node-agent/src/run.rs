@@ -226,7 +226,9 @@ fn attach(
     let line = KubeletLine::start(Root::default())
         .context("no thread can be started")
         .map_err(Failure::bad_input)?;
-    let guests = cluster::launchers(&Root::default(), Arc::clone(&line), news(wakes));
+    let guests = cluster::launchers(&Root::default(), Arc::clone(&line), news(wakes))
+        .context("no thread can be started")
+        .map_err(Failure::bad_input)?;
     Ok((guests, Some(Task { client, node: node.to_owned(), line })))
 }
 

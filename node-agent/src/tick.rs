@@ -1,12 +1,15 @@
-//! The loop: when something is to be done. It owns its state and runs on a thread of its own; everything that could
-//! wait (guests, the disk, the API server) is on the other side of channels, so nothing can hold it up.
+//! The loop: when something is to be done. It owns its state and runs on a thread of its own; everything that could wait
+//! (guests, what the kernel says of their processes, the disk, the API server) is on the other side of channels, so
+//! nothing can hold it up.
 //!
-//! Three rhythms: the policy's control period (a tick asks all guests, and decides once they have answered or their
-//! time is over), the lane's poll between two ticks, and each squeezed guest's own statistics.
+//! Three rhythms: the policy's control period (a tick asks all guests, then the kernel about them, and decides once each
+//! has answered or its time is over), the lane's poll between two ticks, and each squeezed guest's own statistics.
 
 mod act;
 mod lane;
 mod panics;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -55,7 +58,7 @@ pub(crate) enum Wake {
     Release,
     /// The latest report is wanted.
     Ask(SyncSender<Option<Arc<Report>>>),
-    /// Guests can be heard.
+    /// Guests or the kernel can be heard.
     News,
     /// A journal was written, or not.
     Recorded(Content, std::io::Result<()>),
@@ -97,6 +100,13 @@ pub(crate) struct Parts {
     pub(crate) restarted: Option<String>,
 }
 
+/// The host at one moment, with the account of then.
+struct Known {
+    host: HostSample,
+    at: Monotonic,
+    ledger: Ledger,
+}
+
 /// The loop.
 pub(crate) struct Loop {
     parts: Parts,
@@ -107,9 +117,13 @@ pub(crate) struct Loop {
     next_tick: Instant,
     /// Since when the coming tick waits for the guests that it asked.
     asked: Option<Instant>,
+    /// It has asked the kernel about them, too.
+    asked_host: bool,
+    /// Since when the kernel is asked whose memory it is that the host lost.
+    alarm: Option<Instant>,
     next_poll: Instant,
-    /// The host when all guests were last read, and the account made of it.
-    known: Option<(HostSample, Ledger)>,
+    /// The host as it was read last, and the account made of it.
+    known: Option<Known>,
     eviction: Bytes,
     lane: overcommit_core::lane::Lane,
     /// Squeezed guests.
@@ -143,6 +157,8 @@ impl Loop {
             stopping: None,
             next_tick: now,
             asked: None,
+            asked_host: false,
+            alarm: None,
             next_poll: now,
             known: None,
             eviction: Bytes::ZERO,
@@ -190,9 +206,10 @@ impl Loop {
     }
 
     fn patience(&self) -> Duration {
-        let next = self.next_look().into_iter().chain([self.next_tick, self.next_poll]).min();
+        let alarm = self.alarm.map(|since| since + lane::WHOSE_MEMORY);
+        let next = self.next_look().into_iter().chain(alarm).chain([self.next_tick, self.next_poll]).min();
         let left = next.map_or(SOON, |at| at.saturating_duration_since(Instant::now()));
-        // Guests that do not answer in time end their tick without a wake.
+        // What does not answer in time ends its tick without a wake.
         if self.asked.is_some() || self.stopping.is_some() {
             left.min(overcommit_core::lane::POLL)
         } else {
@@ -211,14 +228,19 @@ impl Loop {
         let now = Instant::now();
         if self.asked.is_none() && now >= self.next_tick {
             self.parts.guests.ask();
-            self.asked = Some(now);
+            (self.asked, self.asked_host) = (Some(now), false);
             failpoint::reach("asked");
             let interval = self.orders.as_ref().map_or(SOON, |orders| orders.policy.interval);
             let interval = if self.stopping.is_some() { interval.min(SOON) } else { interval };
             self.next_tick = now + interval;
         }
-        if self.asked.is_some() && !self.parts.guests.is_waiting() {
-            self.asked = None;
+        // Guests first: then the kernel is asked about those that are new too, and just before the host is read.
+        if self.asked.is_some() && !self.asked_host && !self.parts.guests.is_waiting() {
+            self.parts.guests.ask_host();
+            self.asked_host = true;
+        }
+        if self.asked_host && !self.parts.guests.is_waiting() {
+            (self.asked, self.asked_host, self.alarm) = (None, false, None);
             self.tick();
         }
         if now >= self.next_poll {
@@ -226,6 +248,7 @@ impl Loop {
             self.hear();
             self.poll();
         }
+        self.answer_alarm(false);
         self.look_at_due();
     }
 

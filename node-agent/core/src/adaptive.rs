@@ -164,11 +164,11 @@ impl<'a> Seat<'a> {
     }
 }
 
-/// Fills the levels stage by stage with what is left of `allowed` after the seats' overheads.
+/// Fills the levels stage by stage with what is left of `allowed` after what no balloon can take.
 fn divide(seats: &mut [Seat<'_>], allowed: Bytes) {
-    let overhead: Bytes = seats.iter().map(|s| s.track.overhead()).sum();
+    let beside: Bytes = seats.iter().map(|s| s.track.beside()).sum();
     let floors: Bytes = seats.iter().map(|s| s.floor).sum();
-    let mut left = allowed.minus(overhead).minus(floors);
+    let mut left = allowed.minus(beside).minus(floors);
     let stages: [fn(&Seat<'_>) -> Bytes; 3] = [|s| s.need, |s| s.comfort, |s| s.ceiling];
     for level in stages {
         let gaps: Vec<(Bytes, u32)> =

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::ledger::{non_guest, resident};
 use crate::model::Model;
 use crate::quantile::Window;
-use crate::sample::{GuestId, HostSample};
+use crate::sample::{GuestId, HostMemory, HostSample};
 use crate::units::{Bytes, Monotonic, Permille};
 
 /// Which of the times that balloons took counts: almost the longest, whatever part of the growth a policy covers.
@@ -29,6 +29,8 @@ pub struct Growth {
     followed: Window<Duration>,
     /// The last reading.
     last: Option<Last>,
+    /// What was no guest when the host and all guests were last read at one moment.
+    known: Option<Bytes>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,14 +45,19 @@ impl Growth {
     /// What a successor can use of it: between the two nobody looked.
     #[must_use]
     pub fn inherited(self) -> Self {
-        Self { last: None, ..self }
+        Self { last: None, known: None, ..self }
     }
 
     /// Notes one control period's growth of non-guest and of resident guest memory. Growth between two sets of guests
     /// says nothing: a guest that is not known yet looks like memory of the node's own.
     pub fn note(&mut self, host: &HostSample, model: &Model, at: Monotonic, interval: Duration) {
+        if model.tracks().any(|t| t.lags) {
+            self.last = None;
+            return;
+        }
         let guests: Vec<GuestId> = model.tracks().map(|t| t.sample.id.clone()).collect();
-        let now = Last { at, guests, non_guest: non_guest(&host.memory, model), resident: resident(model) };
+        let non_guest = non_guest(&host.memory, model, |_| true);
+        let now = Last { at, guests, non_guest, resident: resident(model) };
         match self.last.as_ref().filter(|last| last.guests == now.guests) {
             // A turn out of schedule: its growth belongs to the next one's.
             Some(last) if at.since(last.at).saturating_mul(2) < interval => return,
@@ -62,6 +69,18 @@ impl Growth {
             None => {}
         }
         self.last = Some(now);
+    }
+
+    /// What is no guest. Where the facts of a guest are older than the host's nobody knows whether memory that came or
+    /// went since is that guest's: it is what it was when that could be told last, but no less than with all that the
+    /// guest held then, and no more than with nothing of it.
+    pub fn own(&mut self, memory: &HostMemory, model: &Model) -> Bytes {
+        let least = non_guest(memory, model, |_| true);
+        if model.tracks().all(|t| !t.lags) {
+            self.known = Some(least);
+        }
+        let most = non_guest(memory, model, |t| !t.lags);
+        self.known.unwrap_or(most).max(least).min(most)
     }
 
     /// Notes balloons that have followed; each turn, for it is told once.

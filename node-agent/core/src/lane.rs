@@ -74,8 +74,8 @@ impl Lane {
         if faults >= FAULT_BURST {
             return Some(Pain::HostFaults { per_second: faults });
         }
-        (guest >= track.actual.share(SATURATED) && read >= READ_BURST)
-            .then_some(Pain::DiskReads { per_second: read })
+        let all = track.actual.plus(track.plugged());
+        (guest >= all.share(SATURATED) && read >= READ_BURST).then_some(Pain::DiskReads { per_second: read })
     }
 
     /// Forgets guests that are not looked at any more.

@@ -37,6 +37,8 @@ pub struct Ledger {
     pub resident: Bytes,
     /// Measured or assumed overhead, part of `promised`.
     pub overhead: Bytes,
+    /// Memory that was plugged into guests, part of `promised`; no balloon can take it.
+    pub plugged: Bytes,
     /// With swap that guests may use: what may become resident before the loop can react.
     pub at_risk: Bytes,
     /// What counts against the budget: `promised`; with swap that guests may use `resident + at_risk`, but no less than
@@ -54,9 +56,10 @@ pub struct Ledger {
     pub reaction: Duration,
 }
 
-/// Everything that is no guest and stays: anonymous and shared memory beyond the guests', and the kernel's own.
-pub(crate) fn non_guest(memory: &HostMemory, model: &Model) -> Bytes {
-    let guests: Bytes = model.tracks().filter_map(|t| t.sample.facts.anon).sum();
+/// Everything that is no guest and stays: anonymous and shared memory beyond that of the guests that `count`, and the
+/// kernel's own.
+pub(crate) fn non_guest(memory: &HostMemory, model: &Model, count: impl Fn(&Track) -> bool) -> Bytes {
+    let guests: Bytes = model.tracks().filter(|t| count(t)).filter_map(|t| t.sample.facts.anon).sum();
     let kernel = [memory.slab_unreclaimable, memory.kernel_stack, memory.page_tables, memory.percpu];
     memory.anon.plus(memory.shmem).minus(guests).plus(kernel.into_iter().sum())
 }
@@ -72,6 +75,12 @@ pub(crate) fn resident(model: &Model) -> Bytes {
     model.tracks().filter_map(|t| t.sample.facts.resident).sum()
 }
 
+/// What guests may hold by now beyond what they were seen to, because nobody has looked since.
+fn unseen(model: &Model) -> Bytes {
+    let of = |t: &Track| t.charge().minus(t.sample.facts.resident.unwrap_or_default());
+    model.tracks().filter(|t| t.lags).map(of).sum()
+}
+
 /// What is not for guests, whatever they need.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept<'a> {
@@ -83,19 +92,27 @@ pub struct Kept<'a> {
 
 impl Ledger {
     /// The account of this moment.
-    pub fn of(host: &HostSample, model: &Model, policy: &Policy, growth: &Growth, kept: Kept<'_>) -> Self {
+    pub fn of(
+        host: &HostSample,
+        model: &Model,
+        policy: &Policy,
+        growth: &mut Growth,
+        kept: Kept<'_>,
+    ) -> Self {
         let memory = &host.memory;
         let Kept { reserve, eviction } = kept;
+        let non_guest = growth.own(memory, model);
         let reaction = growth.reaction(policy.interval);
         let mut ledger = Self {
             total: memory.total,
             huge_pages: memory.hugetlb,
             eviction,
             reserve: reserve.minimum.of(memory.total),
-            non_guest: non_guest(memory, model),
+            non_guest,
             non_guest_growth: growth.of_non_guest(reserve.growth_quantile, reaction),
             promised: model.tracks().map(crate::model::Track::charge).sum(),
             overhead: model.tracks().map(crate::model::Track::overhead).sum(),
+            plugged: model.tracks().map(crate::model::Track::plugged).sum(),
             resident: resident(model),
             reclaimed: model.tracks().map(|t| t.ceiling.minus(t.target)).sum(),
             merged: host.ksm.map_or(Bytes::ZERO, |k| k.sharing),
@@ -108,7 +125,7 @@ impl Ledger {
         ledger.committed = ledger.promised;
         let swap = usable_swap(memory, model);
         if !swap.is_zero() {
-            let grown = growth.of_resident(reserve.growth_quantile, reaction);
+            let grown = growth.of_resident(reserve.growth_quantile, reaction).plus(unseen(model));
             ledger.at_risk = grown.min(ledger.promised.minus(ledger.resident));
             let expected = ledger.resident.plus(ledger.at_risk);
             ledger.committed = expected.max(ledger.promised.minus(swap)).min(ledger.promised);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::conduct::{Conduct, FOLLOW_TOLERANCE, Seen, Trust};
+use crate::eligibility::BOOT_GRACE;
 use crate::evidence::{self, Evidence};
 use crate::reason::Pain;
 use crate::roster::{Membership, Roster};
@@ -33,6 +34,8 @@ const NEED_NUMERATOR: u64 = 100;
 const NEED_DENOMINATOR: u64 = 75;
 /// A demand once seen fades by this part per new statistics, so that a cap does not become its own proof.
 const DEMAND_FADE: u64 = 16;
+/// What the kernel said of a guest longer than this before the host was read is of another moment.
+const OF_ONE_MOMENT: Duration = Duration::from_secs(1);
 /// What processes hold beyond their overhead and the guest's balloon is charged from here on: overheads are measured
 /// seldom and by another count.
 const HELD_TOLERANCE: Bytes = Bytes::from_mib(16);
@@ -56,6 +59,10 @@ pub struct Track {
     total_follows: bool,
     /// `MemTotal` of the host.
     host_total: Bytes,
+    /// When the host's kernel showed its process last.
+    pub shown_at: Option<Monotonic>,
+    /// Its facts are older than the host's: what it holds may be more or less by now.
+    pub lags: bool,
     /// What its statistics are worth.
     pub evidence: Evidence,
     /// When its life began as far as the loop knows: first seen, or rebooted.
@@ -154,6 +161,7 @@ impl Model {
                 None => Track::new(guest, sample),
             };
             track.membership = context.roster.membership(guest).cloned();
+            track.lags = track.is_behind(sample);
             let full = track.sample.config.full;
             track.ceiling =
                 context.originals.get(&guest.id).map_or(full, |original| original.target.min(full));
@@ -184,6 +192,8 @@ impl Track {
             actual: guest.config.full,
             total_follows: false,
             host_total: sample.host.memory.total,
+            shown_at: guest.shown_at(sample.at),
+            lags: false,
             evidence: Evidence::Missing,
             alive_since: sample.at,
             rebooted: false,
@@ -221,6 +231,7 @@ impl Track {
         let before = std::mem::replace(&mut self.sample, guest.clone());
         self.host_total = sample.host.memory.total;
         self.sample.facts = guest.facts.or(&before.facts);
+        self.shown_at = guest.shown_at(sample.at).or(self.shown_at);
         if guest.incarnation.is_none() {
             self.keep_what_the_host_showed(before);
         }
@@ -243,7 +254,7 @@ impl Track {
             let elapsed = self.last_update_at.map(|at| sample.at.since(at));
             self.last_update = stamp;
             self.last_update_at = Some(sample.at);
-            self.notice_total(&balloon);
+            self.notice_total(&balloon, sample.at);
             self.feel(&old, &balloon, elapsed, sample.at);
             self.learn_reserved(&old, &balloon);
         }
@@ -264,10 +275,13 @@ impl Track {
     }
 
     /// After a reboot the device says what the last kernel's balloon held until the new one's driver inflates; until
-    /// then its `MemTotal` is larger than that.
-    fn notice_total(&mut self, balloon: &Balloon) {
+    /// then its `MemTotal` is larger than that. Plugged memory, which is in it, is gone after a reboot and comes back: for
+    /// as long as that takes nothing can be told.
+    fn notice_total(&mut self, balloon: &Balloon, at: Monotonic) {
         let Some(total) = balloon.available else { return };
-        let within = total <= balloon.actual;
+        let plugged = self.plugged();
+        let settled = plugged.is_zero() || at.since(self.alive_since) >= BOOT_GRACE;
+        let within = settled && total.minus(plugged) <= balloon.actual;
         self.total_follows |= within && balloon.actual < self.sample.config.full;
         self.rebooted &= !within && self.total_follows;
     }
@@ -347,12 +361,22 @@ impl Track {
         known.is_none() || seen.is_none() || known == seen
     }
 
-    fn seen(&self, at: Monotonic) -> Seen {
-        let (target, actual, pain) = (self.target, self.actual, self.pain);
-        Seen { at, target, actual, squeezed: self.is_squeezed(), held: self.held(), pain }
+    /// What is known of its processes was true before the host was read.
+    fn is_behind(&self, sample: &Sample) -> bool {
+        let host_at = Monotonic::new(sample.at.since_origin().saturating_sub(sample.host_age));
+        let of_one_moment = |shown: Monotonic| host_at.since(shown) <= OF_ONE_MOMENT;
+        self.sample.facts.anon.is_some() && !self.shown_at.is_some_and(of_one_moment)
     }
 
-    /// What the guest cannot do without, by its own words: everything that is not usable.
+    fn seen(&self, at: Monotonic) -> Seen {
+        let (target, actual, pain) = (self.target, self.actual, self.pain);
+        // What it held before it was asked says nothing about what it gave.
+        let held = self.held().filter(|_| !self.lags).map(|held| held.minus(self.plugged()));
+        Seen { at, target, actual, squeezed: self.is_squeezed(), held, pain }
+    }
+
+    /// What the guest cannot do without, by its own words: everything that is not usable. Plugged memory is no substitute
+    /// for what a balloon can take: a kernel keeps nothing of its own there.
     pub fn used(&self) -> Option<Bytes> {
         let statistics = self.evidence.fresh()?;
         Some(statistics.total.minus(statistics.usable).plus(self.reserved))
@@ -380,14 +404,18 @@ impl Track {
         facts.anon.zip(facts.overhead).map(|(anon, overhead)| anon.minus(overhead))
     }
 
-    /// What the guest itself may touch now: the largest of what it says it holds, what its processes are seen to hold,
-    /// and what it was promised; everything while nothing binds it, but no more than the host has. A squeezed guest that
-    /// is silent may have rebooted: until its new kernel's driver is up nothing binds it, although the device still says
-    /// what the last one held.
+    /// Memory that was plugged into it; no more than the host has.
+    pub fn plugged(&self) -> Bytes {
+        self.sample.config.plugged.min(self.host_total)
+    }
+
+    /// What the guest itself may touch now of the memory that its balloon can take: the largest of what it says it holds,
+    /// what its processes are seen to hold, and what it was promised; everything while nothing binds it, but no more than
+    /// the host has. A squeezed guest that is silent may have rebooted: until its new kernel's driver is up nothing binds
+    /// it, although the device still says what the last one held.
     pub fn reach(&self) -> Bytes {
         let full = self.sample.config.full;
-        let held = self.held().unwrap_or_default().minus(HELD_TOLERANCE);
-        // With plugged memory a guest may hold more than its full size.
+        let held = self.held().unwrap_or_default().minus(self.plugged()).minus(HELD_TOLERANCE);
         let promised = if self.is_bound() { self.target } else { self.target.max(full) };
         promised.max(self.actual).min(self.host_total).max(held)
     }
@@ -400,15 +428,21 @@ impl Track {
             && self.conduct.trust() == Trust::Trusted
     }
 
-    /// The most that it may be given while we hold it: its ceiling, and its cgroup's limit less overhead.
+    /// The most that it may be given while we hold it: its ceiling, and its cgroup's limit less what is beside it there.
     pub fn cap(&self) -> Bytes {
-        let limit = self.sample.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(self.overhead()));
-        self.ceiling.min(limit)
+        let beside = self.plugged().plus(self.overhead());
+        self.ceiling.min(self.sample.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(beside)))
     }
 
-    /// What the node has promised for this guest, overhead included.
+    /// What the node has promised for this guest, plugged memory and overhead included.
     pub fn charge(&self) -> Bytes {
-        self.reach().plus(self.overhead())
+        let reach = self.reach();
+        reach.plus(self.plugged()).min(self.host_total).max(reach).plus(self.overhead())
+    }
+
+    /// What of its charge no balloon can take.
+    pub fn beside(&self) -> Bytes {
+        self.charge().minus(self.reach())
     }
 
     /// It holds less than it may have, by our doing; a take that was thought to have failed may have had effect.

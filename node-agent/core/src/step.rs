@@ -223,7 +223,7 @@ impl State {
         }
         let reserve = if giving_back { &Reserve::NONE } else { &input.policy.reserve };
         let kept = Kept { reserve, eviction: input.eviction };
-        let ledger = Ledger::of(&sample.host, &self.model, input.policy, &self.growth, kept);
+        let ledger = Ledger::of(&sample.host, &self.model, input.policy, &mut self.growth, kept);
         let emergency = self.emergency.declare(&sample.host, &ledger, input.eviction, sample.at);
         let scene = Scene {
             model: &self.model,

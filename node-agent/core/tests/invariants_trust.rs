@@ -122,3 +122,24 @@ fn the_budget_is_never_more_than_the_host_has() {
         }
     });
 }
+
+/// Design §4: while the kernel does not answer about a guest, what is no guest is not believed to have shrunk: what went
+/// may be that guest's, and memory that is there twice would be given away.
+#[test]
+fn what_cannot_be_told_apart_is_never_spare() {
+    prove(tempered(Temper::Valid), || {
+        let mut memory = Memory::default();
+        let mut told: Option<Bytes> = None;
+        move |moment| {
+            memory.observe(moment);
+            let own = oracle::own(moment);
+            if moment.sample.guests.iter().all(|g| memory.life(&g.id).is_shown(moment.sample.at)) {
+                told = Some(own);
+            }
+            let least = told.map_or(own, |told| told.min(own));
+            let believed = moment.decision.ledger.non_guest;
+            prop_assert!(moment.decision.observing || believed >= least, "{believed} < {least}");
+            Ok(())
+        }
+    });
+}

@@ -8,7 +8,7 @@ use overcommit_core::sample::Incarnation;
 use rustix::fd::OwnedFd;
 
 use crate::cgroup::CgroupPlace;
-use crate::proc::{self, Proc, flag_value};
+use crate::proc::{self, Proc};
 use crate::root::Root;
 use crate::socket::{self, SocketError};
 
@@ -28,8 +28,6 @@ pub struct Launcher {
     /// The daemon's socket, pinned; connect to `/proc/self/fd/N`. The same `Arc` from scan to scan while the same
     /// daemon runs.
     pub socket: Arc<OwnedFd>,
-    /// UID of the VMI, as the launcher's command line says.
-    pub vmi_uid: Option<Arc<str>>,
 }
 
 /// A launcher that cannot be talked to.
@@ -67,8 +65,8 @@ pub struct Launchers {
 struct Pod {
     /// The daemon, and whether it is the monolithic one.
     daemon: Option<(bool, Proc)>,
-    /// The process that carries the VMI's identity on its command line.
-    launcher: Option<Proc>,
+    /// A virt-launcher runs: the pod is one of KubeVirt's.
+    has_launcher: bool,
     /// A QEMU runs.
     has_guest: bool,
 }
@@ -90,9 +88,9 @@ impl Launchers {
         for (pod_uid, pod) in pods {
             let admitted = match &pod.daemon {
                 // Somebody's own libvirt in a pod, not KubeVirt's.
-                Some((true, _)) if pod.launcher.is_none() => continue,
-                Some((_, daemon)) => self.admit(&pod_uid, daemon, pod.launcher.as_ref()),
-                None if pod.has_guest && (pod.launcher.is_some() || self.known.contains_key(&pod_uid)) => {
+                Some((true, _)) if !pod.has_launcher => continue,
+                Some((_, daemon)) => self.admit(&pod_uid, daemon),
+                None if pod.has_guest && (pod.has_launcher || self.known.contains_key(&pod_uid)) => {
                     Err(SocketError::NoDaemon)
                 }
                 None => continue,
@@ -111,19 +109,12 @@ impl Launchers {
         Ok(scan)
     }
 
-    fn admit(
-        &mut self,
-        pod_uid: &Arc<str>,
-        daemon: &Proc,
-        launcher: Option<&Proc>,
-    ) -> Result<Launcher, SocketError> {
+    fn admit(&mut self, pod_uid: &Arc<str>, daemon: &Proc) -> Result<Launcher, SocketError> {
         if let Some(known) = self.known.get(pod_uid).filter(|k| k.daemon == daemon.incarnation()) {
             return Ok(known.clone());
         }
         let socket = socket::pin(&self.root, daemon, pod_uid)?;
-        let arguments = launcher.and_then(|p| p.arguments().ok()).unwrap_or_default();
-        let vmi_uid = flag_value(&arguments, "--uid").filter(|uid| uid.len() <= 64).map(Arc::from);
-        let found = Launcher { pod_uid: Arc::clone(pod_uid), daemon: daemon.incarnation(), socket, vmi_uid };
+        let found = Launcher { pod_uid: Arc::clone(pod_uid), daemon: daemon.incarnation(), socket };
         self.known.insert(Arc::clone(pod_uid), found.clone());
         Ok(found)
     }
@@ -156,8 +147,8 @@ impl Launchers {
                 pod.has_guest = true;
             } else if daemon {
                 pod.offer(name == "libvirtd", process);
-            } else if pod.launcher.is_none() {
-                pod.launcher = Some(process);
+            } else {
+                pod.has_launcher = true;
             }
         }
         Ok(pods)

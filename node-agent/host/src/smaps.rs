@@ -42,12 +42,17 @@ enum Kind {
 }
 
 /// Resident memory of a QEMU that is not its guest's: private memory whole, mapped files in proportion (`Pss`,
-/// so that eight QEMUs of one image pay for its pages once). Absent if the guest's memory, `full` bytes, is not found.
-pub(crate) fn beside_guest(process: &Proc, full: Bytes) -> Result<Option<Bytes>, ReadError> {
+/// so that eight QEMUs of one image pay for its pages once). Absent if the guest's memory, `full` bytes, is not found;
+/// memory of these `pluggable` sizes is the guest's, too.
+pub(crate) fn beside_guest(
+    process: &Proc,
+    full: Bytes,
+    pluggable: &[Bytes],
+) -> Result<Option<Bytes>, ReadError> {
     let path = process.dir().1.join("smaps");
     let reader = BufReader::with_capacity(64 << 10, File::from(process.file("smaps")?).take(CAP));
     let mappings = parse(reader).map_err(|e| ReadError::io(&path, e))?;
-    Ok(beside(mappings, full))
+    Ok(beside(mappings, full, pluggable))
 }
 
 fn parse(mut reader: impl BufRead) -> std::io::Result<Vec<Mapping>> {
@@ -90,7 +95,7 @@ fn header(line: &str) -> Option<Kind> {
     })
 }
 
-fn beside(mut mappings: Vec<Mapping>, full: Bytes) -> Option<Bytes> {
+fn beside(mut mappings: Vec<Mapping>, full: Bytes, pluggable: &[Bytes]) -> Option<Bytes> {
     let own: Bytes = mappings
         .iter()
         .map(|m| match m.kind {
@@ -101,6 +106,13 @@ fn beside(mut mappings: Vec<Mapping>, full: Bytes) -> Option<Bytes> {
         .sum();
     let backing: Bytes = mappings.iter().filter(|m| m.kind == Kind::Backing).map(|m| m.size).sum();
     mappings.retain(|m| m.kind == Kind::Nameless);
+    for size in pluggable {
+        let largest = size.plus(size.scaled(1, 8));
+        let fits = |m: &Mapping| m.size >= *size && m.size <= largest;
+        if let Some(at) = mappings.iter().position(fits) {
+            mappings.swap_remove(at);
+        }
+    }
     mappings.sort_unstable_by_key(|m| std::cmp::Reverse(m.size));
     let most = full.scaled(3, 4);
     let (mut covered, mut rest) = (backing, Bytes::ZERO);
@@ -136,13 +148,13 @@ mod tests {
             mapping(Kind::Nameless, 512, 300),
             mapping(Kind::Nameless, 64, 5),
         ];
-        assert_eq!(beside(mappings, FULL), Some(Bytes::from_mib(10 + 40 + 5)));
+        assert_eq!(beside(mappings, FULL, &[]), Some(Bytes::from_mib(10 + 40 + 5)));
     }
 
     #[test]
     fn memory_in_a_memfd_is_the_guests() {
         let mappings = vec![mapping(Kind::Backing, 512, 300), mapping(Kind::Nameless, 64, 5)];
-        assert_eq!(beside(mappings, FULL), Some(Bytes::from_mib(5)));
+        assert_eq!(beside(mappings, FULL, &[]), Some(Bytes::from_mib(5)));
     }
 
     #[test]
@@ -152,19 +164,28 @@ mod tests {
             mapping(Kind::Nameless, 256, 200),
             mapping(Kind::Nameless, 64, 5),
         ];
-        assert_eq!(beside(parts, FULL), Some(Bytes::from_mib(5)));
+        assert_eq!(beside(parts, FULL, &[]), Some(Bytes::from_mib(5)));
         let pluggable = vec![
             mapping(Kind::Nameless, 2048, 100),
             mapping(Kind::Nameless, 512, 300),
             mapping(Kind::Nameless, 64, 5),
         ];
-        assert_eq!(beside(pluggable, FULL), Some(Bytes::from_mib(5)));
+        assert_eq!(beside(pluggable, FULL, &[]), Some(Bytes::from_mib(5)));
+        for size in [128, 256, 520] {
+            let known = vec![
+                mapping(Kind::Nameless, size, 100),
+                mapping(Kind::Nameless, 512, 300),
+                mapping(Kind::Nameless, 64, 5),
+            ];
+            let pluggable = [Bytes::from_mib(size)];
+            assert_eq!(beside(known, FULL, &pluggable), Some(Bytes::from_mib(5)), "{size}");
+        }
     }
 
     #[test]
     fn without_the_guests_memory_nothing_is_known() {
-        assert_eq!(beside(vec![mapping(Kind::Nameless, 64, 5)], FULL), None);
-        assert_eq!(beside(Vec::new(), FULL), None);
+        assert_eq!(beside(vec![mapping(Kind::Nameless, 64, 5)], FULL, &[]), None);
+        assert_eq!(beside(Vec::new(), FULL, &[]), None);
     }
 
     #[test]
@@ -184,7 +205,7 @@ mod tests {
         let process = Proc::open(&crate::Root::default(), std::process::id()).unwrap();
         let full = Bytes::from_mib(64);
         let memory = vec![1_u8; 64 << 20];
-        let own = beside_guest(&process, full).unwrap();
+        let own = beside_guest(&process, full, &[]).unwrap();
         assert_eq!(memory.iter().map(|b| u64::from(*b)).sum::<u64>(), 64 << 20);
         let own = own.expect("the large mapping is found");
         assert!(own > Bytes::ZERO && own < Bytes::from_mib(60), "{own}");

@@ -38,11 +38,17 @@ fn target(report: &Report, guest: &GuestView) -> String {
         .wished
         .filter(|wished| *wished != guest.target)
         .map_or(String::new(), |wished| format!("; the engine wanted {wished}, the guard allowed this"));
-    format!("{} of {}{shadow}, {moved}{wanted}", guest.target, guest.full)
+    let plugged = if guest.plugged.is_zero() {
+        String::new()
+    } else {
+        format!(", and {} plugged, which no balloon can take", guest.plugged)
+    };
+    format!("{} of {}{plugged}{shadow}, {moved}{wanted}", guest.target, guest.full)
 }
 
 fn holds(guest: &GuestView) -> String {
-    let processes = guest.facts.anon.map_or("unknown".to_owned(), |anon| anon.to_string());
+    let age = guest.facts_age.map_or(String::new(), |age| format!(" {:.1} s ago", age.as_secs_f64()));
+    let processes = guest.facts.anon.map_or("unknown".to_owned(), |anon| format!("{anon}{age}"));
     let overhead = guest.facts.overhead.map_or("not measured yet".to_owned(), |o| format!("{o} of that"));
     format!(
         "{} by its balloon, {processes} by its processes (overhead: {overhead}); charged {}",

@@ -177,7 +177,7 @@ impl Metrics {
     }
 }
 
-fn entries(ledger: &overcommit_core::ledger::Ledger) -> [(&'static str, Bytes); 13] {
+fn entries(ledger: &overcommit_core::ledger::Ledger) -> [(&'static str, Bytes); 14] {
     [
         ("total", ledger.total),
         ("huge_pages", ledger.huge_pages),
@@ -189,6 +189,7 @@ fn entries(ledger: &overcommit_core::ledger::Ledger) -> [(&'static str, Bytes); 
         ("promised", ledger.promised),
         ("resident", ledger.resident),
         ("overhead", ledger.overhead),
+        ("plugged", ledger.plugged),
         ("at_risk", ledger.at_risk),
         ("shortfall", ledger.shortfall),
         ("reclaimed", ledger.reclaimed),

@@ -110,7 +110,7 @@ impl Loop {
         }
     }
 
-    /// Takes in what came from the guests.
+    /// Takes in what came from the guests, and from the kernel about them.
     pub(super) fn hear(&mut self) {
         let heard = self.parts.guests.hear();
         if !heard.outcomes.is_empty() {
@@ -124,6 +124,7 @@ impl Loop {
         if heard.news.is_some() && !tick_does && self.is_enforcing() && !self.watched.is_empty() {
             self.turn(Turn::Relief);
         }
+        self.answer_alarm(heard.host);
     }
 
     /// Publishes what was done since the last report.

@@ -83,8 +83,8 @@ impl Loop {
         self.moves.clear();
         self.watched.clear();
         self.lane = overcommit_core::lane::Lane::default();
-        let host = self.known.take().map(|(host, _)| host);
-        self.asked = None;
+        let host = self.known.take().map(|known| known.host);
+        (self.asked, self.asked_host, self.alarm) = (None, false, None);
         self.next_tick = Instant::now() + SOON;
         if (self.panics.persist() || self.stopping.is_some())
             && catch_unwind(AssertUnwindSafe(|| self.fall_back(host))).is_err()

@@ -8,10 +8,11 @@ use overcommit_core::plan::Command;
 use overcommit_core::ports::Reading;
 use overcommit_core::sample::{GuestSample, HostSample, Sample};
 use overcommit_core::step::{Decision, Input, Mandate, Original, Turn};
+use overcommit_core::units::Monotonic;
 use overcommit_host::Root;
 
-use super::Loop;
 use super::panics::TOLD_FOR;
+use super::{Known, Loop};
 use crate::clock;
 use crate::failpoint;
 use crate::orders::Orders;
@@ -25,9 +26,10 @@ impl Loop {
         // Fresh statistics alone are judged with the host as it was when all guests were last read: the two belong
         // together, or a guest's growth would pass for the node's own.
         let reading = if turn == Turn::Relief { Reading::Known } else { Reading::Fresh };
-        let Some(host) = self.host(reading, &orders) else { return };
+        let Some((host, host_at)) = self.host(reading, &orders) else { return };
         let guests = self.parts.guests.sample(reading);
-        let sample = Sample { at: clock::now(), wall: clock::wall(), host, guests };
+        let at = clock::now();
+        let sample = Sample { at, wall: clock::wall(), host_age: at.since(host_at), host, guests };
         failpoint::reach("sampled");
         self.adopt(&sample, turn);
         failpoint::reach("adopted");
@@ -36,7 +38,7 @@ impl Loop {
         failpoint::reach("decided");
         self.act(&decision, &sample);
         failpoint::reach("acted");
-        self.known = Some((sample.host.clone(), decision.ledger));
+        self.known = Some(Known { host: sample.host.clone(), at: host_at, ledger: decision.ledger });
         self.watch_squeezed();
         let mut troubles: Vec<String> = self.parts.journal.troubles().collect();
         troubles.extend(self.parts.guests.troubles());
@@ -56,12 +58,14 @@ impl Loop {
         self.panics.trouble().into_iter().chain(died)
     }
 
-    fn host(&mut self, reading: Reading, orders: &Orders) -> Option<HostSample> {
-        if let Some((host, _)) = self.known.as_ref().filter(|_| reading == Reading::Known) {
-            return Some(host.clone());
+    /// The host, and when it was so.
+    fn host(&mut self, reading: Reading, orders: &Orders) -> Option<(HostSample, Monotonic)> {
+        if let Some(known) = self.known.as_ref().filter(|_| reading == Reading::Known) {
+            return Some((known.host.clone(), known.at));
         }
+        let at = clock::now();
         match self.parts.host.sample() {
-            Ok(host) => Some(host),
+            Ok(host) => Some((host, at)),
             Err(error) => {
                 self.publish(Report::unreadable(orders, &error));
                 None

@@ -182,6 +182,8 @@ pub fn guest(temper: Temper) -> BoxedStrategy<Guest> {
                 in_cluster,
                 full,
                 actual: full,
+                plugged: Bytes::ZERO,
+                plugging: false,
                 used,
                 cache,
                 follows,
@@ -248,6 +250,8 @@ fn ordinary(temper: Temper) -> BoxedStrategy<Change> {
         1 => any::<bool>().prop_map(Change::Migrating),
         1 => option::of(b(0..2048)).prop_map(Change::Request),
         1 => option::of(b(64..4096)).prop_map(Change::Limit),
+        1 => b(0..1024).prop_map(Change::Plugs),
+        1 => prop::bool::weighted(0.3).prop_map(Change::Plugging),
         3 => Just(Change::Reboot),
         1 => Just(Change::Restart),
         1 => any::<bool>().prop_map(Change::Present),
@@ -272,6 +276,7 @@ fn fault(temper: Temper) -> BoxedStrategy<Change> {
         2 => number(temper, 0..(100_u64 << 20)).prop_map(Change::SwapIn),
         1 => number(temper, 0..10_000_u64).prop_map(Change::Faults),
         1 => Just(Change::LoseProcess),
+        2 => prop::bool::weighted(0.4).prop_map(Change::Shown),
     ]
     .boxed()
 }

@@ -33,6 +33,8 @@ pub struct Life {
     rebooted: Option<Monotonic>,
     first_seen: Monotonic,
     counters: Option<Balloon>,
+    /// When the host's kernel showed its process last.
+    shown: Option<Monotonic>,
 }
 
 impl Memory {
@@ -52,6 +54,7 @@ impl Memory {
                 rebooted: None,
                 first_seen: sample.at,
                 counters: None,
+                shown: None,
             });
             life.observe(guest, moment);
             self.lives.insert(guest.id.clone(), life);
@@ -71,6 +74,10 @@ impl Life {
     fn observe(&mut self, guest: &GuestSample, moment: &Moment<'_>) {
         self.process = self.process.or(guest.incarnation);
         self.known = held_on(&self.known, guest);
+        if let Some(age) = guest.facts_age.filter(|_| guest.incarnation.is_some()) {
+            let at = moment.sample.at.since_origin();
+            self.shown = Some(Monotonic::new(at.saturating_sub(age)));
+        }
         let Some(balloon) = guest.balloon else { return };
         let (at, wall) = (moment.sample.at, moment.sample.wall);
         let first = self.counters.is_none();
@@ -99,6 +106,17 @@ impl Life {
     /// The guest as far as it was ever shown: a reading that failed unsays nothing.
     pub fn known(&self) -> &GuestSample {
         &self.known
+    }
+
+    /// What its processes hold is known, and of this moment.
+    pub fn is_shown(&self, now: Monotonic) -> bool {
+        self.shown.is_some_and(|shown| now.since(shown) <= Duration::from_secs(1))
+    }
+
+    /// Its processes were not shown for three control periods.
+    fn is_out_of_sight(&self, moment: &Moment<'_>) -> bool {
+        let patience = moment.policy.interval.saturating_mul(3).max(Duration::from_secs(10));
+        self.shown.is_some_and(|shown| moment.sample.at.since(shown) > patience)
     }
 
     /// The stamp of the statistics that were seen last.
@@ -185,13 +203,16 @@ pub fn exempt(moment: &Moment<'_>, memory: &Memory, id: &GuestId) -> bool {
         || class(moment, guest).is_none_or(|c| c.exclude)
 }
 
-/// Design §6.5: giving goes on, taking does not; in a cluster not without what the kernel says of its pod.
+/// Design §6.5: giving goes on, taking does not; in a cluster not without what the kernel says of its pod, and nowhere
+/// while that is too old.
 pub fn give_only(moment: &Moment<'_>, life: &Life) -> bool {
     let guest = life.known();
     let shown = guest.incarnation.is_some() && guest.facts.request.is_some();
     (guest.name.namespace.is_some() && !shown)
+        || life.is_out_of_sight(moment)
         || guest.run_state != RunState::Running
         || member(moment, guest).is_some_and(|m| m.migrating)
+        || guest.config.plugging
         || life.boots(guest, moment.sample.at)
 }
 
@@ -201,7 +222,7 @@ pub fn overhead(guest: &GuestSample) -> Bytes {
 
 /// What its cgroup leaves to the guest itself.
 pub fn limit(guest: &GuestSample) -> Bytes {
-    guest.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(overhead(guest)))
+    guest.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(overhead(guest)).minus(guest.config.plugged))
 }
 
 /// The least that a guest keeps by its class and its own words.
@@ -209,7 +230,7 @@ pub fn floor(guest: &GuestSample, class: &Class, used: Bytes) -> Bytes {
     let full = guest.config.full;
     let request = guest.facts.request.filter(|_| !class.floor.below_request);
     let part = share(full, u64::from(class.floor.part.get()), 1000);
-    let request = request.unwrap_or_default().minus(overhead(guest));
+    let request = request.unwrap_or_default().minus(overhead(guest)).minus(guest.config.plugged);
     part.max(class.floor.bytes).max(request).max(share(used, 10, 9)).min(full)
 }
 
@@ -239,8 +260,11 @@ pub fn promised(moment: &Moment<'_>, memory: &Memory, target: impl Fn(&GuestView
         let least = if unbound { g.config.full.max(actual) } else { actual };
         let facts = &life.known.facts;
         let held = facts.anon.zip(facts.overhead).map(|(anon, overhead)| anon.minus(overhead));
-        let held = held.unwrap_or_default().minus(Bytes::from_mib(16));
-        target(view).max(least).min(moment.sample.host.memory.total).max(held).plus(overhead(&life.known))
+        let total = moment.sample.host.memory.total;
+        let plugged = g.config.plugged.min(total);
+        let held = held.unwrap_or_default().minus(plugged).minus(Bytes::from_mib(16));
+        let own = target(view).max(least).min(total).max(held);
+        own.plus(plugged).min(total).max(own).plus(overhead(&life.known))
     };
     moment.sample.guests.iter().map(charge).sum()
 }
@@ -257,6 +281,12 @@ pub fn most(moment: &Moment<'_>) -> Bytes {
     [memory.hugetlb, moment.plan.eviction, reserve, other, kernel]
         .into_iter()
         .fold(memory.total, Bytes::minus)
+}
+
+/// What the host uses that is no guest's.
+pub fn own(moment: &Moment<'_>) -> Bytes {
+    let m = &moment.host.memory;
+    [m.anon, m.shmem, m.slab_unreclaimable, m.kernel_stack, m.page_tables, m.percpu].into_iter().sum()
 }
 
 /// The host's kernel says that memory is gone.
