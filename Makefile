@@ -28,6 +28,9 @@ setup: ## Debian packages and the pinned Rust toolchain, where they are missing
 		apt-get update -qq; \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
+	@# libvirtd looks for it at start; Debian makes it with a package that starts a daemon of its own.
+	@getent passwd libvirt-qemu >/dev/null || useradd --system --user-group --no-create-home \
+		--home-dir /var/lib/libvirt --shell /usr/sbin/nologin libvirt-qemu
 	@command -v go >/dev/null || { echo "go is missing: install Go 1.26 or newer"; exit 1; }
 	@cargo --version >/dev/null || { echo "cargo is missing: install rustup, then the toolchain of rust-toolchain.toml"; exit 1; }
 
