@@ -129,6 +129,7 @@ mod tests {
             eviction: Box::new(|_| Bytes::ZERO),
             learned: Growth::default(),
             purpose: Purpose::Control,
+            released: false,
             restarted: None,
         });
         let (wakes, inbox) = channel();

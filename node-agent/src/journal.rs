@@ -19,7 +19,8 @@ use crate::envelope;
 use crate::learned;
 use crate::state_dir::StateDir;
 
-const FILE: &str = "journal";
+/// Its name in the state directory.
+pub(crate) const FILE: &str = "journal";
 
 /// One guest's entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -186,6 +186,11 @@ impl Reporter {
         self.pulse.back_within(wait);
     }
 
+    /// Everything was asked back: that is to outlive the loop.
+    pub(crate) fn released(&mut self) {
+        self.pulse.released();
+    }
+
     /// Publishes one report.
     pub(crate) fn publish(&mut self, report: Arc<Report>) {
         for action in &report.actions {

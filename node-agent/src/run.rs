@@ -15,7 +15,7 @@ use overcommit_host::{Glimpses, HostReader, Root};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Runtime;
 
-use crate::args::{Output, Run};
+use crate::args::{Only, Output, Run};
 use crate::cluster;
 use crate::control;
 use crate::http;
@@ -92,7 +92,10 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     if let Some(orders) = orders {
         drop(wakes.send(Wake::Orders(Arc::new(orders))));
     }
-    control::listen(&control::socket(&args.state_dir), wakes.clone()).map_err(Failure::bad_input)?;
+    if let Err(error) = control::listen(&control::socket(&args.state_dir), wakes.clone()) {
+        // The lock is ours, so it is the disk: guests need the loop more than people need the socket.
+        tracing::error!(%error, "status, explain and release cannot be asked for");
+    }
     let complete = drive(
         args,
         &runtime,
@@ -171,7 +174,12 @@ fn drive(
         reporter,
         eviction: eviction(line),
         learned,
-        purpose: if args.hand_over { Purpose::HandOver } else { Purpose::Control },
+        purpose: match args.only {
+            None => Purpose::Control,
+            Some(Only::HandOver) => Purpose::HandOver,
+            Some(Only::Release) => Purpose::Release,
+        },
+        released: args.released,
         restarted: args.restarted.clone(),
     };
     let complete = Loop::new(parts).run(&inbox);

@@ -33,6 +33,7 @@ impl Loop {
             self.unconfirmed.remove(&step.id);
             self.moves.insert(step.id.clone(), step.clone());
         }
+        self.forget_takes(|id| decision.plan.of(id).is_some_and(|step| !step.takes()));
         let (takes, mut gives): (Vec<Command>, Vec<Command>) =
             decision.plan.commands().into_iter().partition(Command::takes);
         gives.extend(decision.again.iter().chain(&decision.periods).cloned());
@@ -42,6 +43,13 @@ impl Loop {
         }
         if !takes.is_empty() {
             self.take(takes, sample);
+        }
+    }
+
+    /// Takes that wait for the journal are not made from guests of which `so` holds: what was decided since is worth more.
+    pub(super) fn forget_takes(&mut self, so: impl Fn(&GuestId) -> bool) {
+        if let Some(takes) = &mut self.takes {
+            takes.commands.retain(|command| !so(command.id()));
         }
     }
 

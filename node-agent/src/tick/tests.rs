@@ -190,12 +190,8 @@ impl Running {
         let node = Node { guests, search: None, line: None };
         let registry = &mut Registry::default();
         let beat = crate::http::beat();
-        let (reporter, _) = Reporter::new(
-            metrics::Metrics::register(registry, Vec::new()),
-            None,
-            beat,
-            Pulse::default(),
-        );
+        let (reporter, _) =
+            Reporter::new(metrics::Metrics::register(registry, Vec::new()), None, beat, Pulse::default());
         let dir = Arc::new(StateDir::open(&temp.path().join("state")).unwrap());
         let recorded = wakes.clone();
         let told = move |content, result| drop(recorded.send(Wake::Recorded(content, result)));
@@ -209,6 +205,7 @@ impl Running {
             eviction: Box::new(|_| Bytes::ZERO),
             learned: Growth::default(),
             purpose: Purpose::Control,
+            released: false,
             restarted: None,
         });
         std::thread::spawn(move || work.run(&inbox));
