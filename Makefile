@@ -14,7 +14,7 @@ PACKAGES := etcd-server runc containernetworking-plugins iptables conntrack libv
 	libvirt-dev libvirt-clients qemu-system-x86 qemu-utils debootstrap busybox-static cpio pkg-config iproute2 libcap2-bin \
 	openssl procps util-linux xz-utils
 
-.PHONY: help setup parts check test soak mutants generate demo demo-end demo-host measure clean
+.PHONY: help setup parts check test soak mutants generate demo demo-end demo-host measure bench-core clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ setup: ## Debian packages and the pinned Rust toolchain, where they are missing
 		apt-get update -qq; \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
+	@# libvirtd looks for it at start; Debian makes it with a package that starts a daemon of its own.
+	@getent passwd libvirt-qemu >/dev/null || useradd --system --user-group --no-create-home \
+		--home-dir /var/lib/libvirt --shell /usr/sbin/nologin libvirt-qemu
 	@command -v go >/dev/null || { echo "go is missing: install Go 1.26 or newer"; exit 1; }
 	@cargo --version >/dev/null || { echo "cargo is missing: install rustup, then the toolchain of rust-toolchain.toml"; exit 1; }
 
@@ -40,16 +43,17 @@ check: setup $(DENY) ## formatting, lints, licences, docs, generated files
 	# The advisory database is a repository of its own, which an offline build cannot reach.
 	$(DENY) --locked check bans licenses sources
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
-	cargo run --quiet --locked -p overcommit-crds --bin crdgen -- --check
+	cargo run --quiet --locked --bin crdgen -- --check
 
 generate: ## writes the CRDs from crds/src
-	cargo run --quiet -p overcommit-crds --bin crdgen
+	cargo run --quiet --bin crdgen
 
 parts: setup ## what the test bed runs: Kubernetes, KubeVirt, images; built once, about 15 minutes cold
-	cargo run --quiet --locked -p overcommit-tests --bin testbed -- build
-
-test: setup parts ## every test
+	@# All programs at once: the test bed starts its own, and one selection of packages is one selection of features.
 	cargo build --workspace --bins --locked
+	cargo run --quiet --locked --bin testbed -- build
+
+test: parts ## every test
 	cargo test --workspace --locked --no-fail-fast
 
 # Turns that each property of the decisions is shown; `make test` shows 100,000.
@@ -66,20 +70,21 @@ mutants: setup $(MUTANTS) ## breaks the decisions in every small way and looks w
 	OVERCOMMIT_TURNS=10000 $(MUTANTS) mutants --package overcommit-core --output target $(MUTATE)
 
 demo: parts ## the main road on real Kubernetes with real KubeVirt, step by step; KEEP=1 leaves the cluster up
-	cargo build --workspace --bins --locked
-	cargo run --quiet --locked -p overcommit-tests --bin demo
+	cargo run --quiet --locked --bin demo
 
 demo-end: ## ends the cluster that KEEP=1 left up
-	cargo run --quiet --locked -p overcommit-tests --bin testbed -- down
+	cargo run --quiet --locked --bin testbed -- down
 
 demo-host: setup ## the agent on real guests under libvirt, without Kubernetes
 	cargo build --workspace --bins --locked
-	cargo run --quiet --locked -p overcommit-tests --bin demo-host
+	cargo run --quiet --locked --bin demo-host
 
 measure: parts ## what agent and operator cost on this machine, about 12 minutes; ARGS=--write updates docs/measurements.md
 	cargo build --release --locked -p overcommit-agent -p overcommit-operator
-	cargo build --workspace --bins --locked
-	cargo run --quiet --locked -p overcommit-tests --bin measure -- $(ARGS)
+	cargo run --quiet --locked --bin measure -- $(ARGS)
+
+bench-core: setup ## what one decision costs at 110 guests: time and allocations
+	cargo bench -p overcommit-core --bench decide
 
 clean: ## removes what was built here; the cache of built parts stays
 	cargo clean

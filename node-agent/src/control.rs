@@ -5,6 +5,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Sender, sync_channel};
 use std::time::{Duration, Instant};
@@ -34,8 +35,10 @@ pub(crate) fn listen(path: &Path, wakes: Sender<Wake>) -> anyhow::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         for stream in listener.incoming().flatten() {
-            if let Err(error) = serve(&stream, &wakes) {
-                tracing::debug!(%error, "a question on the socket was not answered");
+            match catch_unwind(AssertUnwindSafe(|| serve(&stream, &wakes))) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a question on the socket was not answered"),
+                Err(_) => tracing::error!("answering a question on the socket failed inside"),
             }
         }
     })?;

@@ -51,6 +51,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel, sync_channel};
     use std::time::Instant;
 
+    use overcommit_core::growth::Growth;
     use overcommit_core::plan::Command;
     use overcommit_core::ports::{GuestPort, Heard, HostPort, PortError, Reading};
     use overcommit_core::sample::{GuestId, GuestSample, HostSample};
@@ -59,10 +60,11 @@ mod tests {
 
     use super::*;
     use crate::journal::{Journal, Scribe};
+    use crate::kept::Pulse;
     use crate::orders::Orders;
     use crate::report::{Reporter, metrics};
     use crate::state_dir::StateDir;
-    use crate::tick::{Loop, Parts, Stop, Wake};
+    use crate::tick::{Loop, Parts, Purpose, Stop, Wake};
 
     const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -112,6 +114,7 @@ mod tests {
             metrics::Metrics::register(&mut Registry::default(), Vec::new()),
             None,
             Arc::clone(&beat),
+            Pulse::default(),
         );
         let temp = tempfile::tempdir().unwrap();
         let dir = Arc::new(StateDir::open(temp.path()).unwrap());
@@ -124,6 +127,10 @@ mod tests {
             scribe: Scribe::start(dir, |_, _| ()).unwrap(),
             reporter,
             eviction: Box::new(|_| Bytes::ZERO),
+            learned: Growth::default(),
+            purpose: Purpose::Control,
+            released: false,
+            restarted: None,
         });
         let (wakes, inbox) = channel();
         let running = std::thread::spawn(move || work.run(&inbox));

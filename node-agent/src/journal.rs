@@ -1,22 +1,26 @@
 //! What must outlive the agent: what each guest had before it was touched, and the targets in force.
 //!
-//! Written before a take, never needed for a give. One JSON document behind a line with its SHA-256, so that a torn
-//! or edited file is noticed. Keyed by boot and by process: a pid of another boot or another start is another guest.
+//! Written before a take, never needed for a give. Keyed by boot and by process: a pid of another boot or another start is another guest.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
+use overcommit_core::growth::Growth;
 use overcommit_core::sample::{GuestId, GuestSample, Incarnation};
 use overcommit_core::step::{Original, State};
 use overcommit_core::units::Bytes;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use crate::envelope;
+use crate::learned;
 use crate::state_dir::StateDir;
 
-const FILE: &str = "journal";
+/// Its name in the state directory.
+pub(crate) const FILE: &str = "journal";
 
 /// One guest's entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +61,8 @@ impl Journal {
     pub(crate) fn open(dir: &StateDir, boot_id: &str) -> Self {
         let empty = Content { boot_id: boot_id.to_owned(), guests: BTreeMap::new() };
         let read = dir.read(FILE).map_err(|e| e.to_string());
-        let parsed = read.and_then(|content| content.map_or(Ok(None), |c| parse(&c).map(Some)));
+        let parsed =
+            read.and_then(|content| content.map_or(Ok(None), |c| envelope::open::<Content>(&c).map(Some)));
         let (written, unread) = match parsed {
             Ok(Some(content)) if content.boot_id == boot_id => (content, None),
             // Balloons do not outlive a boot of the host.
@@ -156,15 +161,32 @@ impl Journal {
         }
     }
 
+    /// All entries are to be adopted anew: what was adopted is not known any more.
+    pub(crate) fn forget_adoptions(&mut self) {
+        self.found = self.written.guests.clone();
+    }
+
+    /// What was taken, as far as it is on disk.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&GuestId, &Entry)> {
+        self.written.guests.iter()
+    }
+
     /// True while there are entries of guests that run and were not seen since the start.
     pub(crate) fn misses_guests(&self) -> bool {
         !self.found.is_empty()
     }
 }
 
-/// Writes journals on a thread of its own: a disk that hangs holds takes up, and nothing else.
+/// Writes on a thread of its own: a disk that hangs holds takes up, and nothing else.
 pub(crate) struct Scribe {
-    jobs: Sender<Content>,
+    jobs: Sender<Job>,
+    /// Jobs that are not done.
+    open: Arc<AtomicUsize>,
+}
+
+enum Job {
+    Journal(Content),
+    Learned(Growth),
 }
 
 impl Scribe {
@@ -176,24 +198,52 @@ impl Scribe {
         dir: Arc<StateDir>,
         told: impl Fn(Content, std::io::Result<()>) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (jobs, inbox) = channel::<Content>();
+        let (jobs, inbox) = channel::<Job>();
+        let open = Arc::new(AtomicUsize::new(0));
+        let left = Arc::clone(&open);
         std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
-            while let Ok(content) = inbox.recv() {
-                let result = write(&dir, &content);
-                told(content, result);
+            let write = |job: &Job| match job {
+                Job::Journal(content) => write(&dir, content),
+                Job::Learned(growth) => dir.replace(learned::FILE, &envelope::seal(growth)),
+            };
+            while let Ok(job) = inbox.recv() {
+                let written = catch_unwind(AssertUnwindSafe(|| write(&job)));
+                let result =
+                    written.unwrap_or_else(|_| Err(std::io::Error::other("writing it failed inside")));
+                match (job, result) {
+                    (Job::Journal(content), result) => told(content, result),
+                    (Job::Learned(_), Err(error)) => tracing::warn!(%error, "what was learned is not kept"),
+                    (Job::Learned(_), Ok(())) => {}
+                }
+                left.fetch_sub(1, Ordering::Relaxed);
             }
         })?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, open })
     }
 
     /// Has a journal written.
     pub(crate) fn write(&self, content: Content) {
-        drop(self.jobs.send(content));
+        self.send(Job::Journal(content));
+    }
+
+    /// Has it kept what was learned.
+    pub(crate) fn keep(&self, learned: Growth) {
+        self.send(Job::Learned(learned));
+    }
+
+    /// Something is not on disk yet.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 0
+    }
+
+    fn send(&self, job: Job) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        drop(self.jobs.send(job));
     }
 }
 
 fn write(dir: &StateDir, content: &Content) -> std::io::Result<()> {
-    dir.replace(FILE, &render(content))
+    dir.replace(FILE, &envelope::seal(content))
 }
 
 /// What does not work and what to do, short enough for a condition.
@@ -204,31 +254,6 @@ fn unwritable(file: &str, error: &std::io::Error) -> String {
         _ => ("refused", "see the agent's log"),
     };
     format!("nothing is taken while {file} cannot be written ({what}): {remedy}")
-}
-
-fn digest(body: &[u8]) -> String {
-    Sha256::digest(body).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-}
-
-fn render(content: &Content) -> Vec<u8> {
-    let body = serde_json::to_vec(content).unwrap_or_default();
-    let mut text = digest(&body).into_bytes();
-    text.push(b'\n');
-    text.extend(body);
-    text
-}
-
-fn parse(text: &[u8]) -> Result<Content, String> {
-    let (sum, body) = text
-        .iter()
-        .position(|b| *b == b'\n')
-        .and_then(|at| text.split_at_checked(at))
-        .ok_or("it is cut short")?;
-    let body = body.get(1..).unwrap_or_default();
-    if digest(body).as_bytes() != sum {
-        return Err("its checksum does not match".to_owned());
-    }
-    serde_json::from_slice(body).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use overcommit_serve::Beat;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::kept::Pulse;
 use crate::orders::{Orders, Origin, Standing, Version};
 
 /// One turn, told.
@@ -164,6 +165,7 @@ pub(crate) struct Reporter {
     metrics: metrics::Metrics,
     print: Option<lines::Printer>,
     beat: Arc<Beat>,
+    pulse: Pulse,
 }
 
 impl Reporter {
@@ -172,14 +174,21 @@ impl Reporter {
         metrics: metrics::Metrics,
         print: Option<lines::Printer>,
         beat: Arc<Beat>,
+        pulse: Pulse,
     ) -> (Self, watch::Receiver<Option<Arc<Report>>>) {
         let (latest, receiver) = watch::channel(None);
-        (Self { latest, metrics, print, beat }, receiver)
+        (Self { latest, metrics, print, beat, pulse }, receiver)
     }
 
     /// The loop turns, and will again within this time.
     pub(crate) fn beat(&self, wait: Duration) {
         self.beat.back_within(wait);
+        self.pulse.back_within(wait);
+    }
+
+    /// Everything was asked back: that is to outlive the loop.
+    pub(crate) fn released(&mut self) {
+        self.pulse.released();
     }
 
     /// Publishes one report.

@@ -1,6 +1,5 @@
 //! Wiring: the same loop for a cluster's node and for a host without Kubernetes.
 
-use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,36 +15,50 @@ use overcommit_host::{Glimpses, HostReader, Root};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Runtime;
 
-use crate::args::{Output, Run};
+use crate::args::{Only, Output, Run};
 use crate::cluster;
 use crate::control;
 use crate::http;
 use crate::intake;
 use crate::journal::{Journal, Scribe};
+use crate::kept::Pulse;
 use crate::kubelet_line::KubeletLine;
+use crate::learned;
 use crate::orders::Orders;
 use crate::output::Behind;
 use crate::report::{Reporter, lines, metrics, writer};
 use crate::resident;
 use crate::signals;
 use crate::state_dir::StateDir;
-use crate::tick::{Loop, Parts, Wake};
+use crate::tick::{Loop, Parts, Purpose, Wake};
+
+/// A task that failed inside is begun anew after this time.
+const ANEW: Duration = Duration::from_secs(5);
 
 /// Why the process ends without success.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    error: anyhow::Error,
+    /// Absent when it was told already.
+    error: Option<anyhow::Error>,
     code: u8,
 }
 
 impl Failure {
     /// Bad usage or bad input, before anything was touched.
     pub(crate) fn bad_input(error: anyhow::Error) -> Self {
-        Self { error, code: 2 }
+        Self { error: Some(error), code: 2 }
     }
     /// It was tried and did not work.
     pub(crate) fn failed(error: anyhow::Error) -> Self {
-        Self { error, code: 1 }
+        Self { error: Some(error), code: 1 }
+    }
+    /// A child failed with this code and said why.
+    pub(crate) fn told(code: u8) -> Self {
+        Self { error: None, code }
+    }
+    /// What is still to be said.
+    pub(crate) fn words(&self) -> Option<String> {
+        self.error.as_ref().map(|error| format!("{error:#}"))
     }
     /// For the shell.
     pub(crate) fn exit_code(&self) -> ExitCode {
@@ -53,15 +66,13 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&format_args!("{:#}", self.error), f)
-    }
-}
-
-/// `overcommit-agent run`.
+/// The loop itself, of `overcommit-agent run`.
 pub(crate) fn run(args: &Run) -> Result<(), Failure> {
+    #[cfg(debug_assertions)]
+    crate::failpoint::arm(&args.fail_at);
     let (log, reports) = (telemetry(&args.log)?, Behind::reports());
+    // By the log, which waits for nobody, and not on standard error, which may.
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "failed inside")));
     resident::lock();
     let orders = args.policy.as_deref().map(read_policy).transpose()?;
     let dir = Arc::new(StateDir::open(&args.state_dir).map_err(Failure::bad_input)?);
@@ -71,6 +82,8 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
         .build()
         .map_err(|e| Failure::failed(e.into()))?;
     let (wakes, inbox) = channel();
+    let pulse = if args.kept { Pulse::to_keeper(wakes.clone()) } else { Ok(Pulse::default()) };
+    let pulse = pulse.context("nothing looks after this process").map_err(Failure::bad_input)?;
     let (guests, task) = match (&args.node, &args.connect) {
         (Some(node), _) => attach(&runtime, node, &dir, &wakes)?,
         (None, Some(uri)) => (cluster::standalone(uri, &Root::default(), news(&wakes)), None),
@@ -79,8 +92,19 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     if let Some(orders) = orders {
         drop(wakes.send(Wake::Orders(Arc::new(orders))));
     }
-    control::listen(&control::socket(&args.state_dir), wakes.clone()).map_err(Failure::bad_input)?;
-    let complete = drive(args, &runtime, dir, guests, task, (wakes, inbox), (&log, &reports))?;
+    if let Err(error) = control::listen(&control::socket(&args.state_dir), wakes.clone()) {
+        // The lock is ours, so it is the disk: guests need the loop more than people need the socket.
+        tracing::error!(%error, "status, explain and release cannot be asked for");
+    }
+    let complete = drive(
+        args,
+        &runtime,
+        dir,
+        guests,
+        task,
+        (wakes, inbox),
+        Outlets { log: &log, reports: &reports, pulse },
+    )?;
     // Writes what waits.
     drop((log.guard, reports.guard));
     if complete { Ok(()) } else { Err(Failure::failed(anyhow!("not everything could be given back"))) }
@@ -93,6 +117,13 @@ struct Task {
     line: Arc<KubeletLine>,
 }
 
+/// To whom the loop talks besides the API server.
+struct Outlets<'a> {
+    log: &'a Behind,
+    reports: &'a Behind,
+    pulse: Pulse,
+}
+
 fn drive(
     args: &Run,
     runtime: &Runtime,
@@ -100,14 +131,14 @@ fn drive(
     guests: Box<dyn GuestPort + Send>,
     task: Option<Task>,
     (wakes, inbox): (Sender<Wake>, Receiver<Wake>),
-    (log, reports): (&Behind, &Behind),
+    outlets: Outlets<'_>,
 ) -> Result<bool, Failure> {
     let mut registry = Registry::default();
-    let metrics = metrics::Metrics::register(&mut registry, vec![log.lost(), reports.lost()]);
+    let metrics = metrics::Metrics::register(&mut registry, vec![outlets.log.lost(), outlets.reports.lost()]);
     let prints = task.is_none() || args.output == Output::Json;
-    let print = prints.then(|| lines::Printer::new(args.output, reports.writer.clone()));
+    let print = prints.then(|| lines::Printer::new(args.output, outlets.reports.writer.clone()));
     let beat = http::beat();
-    let (reporter, latest) = Reporter::new(metrics, print, Arc::clone(&beat));
+    let (reporter, latest) = Reporter::new(metrics, print, Arc::clone(&beat), outlets.pulse);
     let standalone = task.is_none();
     let recorded = wakes.clone();
     let line = task.as_ref().map(|t| Arc::clone(&t.line));
@@ -124,10 +155,14 @@ fn drive(
             }
         })
         .map_err(Failure::bad_input)?;
-    let writing = task.map(|t| runtime.spawn(writer::Writer::new(t.client, &t.node).run(latest)));
+    let writing = task.map(|t| {
+        let write = move || writer::Writer::new(t.client.clone(), &t.node).run(latest.clone());
+        runtime.spawn(again("writing the status", write))
+    });
     let root = Root::default();
     let boot_id = procfs::sys::kernel::random::boot_id().unwrap_or_default();
     let journal = Journal::open(&dir, &boot_id);
+    let learned = learned::read(&dir);
     let told = move |content, result| drop(recorded.send(Wake::Recorded(content, result)));
     let scribe = Scribe::start(dir, told).map_err(|e| Failure::failed(e.into()))?;
     let parts = Parts {
@@ -138,12 +173,31 @@ fn drive(
         scribe,
         reporter,
         eviction: eviction(line),
+        learned,
+        purpose: match args.only {
+            None => Purpose::Control,
+            Some(Only::HandOver) => Purpose::HandOver,
+            Some(Only::Release) => Purpose::Release,
+        },
+        released: args.released,
+        restarted: args.restarted.clone(),
     };
     let complete = Loop::new(parts).run(&inbox);
     if let Some(writing) = writing {
         drop(runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), writing).await }));
     }
     Ok(complete)
+}
+
+/// Runs a task, and anew if it fails inside: nobody else would notice.
+async fn again<F>(what: &'static str, mut task: impl FnMut() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    while tokio::spawn(task()).await.is_err_and(|end| end.is_panic()) {
+        tracing::error!("{what} failed inside; it begins anew");
+        tokio::time::sleep(ANEW).await;
+    }
 }
 
 /// Wakes the loop when something can be heard of guests. A wake more than needed is harmless: hearing takes all in.
@@ -171,7 +225,12 @@ fn attach(
     if let Some(last) = &last {
         drop(wakes.send(Wake::Orders(last.orders())));
     }
-    runtime.spawn(intake::follow(client.clone(), node.to_owned(), Arc::clone(dir), wakes.clone(), last));
+    let (follower, to, disk, mut first) = (client.clone(), wakes.clone(), Arc::clone(dir), Some(last));
+    let name = node.to_owned();
+    runtime.spawn(again("following the orders", move || {
+        let last = first.take().unwrap_or_else(|| intake::cached(&name, &disk));
+        intake::follow(follower.clone(), name.clone(), Arc::clone(&disk), to.clone(), last)
+    }));
     let line = KubeletLine::start(Root::default())
         .context("no thread can be started")
         .map_err(Failure::bad_input)?;
@@ -192,7 +251,11 @@ fn read_policy(path: &Path) -> Result<Orders, Failure> {
         .map_err(|errors| Failure::bad_input(anyhow!("policy file {shown}: {errors:?}")))
 }
 
-fn telemetry(filter: &str) -> Result<Behind, Failure> {
+/// The log, on standard error.
+///
+/// # Errors
+/// When the filter cannot be understood.
+pub(crate) fn telemetry(filter: &str) -> Result<Behind, Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .with_context(|| format!("--log {filter:?} cannot be understood"))
         .map_err(Failure::bad_input)?;

@@ -7,15 +7,17 @@
 
 mod act;
 mod lane;
+mod panics;
 #[cfg(test)]
 mod tests;
 mod turn;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use overcommit_core::growth::Growth;
 use overcommit_core::ledger::Ledger;
 use overcommit_core::plan::Move;
 use overcommit_core::policy::Mode;
@@ -26,11 +28,14 @@ use overcommit_core::units::{Bytes, Monotonic};
 use overcommit_host::Glimpses;
 
 use crate::clock;
+use crate::failpoint;
 use crate::journal::{Content, Journal, Scribe};
+use crate::learned;
 use crate::orders::Orders;
 use crate::report::{Report, Reporter};
 use act::Takes;
 use lane::Watched;
+use panics::Panics;
 
 /// A tick on the way out comes this often, and a host that could not be read is tried again.
 const SOON: Duration = Duration::from_secs(1);
@@ -38,6 +43,13 @@ const SOON: Duration = Duration::from_secs(1);
 const RELEASE_PATIENCE: Duration = Duration::from_mins(1);
 /// How long a hand-over waits for what it sent.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(6);
+
+/// A loop that is started for a hand-over waits so long for hypervisors that have not answered.
+const SEEN_BY: Duration = Duration::from_secs(8);
+/// So long after its start it looks each second at guests whose targets it has adopted and not confirmed.
+const SETTLED: Duration = Duration::from_secs(30);
+/// After the loop has ended its last words are written: status, journal, log.
+const ENDING: Duration = Duration::from_secs(15);
 
 /// What wakes the loop.
 #[derive(Debug)]
@@ -65,6 +77,17 @@ pub(crate) enum Stop {
     Release,
 }
 
+/// What a loop is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To control.
+    Control,
+    /// To make guests safe for a time without a loop, and to end.
+    HandOver,
+    /// To give everything back, and to end.
+    Release,
+}
+
 /// What the loop works with.
 pub(crate) struct Parts {
     pub(crate) host: Box<dyn HostPort + Send>,
@@ -74,6 +97,13 @@ pub(crate) struct Parts {
     pub(crate) scribe: Scribe,
     pub(crate) reporter: Reporter,
     pub(crate) eviction: Box<dyn FnMut(Bytes) -> Bytes + Send>,
+    /// What a predecessor learned of this node.
+    pub(crate) learned: Growth,
+    pub(crate) purpose: Purpose,
+    /// Everything was asked back of the loop before this one, by `overcommit-agent release`.
+    pub(crate) released: bool,
+    /// How the loop before this one ended, if it failed.
+    pub(crate) restarted: Option<String>,
 }
 
 /// The host at one moment, with the account of then.
@@ -104,8 +134,8 @@ pub(crate) struct Loop {
     lane: overcommit_core::lane::Lane,
     /// Squeezed guests.
     watched: BTreeMap<GuestId, Watched>,
-    /// Adopted guests whose targets were not set again yet.
-    unconfirmed: BTreeSet<GuestId>,
+    /// Adopted guests whose targets were not set again yet, and what they held at the last tick.
+    unconfirmed: BTreeMap<GuestId, Option<Bytes>>,
     /// When this loop was made.
     began: Monotonic,
     /// Takes that wait for the journal.
@@ -115,17 +145,22 @@ pub(crate) struct Loop {
     /// What failed since the last tick, for people.
     failures: Vec<String>,
     last: Option<Arc<Report>>,
+    panics: Panics,
+    learned: learned::Pace,
 }
 
 impl Loop {
     /// A loop that has not run yet.
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(crate) fn new(mut parts: Parts) -> Self {
         let now = Instant::now();
+        let mut state = State::default();
+        state.recall(std::mem::take(&mut parts.learned));
+        let release = parts.released;
         Self {
             parts,
-            state: State::default(),
+            state,
             orders: None,
-            release: false,
+            release,
             stopping: None,
             next_tick: now,
             asked: None,
@@ -136,12 +171,14 @@ impl Loop {
             eviction: Bytes::ZERO,
             lane: overcommit_core::lane::Lane::default(),
             watched: BTreeMap::new(),
-            unconfirmed: BTreeSet::new(),
+            unconfirmed: BTreeMap::new(),
             began: clock::now(),
             takes: None,
             moves: BTreeMap::new(),
             failures: Vec::new(),
             last: None,
+            panics: Panics::default(),
+            learned: learned::Pace::new(),
         }
     }
 
@@ -149,24 +186,27 @@ impl Loop {
     pub(crate) fn run(mut self, inbox: &Receiver<Wake>) -> bool {
         loop {
             self.parts.reporter.beat(self.patience());
-            match inbox.recv_timeout(self.patience()) {
-                Ok(Wake::Orders(orders)) => self.obey(orders),
-                Ok(Wake::Release) => {
-                    self.release = true;
-                    self.next_tick = Instant::now();
-                }
-                Ok(Wake::Ask(reply)) => drop(reply.try_send(self.last.clone())),
-                Ok(Wake::News) => self.hear(),
-                Ok(Wake::Recorded(content, result)) => self.recorded(content, result),
-                Ok(Wake::Stop(stop)) => self.stop(stop),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => self.stop(Stop::Handover),
-            }
-            self.do_what_is_due();
+            let wake = inbox.recv_timeout(self.patience());
+            self.isolated(|this| this.work(wake));
             if let Some(complete) = self.ended() {
+                self.parts.reporter.beat(ENDING);
                 return complete;
             }
         }
+    }
+
+    fn work(&mut self, wake: Result<Wake, RecvTimeoutError>) {
+        match wake {
+            Ok(Wake::Orders(orders)) => self.obey(orders),
+            Ok(Wake::Release) => self.release(),
+            Ok(Wake::Ask(reply)) => drop(reply.try_send(self.last.clone())),
+            Ok(Wake::News) => self.hear(),
+            Ok(Wake::Recorded(content, result)) => self.recorded(content, result),
+            Ok(Wake::Stop(stop)) => self.stop(stop),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => self.stop(Stop::Handover),
+        }
+        self.do_what_is_due();
     }
 
     fn patience(&self) -> Duration {
@@ -184,7 +224,17 @@ impl Loop {
     fn obey(&mut self, orders: Arc<Orders>) {
         tracing::info!(policy = orders.policy_name, revision = orders.revision, mode = ?orders.policy.mode,
             paused = orders.paused, release = orders.release, origin = ?orders.origin, "orders");
+        // What they forbid may have been decided already.
+        self.forget_takes(|_| true);
         self.orders = Some(orders);
+        self.next_tick = Instant::now();
+    }
+
+    /// Everything is to be given back, until the agent is started anew.
+    fn release(&mut self) {
+        self.forget_takes(|_| true);
+        self.release = true;
+        self.parts.reporter.released();
         self.next_tick = Instant::now();
     }
 
@@ -193,8 +243,10 @@ impl Loop {
         if self.asked.is_none() && now >= self.next_tick {
             self.parts.guests.ask();
             (self.asked, self.asked_host) = (Some(now), false);
+            failpoint::reach("asked");
             let interval = self.orders.as_ref().map_or(SOON, |orders| orders.policy.interval);
-            let interval = if self.stopping.is_some() { interval.min(SOON) } else { interval };
+            let settles = !self.unconfirmed.is_empty() && self.age() < SETTLED;
+            let interval = if self.stopping.is_some() || settles { interval.min(SOON) } else { interval };
             self.next_tick = now + interval;
         }
         // Guests first: then the kernel is asked about those that are new too, and just before the host is read.
@@ -204,7 +256,7 @@ impl Loop {
         }
         if self.asked_host && !self.parts.guests.is_waiting() {
             (self.asked, self.asked_host, self.alarm) = (None, false, None);
-            self.turn(Turn::Tick);
+            self.tick();
         }
         if now >= self.next_poll {
             self.next_poll = now + overcommit_core::lane::POLL;
@@ -213,6 +265,33 @@ impl Loop {
         }
         self.answer_alarm(false);
         self.look_at_due();
+    }
+
+    /// All guests have answered, or their time is over.
+    fn tick(&mut self) {
+        match self.parts.purpose {
+            Purpose::Control => {
+                self.turn(Turn::Tick);
+                self.panics.over();
+                if self.learned.is_due() {
+                    self.parts.scribe.keep(self.state.learned().clone());
+                }
+            }
+            Purpose::Release => {
+                self.stop(Stop::Release);
+                self.turn(Turn::Tick);
+            }
+            // Who has not been seen cannot be made safe.
+            Purpose::HandOver if self.parts.guests.unseen() == 0 || self.age() >= SEEN_BY => {
+                self.stop(Stop::Handover);
+            }
+            Purpose::HandOver => self.next_tick = Instant::now() + overcommit_core::lane::POLL,
+        }
+    }
+
+    /// How long this loop has lived.
+    fn age(&self) -> Duration {
+        clock::now().since(self.began)
     }
 
     /// The loop acts on guests, so it watches them between two ticks.
@@ -231,24 +310,23 @@ impl Loop {
         self.stopping = Some((stop, Instant::now() + patience));
         match stop {
             Stop::Handover => self.hand_over(),
-            Stop::Release => {
-                self.release = true;
-                self.next_tick = Instant::now();
-            }
+            Stop::Release => self.release(),
         }
     }
 
     /// Spreads what is spare; nothing is decided after that.
     fn hand_over(&mut self) {
+        self.forget_takes(|_| true);
         self.turn(Turn::Handover);
         self.orders = None;
         self.record_all();
+        self.parts.scribe.keep(self.state.learned().clone());
     }
 
     /// How the loop ended, once it has.
     fn ended(&self) -> Option<bool> {
         let (stop, deadline) = self.stopping?;
-        let busy = self.parts.guests.is_carrying() || self.takes.is_some();
+        let busy = self.parts.guests.is_carrying() || self.takes.is_some() || self.parts.scribe.is_writing();
         let late = Instant::now() >= deadline;
         match stop {
             Stop::Handover if !busy || late => {

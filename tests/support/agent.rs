@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::machine;
@@ -21,6 +21,8 @@ pub use turns::{Action, Turn, Turns};
 
 /// From start to the first report: connecting and one turn.
 const FIRST_REPORT: Duration = Duration::from_secs(30);
+/// From SIGKILL to its end.
+const ENDED_BY: Duration = Duration::from_secs(10);
 
 /// A running agent.
 #[derive(Debug)]
@@ -45,6 +47,16 @@ impl HostMemory {
         let host = Self { file: Session::shared()?.fresh_dir("host")?.join("meminfo") };
         host.set(total_mib)?;
         Ok(host)
+    }
+
+    /// The size now, in MiB.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn get(&self) -> Result<u64> {
+        let text = std::fs::read_to_string(&self.file)?;
+        let kib = text.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok());
+        Ok(kib.context("no MemTotal")? / 1024)
     }
 
     /// Changes the size while agents run: the file is written in place, for they hold it open.
@@ -109,6 +121,30 @@ impl Agent {
         state_dir: &Path,
         host: &HostMemory,
     ) -> Result<Self> {
+        Self::launch(program, (uri, policy), state_dir, host, &[])
+    }
+
+    /// As [`Agent::start`], with further arguments of `run`.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn start_with(
+        uri: &str,
+        policy: &str,
+        state_dir: &Path,
+        host: &HostMemory,
+        further: &[&str],
+    ) -> Result<Self> {
+        Self::launch(&Self::program()?, (uri, policy), state_dir, host, further)
+    }
+
+    fn launch(
+        program: &Path,
+        (uri, policy): (&str, &str),
+        state_dir: &Path,
+        host: &HostMemory,
+        further: &[&str],
+    ) -> Result<Self> {
         let session = Session::shared()?;
         let file = session.fresh_dir("policy")?.join("policy.yaml");
         std::fs::write(&file, policy).with_context(|| format!("writing {}", file.display()))?;
@@ -120,6 +156,7 @@ impl Agent {
             .arg(&file)
             .arg("--state-dir")
             .arg(state_dir)
+            .args(further)
             .own_mounts();
         let agent = Self { process: session.spawn(launch)?, state_dir: state_dir.to_owned() };
         agent.process.ready(FIRST_REPORT, "its first report", || agent.report().map(|_| ()))?;
@@ -193,6 +230,15 @@ impl Agent {
         })
     }
 
+    /// How many guests it knows.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn guests(&self) -> Result<u64> {
+        let report = self.report()?;
+        Ok(report.get("guests").and_then(Value::as_array).map_or(0, Vec::len) as u64)
+    }
+
     /// Waits until a guest's report satisfies `so`.
     ///
     /// # Errors
@@ -240,18 +286,50 @@ impl Agent {
         self.end(Signal::INT)
     }
 
-    /// SIGKILL: it dies where it stands.
+    /// SIGKILL to all of it: it dies where it stands.
     ///
     /// # Errors
     /// When it does not end.
     pub fn kill(&self) -> Result<()> {
+        // The loop would do something about the end of its keeper, and the keeper about that of its loop.
+        self.signal_loop(Signal::STOP)?;
+        let members = self.process.members();
         self.process.signal(Signal::KILL)?;
-        self.process.wait(Duration::from_secs(10)).map(|_| ())
+        for pid in members.into_iter().filter(|pid| *pid != self.process.pid()) {
+            signal(pid, Signal::KILL)?;
+        }
+        self.process.wait(ENDED_BY)?;
+        wait::until(ENDED_BY, "the end of all of the agent", || self.process.members().is_empty())
     }
 
-    /// Process id.
-    pub fn pid(&self) -> u32 {
-        self.process.pid()
+    /// Sends a signal to the loop, not to the process that looks after it.
+    ///
+    /// # Errors
+    /// When there is no loop.
+    pub fn signal_loop(&self, what: Signal) -> Result<()> {
+        signal(self.loop_pid()?, what)
+    }
+
+    /// The process that runs the loop.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn loop_pid(&self) -> Result<u32> {
+        let is_kept = |pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|word| word == b"--kept" || word == b"--unattended")
+        };
+        self.process.members().into_iter().find(is_kept).context("the agent runs no loop")
+    }
+
+    /// The process that was started: it looks after the loop.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// All its processes.
+    pub fn pids(&self) -> Vec<u32> {
+        self.process.members()
     }
 
     fn end(&self, signal: Signal) -> Result<()> {
@@ -263,4 +341,9 @@ impl Agent {
             bail!("the agent ended with {status}:\n{}", self.process.log_tail())
         }
     }
+}
+
+fn signal(pid: u32, what: Signal) -> Result<()> {
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no process id")?;
+    kill_process(raw, what).with_context(|| format!("signalling process {pid}"))
 }

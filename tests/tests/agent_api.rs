@@ -55,17 +55,26 @@ impl Bench {
 
     /// A bench whose agent has reported its first orders.
     fn running() -> Self {
+        Self::running_with(&[])
+    }
+
+    fn running_with(further: &[&str]) -> Self {
         let mut bench = Self::start();
         bench.order("one");
-        bench.start_agent();
+        bench.start_agent_with(further);
         bench.expect_reported("one");
         bench
     }
 
     fn start_agent(&mut self) {
+        self.start_agent_with(&[]);
+    }
+
+    fn start_agent_with(&mut self, further: &[&str]) {
         let launch = Launch::new("agent", Agent::program().unwrap())
             .args(["run", "--node", NODE, "--state-dir"])
             .arg(&self.dir)
+            .args(further)
             .env("KUBECONFIG", self.access.kubeconfig_path());
         self.agent = Some(Session::shared().unwrap().spawn(launch).unwrap());
     }
@@ -259,7 +268,8 @@ fn a_deleted_object_is_no_intent_its_orders_hold_and_nothing_is_taken() {
 
 #[test]
 fn a_watch_that_lost_its_place_lists_again() {
-    let bench = Bench::running();
+    // A loop that is frozen for so long would be started anew.
+    let bench = Bench::running_with(&["--unattended"]);
     // Frozen, it misses changes that the next API server does not remember one by one.
     bench.agent().signal(Signal::STOP).unwrap();
     bench.api.stop_apiserver();

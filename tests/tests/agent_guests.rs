@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use overcommit_tests::agent::{Agent, HostMemory};
 use overcommit_tests::guests::{Balloon, Guest, GuestSpec, Hypervisor, Load};
 use overcommit_tests::session::Session;
@@ -169,4 +169,35 @@ fn a_reboot_under_a_squeezed_balloon_gives_the_memory_back() -> Result<()> {
     })?;
     assert!(!guests[0].console().contains("LOAD killed"));
     agent.terminate()
+}
+
+#[test]
+fn a_release_goes_as_fast_as_there_is_memory_and_says_what_it_lacks() -> Result<()> {
+    let hypervisor = Hypervisor::start()?;
+    let _guests = boot(&hypervisor, &["released"])?;
+    let full = promised_mib(&hypervisor, 1)?;
+    let host = HostMemory::new(full - 150)?;
+    let dir = Session::shared()?.fresh_dir("state")?;
+    let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &dir, &host)?;
+    let squeezed =
+        agent.wait_guest(SQUEEZED_BY, "released", "to be squeezed", |g| g.actual < (SIZE - 100) * MIB)?;
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| agent.ask(&["release"]));
+        wait::until(GIVEN_BY, "the release to say what it lacks", || {
+            let report = agent.report()?;
+            let short = report.pointer("/release/Blocked/short").and_then(serde_json::Value::as_u64);
+            let short = short.with_context(|| format!("{:?}", report.get("release")))? / MIB;
+            ensure!((1..=200).contains(&short), "{short} MiB");
+            Ok::<_, anyhow::Error>(())
+        })?;
+        host.set(full - 80)?;
+        agent.wait_guest(GIVEN_BY, "released", "to get what there is", |g| {
+            g.actual > squeezed.actual + 40 * MIB
+        })?;
+        ensure!(agent.guest("released")?.actual < SIZE * MIB, "there is not enough for all of it");
+        host.set(PLENTY)?;
+        asked.join().map_err(|_| anyhow::anyhow!("asking panicked"))??;
+        ensure!(agent.guest("released")?.actual == SIZE * MIB, "released");
+        agent.terminate()
+    })
 }

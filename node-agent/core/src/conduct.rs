@@ -60,6 +60,8 @@ pub enum Trust {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Trial {
     began: Monotonic,
+    /// When the last of its takes was carried out.
+    asked: Monotonic,
     from: Bytes,
     to: Bytes,
     /// What the process held beyond what the balloon left it, before.
@@ -128,8 +130,10 @@ impl Conduct {
         let excess = excess(seen);
         self.undo = None;
         let pained = seen.pain.is_some();
-        let new = Trial { began: seen.at, from, to, excess, pained, followed: None, over: None };
-        self.trial = Some(self.trial.map_or(new, |running| Trial { to, followed: None, ..running }));
+        let new =
+            Trial { began: seen.at, asked: seen.at, from, to, excess, pained, followed: None, over: None };
+        self.trial =
+            Some(self.trial.map_or(new, |running| Trial { to, asked: seen.at, followed: None, ..running }));
     }
 
     /// Something was given: the rest of a trial is judged from there, and a paid undo is over.
@@ -168,7 +172,7 @@ impl Conduct {
             self.fail(Failure::NotFreed { excess }, trial.from, seen.at);
         } else if follows && trial.followed.is_none() {
             self.trial = Some(Trial { followed: Some(seen.at), ..trial });
-            return Some(seen.at.since(trial.began));
+            return Some(seen.at.since(trial.asked));
         } else if too_much.is_none() && trial.followed.is_some_and(|since| seen.at.since(since) >= SETTLE) {
             self.succeed();
         }

@@ -8,14 +8,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::growth::Growth;
 use crate::model::{Model, Track};
-use crate::policy::Reserve;
-use crate::quantile::Window;
-use crate::sample::{GuestId, HostMemory, HostSample};
-use crate::units::{Bytes, Monotonic};
-
-/// A decision and its effect take about two control periods.
-const REACTION_PERIODS: u64 = 2;
+use crate::policy::{Policy, Reserve};
+use crate::sample::{HostMemory, HostSample};
+use crate::units::Bytes;
 
 /// The account at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,69 +52,13 @@ pub struct Ledger {
     pub reclaimed: Bytes,
     /// Saved by KSM; never part of the budget, for a surge undoes it.
     pub merged: Bytes,
-}
-
-/// What the account remembers from turn to turn.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Growth {
-    non_guest: Window,
-    resident: Window,
-    last: Option<Last>,
-    /// What was no guest when the host and all guests were last read at one moment.
-    known: Option<Bytes>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Last {
-    at: Monotonic,
-    guests: Vec<GuestId>,
-    non_guest: Bytes,
-    resident: Bytes,
-}
-
-impl Growth {
-    /// Notes one control period's growth of non-guest and of resident guest memory. Growth between two sets of guests
-    /// says nothing: a guest that is not known yet looks like memory of the node's own.
-    pub fn note(&mut self, host: &HostSample, model: &Model, at: Monotonic, interval: Duration) {
-        if model.tracks().any(Track::is_dated) {
-            self.last = None;
-            return;
-        }
-        let guests: Vec<GuestId> = model.tracks().map(|t| t.sample.id.clone()).collect();
-        let now = Last {
-            at,
-            guests,
-            non_guest: non_guest(&host.memory, model, |_| true),
-            resident: resident(model),
-        };
-        match self.last.as_ref().filter(|last| last.guests == now.guests) {
-            // A turn out of schedule: its growth belongs to the next one's.
-            Some(last) if at.since(last.at).saturating_mul(2) < interval => return,
-            Some(last) => {
-                self.non_guest.push(now.non_guest.minus(last.non_guest));
-                self.resident.push(now.resident.minus(last.resident));
-            }
-            None => {}
-        }
-        self.last = Some(now);
-    }
-
-    /// What is no guest. Where the facts of a guest are older than the host's nobody knows whether memory that came or
-    /// went since is that guest's: it is what it was when that could be told last, but no less than with all that the
-    /// guest held then, and no more than with nothing of it.
-    fn own(&mut self, memory: &HostMemory, model: &Model) -> Bytes {
-        let least = non_guest(memory, model, |_| true);
-        if model.tracks().all(|t| !t.is_dated()) {
-            self.known = Some(least);
-        }
-        let most = non_guest(memory, model, |t| !t.is_dated());
-        self.known.unwrap_or(most).max(least).min(most)
-    }
+    /// How long it takes until guests have given what is suddenly gone, measured.
+    pub reaction: Duration,
 }
 
 /// Everything that is no guest and stays: anonymous and shared memory beyond that of the guests that `count`, and the
 /// kernel's own.
-fn non_guest(memory: &HostMemory, model: &Model, count: impl Fn(&Track) -> bool) -> Bytes {
+pub(crate) fn non_guest(memory: &HostMemory, model: &Model, count: impl Fn(&Track) -> bool) -> Bytes {
     let guests: Bytes = model.tracks().filter(|t| count(t)).filter_map(|t| t.sample.facts.anon).sum();
     let kernel = [memory.slab_unreclaimable, memory.kernel_stack, memory.page_tables, memory.percpu];
     memory.anon.plus(memory.shmem).minus(guests).plus(kernel.into_iter().sum())
@@ -130,7 +71,7 @@ fn usable_swap(memory: &HostMemory, model: &Model) -> Bytes {
     model.tracks().map(of).sum::<Bytes>().min(memory.swap_free)
 }
 
-fn resident(model: &Model) -> Bytes {
+pub(crate) fn resident(model: &Model) -> Bytes {
     model.tracks().filter_map(|t| t.sample.facts.resident).sum()
 }
 
@@ -140,33 +81,42 @@ fn unseen(model: &Model) -> Bytes {
     model.tracks().filter(|t| t.is_dated()).map(of).sum()
 }
 
+/// What is not for guests, whatever they need.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    /// The reserve in force: the policy's, or none while everything is given back.
+    pub reserve: &'a Reserve,
+    /// The kubelet's eviction line.
+    pub eviction: Bytes,
+}
+
 impl Ledger {
     /// The account of this moment.
     pub fn of(
         host: &HostSample,
         model: &Model,
-        reserve: &Reserve,
+        policy: &Policy,
         growth: &mut Growth,
-        eviction: Bytes,
+        kept: Kept<'_>,
     ) -> Self {
         let memory = &host.memory;
+        let Kept { reserve, eviction } = kept;
         let non_guest = growth.own(memory, model);
-        let quantile = reserve.growth_quantile;
-        let ahead =
-            |window: &Window| window.quantile(quantile).unwrap_or_default().scaled(REACTION_PERIODS, 1);
+        let reaction = growth.reaction(policy.interval);
         let mut ledger = Self {
             total: memory.total,
             huge_pages: memory.hugetlb,
             eviction,
             reserve: reserve.minimum.of(memory.total),
             non_guest,
-            non_guest_growth: ahead(&growth.non_guest),
+            non_guest_growth: growth.of_non_guest(reserve.growth_quantile, reaction),
             promised: model.tracks().map(crate::model::Track::charge).sum(),
             overhead: model.tracks().map(crate::model::Track::overhead).sum(),
             plugged: model.tracks().map(crate::model::Track::plugged).sum(),
             resident: resident(model),
             reclaimed: model.tracks().map(|t| t.ceiling.minus(t.target)).sum(),
             merged: host.ksm.map_or(Bytes::ZERO, |k| k.sharing),
+            reaction,
             ..Self::default()
         };
         let kept =
@@ -175,8 +125,8 @@ impl Ledger {
         ledger.committed = ledger.promised;
         let swap = usable_swap(memory, model);
         if !swap.is_zero() {
-            let ahead = ahead(&growth.resident).plus(unseen(model));
-            ledger.at_risk = ahead.min(ledger.promised.minus(ledger.resident));
+            let grown = growth.of_resident(reserve.growth_quantile, reaction).plus(unseen(model));
+            ledger.at_risk = grown.min(ledger.promised.minus(ledger.resident));
             let expected = ledger.resident.plus(ledger.at_risk);
             ledger.committed = expected.max(ledger.promised.minus(swap)).min(ledger.promised);
         }

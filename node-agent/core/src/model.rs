@@ -1,6 +1,6 @@
 //! What is known of every guest, folded from one sample after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -103,6 +103,8 @@ pub struct Context<'a> {
     pub targets: &'a BTreeMap<GuestId, Bytes>,
     /// What guests had before they were touched; one that is not in it may have its full size.
     pub originals: &'a BTreeMap<GuestId, Original>,
+    /// Guests whose target may not be the one in force.
+    pub supposed: &'a BTreeSet<GuestId>,
 }
 
 impl Model {
@@ -167,7 +169,9 @@ impl Model {
             track.ours = context.targets.contains_key(&guest.id);
             track.target = context.targets.get(&guest.id).copied().unwrap_or(track.actual);
             let seen = track.seen(sample.at);
-            let looked_at = guest.balloon.is_some() && guest.run_state == RunState::Running;
+            let looked_at = guest.balloon.is_some()
+                && guest.run_state == RunState::Running
+                && !context.supposed.contains(&guest.id);
             track.followed_within = None;
             if !looked_at {
                 track.conduct.look_away();

@@ -19,6 +19,7 @@ use prometheus_client::registry::Registry;
 
 use super::*;
 use crate::cluster::Node;
+use crate::kept::Pulse;
 use crate::report::metrics;
 use crate::state_dir::StateDir;
 
@@ -189,7 +190,8 @@ impl Running {
         let node = Node { guests, search: None, line: None };
         let registry = &mut Registry::default();
         let beat = crate::http::beat();
-        let (reporter, _) = Reporter::new(metrics::Metrics::register(registry, Vec::new()), None, beat);
+        let (reporter, _) =
+            Reporter::new(metrics::Metrics::register(registry, Vec::new()), None, beat, Pulse::default());
         let dir = Arc::new(StateDir::open(&temp.path().join("state")).unwrap());
         let recorded = wakes.clone();
         let told = move |content, result| drop(recorded.send(Wake::Recorded(content, result)));
@@ -201,6 +203,10 @@ impl Running {
             scribe: Scribe::start(dir, told).unwrap(),
             reporter,
             eviction: Box::new(|_| Bytes::ZERO),
+            learned: Growth::default(),
+            purpose: Purpose::Control,
+            released: false,
+            restarted: None,
         });
         std::thread::spawn(move || work.run(&inbox));
         let spec = OvercommitPolicySpec {

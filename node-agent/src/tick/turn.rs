@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use overcommit_core::conduct::FOLLOW_TOLERANCE;
 use overcommit_core::plan::Command;
 use overcommit_core::ports::Reading;
 use overcommit_core::sample::{GuestSample, HostSample, Sample};
@@ -10,8 +11,10 @@ use overcommit_core::step::{Decision, Input, Mandate, Original, Turn};
 use overcommit_core::units::Monotonic;
 use overcommit_host::Root;
 
+use super::panics::TOLD_FOR;
 use super::{Known, Loop};
 use crate::clock;
+use crate::failpoint;
 use crate::orders::Orders;
 use crate::report::Report;
 
@@ -27,20 +30,37 @@ impl Loop {
         let guests = self.parts.guests.sample(reading);
         let at = clock::now();
         let sample = Sample { at, wall: clock::wall(), host_age: at.since(host_at), host, guests };
-        self.adopt(&sample);
+        failpoint::reach("sampled");
+        self.adopt(&sample, turn);
+        failpoint::reach("adopted");
         self.mend_journal();
         let decision = self.decide(&orders, &sample, turn);
+        failpoint::reach("decided");
         self.act(&decision, &sample);
+        failpoint::reach("acted");
         self.known = Some(Known { host: sample.host.clone(), at: host_at, ledger: decision.ledger });
         self.watch_squeezed();
         let mut troubles: Vec<String> = self.parts.journal.troubles().collect();
         troubles.extend(self.parts.guests.troubles());
+        troubles.extend(self.former_failures());
         if turn == Turn::Tick {
             troubles.append(&mut self.failures);
         } else {
             troubles.extend(self.failures.iter().cloned());
         }
         self.publish(Report::of(&orders, &sample, &decision, troubles, began.elapsed()));
+    }
+
+    /// What failed inside of the agent lately: a person is to see it, also when it went on well.
+    fn former_failures(&self) -> impl Iterator<Item = String> + use<> {
+        let died = self.parts.restarted.as_ref().filter(|_| self.age() < TOLD_FOR);
+        let died = died.map(|why| format!("the loop was started anew, for the former one failed: {why}"));
+        let asked = self.release && self.stopping.is_none();
+        let asked = asked.then(|| {
+            "everything was asked back by `overcommit-agent release`: nothing is taken until the agent is started anew"
+                .to_owned()
+        });
+        self.panics.trouble().into_iter().chain(died).chain(asked)
     }
 
     /// The host, and when it was so.
@@ -67,7 +87,10 @@ impl Loop {
             policy: &orders.policy,
             roster: &roster,
             turn,
-            mandate: match (orders.release || self.release, orders.paused || journal.is_behind()) {
+            mandate: match (
+                orders.release || self.release,
+                orders.paused || journal.is_behind() || self.panics.holds_takes(),
+            ) {
                 (true, _) => Mandate::Release,
                 (false, true) => Mandate::GiveOnly,
                 (false, false) => Mandate::Full,
@@ -81,17 +104,21 @@ impl Loop {
 
     /// On the first sight of a guest: take over what the journal knows. The target that QEMU has cannot be read, so it
     /// is set again, to no less than what the guest holds, once that is known.
-    fn adopt(&mut self, sample: &Sample) {
+    fn adopt(&mut self, sample: &Sample, turn: Turn) {
         let root = Root::default();
         let runs = |process| overcommit_host::runs(&root, process);
         for (guest, entry) in self.parts.journal.adopt(&sample.guests, runs) {
             let (target, original) = (entry.target.min(entry.original.target), entry.original);
             tracing::info!(guest = %guest.name, %target, original = %original.target, "adopted");
-            self.state.adopt(guest.id.clone(), original, target);
-            self.unconfirmed.insert(guest.id.clone());
+            self.state.suppose(guest.id.clone(), original, target);
+            self.unconfirmed.insert(guest.id.clone(), None);
         }
         if self.parts.journal.is_lost() {
             self.find_squeezed(&sample.guests);
+        }
+        // While decisions fail, what was given back without one must not be taken back by this.
+        if self.panics.persist() || turn != Turn::Tick {
+            return;
         }
         let again: Vec<Command> = sample.guests.iter().filter_map(|guest| self.confirmation(guest)).collect();
         if !again.is_empty() {
@@ -112,14 +139,23 @@ impl Loop {
         }
     }
 
-    /// The command that makes sure of an adopted target; nothing while the guest is out of reach.
+    /// The command that makes sure of an adopted target, once its balloon rests; nothing while the guest is out of reach.
     fn confirmation(&mut self, guest: &GuestSample) -> Option<Command> {
         let holds = guest.balloon?.actual;
-        if !self.unconfirmed.remove(&guest.id) {
+        let last = self.unconfirmed.get_mut(&guest.id)?;
+        // What the last agent sent may still be under way.
+        if last.replace(holds) != Some(holds) {
             return None;
         }
+        self.unconfirmed.remove(&guest.id);
         let original = *self.state.originals().get(&guest.id)?;
-        let to = (*self.state.targets().get(&guest.id)?).max(holds).min(original.target);
+        let target = *self.state.targets().get(&guest.id)?;
+        if holds.plus(FOLLOW_TOLERANCE) < target {
+            tracing::warn!(guest = %guest.name, %holds, %target, "somebody else set its balloon since: left as it is");
+            self.state.adopt(guest.id.clone(), original, holds);
+            return None;
+        }
+        let to = target.max(holds).min(original.target);
         self.state.adopt(guest.id.clone(), original, to);
         Some(Command::SetTarget { id: guest.id.clone(), from: to, to })
     }
@@ -128,5 +164,6 @@ impl Loop {
         let report = Arc::new(report);
         self.last = Some(Arc::clone(&report));
         self.parts.reporter.publish(report);
+        failpoint::reach("published");
     }
 }
