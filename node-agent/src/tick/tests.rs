@@ -190,7 +190,7 @@ impl Running {
         let node = Node { guests, search: None, line: None };
         let registry = &mut Registry::default();
         let beat = crate::http::beat();
-        let (reporter, _) =
+        let (reporter, _, _) =
             Reporter::new(metrics::Metrics::register(registry, Vec::new()), None, beat, Pulse::default());
         let dir = Arc::new(StateDir::open(&temp.path().join("state")).unwrap());
         let recorded = wakes.clone();
