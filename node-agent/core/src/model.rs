@@ -10,7 +10,7 @@ use crate::eligibility::BOOT_GRACE;
 use crate::evidence::{self, Evidence};
 use crate::reason::Pain;
 use crate::roster::{Membership, Roster};
-use crate::sample::{Balloon, GuestId, GuestSample, RunState, Sample};
+use crate::sample::{Balloon, GuestId, GuestSample, ProcessFacts, RunState, Sample};
 use crate::step::Original;
 use crate::units::{Bytes, Monotonic};
 
@@ -88,6 +88,15 @@ pub struct Track {
     pain_at: Option<Monotonic>,
 }
 
+/// What a guest is known to hold beneath its shadow balloon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Beneath {
+    /// By its balloon.
+    pub actual: Bytes,
+    /// By the host's kernel, as far as it ever said.
+    pub facts: ProcessFacts,
+}
+
 /// All guests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Model {
@@ -133,10 +142,11 @@ impl Model {
     }
 
     /// The end of observing: what shadow balloons held and did says nothing of the real ones, which held `beneath`.
-    pub fn forget_shadows(&mut self, beneath: &BTreeMap<GuestId, Bytes>) {
+    pub fn forget_shadows(&mut self, beneath: &BTreeMap<GuestId, Beneath>) {
         for track in self.tracks.values_mut() {
             let held = beneath.get(&track.sample.id).copied().unwrap_or_default();
-            track.actual = track.actual.max(track.sample.config.full).max(held);
+            track.actual = track.actual.max(track.sample.config.full).max(held.actual);
+            track.sample.facts = held.facts;
             track.conduct = Conduct::default();
         }
     }
@@ -433,7 +443,7 @@ impl Track {
 
     /// The most that it may be given while we hold it: its ceiling, and its cgroup's limit less what is beside it there.
     pub fn cap(&self) -> Bytes {
-        let beside = self.plugged().plus(self.overhead());
+        let beside = self.sample.config.plugged.plus(self.overhead());
         self.ceiling.min(self.sample.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(beside)))
     }
 

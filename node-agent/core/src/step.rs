@@ -12,7 +12,7 @@ use crate::emergency::Emergency;
 use crate::growth::Growth;
 use crate::guard::{self, Scene, Takings};
 use crate::ledger::{Kept, Ledger};
-use crate::model::{Context, Model, Track};
+use crate::model::{Beneath, Context, Model, Track};
 use crate::plan::{Command, Guarded, Outcome, Plan};
 use crate::policy::{Mode, Policy, Reserve};
 use crate::reason::Pain;
@@ -41,7 +41,7 @@ pub struct State {
     /// Targets of the shadow balloon.
     shadow: BTreeMap<GuestId, Bytes>,
     /// What guests really held while shadow balloons hid it.
-    beneath: BTreeMap<GuestId, Bytes>,
+    beneath: BTreeMap<GuestId, Beneath>,
     originals: BTreeMap<GuestId, Original>,
     /// Guests whose statistics period is the loop's doing.
     hurried: BTreeSet<GuestId>,
@@ -267,8 +267,10 @@ impl State {
         self.originals.retain(|id, _| lasting.contains(id));
         self.hurried.retain(|id| lasting.contains(id));
         for guest in &input.sample.guests {
+            let beneath = self.beneath.entry(guest.id.clone()).or_default();
+            beneath.facts = guest.facts.or(&beneath.facts);
             let Some(balloon) = guest.balloon else { continue };
-            self.beneath.insert(guest.id.clone(), balloon.actual);
+            beneath.actual = balloon.actual;
             self.originals.entry(guest.id.clone()).or_insert_with(|| Original {
                 target: if input.keep_found { balloon.actual } else { guest.config.full },
                 period: balloon.period,

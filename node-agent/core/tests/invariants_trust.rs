@@ -47,7 +47,7 @@ fn who_does_not_follow_is_not_believed() {
             for guest in &moment.sample.guests {
                 let view = oracle::view(moment, &guest.id);
                 let life = memory.life(&guest.id);
-                let looked_at = guest.run_state == RunState::Running && !life.awaited();
+                let looked_at = guest.run_state == RunState::Running && !life.awaited() && !life.is_blurred();
                 let actual =
                     guest.balloon.filter(|_| looked_at && !oracle::observing(moment)).map(|b| b.actual);
                 let squeezed = view.previous_target < moment.state.model().track(&guest.id).unwrap().ceiling;

@@ -5,7 +5,9 @@
 mod world;
 
 use overcommit_core::conduct::Trust;
+use overcommit_core::policy::Mode;
 use overcommit_core::reason::{Hold, Reason};
+use overcommit_core::sample::ProcessFacts;
 use overcommit_core::step::{Decision, Turn};
 use overcommit_core::view::GuestView;
 use world::{World, guest, mib, world};
@@ -128,4 +130,18 @@ fn with_swap_a_guest_that_nobody_sees_may_hold_all_that_it_was_promised() {
     stop_facts(&mut w, "late");
     let ledger = w.tick().ledger;
     assert!(ledger.committed >= mib(512 + 60), "{ledger:?}");
+}
+
+#[test]
+fn what_a_process_held_beneath_a_shadow_is_charged_when_enforcing_begins() {
+    let mut w = world(800, vec![guest("a", 512, 60), guest("b", 512, 60)]);
+    w.policy.mode = Mode::Observe;
+    w.guest("a").held = Some(700);
+    settle(&mut w, 10);
+    w.policy.mode = Mode::Enforce;
+    w.now += 5;
+    let mut sample = w.sample();
+    (sample.guests[0].facts, sample.guests[0].incarnation) = (ProcessFacts::default(), None);
+    let promised = w.decide_on(&sample, Turn::Relief).ledger.promised;
+    assert!(promised >= mib(700 - 16 + 512), "{promised}");
 }
