@@ -86,6 +86,10 @@ fn hold(track: &Track, policy: &Policy, now: Monotonic) -> Option<Hold> {
     if track.membership.as_ref().is_some_and(|m| m.migrating) {
         return Some(Hold::Migrating);
     }
+    // Less than a target that is not in force may be more than it holds.
+    if track.supposed {
+        return Some(Hold::Adopting);
+    }
     if track.sample.config.plugging {
         return Some(Hold::Plugging);
     }

@@ -53,6 +53,8 @@ pub struct Track {
     pub target: Bytes,
     /// That target is our doing; otherwise it is what the guest was found with.
     pub ours: bool,
+    /// It may not be the one in force.
+    pub supposed: bool,
     /// What the guest holds; the last known while its hypervisor is silent.
     pub actual: Bytes,
     /// Its `MemTotal` was seen to shrink with its balloon (a guest whose balloon deflates on OOM keeps it).
@@ -168,11 +170,11 @@ impl Model {
             track.ceiling =
                 context.originals.get(&guest.id).map_or(full, |original| original.target.min(full));
             track.ours = context.targets.contains_key(&guest.id);
+            track.supposed = context.supposed.contains(&guest.id);
             track.target = context.targets.get(&guest.id).copied().unwrap_or(track.actual);
             let seen = track.seen(sample.at);
-            let looked_at = guest.balloon.is_some()
-                && guest.run_state == RunState::Running
-                && !context.supposed.contains(&guest.id);
+            let looked_at =
+                guest.balloon.is_some() && guest.run_state == RunState::Running && !track.supposed;
             track.followed_within = None;
             if !looked_at {
                 track.conduct.look_away();
@@ -193,6 +195,7 @@ impl Track {
             ceiling: guest.config.full,
             target: guest.config.full,
             ours: false,
+            supposed: false,
             actual: guest.config.full,
             total_follows: false,
             host_total: sample.host.memory.total,

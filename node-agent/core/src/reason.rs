@@ -139,6 +139,8 @@ pub enum Hold {
     Busy,
     /// A migration of it is pending.
     Migrating,
+    /// What the last agent left it with is not known to be in force yet.
+    Adopting,
     /// Memory is being plugged into it, or out of it.
     Plugging,
     /// It does not follow its balloon target.
@@ -233,6 +235,7 @@ impl Hold {
             Self::Paused => "Paused",
             Self::Busy => "Busy",
             Self::Migrating => "Migrating",
+            Self::Adopting => "Adopting",
             Self::Plugging => "Plugging",
             Self::NotFollowing => "NotFollowing",
             Self::BackingOff { .. } => "BackingOff",
@@ -331,6 +334,7 @@ impl fmt::Display for Hold {
             Self::Paused => f.write_str("it is paused"),
             Self::Busy => f.write_str("a migration, dump or snapshot is under way"),
             Self::Migrating => f.write_str("a migration of it is pending"),
+            Self::Adopting => f.write_str("what the last agent left it with is being made sure of"),
             Self::Plugging => f.write_str("memory is being plugged into it or out of it"),
             Self::NotFollowing => f.write_str("it does not follow its balloon target"),
             Self::BackingOff { left, failure } => {
