@@ -138,7 +138,7 @@ fn drive(
     let prints = task.is_none() || args.output == Output::Json;
     let print = prints.then(|| lines::Printer::new(args.output, outlets.reports.writer.clone()));
     let beat = http::beat();
-    let (reporter, latest) = Reporter::new(metrics, print, Arc::clone(&beat), outlets.pulse);
+    let (reporter, latest, done) = Reporter::new(metrics, print, Arc::clone(&beat), outlets.pulse);
     let standalone = task.is_none();
     let recorded = wakes.clone();
     let line = task.as_ref().map(|t| Arc::clone(&t.line));
@@ -156,7 +156,7 @@ fn drive(
         })
         .map_err(Failure::bad_input)?;
     let writing = task.map(|t| {
-        let write = move || writer::Writer::new(t.client.clone(), &t.node).run(latest.clone());
+        let write = move || writer::Writer::new(t.client.clone(), &t.node).run(latest.clone(), done.clone());
         runtime.spawn(again("writing the status", write))
     });
     let root = Root::default();

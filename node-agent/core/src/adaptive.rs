@@ -66,7 +66,7 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
             Standing::Exempt(reason) => {
                 rest.insert(track.sample.id.clone(), reason);
                 // Only what we took: how it was found is its owner's doing.
-                let give = give(track, track.ceiling, Reason::GiveExempt).filter(|_| track.ours);
+                let give = give(track, track.ceiling, Reason::GiveExempt).filter(|_| track.is_ours());
                 let due = give.as_ref().map_or(Bytes::ZERO, |m| m.to.minus(track.reach()));
                 exempt = exempt.plus(track.charge()).plus(due);
                 owed = owed.plus(due);
@@ -93,7 +93,7 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
 pub fn release(model: &Model) -> Wish {
     let mut rest = BTreeMap::new();
     let mut moves = Vec::new();
-    for track in model.tracks().filter(|t| t.ours || t.membership.is_some()) {
+    for track in model.tracks().filter(|t| t.is_ours() || t.membership.is_some()) {
         let give = give(track, track.ceiling, Reason::GiveRelease);
         if give.is_none() {
             rest.insert(track.sample.id.clone(), Reason::FullSize);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{non_guest, resident};
-use crate::model::Model;
+use crate::model::{Model, Track};
 use crate::quantile::{Window, nearest_rank};
 use crate::sample::{GuestId, HostMemory, HostSample};
 use crate::units::{Bytes, Monotonic, Permille};
@@ -55,11 +55,12 @@ impl Growth {
     /// looks like memory of the node's own.
     pub fn note(&mut self, host: &HostSample, model: &Model, at: Monotonic, interval: Duration) {
         let same = model.tracks().map(|t| &t.sample.id).eq(&self.guests);
-        if !same || model.tracks().any(|t| t.lags) {
+        let dated = model.tracks().any(Track::is_dated);
+        if !same || dated {
             self.course.clear();
             self.guests = model.tracks().map(|t| t.sample.id.clone()).collect();
         }
-        if model.tracks().any(|t| t.lags) {
+        if dated {
             return;
         }
         // A turn out of schedule: its growth belongs to the next one's.
@@ -85,10 +86,10 @@ impl Growth {
     /// guest held then, and no more than with nothing of it.
     pub fn own(&mut self, memory: &HostMemory, model: &Model) -> Bytes {
         let least = non_guest(memory, model, |_| true);
-        if model.tracks().all(|t| !t.lags) {
+        if model.tracks().all(|t| !t.is_dated()) {
             self.known = Some(least);
         }
-        let most = non_guest(memory, model, |t| !t.lags);
+        let most = non_guest(memory, model, |t| !t.is_dated());
         self.known.unwrap_or(most).max(least).min(most)
     }
 

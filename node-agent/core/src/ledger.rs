@@ -78,7 +78,7 @@ pub(crate) fn resident(model: &Model) -> Bytes {
 /// What guests may hold by now beyond what they were seen to, because nobody has looked since.
 fn unseen(model: &Model) -> Bytes {
     let of = |t: &Track| t.charge().minus(t.sample.facts.resident.unwrap_or_default());
-    model.tracks().filter(|t| t.lags).map(of).sum()
+    model.tracks().filter(|t| t.is_dated()).map(of).sum()
 }
 
 /// What is not for guests, whatever they need.

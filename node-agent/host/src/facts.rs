@@ -19,7 +19,7 @@ use crate::visits::Visits;
 
 mod known;
 
-use known::{Known, Measurements};
+use known::Known;
 
 /// How old the list of guests that are known by their processes may get: it costs a look at all processes.
 const EVIDENT_AGE: Duration = Duration::from_secs(5);
@@ -50,7 +50,8 @@ struct Reading {
     found: Option<HashMap<String, Vec<u32>>>,
     /// Guests asked for.
     asked: HashSet<Key>,
-    measurements: Measurements,
+    /// How long first measurements of overheads took.
+    measured: Duration,
 }
 
 fn key(who: &Who) -> Key {
@@ -116,7 +117,7 @@ impl ProcessFactsReader {
             return Ok(HostView { trouble, ..HostView::default() });
         };
         let status = Status::read(&known.process)?;
-        let overhead = known.overhead(&self.root, &mut self.reading.measurements, who, status)?;
+        let overhead = known.overhead(&self.root, &mut self.reading.measured, who, status)?;
         known.view(status, overhead, self.capacity)
     }
 
@@ -152,7 +153,7 @@ impl ProcessFactsReader {
 }
 
 impl ProcessPort for ProcessFactsReader {
-    /// Guests that nobody asked for in the last reading are forgotten, and one overhead may be measured again.
+    /// Guests that nobody asked for in the last reading are forgotten.
     fn begin_reading(&mut self) {
         let last = std::mem::take(&mut self.reading);
         self.known.retain(|key, _| last.asked.contains(key));
@@ -179,6 +180,16 @@ impl ProcessPort for ProcessFactsReader {
         let all = self.evident.iter().flat_map(|(_, all)| all);
         let here = all.filter(|(pod, _)| pod.as_deref() == pod_uid).map(|(_, evident)| evident.clone());
         here.take(if pod_uid.is_some() { 1 } else { usize::MAX }).collect()
+    }
+
+    /// One overhead is measured again, the oldest that is due.
+    fn end_reading(&mut self) {
+        let due = self.known.values_mut().filter_map(|known| Some((known.overdue()?, known)));
+        let Some((_, known)) = due.max_by_key(|(overdue, _)| *overdue) else { return };
+        if let Some(_visit) = self.visits.enter(known.process.incarnation().pid) {
+            // A process that ended is noticed by the next look.
+            drop(known.measure_again(&self.root));
+        }
     }
 }
 

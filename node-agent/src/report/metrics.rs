@@ -60,15 +60,15 @@ pub(crate) struct Metrics {
     troubles: GaugeU64,
     emergency: GaugeU64,
     lost: Counter,
+    untold: Counter,
     outputs: Vec<ErrorCounter>,
 }
 
 impl Metrics {
-    /// Registers everything; `outputs` count the lines that they lost.
-    pub(crate) fn register(registry: &mut Registry, outputs: Vec<ErrorCounter>) -> Self {
+    fn new(outputs: Vec<ErrorCounter>) -> Self {
         // From well below a turn without guests to a deadline that was missed.
         let buckets = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
-        let metrics = Self {
+        Self {
             target: Family::default(),
             actual: Family::default(),
             full: Family::default(),
@@ -82,8 +82,14 @@ impl Metrics {
             troubles: Gauge::default(),
             emergency: Gauge::default(),
             lost: Counter::default(),
+            untold: Counter::default(),
             outputs,
-        };
+        }
+    }
+
+    /// Registers everything; `outputs` count the lines that they lost.
+    pub(crate) fn register(registry: &mut Registry, outputs: Vec<ErrorCounter>) -> Self {
+        let metrics = Self::new(outputs);
         let guest = registry.sub_registry_with_prefix("overcommit");
         guest.register_with_unit(
             "guest_target",
@@ -126,7 +132,17 @@ impl Metrics {
             "Lines of log and reports that nobody took in time",
             metrics.lost.clone(),
         );
+        guest.register(
+            "actions_untold",
+            "Actions that neither the status nor an event tells of, for nobody took them in time",
+            metrics.untold.clone(),
+        );
         metrics
+    }
+
+    /// Counts actions that were not told.
+    pub(crate) fn untold(&self) -> Counter {
+        self.untold.clone()
     }
 
     /// Takes one report in.

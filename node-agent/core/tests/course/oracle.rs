@@ -108,9 +108,10 @@ impl Life {
         &self.known
     }
 
-    /// What its processes hold is known, and of this moment.
-    pub fn is_shown(&self, now: Monotonic) -> bool {
-        self.shown.is_some_and(|shown| now.since(shown) <= Duration::from_secs(1))
+    /// How old is what is known of what its processes hold; absent while nothing is.
+    pub fn facts_age(&self, now: Monotonic) -> Option<Duration> {
+        self.known.facts.anon?;
+        Some(self.shown.map_or(Duration::MAX, |shown| now.since(shown)))
     }
 
     /// Its processes were not shown for three control periods.
@@ -270,9 +271,9 @@ pub fn promised(moment: &Moment<'_>, memory: &Memory, target: impl Fn(&GuestView
 }
 
 /// The most that may be promised on this host, with nothing that has to be learnt taken off.
-pub fn most(moment: &Moment<'_>) -> Bytes {
+pub fn most(moment: &Moment<'_>, known: &Memory) -> Bytes {
     let memory = &moment.sample.host.memory;
-    let guests: Bytes = moment.sample.guests.iter().filter_map(|g| g.facts.anon).sum();
+    let guests: Bytes = moment.sample.guests.iter().filter_map(|g| known.known(&g.id).facts.anon).sum();
     let other = memory.anon.plus(memory.shmem).minus(guests);
     let kernel =
         memory.slab_unreclaimable.plus(memory.kernel_stack).plus(memory.page_tables).plus(memory.percpu);
