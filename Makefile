@@ -59,7 +59,7 @@ test: parts ## every test
 # Turns that each property of the decisions is shown; `make test` shows 100,000.
 SOAK_TURNS ?= 10000000
 soak: setup ## the properties of the decisions over 10,000,000 turns each, about half an hour
-	OVERCOMMIT_TURNS=$(SOAK_TURNS) cargo test -p overcommit-core --tests --locked
+	OVERCOMMIT_SEED=$${OVERCOMMIT_SEED:-$$RANDOM} OVERCOMMIT_TURNS=$(SOAK_TURNS) cargo test -p overcommit-core --tests --locked
 
 $(MUTANTS):
 	cargo install --quiet --locked --version $(MUTANTS_VERSION) --root $(CACHE)/tools/cargo-mutants-$(MUTANTS_VERSION) cargo-mutants
