@@ -349,7 +349,8 @@ impl Track {
 
     fn seen(&self, at: Monotonic) -> Seen {
         let (target, actual, pain) = (self.target, self.actual, self.pain);
-        Seen { at, target, actual, squeezed: self.is_squeezed(), held: self.held(), pain }
+        let heard = self.last_update_at.filter(|_| self.evidence.fresh().is_some());
+        Seen { at, target, actual, squeezed: self.is_squeezed(), held: self.held(), pain, heard }
     }
 
     /// What the guest cannot do without, by its own words: everything that is not usable.
