@@ -19,7 +19,7 @@ use crate::guardian::Pending;
 use crate::wait::{Look, until};
 
 /// Lines of a log that an error quotes.
-const TAIL_LINES: usize = 125;
+const TAIL_LINES: usize = 25;
 
 /// Enters the cgroup named by `$0`, then becomes the given command under the same process id.
 const ENTER_CGROUP: &str = r#"echo 0 > "$0/cgroup.procs" && exec "$@""#;

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::conduct::Trust;
+use crate::conduct::{FOLLOW_TOLERANCE, Trust};
 use crate::eligibility::{Standing, standing};
 use crate::evidence::Evidence;
 use crate::floor;
@@ -22,6 +22,8 @@ use crate::units::{Bytes, Permille};
 
 /// A guest has room to breathe above what it has filled, as filled × 100 / 95.
 const COMFORT: (u64, u64) = (100, 95);
+/// A balloon that is not believed is tried with this much: some times what is no disobedience.
+const PROBE: Bytes = Bytes::from_mib(16);
 /// Slack is handed out only above this part of the host's memory, or when it is enough for all.
 const SLACK_LINE: Permille = Permille::new(10);
 
@@ -52,6 +54,19 @@ struct Seat<'a> {
     comfort: Bytes,
     ceiling: Bytes,
     desired: Bytes,
+    belief: Belief,
+}
+
+/// Whether the division counts on a guest's balloon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Belief {
+    /// It does, or nothing may be taken anyway: now, or from a guest that lies, for what a trial frees is less than what
+    /// huge pages blur.
+    Settled,
+    /// It does not, for the balloon did not follow; it may be tried again.
+    Open,
+    /// It does not, and the guest is being tried.
+    OnTrial,
 }
 
 /// The division that the engine wants.
@@ -77,6 +92,7 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
         }
     }
     divide(&mut seats, ledger.allowed().minus(exempt));
+    seats.iter_mut().for_each(Seat::wait_for_verdict);
     let short_of_need = gives(&seats, owed, scene, purpose, &mut moves);
     if purpose == Purpose::Control {
         takes(&seats, ledger, policy, short_of_need, &mut moves);
@@ -121,15 +137,30 @@ impl<'a> Seat<'a> {
         let ceiling = track.cap().max(track.target).min(track.ceiling);
         // What cannot be taken now stays promised: the others make room for it.
         let gives = open && track.conduct.trust() == Trust::Trusted;
+        let belief = match track.conduct.underway(scene.now) {
+            _ if !open || track.conduct.trust() != Trust::Unresponsive => Belief::Settled,
+            None => Belief::Open,
+            Some(_) => Belief::OnTrial,
+        };
+        let own = floor;
         let floor = if gives { floor } else { floor.max(track.reach()) }.min(ceiling);
         let blind = !matches!(track.evidence, Evidence::Fresh(_));
         // Going stale while squeezed means giving; a guest that was never squeezed keeps what it has.
-        let need = if blind || track.pain.is_some() { ceiling } else { track.demand.clamp(floor, ceiling) };
+        let least = if belief == Belief::Settled { floor } else { own.min(ceiling) };
+        let need = if blind || track.pain.is_some() { ceiling } else { track.demand.clamp(least, ceiling) };
         let filled = track.filled().map_or(ceiling, |f| f.scaled(COMFORT.0, COMFORT.1));
         let comfort = filled.clamp(need, ceiling);
         // In an emergency everybody but those in distress comes down to what it cannot do without.
         let need = if kind == FloorKind::Emergency && track.pain.is_none() { floor } else { need };
-        Self { track, class, floor, kind, need, comfort, ceiling, desired: floor }
+        Self { track, class, floor, kind, need, comfort, ceiling, desired: floor, belief }
+    }
+
+    /// What is taken on trial is charged all the same, so it could be given back at once and for nothing: then nobody
+    /// would ever know.
+    fn wait_for_verdict(&mut self) {
+        if self.belief == Belief::OnTrial {
+            self.desired = self.desired.min(self.track.target.max(self.need));
+        }
     }
 
     /// What its wish adds to the promises: up to its reach it may touch everything already.
@@ -265,6 +296,22 @@ fn takes(seats: &[Seat<'_>], ledger: &Ledger, policy: &Policy, lacking: Bytes, m
             deficit = deficit.minus(take(seat, level(seat), deficit, policy, moves));
         }
     }
+    for seat in seats.iter().filter(|seat| seat.belief == Belief::Open) {
+        let others = seats.iter().filter(|other| other.track.sample.id != seat.track.sample.id);
+        if !deficit.is_zero() || others.map(|other| other.track).any(Track::is_squeezed) {
+            probe(seat, policy, moves);
+        }
+    }
+}
+
+/// Tries a guest that is not believed while others pay for it. That counts for nothing until it has obeyed.
+fn probe(seat: &Seat<'_>, policy: &Policy, moves: &mut Vec<Move>) {
+    let most = policy.limits.take_per_guest.of(seat.track.sample.config.full).min(PROBE);
+    let level = seat.need.max(seat.track.target.minus(most)).to_balloon_page_ceil();
+    // A smaller one could not be told from none.
+    if seat.track.target.minus(level) > FOLLOW_TOLERANCE {
+        moves.push(seat.take_to(level));
+    }
 }
 
 impl Seat<'_> {
@@ -274,6 +321,16 @@ impl Seat<'_> {
 
     fn regular_floor(&self) -> Bytes {
         floor::of(self.track, self.class).0
+    }
+
+    fn take_to(&self, to: Bytes) -> Move {
+        let reason = match self.kind {
+            FloorKind::Emergency if to < self.regular_floor() => Reason::TakeEmergency,
+            _ if to >= self.comfort => Reason::TakeUnused,
+            _ => Reason::TakeCache,
+        };
+        let (id, name) = (self.track.sample.id.clone(), self.track.sample.name.clone());
+        Move { id, name, from: self.track.target, to, reason }
     }
 }
 
@@ -293,14 +350,6 @@ fn take(seat: &Seat<'_>, level: Bytes, deficit: Bytes, policy: &Policy, moves: &
     if deficit.is_zero() || taken || amount < dead {
         return Bytes::ZERO;
     }
-    let to = seat.track.target.minus(amount).to_balloon_page_floor();
-    let reason = match seat.kind {
-        FloorKind::Emergency if to < seat.regular_floor() => Reason::TakeEmergency,
-        _ if to >= seat.comfort => Reason::TakeUnused,
-        _ => Reason::TakeCache,
-    };
-    let (id, name) = (seat.track.sample.id.clone(), seat.track.sample.name.clone());
-    moves.push(Move { id, name, from: seat.track.target, to, reason });
-    // A balloon that is not believed is tried, and counts for nothing until it obeyed.
-    if seat.track.conduct.trust() == Trust::Trusted { amount } else { Bytes::ZERO }
+    moves.push(seat.take_to(seat.track.target.minus(amount).to_balloon_page_floor()));
+    amount
 }

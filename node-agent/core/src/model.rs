@@ -384,7 +384,8 @@ impl Track {
         let (target, actual, pain) = (self.target, self.actual, self.pain);
         // What it held before it was asked says nothing about what it gave.
         let held = self.held().filter(|_| !self.is_dated()).map(|held| held.minus(self.plugged()));
-        Seen { at, target, actual, squeezed: self.is_squeezed(), held, pain }
+        let heard = self.last_update_at.filter(|_| self.evidence.fresh().is_some());
+        Seen { at, target, actual, squeezed: self.is_squeezed(), held, pain, heard }
     }
 
     /// What is known of its processes is older than what is known of the host: what they hold may be more or less by now.

@@ -104,6 +104,8 @@ pub enum Failure {
         /// What the process holds too much.
         excess: Bytes,
     },
+    /// The guest's statistics stopped.
+    Silent,
     /// The guest began to hurt.
     Hurt(Pain),
 }
@@ -211,6 +213,7 @@ impl Failure {
             Self::NotFollowed { .. } => "UndoNotFollowed",
             Self::Deflated { .. } => "UndoDeflated",
             Self::NotFreed { .. } => "UndoNotFreed",
+            Self::Silent => "UndoSilent",
             Self::Hurt(_) => "UndoHurt",
         }
     }
@@ -313,6 +316,7 @@ impl fmt::Display for Failure {
             Self::NotFreed { excess } => {
                 write!(f, "its balloon says that it gave, and its process holds {excess} more than that")
             }
+            Self::Silent => f.write_str("its statistics stopped coming after it"),
             Self::Hurt(pain) => write!(f, "it began to hurt ({pain})"),
         }
     }

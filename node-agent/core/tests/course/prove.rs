@@ -78,7 +78,9 @@ pub fn prove_over<C: FnMut(&Moment<'_>) -> Verdict>(
         });
         match outcome {
             Ok(()) => {}
-            Err(TestError::Fail(why, course)) => panic!("seed {seed}, after {} turns: {why}\n{course:?}", seen.get()),
+            Err(TestError::Fail(why, course)) => {
+                panic!("seed {seed}, after {} turns: {why}\n{course:?}", seen.get())
+            }
             Err(TestError::Abort(why)) => panic!("{why}"),
         }
     }
