@@ -1,8 +1,8 @@
 //! One watch on our NodeOvercommit → orders, kept on disk for when the API server is away.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt as _;
 use kube::api::{ApiResource, DynamicObject};
@@ -14,10 +14,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::orders::{Orders, Origin, Standing, Version};
+use crate::scribe::Scribe;
 use crate::state_dir::StateDir;
 use crate::tick::Wake;
 
-const CACHE: &str = "orders.json";
+/// Its name in the state directory.
+pub(crate) const FILE: &str = "orders.json";
 
 /// A NodeOvercommit as it was received, and as it is kept on disk: all that orders are made of, and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,101 +61,113 @@ impl Received {
     }
 }
 
-/// What was received last, and the orders in it.
-#[derive(Debug)]
-pub(crate) struct Last {
-    received: Received,
-    orders: Arc<Orders>,
+/// What was heard so far.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// What is on disk was not heard from this API server yet, even if it says the same.
+    heard: bool,
+    received: Option<Received>,
+    orders: Option<Arc<Orders>>,
 }
 
-impl Last {
+/// What follows from something that was heard.
+#[derive(Debug)]
+struct Fresh {
+    orders: Arc<Orders>,
+    /// For the disk; absent if those from before are to stay there.
+    kept: Option<Vec<u8>>,
+}
+
+impl Memory {
     /// The orders.
-    pub(crate) fn orders(&self) -> Arc<Orders> {
-        Arc::clone(&self.orders)
+    pub(crate) fn orders(&self) -> Option<Arc<Orders>> {
+        self.orders.clone()
+    }
+
+    /// Takes in what the API server has for this node.
+    fn hear(&mut self, node: &str, object: Option<DynamicObject>) -> Option<Fresh> {
+        let said = match (object, &self.received) {
+            (Some(object), _) => Received::from_object(node, object),
+            // No intent to release, but nobody stands behind the last orders any more.
+            (None, Some(last)) => Received { standing: Standing::Gone, ..last.clone() },
+            (None, None) => {
+                tracing::info!(node, "no NodeOvercommit of this name, and no orders from before");
+                return None;
+            }
+        };
+        if self.heard && self.received.as_ref() == Some(&said) {
+            return None;
+        }
+        let fresh = understood(&said, self.orders.as_deref());
+        (self.heard, self.received) = (true, Some(said));
+        self.orders = fresh.as_ref().map(|fresh| Arc::clone(&fresh.orders)).or(self.orders.take());
+        fresh
     }
 }
 
 /// The last orders on disk; absent if there are none. What cannot be understood is set aside.
-pub(crate) fn cached(node: &str, dir: &StateDir) -> Option<Last> {
-    let read = dir.read(CACHE).map_err(|e| e.to_string()).transpose()?;
+pub(crate) fn cached(node: &str, dir: &StateDir) -> Option<Memory> {
+    let read = dir.read(FILE).map_err(|e| e.to_string()).transpose()?;
     let parsed = read.and_then(|content| {
         let received = Received::from_disk(node, &content)?;
         let orders = Arc::new(received.orders(Origin::Cache, None)?);
-        Ok(Last { received, orders })
+        Ok(Memory { heard: false, received: Some(received), orders: Some(orders) })
     });
     match parsed {
-        Ok(last) => Some(last),
+        Ok(memory) => Some(memory),
         Err(why) => {
-            let aside = dir.set_aside(CACHE);
+            let aside = dir.set_aside(FILE);
             tracing::error!(why, aside = %aside.display(), "the cached orders cannot be used; waiting for the API server");
             None
         }
     }
 }
 
-/// Follows the node's object until the loop is gone; `last` are the orders that it has from disk.
+/// Follows the node's object until the loop is gone. What it heard is in `memory`, so that a successor goes on from there.
 pub(crate) async fn follow(
     client: Client,
     node: String,
-    dir: Arc<StateDir>,
+    memory: Arc<Mutex<Memory>>,
     wakes: Sender<Wake>,
-    last: Option<Last>,
+    scribe: Scribe,
 ) {
     let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::erase::<NodeOvercommit>(&()));
     let mut stream = pin!(watch_object(api, &node).default_backoff());
-    // What is on disk was not heard from this API server yet, even if it says the same.
-    let mut heard = false;
-    let (mut known, mut in_force) = last.map(|last| (last.received, last.orders)).unzip();
     while let Some(event) = stream.next().await {
-        let said = match event {
-            Ok(Some(object)) => Received::from_object(&node, object),
-            // No intent to release, but nobody stands behind the last orders any more.
-            Ok(None) => {
-                let Some(last) = known.clone() else {
-                    tracing::info!(node, "no NodeOvercommit of this name, and no orders from before");
-                    continue;
-                };
-                Received { standing: Standing::Gone, ..last }
-            }
+        let object = match event {
+            Ok(object) => object,
             Err(error) => {
                 tracing::warn!(%error, "the API server does not answer; the loop goes on with its last orders");
                 continue;
             }
         };
-        if heard && known.as_ref() == Some(&said) {
-            continue;
-        }
-        let orders = understood(&said, &dir, in_force.as_deref());
-        (heard, known) = (true, Some(said));
-        let Some(orders) = orders.map(Arc::new) else { continue };
-        in_force = Some(Arc::clone(&orders));
-        if wakes.send(Wake::Orders(orders)).is_err() {
+        let fresh = memory.lock().unwrap_or_else(PoisonError::into_inner).hear(&node, object);
+        let Some(fresh) = fresh else { continue };
+        // First of all: the disk may hang.
+        if wakes.send(Wake::Orders(fresh.orders)).is_err() {
             return;
+        }
+        if let Some(kept) = fresh.kept {
+            scribe.keep_orders(kept);
         }
     }
 }
 
-/// The orders in what was received, kept on disk; if there are none in it, those in force, which say so.
-fn understood(received: &Received, dir: &StateDir, in_force: Option<&Orders>) -> Option<Orders> {
-    let orders = match received.orders(Origin::Api, in_force) {
-        Ok(orders) => {
-            let text = serde_json::to_vec(received).unwrap_or_default();
-            if let Err(error) = dir.replace(CACHE, &text) {
-                tracing::error!(%error, "the orders cannot be kept on disk");
-            }
-            orders
-        }
+/// The orders in what was received; if there are none in it, those in force, which say so.
+fn understood(received: &Received, in_force: Option<&Orders>) -> Option<Fresh> {
+    let (orders, kept) = match received.orders(Origin::Api, in_force) {
+        Ok(orders) => (orders, Some(serde_json::to_vec(received).unwrap_or_default())),
         Err(why) => {
             tracing::error!(why, "orders that cannot work are refused; the last good ones hold");
             let mut orders = in_force?.clone();
             orders.fault = Some(why);
-            orders
+            (orders, None)
         }
     };
     if let Some(trouble) = orders.trouble() {
         tracing::warn!(node = received.node, "{trouble}");
     }
-    Some(orders)
+    Some(Fresh { orders: Arc::new(orders), kept })
 }
 
 #[cfg(test)]
@@ -176,7 +190,7 @@ mod tests {
     fn kept(content: &[u8]) -> (tempfile::TempDir, StateDir) {
         let temp = tempfile::tempdir().unwrap();
         let dir = StateDir::open(temp.path()).unwrap();
-        dir.replace(CACHE, content).unwrap();
+        dir.replace(FILE, content).unwrap();
         (temp, dir)
     }
 
@@ -187,7 +201,7 @@ mod tests {
     #[test]
     fn cached_orders_are_of_the_version_that_was_received() {
         let (temp, dir) = kept(&serde_json::to_vec(&received(7)).unwrap());
-        let orders = cached("here", &dir).unwrap().orders();
+        let orders = cached("here", &dir).unwrap().orders().unwrap();
         assert_eq!(orders.version, Some(Version { uid: "u-1".to_owned(), generation: 7 }));
         assert_eq!(orders.origin, Origin::Cache);
         assert!(!aside(temp.path()));
@@ -223,7 +237,7 @@ mod tests {
         for standing in [Standing::Deleted, Standing::Gone] {
             let withdrawn = Received { standing, ..received(7) };
             let (_temp, dir) = kept(&serde_json::to_vec(&withdrawn).unwrap());
-            let orders = cached("here", &dir).unwrap().orders();
+            let orders = cached("here", &dir).unwrap().orders().unwrap();
             assert!(orders.paused && !orders.release && orders.trouble().is_some(), "{standing:?}");
             let mut asked = withdrawn;
             asked.spec["release"] = Value::Bool(true);
@@ -250,7 +264,7 @@ mod tests {
                     assert!(orders.trouble().unwrap().contains("cannot work"));
                     // From disk after a restart as well.
                     let (_temp, dir) = kept(&serde_json::to_vec(&asked).unwrap());
-                    assert_eq!(cached("here", &dir).unwrap().orders().release, field == "release");
+                    assert_eq!(cached("here", &dir).unwrap().orders().unwrap().release, field == "release");
                 }
             }
         }
@@ -258,15 +272,14 @@ mod tests {
 
     #[test]
     fn orders_that_are_refused_leave_the_last_good_ones_which_say_so() {
-        let (_temp, dir) = kept(b"{}");
         let good = received(6).orders(Origin::Api, None).unwrap();
         let mut newer = received(7);
         newer.spec["resolved"] = Value::Null;
-        let orders = understood(&newer, &dir, Some(&good)).unwrap();
+        let Fresh { orders, kept } = understood(&newer, Some(&good)).unwrap();
         assert_eq!(orders.version.as_ref().map(|v| v.generation), Some(6));
         assert!(orders.trouble().is_some() && !orders.paused);
-        assert!(understood(&newer, &dir, None).is_none());
-        assert_eq!(dir.read(CACHE).unwrap().unwrap(), b"{}", "the last good ones are kept");
+        assert!(understood(&newer, None).is_none());
+        assert!(kept.is_none(), "the last good ones stay on disk");
     }
 
     #[test]
