@@ -13,6 +13,7 @@ use overcommit_crds::node::{NodeOvercommit, NodeOvercommitSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::envelope;
 use crate::orders::{Orders, Origin, Standing, Version};
 use crate::scribe::Scribe;
 use crate::state_dir::StateDir;
@@ -45,7 +46,7 @@ impl Received {
     }
 
     fn from_disk(node: &str, content: &[u8]) -> Result<Self, String> {
-        let kept: Self = serde_json::from_slice(content).map_err(|e| e.to_string())?;
+        let kept: Self = envelope::open(content)?;
         if kept.node == node { Ok(kept) } else { Err(format!("they are those of the node {:?}", kept.node)) }
     }
 
@@ -74,7 +75,7 @@ pub(crate) struct Memory {
 #[derive(Debug)]
 struct Fresh {
     orders: Arc<Orders>,
-    /// For the disk; absent if those from before are to stay there.
+    /// Sealed, for the disk; absent if those from before are to stay there.
     kept: Option<Vec<u8>>,
 }
 
@@ -156,7 +157,7 @@ pub(crate) async fn follow(
 /// The orders in what was received; if there are none in it, those in force, which say so.
 fn understood(received: &Received, in_force: Option<&Orders>) -> Option<Fresh> {
     let (orders, kept) = match received.orders(Origin::Api, in_force) {
-        Ok(orders) => (orders, Some(serde_json::to_vec(received).unwrap_or_default())),
+        Ok(orders) => (orders, Some(envelope::seal(received))),
         Err(why) => {
             tracing::error!(why, "orders that cannot work are refused; the last good ones hold");
             let mut orders = in_force?.clone();
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn cached_orders_are_of_the_version_that_was_received() {
-        let (temp, dir) = kept(&serde_json::to_vec(&received(7)).unwrap());
+        let (temp, dir) = kept(&envelope::seal(&received(7)));
         let orders = cached("here", &dir).unwrap().orders().unwrap();
         assert_eq!(orders.version, Some(Version { uid: "u-1".to_owned(), generation: 7 }));
         assert_eq!(orders.origin, Origin::Cache);
@@ -209,26 +210,34 @@ mod tests {
 
     #[test]
     fn what_is_no_orders_or_says_not_which_is_refused_with_the_reason_and_kept() {
-        let whole = serde_json::to_string(&received(7)).unwrap();
-        let bare = serde_json::to_string(&received(7).spec).unwrap();
-        let further = whole.replacen('{', "{\"more\": 1, ", 1);
-        let broken = whole.replace("\"interval\"", "\"intervall\"");
+        let whole = envelope::seal(&received(7));
+        let edited = |path: &str, to: Value| {
+            let mut value = serde_json::to_value(received(7)).unwrap();
+            *value.pointer_mut(path).unwrap() = to;
+            envelope::seal(&value)
+        };
+        let mut further = serde_json::to_value(received(7)).unwrap();
+        further["more"] = Value::Bool(true);
+        let flipped: Vec<u8> = whole.iter().map(|b| if *b == b'7' { b'8' } else { *b }).collect();
+        let bare = serde_json::to_vec(&received(7)).unwrap();
         for (content, why) in [
-            ("", "EOF"),
-            (&whole[..whole.len() - 9], "EOF"),
-            ("\u{0}\u{1}", "expected value"),
-            (&bare, "unknown field"),
-            (&further, "unknown field `more`"),
-            (&whole.replace("\"generation\":7", "\"generation\":null"), "expected i64"),
-            (&whole.replace("\"node\":\"here\"", "\"node\":\"there\""), "the node \"there\""),
-            (&broken, "interval"),
+            (Vec::new(), "cut short"),
+            (whole[..whole.len() - 9].to_vec(), "checksum"),
+            (flipped, "checksum"),
+            (vec![0, 1], "cut short"),
+            (bare, "cut short"),
+            (envelope::seal(&received(7).spec), "unknown field"),
+            (envelope::seal(&further), "unknown field `more`"),
+            (edited("/version/generation", Value::Null), "expected i64"),
+            (edited("/node", "there".into()), "the node \"there\""),
+            (edited("/spec/resolved/interval", "9h".into()), "interval"),
         ] {
-            let read = Received::from_disk("here", content.as_bytes());
+            let read = Received::from_disk("here", &content);
             let error = read.and_then(|r| r.orders(Origin::Cache, None)).map(|o| o.policy_name).unwrap_err();
             assert!(error.contains(why), "{why:?} is not in {error:?}");
-            let (temp, dir) = kept(content.as_bytes());
-            assert!(cached("here", &dir).is_none(), "{content}");
-            assert!(aside(temp.path()), "{content}");
+            let (temp, dir) = kept(&content);
+            assert!(cached("here", &dir).is_none(), "{why}");
+            assert!(aside(temp.path()), "{why}");
         }
     }
 
@@ -236,7 +245,7 @@ mod tests {
     fn withdrawn_orders_take_nothing_and_say_so_from_disk_too() {
         for standing in [Standing::Deleted, Standing::Gone] {
             let withdrawn = Received { standing, ..received(7) };
-            let (_temp, dir) = kept(&serde_json::to_vec(&withdrawn).unwrap());
+            let (_temp, dir) = kept(&envelope::seal(&withdrawn));
             let orders = cached("here", &dir).unwrap().orders().unwrap();
             assert!(orders.paused && !orders.release && orders.trouble().is_some(), "{standing:?}");
             let mut asked = withdrawn;
@@ -263,7 +272,7 @@ mod tests {
                     assert_eq!(orders.version.as_ref().map(|v| v.generation), Some(7));
                     assert!(orders.trouble().unwrap().contains("cannot work"));
                     // From disk after a restart as well.
-                    let (_temp, dir) = kept(&serde_json::to_vec(&asked).unwrap());
+                    let (_temp, dir) = kept(&envelope::seal(&asked));
                     assert_eq!(cached("here", &dir).unwrap().orders().unwrap().release, field == "release");
                 }
             }

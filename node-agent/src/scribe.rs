@@ -2,7 +2,7 @@
 //! else, and is told to people. Of each kind the newest alone waits, so that what waits is bounded however long it does.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,21 @@ use crate::envelope;
 use crate::intake;
 use crate::journal::{self, Content};
 use crate::learned;
-use crate::state_dir::StateDir;
+use crate::state_dir::{StateDir, refusal};
 
 /// Something that is being written for longer hangs: a disk that works takes some milliseconds, one that is worked hard a
 /// second or two.
 const HANGS: Duration = Duration::from_secs(5);
+/// Orders that could not be written are tried again after this: nobody may write new ones for days, and what is on disk
+/// may take what they forbid.
+const RETRY: Duration = Duration::from_mins(1);
+
+/// How long what is waited for.
+#[derive(Clone, Copy)]
+struct Patience {
+    hangs: Duration,
+    retry: Duration,
+}
 
 /// Writes for a loop and its intake; ends with the last of its clones.
 #[derive(Clone)]
@@ -27,7 +37,7 @@ pub(crate) struct Scribe {
 
 struct Desk {
     dir: Arc<StateDir>,
-    hangs: Duration,
+    patience: Patience,
     papers: Mutex<Papers>,
 }
 
@@ -39,6 +49,15 @@ struct Papers {
     learned: Option<Growth>,
     /// Since when something is being written.
     writing: Option<Instant>,
+    unkept: Option<Unkept>,
+}
+
+/// Orders that could not be written.
+struct Unkept {
+    sealed: Vec<u8>,
+    /// Why, for people.
+    why: String,
+    tried: Instant,
 }
 
 enum Job {
@@ -56,15 +75,15 @@ impl Scribe {
         dir: Arc<StateDir>,
         told: impl Fn(Content, std::io::Result<()>) + Send + 'static,
     ) -> std::io::Result<Self> {
-        Self::start_with(dir, HANGS, told)
+        Self::start_with(dir, Patience { hangs: HANGS, retry: RETRY }, told)
     }
 
     fn start_with(
         dir: Arc<StateDir>,
-        hangs: Duration,
+        patience: Patience,
         told: impl Fn(Content, std::io::Result<()>) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let desk = Arc::new(Desk { dir, hangs, papers: Mutex::default() });
+        let desk = Arc::new(Desk { dir, patience, papers: Mutex::default() });
         let (bell, rings) = sync_channel(1);
         let own = Arc::clone(&desk);
         std::thread::Builder::new().name("scribe".to_owned()).spawn(move || own.work(&rings, told))?;
@@ -97,8 +116,9 @@ impl Scribe {
 
     /// What is wrong with the disk, for people.
     pub(crate) fn troubles(&self) -> impl Iterator<Item = String> + use<> {
-        let since = self.desk.papers().writing;
-        let late = since.map(|since| since.elapsed()).filter(|age| *age > self.desk.hangs);
+        let papers = self.desk.papers();
+        let late = papers.writing.map(|since| since.elapsed());
+        let late = late.filter(|age| *age > self.desk.patience.hangs);
         let dir = self.desk.dir.path().display();
         let hangs = late.map(|age| {
             format!(
@@ -106,7 +126,8 @@ impl Scribe {
                 age.as_secs()
             )
         });
-        hangs.into_iter()
+        let unkept = papers.unkept.as_ref().map(|unkept| unkept.why.clone());
+        hangs.into_iter().chain(unkept)
     }
 
     fn hand(&self, put: impl FnOnce(&mut Papers)) {
@@ -122,7 +143,7 @@ impl Desk {
     }
 
     fn work(&self, rings: &Receiver<()>, told: impl Fn(Content, std::io::Result<()>)) {
-        while rings.recv().is_ok() {
+        while rings.recv_timeout(self.rest()) != Err(RecvTimeoutError::Disconnected) {
             while let Some(job) = self.next() {
                 let written = catch_unwind(AssertUnwindSafe(|| self.write(&job)));
                 let result =
@@ -130,22 +151,51 @@ impl Desk {
                 self.papers().writing = None;
                 match (job, result) {
                     (Job::Journal(content), result) => told(content, result),
-                    (Job::Orders(_), Err(error)) => {
-                        tracing::error!(%error, "the orders cannot be kept on disk")
-                    }
+                    (Job::Orders(sealed), result) => self.kept(sealed, result),
                     (Job::Learned(_), Err(error)) => tracing::warn!(%error, "what was learned is not kept"),
-                    (Job::Orders(_) | Job::Learned(_), Ok(())) => {}
+                    (Job::Learned(_), Ok(())) => {}
                 }
             }
         }
+    }
+
+    /// How long there is nothing to do, unless it rings.
+    fn rest(&self) -> Duration {
+        let next = |unkept: &Unkept| self.patience.retry.saturating_sub(unkept.tried.elapsed());
+        self.papers().unkept.as_ref().map_or(Duration::MAX, next)
+    }
+
+    /// Orders were written, or not.
+    fn kept(&self, sealed: Vec<u8>, result: std::io::Result<()>) {
+        let mut papers = self.papers();
+        let before = papers.unkept.take();
+        let Err(error) = result else {
+            if before.is_some() {
+                tracing::info!("the orders are on disk again");
+            }
+            return;
+        };
+        let (what, remedy) = refusal(&error);
+        let file = self.dir.shown(intake::FILE);
+        let why =
+            format!("{file} cannot be written ({what}): {remedy}, or a restart may follow older orders");
+        if before.is_none_or(|before| before.why != why) {
+            tracing::error!(%error, "{why}");
+        }
+        papers.unkept = Some(Unkept { sealed, why, tried: Instant::now() });
     }
 
     /// What is to be written now; the journal first, for takes wait for it.
     fn next(&self) -> Option<Job> {
         let mut papers = self.papers();
         let journal = papers.journal.take().map(Job::Journal);
+        let due = papers.unkept.as_mut().filter(|unkept| unkept.tried.elapsed() >= self.patience.retry);
+        let again = due.map(|unkept| {
+            unkept.tried = Instant::now();
+            unkept.sealed.clone()
+        });
         let job = journal
-            .or_else(|| papers.orders.take().map(Job::Orders))
+            .or_else(|| papers.orders.take().or(again).map(Job::Orders))
             .or_else(|| papers.learned.take().map(Job::Learned));
         papers.writing = job.as_ref().map(|_| Instant::now());
         job
@@ -176,6 +226,7 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(20);
     const AT_ONCE: Duration = Duration::from_millis(10);
+    const PATIENCE: Patience = Patience { hangs: Duration::from_millis(300), retry: AT_ONCE };
 
     /// Stands for a disk that hangs: opening it for writing waits for a reader.
     fn hang(dir: &Path, file: &str) {
@@ -208,7 +259,9 @@ mod tests {
             let tell = move |content, result: std::io::Result<()>| {
                 drop(results.send((content, result.is_ok())));
             };
-            let scribe = Scribe::start_with(Arc::clone(&dir), Duration::from_millis(300), tell).unwrap();
+            // Orders that were lost are not what comes next.
+            let patience = Patience { retry: DEADLINE, ..PATIENCE };
+            let scribe = Scribe::start_with(Arc::clone(&dir), patience, tell).unwrap();
             hang(temp.path(), file);
             let give = |text: &str| {
                 if file == journal::FILE {
@@ -234,5 +287,42 @@ mod tests {
                 assert_eq!(results, [false, true], "each write is told");
             }
         }
+    }
+
+    #[test]
+    fn orders_that_could_not_be_written_are_tried_again_and_told_until_they_are() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Arc::new(StateDir::open(temp.path()).unwrap());
+        let scribe = Scribe::start_with(dir, PATIENCE, |_, _| ()).unwrap();
+        let fresh = temp.path().join(format!(".{}.new", intake::FILE));
+        let kept = || std::fs::read(temp.path().join(intake::FILE)).unwrap_or_default();
+        // Nothing can be written over a folder.
+        std::fs::create_dir(&fresh).unwrap();
+        scribe.keep_orders(b"first".to_vec());
+        let told =
+            || scribe.troubles().any(|t| t.contains("cannot be written") && t.contains("older orders"));
+        wait("the trouble", told);
+        scribe.keep_orders(b"second".to_vec());
+        wait("the second try", || !scribe.is_writing());
+        assert!(told() && kept().is_empty());
+        std::fs::remove_dir(&fresh).unwrap();
+        wait("the end of the trouble", || !told());
+        assert_eq!(kept(), b"second");
+    }
+
+    #[test]
+    fn new_orders_do_not_wait_for_the_next_try_of_old_ones() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Arc::new(StateDir::open(temp.path()).unwrap());
+        let patience = Patience { retry: Duration::from_hours(1), ..PATIENCE };
+        let scribe = Scribe::start_with(dir, patience, |_, _| ()).unwrap();
+        let fresh = temp.path().join(format!(".{}.new", intake::FILE));
+        std::fs::create_dir(&fresh).unwrap();
+        scribe.keep_orders(b"first".to_vec());
+        wait("the trouble", || scribe.troubles().count() == 1);
+        std::fs::remove_dir(&fresh).unwrap();
+        scribe.keep_orders(b"second".to_vec());
+        wait("the end of the trouble", || scribe.troubles().count() == 0);
+        assert_eq!(std::fs::read(temp.path().join(intake::FILE)).unwrap(), b"second");
     }
 }

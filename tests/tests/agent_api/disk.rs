@@ -35,3 +35,19 @@ fn a_disk_that_hangs_holds_up_neither_orders_nor_words_nor_the_end() {
     bench.expect_reported("four");
     bench.stop_agent();
 }
+
+#[test]
+fn orders_that_a_disk_refused_are_written_when_it_takes_them_and_hold_after_a_restart() {
+    let mut bench = Bench::running();
+    // Nothing can be written over a folder.
+    std::fs::create_dir(fresh(&bench)).unwrap();
+    bench.order("two");
+    bench.wait_trouble(&["orders.json cannot be written", "a restart may follow older orders"]);
+    std::fs::remove_dir(fresh(&bench)).unwrap();
+    bench.wait_no_trouble();
+    bench.stop_agent();
+    bench.api.stop_apiserver();
+    bench.start_agent();
+    let report = bench.wait_report("a report", |_| true);
+    assert_eq!((&report["revision"], &report["cached"]), (&"two".into(), &true.into()), "{report}");
+}
