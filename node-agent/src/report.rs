@@ -1,6 +1,8 @@
 //! What one turn found and did: one value that status, metrics, the socket and the log all render.
 
 pub(crate) mod explain;
+#[cfg(test)]
+mod fixture;
 pub(crate) mod lines;
 mod material;
 pub(crate) mod metrics;
