@@ -144,4 +144,18 @@ mod tests {
         assert!(!told(&request) && !told(&part));
         assert!(!told(&GuestView { full: Bytes::from_gib(2), ..all }));
     }
+
+    #[test]
+    fn every_reason_is_documented() {
+        let documented = include_str!("../../../docs/reasons.md");
+        let code = |line: &'static str| line.split_once("=> \"")?.1.strip_suffix("\",");
+        let named =
+            |code: &&str| code.starts_with(char::is_uppercase) && code.chars().all(char::is_alphanumeric);
+        let codes: Vec<&str> =
+            include_str!("../../core/src/reason.rs").lines().filter_map(code).filter(named).collect();
+        assert!(codes.len() > 40, "{codes:?}");
+        for code in codes {
+            assert!(documented.contains(&format!("`{code}`")), "docs/reasons.md does not explain {code}");
+        }
+    }
 }
