@@ -128,7 +128,7 @@ impl Conduct {
     /// believed more than before: that it rebooted is its own word too.
     pub fn begin_life_anew(&mut self) {
         let (strikes, until, trust, last_failure) = (self.strikes, self.until, self.trust, self.last_failure);
-        *self = Self { strikes, until, trust, last_failure, ..Self::default() };
+        *self = Self { last_failure, strikes, until, trust, ..Self::default() };
     }
 
     /// A take was carried out.

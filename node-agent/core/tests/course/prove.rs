@@ -67,19 +67,19 @@ pub fn prove_over<C: FnMut(&Moment<'_>) -> Verdict>(
         failure_persistence: None,
         ..ProptestConfig::default()
     };
-    let seed = seed();
+    let chosen = seed();
     for batch in 0.. {
         if seen.get() >= wanted {
             return;
         }
-        let outcome = TestRunner::new_with_rng(config.clone(), rng(seed, batch)).run(&courses, |course| {
+        let outcome = TestRunner::new_with_rng(config.clone(), rng(chosen, batch)).run(&courses, |course| {
             seen.set(seen.get() + u64::try_from(course.turns.len()).unwrap());
             run(&course, fresh())
         });
         match outcome {
             Ok(()) => {}
             Err(TestError::Fail(why, course)) => {
-                panic!("seed {seed}, after {} turns: {why}\n{course:?}", seen.get())
+                panic!("seed {chosen}, after {} turns: {why}\n{course:?}", seen.get())
             }
             Err(TestError::Abort(why)) => panic!("{why}"),
         }
