@@ -5,6 +5,7 @@
 //! weight. Targets then move towards that division, and only where somebody is short: where nothing is to be won,
 //! nothing is done.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use crate::conduct::Trust;
@@ -52,6 +53,8 @@ struct Seat<'a> {
     comfort: Bytes,
     ceiling: Bytes,
     desired: Bytes,
+    /// Its move is among those that are proposed.
+    moves: Cell<bool>,
 }
 
 /// The division that the engine wants.
@@ -81,10 +84,8 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
     if purpose == Purpose::Control {
         takes(&seats, ledger, policy, short_of_need, &mut moves);
     }
-    for seat in &seats {
-        if !moves.iter().any(|m| m.id == seat.track.sample.id) {
-            rest.insert(seat.track.sample.id.clone(), seat.rest_reason());
-        }
+    for seat in seats.iter().filter(|seat| !seat.moves.get()) {
+        rest.insert(seat.track.sample.id.clone(), seat.rest_reason());
     }
     Wish { proposal: Proposal::proposed(moves), rest }
 }
@@ -129,7 +130,7 @@ impl<'a> Seat<'a> {
         let comfort = filled.clamp(need, ceiling);
         // In an emergency everybody but those in distress comes down to what it cannot do without.
         let need = if kind == FloorKind::Emergency && track.pain.is_none() { floor } else { need };
-        Self { track, class, floor, kind, need, comfort, ceiling, desired: floor }
+        Self { track, class, floor, kind, need, comfort, ceiling, desired: floor, moves: Cell::new(false) }
     }
 
     /// What its wish adds to the promises: up to its reach it may touch everything already.
@@ -247,6 +248,7 @@ fn hand_out(seats: &[&Seat<'_>], spare: Bytes, band: Bytes, policy: &Policy, mov
         let too_little = !band.is_zero() && gain < dead && to < seat.ceiling;
         if !too_little && let Some(step) = give(seat.track, to, seat.give_reason()) {
             given = given.plus(step.to.minus(reach));
+            seat.moves.set(true);
             moves.push(step);
         }
     }
@@ -285,12 +287,11 @@ fn unused(seat: &Seat<'_>) -> Bytes {
 fn take(seat: &Seat<'_>, level: Bytes, deficit: Bytes, policy: &Policy, moves: &mut Vec<Move>) -> Bytes {
     let full = seat.track.sample.config.full;
     let dead = policy.limits.dead_band.of(full).max(Bytes::from_kib(4));
-    let taken = moves.iter().any(|m| m.id == seat.track.sample.id);
     // The last step to a division may be smaller than the dead band: then it overshoots, but not into what is needed.
     let last_step = dead.min(seat.track.target.minus(seat.need.max(seat.floor)));
     let room = seat.track.target.minus(level).max(last_step).min(policy.limits.take_per_guest.of(full));
     let amount = deficit.max(dead).min(room);
-    if deficit.is_zero() || taken || amount < dead {
+    if deficit.is_zero() || seat.moves.get() || amount < dead {
         return Bytes::ZERO;
     }
     let to = seat.track.target.minus(amount).to_balloon_page_floor();
@@ -300,6 +301,7 @@ fn take(seat: &Seat<'_>, level: Bytes, deficit: Bytes, policy: &Policy, moves: &
         _ => Reason::TakeCache,
     };
     let (id, name) = (seat.track.sample.id.clone(), seat.track.sample.name.clone());
+    seat.moves.set(true);
     moves.push(Move { id, name, from: seat.track.target, to, reason });
     // A balloon that is not believed is tried, and counts for nothing until it obeyed.
     if seat.track.conduct.trust() == Trust::Trusted { amount } else { Bytes::ZERO }
