@@ -5,6 +5,7 @@
 //! weight. Targets then move towards that division, and only where somebody is short: where nothing is to be won,
 //! nothing is done.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use crate::conduct::{FOLLOW_TOLERANCE, Trust};
@@ -55,6 +56,8 @@ struct Seat<'a> {
     ceiling: Bytes,
     desired: Bytes,
     belief: Belief,
+    /// Its move is among those that are proposed.
+    moves: Cell<bool>,
 }
 
 /// Whether the division counts on a guest's balloon.
@@ -97,10 +100,8 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
     if purpose == Purpose::Control {
         takes(&seats, ledger, policy, short_of_need, &mut moves);
     }
-    for seat in &seats {
-        if !moves.iter().any(|m| m.id == seat.track.sample.id) {
-            rest.insert(seat.track.sample.id.clone(), seat.rest_reason());
-        }
+    for seat in seats.iter().filter(|seat| !seat.moves.get()) {
+        rest.insert(seat.track.sample.id.clone(), seat.rest_reason());
     }
     Wish { proposal: Proposal::proposed(moves), rest }
 }
@@ -152,7 +153,8 @@ impl<'a> Seat<'a> {
         let comfort = filled.clamp(need, ceiling);
         // In an emergency everybody but those in distress comes down to what it cannot do without.
         let need = if kind == FloorKind::Emergency && track.pain.is_none() { floor } else { need };
-        Self { track, class, floor, kind, need, comfort, ceiling, desired: floor, belief }
+        let moves = Cell::new(false);
+        Self { track, class, floor, kind, need, comfort, ceiling, desired: floor, belief, moves }
     }
 
     /// What is taken on trial is charged all the same, so it could be given back at once and for nothing: then nobody
@@ -278,6 +280,7 @@ fn hand_out(seats: &[&Seat<'_>], spare: Bytes, band: Bytes, policy: &Policy, mov
         let too_little = !band.is_zero() && gain < dead && to < seat.ceiling;
         if !too_little && let Some(step) = give(seat.track, to, seat.give_reason()) {
             given = given.plus(step.to.minus(reach));
+            seat.moves.set(true);
             moves.push(step);
         }
     }
@@ -309,7 +312,8 @@ fn probe(seat: &Seat<'_>, policy: &Policy, moves: &mut Vec<Move>) {
     let most = policy.limits.take_per_guest.of(seat.track.sample.config.full).min(PROBE);
     let level = seat.need.max(seat.track.target.minus(most)).to_balloon_page_ceil();
     // A smaller one could not be told from none.
-    if seat.track.target.minus(level) > FOLLOW_TOLERANCE {
+    if !seat.moves.get() && seat.track.target.minus(level) > FOLLOW_TOLERANCE {
+        seat.moves.set(true);
         moves.push(seat.take_to(level));
     }
 }
@@ -342,14 +346,14 @@ fn unused(seat: &Seat<'_>) -> Bytes {
 fn take(seat: &Seat<'_>, level: Bytes, deficit: Bytes, policy: &Policy, moves: &mut Vec<Move>) -> Bytes {
     let full = seat.track.sample.config.full;
     let dead = policy.limits.dead_band.of(full).max(Bytes::from_kib(4));
-    let taken = moves.iter().any(|m| m.id == seat.track.sample.id);
     // The last step to a division may be smaller than the dead band: then it overshoots, but not into what is needed.
     let last_step = dead.min(seat.track.target.minus(seat.need.max(seat.floor)));
     let room = seat.track.target.minus(level).max(last_step).min(policy.limits.take_per_guest.of(full));
     let amount = deficit.max(dead).min(room);
-    if deficit.is_zero() || taken || amount < dead {
+    if deficit.is_zero() || seat.moves.get() || amount < dead {
         return Bytes::ZERO;
     }
+    seat.moves.set(true);
     moves.push(seat.take_to(seat.track.target.minus(amount).to_balloon_page_floor()));
     amount
 }
