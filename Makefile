@@ -31,7 +31,15 @@ setup: ## Debian packages and the pinned Rust toolchain, where they are missing
 	@# libvirtd looks for it at start; Debian makes it with a package that starts a daemon of its own.
 	@getent passwd libvirt-qemu >/dev/null || useradd --system --user-group --no-create-home \
 		--home-dir /var/lib/libvirt --shell /usr/sbin/nologin libvirt-qemu
-	@command -v go >/dev/null || { echo "go is missing: install Go 1.26 or newer"; exit 1; }
+	@# Asked in each module's folder: a Go of 1.21 or newer may fetch there the one that the module wants.
+	@for module in tests/testbed/*/go.mod; do \
+		need=$$(awk '$$1 == "go" {print $$2}' $$module); \
+		have=$$(cd $${module%/*} && go env GOVERSION 2>/dev/null || true); \
+		if [ "$$(printf '%s\n' "$$need" "$${have#go}" | sort -V | head -n 1)" != "$$need" ]; then \
+			echo "$$module needs Go $$need or newer, and here is $${have:-none}: install it from https://go.dev/dl"; \
+			exit 1; \
+		fi; \
+	done
 	@cargo --version >/dev/null || { echo "cargo is missing: install rustup, then the toolchain of rust-toolchain.toml"; exit 1; }
 
 $(DENY):
@@ -48,7 +56,7 @@ check: setup $(DENY) ## formatting, lints, licences, docs, generated files
 generate: ## writes the CRDs from crds/src
 	cargo run --quiet --bin crdgen
 
-parts: setup ## what the test bed runs: Kubernetes, KubeVirt, images; built once, about 15 minutes cold
+parts: setup ## what the test bed runs: Kubernetes, KubeVirt, images; built once, about 20 minutes cold
 	@# All programs at once: the test bed starts its own, and one selection of packages is one selection of features.
 	cargo build --workspace --bins --locked
 	cargo run --quiet --locked --bin testbed -- build
@@ -59,7 +67,7 @@ test: parts ## every test
 # Turns that each property of the decisions is shown; `make test` shows 100,000.
 SOAK_TURNS ?= 10000000
 soak: setup ## the properties of the decisions over 10,000,000 turns each, about half an hour
-	OVERCOMMIT_TURNS=$(SOAK_TURNS) cargo test -p overcommit-core --tests --locked
+	OVERCOMMIT_SEED=$${OVERCOMMIT_SEED:-$$RANDOM} OVERCOMMIT_TURNS=$(SOAK_TURNS) cargo test -p overcommit-core --tests --locked
 
 $(MUTANTS):
 	cargo install --quiet --locked --version $(MUTANTS_VERSION) --root $(CACHE)/tools/cargo-mutants-$(MUTANTS_VERSION) cargo-mutants

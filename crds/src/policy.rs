@@ -112,7 +112,9 @@ pub struct ClassSpec {
     /// Labels of the VirtualMachineInstance. Left out: every guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<Selector>,
-    /// What a guest of this class always keeps.
+    /// What a guest of this class always keeps: the highest of all that are given here, of its working set with
+    /// headroom, and of its pod's memory request. KubeVirt requests all of a guest's memory unless told otherwise: then
+    /// nothing can be taken.
     #[serde(default)]
     pub floor: FloorSpec,
     /// Share of a guest of this class when there is not enough for all.
@@ -136,7 +138,8 @@ pub struct FloorSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Size>,
     /// Guests may hold less than their pod's memory request. The scheduler promised that memory: say true only
-    /// where you know what you do.
+    /// where you know what you do. Better, let pods request less (KubeVirt's memoryOvercommit, overcommitPercent of an
+    /// instance type, or explicit requests).
     pub below_request: bool,
 }
 
@@ -163,7 +166,9 @@ pub struct AdaptiveSpec {}
 pub struct ReserveSpec {
     /// At least this much; 100% is the node's memory.
     pub minimum: SizeOrPercent,
-    /// Memory of everything that is no guest grows; be ready for this percentile of what it grew in the last hour.
+    /// Memory of everything that is no guest grows, and with swap so does what guests hold in RAM. Be ready for this
+    /// percentile of the growth rates of the last 720 intervals, for as long as a reaction takes: one interval, and the
+    /// 99th percentile of the time that balloons took to follow.
     #[schemars(range(min = 50, max = 100))]
     pub growth_percentile: i64,
 }

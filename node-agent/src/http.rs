@@ -59,10 +59,11 @@ mod tests {
     use overcommit_host::{Glimpses, Root};
 
     use super::*;
-    use crate::journal::{Journal, Scribe};
+    use crate::journal::Journal;
     use crate::kept::Pulse;
     use crate::orders::Orders;
     use crate::report::{Reporter, metrics};
+    use crate::scribe::Scribe;
     use crate::state_dir::StateDir;
     use crate::tick::{Loop, Parts, Purpose, Stop, Wake};
 

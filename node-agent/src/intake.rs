@@ -1,8 +1,8 @@
 //! One watch on our NodeOvercommit → orders, kept on disk for when the API server is away.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt as _;
 use kube::api::{ApiResource, DynamicObject};
@@ -13,11 +13,14 @@ use overcommit_crds::node::{NodeOvercommit, NodeOvercommitSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::envelope;
 use crate::orders::{Orders, Origin, Standing, Version};
+use crate::scribe::Scribe;
 use crate::state_dir::StateDir;
 use crate::tick::Wake;
 
-const CACHE: &str = "orders.json";
+/// Its name in the state directory.
+pub(crate) const FILE: &str = "orders.json";
 
 /// A NodeOvercommit as it was received, and as it is kept on disk: all that orders are made of, and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +46,7 @@ impl Received {
     }
 
     fn from_disk(node: &str, content: &[u8]) -> Result<Self, String> {
-        let kept: Self = serde_json::from_slice(content).map_err(|e| e.to_string())?;
+        let kept: Self = envelope::open(content)?;
         if kept.node == node { Ok(kept) } else { Err(format!("they are those of the node {:?}", kept.node)) }
     }
 
@@ -59,101 +62,113 @@ impl Received {
     }
 }
 
-/// What was received last, and the orders in it.
-#[derive(Debug)]
-pub(crate) struct Last {
-    received: Received,
-    orders: Arc<Orders>,
+/// What was heard so far.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// What is on disk was not heard from this API server yet, even if it says the same.
+    heard: bool,
+    received: Option<Received>,
+    orders: Option<Arc<Orders>>,
 }
 
-impl Last {
+/// What follows from something that was heard.
+#[derive(Debug)]
+struct Fresh {
+    orders: Arc<Orders>,
+    /// Sealed, for the disk; absent if those from before are to stay there.
+    kept: Option<Vec<u8>>,
+}
+
+impl Memory {
     /// The orders.
-    pub(crate) fn orders(&self) -> Arc<Orders> {
-        Arc::clone(&self.orders)
+    pub(crate) fn orders(&self) -> Option<Arc<Orders>> {
+        self.orders.clone()
+    }
+
+    /// Takes in what the API server has for this node.
+    fn hear(&mut self, node: &str, object: Option<DynamicObject>) -> Option<Fresh> {
+        let said = match (object, &self.received) {
+            (Some(object), _) => Received::from_object(node, object),
+            // No intent to release, but nobody stands behind the last orders any more.
+            (None, Some(last)) => Received { standing: Standing::Gone, ..last.clone() },
+            (None, None) => {
+                tracing::info!(node, "no NodeOvercommit of this name, and no orders from before");
+                return None;
+            }
+        };
+        if self.heard && self.received.as_ref() == Some(&said) {
+            return None;
+        }
+        let fresh = understood(&said, self.orders.as_deref());
+        (self.heard, self.received) = (true, Some(said));
+        self.orders = fresh.as_ref().map(|fresh| Arc::clone(&fresh.orders)).or(self.orders.take());
+        fresh
     }
 }
 
 /// The last orders on disk; absent if there are none. What cannot be understood is set aside.
-pub(crate) fn cached(node: &str, dir: &StateDir) -> Option<Last> {
-    let read = dir.read(CACHE).map_err(|e| e.to_string()).transpose()?;
+pub(crate) fn cached(node: &str, dir: &StateDir) -> Option<Memory> {
+    let read = dir.read(FILE).map_err(|e| e.to_string()).transpose()?;
     let parsed = read.and_then(|content| {
         let received = Received::from_disk(node, &content)?;
         let orders = Arc::new(received.orders(Origin::Cache, None)?);
-        Ok(Last { received, orders })
+        Ok(Memory { heard: false, received: Some(received), orders: Some(orders) })
     });
     match parsed {
-        Ok(last) => Some(last),
+        Ok(memory) => Some(memory),
         Err(why) => {
-            let aside = dir.set_aside(CACHE);
+            let aside = dir.set_aside(FILE);
             tracing::error!(why, aside = %aside.display(), "the cached orders cannot be used; waiting for the API server");
             None
         }
     }
 }
 
-/// Follows the node's object until the loop is gone; `last` are the orders that it has from disk.
+/// Follows the node's object until the loop is gone. What it heard is in `memory`, so that a successor goes on from there.
 pub(crate) async fn follow(
     client: Client,
     node: String,
-    dir: Arc<StateDir>,
+    memory: Arc<Mutex<Memory>>,
     wakes: Sender<Wake>,
-    last: Option<Last>,
+    scribe: Scribe,
 ) {
     let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::erase::<NodeOvercommit>(&()));
     let mut stream = pin!(watch_object(api, &node).default_backoff());
-    // What is on disk was not heard from this API server yet, even if it says the same.
-    let mut heard = false;
-    let (mut known, mut in_force) = last.map(|last| (last.received, last.orders)).unzip();
     while let Some(event) = stream.next().await {
-        let said = match event {
-            Ok(Some(object)) => Received::from_object(&node, object),
-            // No intent to release, but nobody stands behind the last orders any more.
-            Ok(None) => {
-                let Some(last) = known.clone() else {
-                    tracing::info!(node, "no NodeOvercommit of this name, and no orders from before");
-                    continue;
-                };
-                Received { standing: Standing::Gone, ..last }
-            }
+        let object = match event {
+            Ok(object) => object,
             Err(error) => {
                 tracing::warn!(%error, "the API server does not answer; the loop goes on with its last orders");
                 continue;
             }
         };
-        if heard && known.as_ref() == Some(&said) {
-            continue;
-        }
-        let orders = understood(&said, &dir, in_force.as_deref());
-        (heard, known) = (true, Some(said));
-        let Some(orders) = orders.map(Arc::new) else { continue };
-        in_force = Some(Arc::clone(&orders));
-        if wakes.send(Wake::Orders(orders)).is_err() {
+        let fresh = memory.lock().unwrap_or_else(PoisonError::into_inner).hear(&node, object);
+        let Some(fresh) = fresh else { continue };
+        // First of all: the disk may hang.
+        if wakes.send(Wake::Orders(fresh.orders)).is_err() {
             return;
+        }
+        if let Some(kept) = fresh.kept {
+            scribe.keep_orders(kept);
         }
     }
 }
 
-/// The orders in what was received, kept on disk; if there are none in it, those in force, which say so.
-fn understood(received: &Received, dir: &StateDir, in_force: Option<&Orders>) -> Option<Orders> {
-    let orders = match received.orders(Origin::Api, in_force) {
-        Ok(orders) => {
-            let text = serde_json::to_vec(received).unwrap_or_default();
-            if let Err(error) = dir.replace(CACHE, &text) {
-                tracing::error!(%error, "the orders cannot be kept on disk");
-            }
-            orders
-        }
+/// The orders in what was received; if there are none in it, those in force, which say so.
+fn understood(received: &Received, in_force: Option<&Orders>) -> Option<Fresh> {
+    let (orders, kept) = match received.orders(Origin::Api, in_force) {
+        Ok(orders) => (orders, Some(envelope::seal(received))),
         Err(why) => {
             tracing::error!(why, "orders that cannot work are refused; the last good ones hold");
             let mut orders = in_force?.clone();
             orders.fault = Some(why);
-            orders
+            (orders, None)
         }
     };
     if let Some(trouble) = orders.trouble() {
         tracing::warn!(node = received.node, "{trouble}");
     }
-    Some(orders)
+    Some(Fresh { orders: Arc::new(orders), kept })
 }
 
 #[cfg(test)]
@@ -176,7 +191,7 @@ mod tests {
     fn kept(content: &[u8]) -> (tempfile::TempDir, StateDir) {
         let temp = tempfile::tempdir().unwrap();
         let dir = StateDir::open(temp.path()).unwrap();
-        dir.replace(CACHE, content).unwrap();
+        dir.replace(FILE, content).unwrap();
         (temp, dir)
     }
 
@@ -186,8 +201,8 @@ mod tests {
 
     #[test]
     fn cached_orders_are_of_the_version_that_was_received() {
-        let (temp, dir) = kept(&serde_json::to_vec(&received(7)).unwrap());
-        let orders = cached("here", &dir).unwrap().orders();
+        let (temp, dir) = kept(&envelope::seal(&received(7)));
+        let orders = cached("here", &dir).unwrap().orders().unwrap();
         assert_eq!(orders.version, Some(Version { uid: "u-1".to_owned(), generation: 7 }));
         assert_eq!(orders.origin, Origin::Cache);
         assert!(!aside(temp.path()));
@@ -195,26 +210,34 @@ mod tests {
 
     #[test]
     fn what_is_no_orders_or_says_not_which_is_refused_with_the_reason_and_kept() {
-        let whole = serde_json::to_string(&received(7)).unwrap();
-        let bare = serde_json::to_string(&received(7).spec).unwrap();
-        let further = whole.replacen('{', "{\"more\": 1, ", 1);
-        let broken = whole.replace("\"interval\"", "\"intervall\"");
+        let whole = envelope::seal(&received(7));
+        let edited = |path: &str, to: Value| {
+            let mut value = serde_json::to_value(received(7)).unwrap();
+            *value.pointer_mut(path).unwrap() = to;
+            envelope::seal(&value)
+        };
+        let mut further = serde_json::to_value(received(7)).unwrap();
+        further["more"] = Value::Bool(true);
+        let flipped: Vec<u8> = whole.iter().map(|b| if *b == b'7' { b'8' } else { *b }).collect();
+        let bare = serde_json::to_vec(&received(7)).unwrap();
         for (content, why) in [
-            ("", "EOF"),
-            (&whole[..whole.len() - 9], "EOF"),
-            ("\u{0}\u{1}", "expected value"),
-            (&bare, "unknown field"),
-            (&further, "unknown field `more`"),
-            (&whole.replace("\"generation\":7", "\"generation\":null"), "expected i64"),
-            (&whole.replace("\"node\":\"here\"", "\"node\":\"there\""), "the node \"there\""),
-            (&broken, "interval"),
+            (Vec::new(), "cut short"),
+            (whole[..whole.len() - 9].to_vec(), "checksum"),
+            (flipped, "checksum"),
+            (vec![0, 1], "cut short"),
+            (bare, "cut short"),
+            (envelope::seal(&received(7).spec), "unknown field"),
+            (envelope::seal(&further), "unknown field `more`"),
+            (edited("/version/generation", Value::Null), "expected i64"),
+            (edited("/node", "there".into()), "the node \"there\""),
+            (edited("/spec/resolved/interval", "9h".into()), "interval"),
         ] {
-            let read = Received::from_disk("here", content.as_bytes());
+            let read = Received::from_disk("here", &content);
             let error = read.and_then(|r| r.orders(Origin::Cache, None)).map(|o| o.policy_name).unwrap_err();
             assert!(error.contains(why), "{why:?} is not in {error:?}");
-            let (temp, dir) = kept(content.as_bytes());
-            assert!(cached("here", &dir).is_none(), "{content}");
-            assert!(aside(temp.path()), "{content}");
+            let (temp, dir) = kept(&content);
+            assert!(cached("here", &dir).is_none(), "{why}");
+            assert!(aside(temp.path()), "{why}");
         }
     }
 
@@ -222,8 +245,8 @@ mod tests {
     fn withdrawn_orders_take_nothing_and_say_so_from_disk_too() {
         for standing in [Standing::Deleted, Standing::Gone] {
             let withdrawn = Received { standing, ..received(7) };
-            let (_temp, dir) = kept(&serde_json::to_vec(&withdrawn).unwrap());
-            let orders = cached("here", &dir).unwrap().orders();
+            let (_temp, dir) = kept(&envelope::seal(&withdrawn));
+            let orders = cached("here", &dir).unwrap().orders().unwrap();
             assert!(orders.paused && !orders.release && orders.trouble().is_some(), "{standing:?}");
             let mut asked = withdrawn;
             asked.spec["release"] = Value::Bool(true);
@@ -249,8 +272,8 @@ mod tests {
                     assert_eq!(orders.version.as_ref().map(|v| v.generation), Some(7));
                     assert!(orders.trouble().unwrap().contains("cannot work"));
                     // From disk after a restart as well.
-                    let (_temp, dir) = kept(&serde_json::to_vec(&asked).unwrap());
-                    assert_eq!(cached("here", &dir).unwrap().orders().release, field == "release");
+                    let (_temp, dir) = kept(&envelope::seal(&asked));
+                    assert_eq!(cached("here", &dir).unwrap().orders().unwrap().release, field == "release");
                 }
             }
         }
@@ -258,15 +281,14 @@ mod tests {
 
     #[test]
     fn orders_that_are_refused_leave_the_last_good_ones_which_say_so() {
-        let (_temp, dir) = kept(b"{}");
         let good = received(6).orders(Origin::Api, None).unwrap();
         let mut newer = received(7);
         newer.spec["resolved"] = Value::Null;
-        let orders = understood(&newer, &dir, Some(&good)).unwrap();
+        let Fresh { orders, kept } = understood(&newer, Some(&good)).unwrap();
         assert_eq!(orders.version.as_ref().map(|v| v.generation), Some(6));
         assert!(orders.trouble().is_some() && !orders.paused);
-        assert!(understood(&newer, &dir, None).is_none());
-        assert_eq!(dir.read(CACHE).unwrap().unwrap(), b"{}", "the last good ones are kept");
+        assert!(understood(&newer, None).is_none());
+        assert!(kept.is_none(), "the last good ones stay on disk");
     }
 
     #[test]

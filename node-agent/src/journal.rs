@@ -3,21 +3,14 @@
 //! Written before a take, never needed for a give. Keyed by boot and by process: a pid of another boot or another start is another guest.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
 
-use overcommit_core::growth::Growth;
 use overcommit_core::sample::{GuestId, GuestSample, Incarnation};
 use overcommit_core::step::{Original, State};
 use overcommit_core::units::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::envelope;
-use crate::learned;
-use crate::state_dir::StateDir;
+use crate::state_dir::{StateDir, refusal};
 
 /// Its name in the state directory.
 pub(crate) const FILE: &str = "journal";
@@ -151,7 +144,9 @@ impl Journal {
                 true
             }
             Err(error) => {
-                let why = unwritable(&self.shown, &error);
+                let (what, remedy) = refusal(&error);
+                let why =
+                    format!("nothing is taken while {} cannot be written ({what}): {remedy}", self.shown);
                 if self.unwritten.as_ref() != Some(&why) {
                     tracing::error!(%error, "{why}");
                 }
@@ -177,87 +172,10 @@ impl Journal {
     }
 }
 
-/// Writes on a thread of its own: a disk that hangs holds takes up, and nothing else.
-pub(crate) struct Scribe {
-    jobs: Sender<Job>,
-    /// Jobs that are not done.
-    open: Arc<AtomicUsize>,
-}
-
-enum Job {
-    Journal(Content),
-    Learned(Growth),
-}
-
-impl Scribe {
-    /// Starts the thread; `told` is called, on it, with each journal and what became of it.
-    ///
-    /// # Errors
-    /// When no thread can be had.
-    pub(crate) fn start(
-        dir: Arc<StateDir>,
-        told: impl Fn(Content, std::io::Result<()>) + Send + 'static,
-    ) -> std::io::Result<Self> {
-        let (jobs, inbox) = channel::<Job>();
-        let open = Arc::new(AtomicUsize::new(0));
-        let left = Arc::clone(&open);
-        std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
-            let write = |job: &Job| match job {
-                Job::Journal(content) => write(&dir, content),
-                Job::Learned(growth) => dir.replace(learned::FILE, &envelope::seal(growth)),
-            };
-            while let Ok(job) = inbox.recv() {
-                let written = catch_unwind(AssertUnwindSafe(|| write(&job)));
-                let result =
-                    written.unwrap_or_else(|_| Err(std::io::Error::other("writing it failed inside")));
-                match (job, result) {
-                    (Job::Journal(content), result) => told(content, result),
-                    (Job::Learned(_), Err(error)) => tracing::warn!(%error, "what was learned is not kept"),
-                    (Job::Learned(_), Ok(())) => {}
-                }
-                left.fetch_sub(1, Ordering::Relaxed);
-            }
-        })?;
-        Ok(Self { jobs, open })
-    }
-
-    /// Has a journal written.
-    pub(crate) fn write(&self, content: Content) {
-        self.send(Job::Journal(content));
-    }
-
-    /// Has it kept what was learned.
-    pub(crate) fn keep(&self, learned: Growth) {
-        self.send(Job::Learned(learned));
-    }
-
-    /// Something is not on disk yet.
-    pub(crate) fn is_writing(&self) -> bool {
-        self.open.load(Ordering::Relaxed) > 0
-    }
-
-    fn send(&self, job: Job) {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        drop(self.jobs.send(job));
-    }
-}
-
-fn write(dir: &StateDir, content: &Content) -> std::io::Result<()> {
-    dir.replace(FILE, &envelope::seal(content))
-}
-
-/// What does not work and what to do, short enough for a condition.
-fn unwritable(file: &str, error: &std::io::Error) -> String {
-    let (what, remedy) = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ("disk full", "free space there"),
-        ErrorKind::ReadOnlyFilesystem => ("read-only", "remount it writable"),
-        _ => ("refused", "see the agent's log"),
-    };
-    format!("nothing is taken while {file} cannot be written ({what}): {remedy}")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use overcommit_core::sample::{GuestConfig, GuestName, ProcessFacts, RunState};
 
     use super::*;
@@ -283,7 +201,7 @@ mod tests {
         about_to: &BTreeMap<GuestId, Bytes>,
     ) -> std::io::Result<()> {
         let Some(content) = journal.next(state, incarnations, about_to) else { return Ok(()) };
-        write(dir, &content)?;
+        dir.replace(FILE, &envelope::seal(&content))?;
         assert!(journal.wrote(content, Ok(())));
         Ok(())
     }

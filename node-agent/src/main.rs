@@ -22,6 +22,7 @@ mod output;
 mod report;
 mod resident;
 mod run;
+mod scribe;
 mod search;
 mod signals;
 mod state_dir;

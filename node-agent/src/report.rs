@@ -2,6 +2,8 @@
 
 pub(crate) mod done;
 pub(crate) mod explain;
+#[cfg(test)]
+mod fixture;
 pub(crate) mod lines;
 mod material;
 pub(crate) mod metrics;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -20,7 +20,7 @@ use crate::cluster;
 use crate::control;
 use crate::http;
 use crate::intake;
-use crate::journal::{Journal, Scribe};
+use crate::journal::Journal;
 use crate::kept::Pulse;
 use crate::kubelet_line::KubeletLine;
 use crate::learned;
@@ -28,6 +28,7 @@ use crate::orders::Orders;
 use crate::output::Behind;
 use crate::report::{Reporter, lines, metrics, writer};
 use crate::resident;
+use crate::scribe::Scribe;
 use crate::signals;
 use crate::state_dir::StateDir;
 use crate::tick::{Loop, Parts, Purpose, Wake};
@@ -84,8 +85,11 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     let (wakes, inbox) = channel();
     let pulse = if args.kept { Pulse::to_keeper(wakes.clone()) } else { Ok(Pulse::default()) };
     let pulse = pulse.context("nothing looks after this process").map_err(Failure::bad_input)?;
+    let recorded = wakes.clone();
+    let told = move |content, result| drop(recorded.send(Wake::Recorded(content, result)));
+    let scribe = Scribe::start(Arc::clone(&dir), told).map_err(|e| Failure::failed(e.into()))?;
     let (guests, task) = match (&args.node, &args.connect) {
-        (Some(node), _) => attach(&runtime, node, &dir, &wakes)?,
+        (Some(node), _) => attach(&runtime, node, (&dir, &scribe), &wakes)?,
         (None, Some(uri)) => (cluster::standalone(uri, &Root::default(), news(&wakes)), None),
         (None, None) => return Err(Failure::bad_input(anyhow!("name --node, or --policy and --connect"))),
     };
@@ -99,7 +103,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     let complete = drive(
         args,
         &runtime,
-        dir,
+        (dir, scribe),
         guests,
         task,
         (wakes, inbox),
@@ -127,7 +131,7 @@ struct Outlets<'a> {
 fn drive(
     args: &Run,
     runtime: &Runtime,
-    dir: Arc<StateDir>,
+    (dir, scribe): (Arc<StateDir>, Scribe),
     guests: Box<dyn GuestPort + Send>,
     task: Option<Task>,
     (wakes, inbox): (Sender<Wake>, Receiver<Wake>),
@@ -140,7 +144,6 @@ fn drive(
     let beat = http::beat();
     let (reporter, latest, done) = Reporter::new(metrics, print, Arc::clone(&beat), outlets.pulse);
     let standalone = task.is_none();
-    let recorded = wakes.clone();
     let line = task.as_ref().map(|t| Arc::clone(&t.line));
     let shown = latest.clone();
     let address = args.http;
@@ -163,8 +166,6 @@ fn drive(
     let boot_id = procfs::sys::kernel::random::boot_id().unwrap_or_default();
     let journal = Journal::open(&dir, &boot_id);
     let learned = learned::read(&dir);
-    let told = move |content, result| drop(recorded.send(Wake::Recorded(content, result)));
-    let scribe = Scribe::start(dir, told).map_err(|e| Failure::failed(e.into()))?;
     let parts = Parts {
         host: Box::new(HostReader::new(&root)),
         guests,
@@ -214,22 +215,21 @@ fn eviction(line: Option<Arc<KubeletLine>>) -> Box<dyn FnMut(Bytes) -> Bytes + S
 fn attach(
     runtime: &Runtime,
     node: &str,
-    dir: &Arc<StateDir>,
+    (dir, scribe): (&StateDir, &Scribe),
     wakes: &Sender<Wake>,
 ) -> Result<(Box<dyn GuestPort + Send>, Option<Task>), Failure> {
     let client = runtime
         .block_on(kube::Client::try_default())
         .context("no access to the API server: run in a pod with a service account, or set KUBECONFIG")
         .map_err(Failure::bad_input)?;
-    let last = intake::cached(node, dir);
-    if let Some(last) = &last {
-        drop(wakes.send(Wake::Orders(last.orders())));
+    let memory = intake::cached(node, dir).unwrap_or_default();
+    if let Some(orders) = memory.orders() {
+        drop(wakes.send(Wake::Orders(orders)));
     }
-    let (follower, to, disk, mut first) = (client.clone(), wakes.clone(), Arc::clone(dir), Some(last));
-    let name = node.to_owned();
+    let (follower, to, disk) = (client.clone(), wakes.clone(), scribe.clone());
+    let (name, memory) = (node.to_owned(), Arc::new(Mutex::new(memory)));
     runtime.spawn(again("following the orders", move || {
-        let last = first.take().unwrap_or_else(|| intake::cached(&name, &disk));
-        intake::follow(follower.clone(), name.clone(), Arc::clone(&disk), to.clone(), last)
+        intake::follow(follower.clone(), name.clone(), Arc::clone(&memory), to.clone(), disk.clone())
     }));
     let line = KubeletLine::start(Root::default())
         .context("no thread can be started")

@@ -1,7 +1,7 @@
 //! The state directory: one agent at a time, files replaced whole.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -63,6 +63,11 @@ impl StateDir {
         written.and_then(|()| File::open(&self.path)?.sync_all())
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where a file of it is, for people.
     pub(crate) fn shown(&self, name: &str) -> String {
         self.path.join(name).display().to_string()
@@ -75,7 +80,7 @@ impl StateDir {
     pub(crate) fn read(&self, name: &str) -> std::io::Result<Option<Vec<u8>>> {
         match fs::read(self.path.join(name)) {
             Ok(content) => Ok(Some(content)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -87,6 +92,15 @@ impl StateDir {
             tracing::warn!(%error, file = name, "cannot set a corrupt file aside");
         }
         aside
+    }
+}
+
+/// Why a disk refuses to write, and what to do, short enough for a condition.
+pub(crate) fn refusal(error: &std::io::Error) -> (&'static str, &'static str) {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ("disk full", "free space there"),
+        ErrorKind::ReadOnlyFilesystem => ("read-only", "remount it writable"),
+        _ => ("refused", "see the agent's log"),
     }
 }
 

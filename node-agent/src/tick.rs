@@ -29,10 +29,11 @@ use overcommit_host::Glimpses;
 
 use crate::clock;
 use crate::failpoint;
-use crate::journal::{Content, Journal, Scribe};
+use crate::journal::{Content, Journal};
 use crate::learned;
 use crate::orders::Orders;
 use crate::report::{Report, Reporter};
+use crate::scribe::Scribe;
 use act::Takes;
 use lane::Watched;
 use panics::Panics;

@@ -40,6 +40,17 @@ const OF_ONE_MOMENT: Duration = Duration::from_secs(1);
 /// seldom and by another count.
 const HELD_TOLERANCE: Bytes = Bytes::from_mib(16);
 
+/// Whose doing a target is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// The guest was found with it.
+    Found,
+    /// A predecessor's, and it may not be the one in force.
+    Supposed,
+    /// Ours.
+    Ours,
+}
+
 /// One guest over time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Track {
@@ -51,8 +62,8 @@ pub struct Track {
     pub ceiling: Bytes,
     /// Balloon target in force.
     pub target: Bytes,
-    /// That target is our doing; otherwise it is what the guest was found with.
-    pub ours: bool,
+    /// Whose doing that target is.
+    pub origin: Origin,
     /// What the guest holds; the last known while its hypervisor is silent.
     pub actual: Bytes,
     /// Its `MemTotal` was seen to shrink with its balloon (a guest whose balloon deflates on OOM keeps it).
@@ -176,12 +187,16 @@ impl Model {
             let full = track.sample.config.full;
             track.ceiling =
                 context.originals.get(&guest.id).map_or(full, |original| original.target.min(full));
-            track.ours = context.targets.contains_key(&guest.id);
+            track.origin = match context.targets.contains_key(&guest.id) {
+                false => Origin::Found,
+                true if context.supposed.contains(&guest.id) => Origin::Supposed,
+                true => Origin::Ours,
+            };
             track.target = context.targets.get(&guest.id).copied().unwrap_or(track.actual);
             let seen = track.seen(sample.at);
             let looked_at = guest.balloon.is_some()
                 && guest.run_state == RunState::Running
-                && !context.supposed.contains(&guest.id);
+                && track.origin != Origin::Supposed;
             track.followed_within = None;
             if !looked_at {
                 track.conduct.look_away();
@@ -201,7 +216,7 @@ impl Track {
             membership: None,
             ceiling: guest.config.full,
             target: guest.config.full,
-            ours: false,
+            origin: Origin::Found,
             actual: guest.config.full,
             total_follows: false,
             host_total: sample.host.memory.total,
@@ -379,7 +394,8 @@ impl Track {
         let (target, actual, pain) = (self.target, self.actual, self.pain);
         // What it held before it was asked says nothing about what it gave.
         let held = self.held().filter(|_| !self.is_dated()).map(|held| held.minus(self.plugged()));
-        Seen { at, target, actual, squeezed: self.is_squeezed(), held, pain }
+        let heard = self.last_update_at.filter(|_| self.evidence.fresh().is_some());
+        Seen { at, target, actual, squeezed: self.is_squeezed(), held, pain, heard }
     }
 
     /// What is known of its processes is older than what is known of the host: what they hold may be more or less by now.
@@ -458,14 +474,19 @@ impl Track {
         self.charge().minus(self.reach())
     }
 
+    /// Its target is our doing, or our predecessor's.
+    pub fn is_ours(&self) -> bool {
+        self.origin != Origin::Found
+    }
+
     /// It holds less than it may have, by our doing; a take that was thought to have failed may have had effect.
     pub fn is_squeezed(&self) -> bool {
-        self.target < self.ceiling || (self.ours && self.actual.plus(FOLLOW_TOLERANCE) < self.ceiling)
+        self.target < self.ceiling || (self.is_ours() && self.actual.plus(FOLLOW_TOLERANCE) < self.ceiling)
     }
 
     /// It holds less than its target: a command may have been lost, or come late.
     pub fn lags_behind(&self) -> bool {
-        self.ours && self.is_reachable() && self.actual.plus(FOLLOW_TOLERANCE) < self.target
+        self.origin == Origin::Ours && self.is_reachable() && self.actual.plus(FOLLOW_TOLERANCE) < self.target
     }
 
     /// Inflation under way that can still be expected to come.

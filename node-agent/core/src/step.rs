@@ -335,11 +335,11 @@ impl State {
 
     fn release_state(&self, ledger: &Ledger, complete: bool) -> Release {
         let outstanding: Bytes =
-            self.model.tracks().filter(|t| t.ours).map(|t| t.ceiling.minus(t.target)).sum();
+            self.model.tracks().filter(|t| t.is_ours()).map(|t| t.ceiling.minus(t.target)).sum();
         let following = self
             .model
             .tracks()
-            .filter(|t| t.ours && !t.conduct.is_stuck(self.now) && t.sample.config.has_balloon);
+            .filter(|t| t.is_ours() && !t.conduct.is_stuck(self.now) && t.sample.config.has_balloon);
         let moving = following.map(|t| t.target.minus(t.actual)).any(|left| left > FOLLOW_TOLERANCE);
         match outstanding {
             Bytes::ZERO if !moving && complete => Release::Done,

@@ -224,6 +224,50 @@ fn a_take_that_hurts_is_undone_beyond_a_limit_that_came_since() {
 }
 
 #[test]
+fn who_falls_silent_over_a_take_is_left_alone_for_a_while_once_it_speaks() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.tick();
+    assert!(w.target("a") < 512);
+    w.guest("a").reports = false;
+    settle(&mut w, 4);
+    let told = view(&w.tick(), "a");
+    assert_eq!((w.target("a"), told.failure, told.trust), (512, Some(Failure::Silent), Trust::Trusted));
+    w.guest("a").reports = true;
+    let reason = view(&w.tick(), "a").reason;
+    assert!(matches!(reason, Reason::Held(Hold::BackingOff { .. })), "{reason:?}");
+}
+
+#[test]
+fn who_loses_its_driver_over_a_take_is_not_believed_before_it_obeys() {
+    let mut w = world(600, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.guest("a").follows = false;
+    w.tick();
+    assert!(w.target("a") < 512);
+    w.guest("a").reports = false;
+    settle(&mut w, 4);
+    let told = view(&w.tick(), "a");
+    assert!(matches!(told.failure, Some(Failure::NotFollowed { .. })), "{told:?}");
+    assert_eq!((w.target("a"), told.trust), (512, Trust::Unresponsive));
+    (w.guest("a").reports, w.guest("a").follows) = (true, true);
+    settle(&mut w, 12);
+    assert_eq!(view(&w.tick(), "a").trust, Trust::Trusted);
+}
+
+#[test]
+fn who_was_suspended_in_the_middle_of_a_take_is_not_accused_of_its_silence() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.guest("a").follows = false;
+    w.tick();
+    (w.guest("a").state, w.guest("a").reports) = (RunState::Paused, false);
+    // Nothing of it is carried out, or it would be given back, and the take be over.
+    w.decide(5, Turn::Tick);
+    w.guest("a").state = RunState::Running;
+    w.now += 60;
+    let told = view(&w.decide(1, Turn::Relief), "a");
+    assert_eq!((told.blind, told.failure), (true, None));
+}
+
+#[test]
 fn nothing_is_kept_back_for_an_exempt_guest_whose_balloon_is_not_our_doing() {
     let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50), guest("out", 2048, 10)]);
     w.guest("out").opt_out = Some(OptOut::Annotation);

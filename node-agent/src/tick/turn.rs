@@ -41,6 +41,7 @@ impl Loop {
         self.known = Some(Known { host: sample.host.clone(), at: host_at, ledger: decision.ledger });
         self.watch_squeezed();
         let mut troubles: Vec<String> = self.parts.journal.troubles().collect();
+        troubles.extend(self.parts.scribe.troubles());
         troubles.extend(self.parts.guests.troubles());
         troubles.extend(self.former_failures());
         if turn == Turn::Tick {

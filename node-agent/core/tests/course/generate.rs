@@ -58,6 +58,11 @@ fn number(temper: Temper, valid: impl Strategy<Value = u64> + 'static) -> BoxedS
     }
 }
 
+/// Any number, and often one at which arithmetic goes wrong.
+pub fn absurd() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => prop::sample::select(ABSURD.to_vec()), 1 => any::<u64>(), 2 => (0..4096_u64).prop_map(|n| n << 20)]
+}
+
 fn bytes(temper: Temper, mib: std::ops::Range<u64>) -> BoxedStrategy<Bytes> {
     number(temper, mib.prop_map(|n| n << 20)).prop_map(Bytes::new).boxed()
 }

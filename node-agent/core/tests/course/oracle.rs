@@ -305,7 +305,8 @@ pub fn own(moment: &Moment<'_>) -> Bytes {
 /// The host's kernel says that memory is gone.
 pub fn distressed(host: &HostSample, eviction: Bytes) -> bool {
     let line = eviction.plus(share(host.memory.total, 1, 100));
-    host.memory.available < line || host.pressure.is_some_and(|p| p.full_avg10 >= 1000)
+    let strained = host.memory.available < eviction.plus(share(host.memory.total, 5, 100));
+    host.memory.available < line || (strained && host.pressure.is_some_and(|p| p.full_avg10 >= 1000))
 }
 
 pub fn observing(moment: &Moment<'_>) -> bool {
