@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::args::{Output, Run};
 use crate::cluster;
+use crate::contact::Contact;
 use crate::control;
 use crate::http;
 use crate::intake;
@@ -33,6 +34,10 @@ use crate::signals;
 use crate::state_dir::StateDir;
 use crate::tick::{Loop, Parts, Purpose, Wake};
 
+/// The API server is connected to within this time, also from a node that thrashes.
+const CONNECTED_BY: Duration = Duration::from_secs(10);
+/// A connection on which nothing comes for longer is dead: a watch call ends after `intake::CALL_SECONDS`.
+const ANSWERED_BY: Duration = Duration::from_secs(135);
 /// A task that failed inside is begun anew after this time.
 const ANEW: Duration = Duration::from_secs(5);
 
@@ -96,7 +101,8 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     if let Some(orders) = orders {
         drop(wakes.send(Wake::Orders(Arc::new(orders))));
     }
-    control::listen(&control::socket(&args.state_dir), wakes.clone()).map_err(Failure::bad_input)?;
+    let contact = task.as_ref().map(|task| Arc::clone(&task.contact));
+    control::listen(&control::socket(&args.state_dir), wakes.clone(), contact).map_err(Failure::bad_input)?;
     let complete = drive(
         args,
         &runtime,
@@ -116,6 +122,7 @@ struct Task {
     client: kube::Client,
     node: String,
     line: Arc<KubeletLine>,
+    contact: Arc<Contact>,
 }
 
 /// To whom the loop talks besides the API server.
@@ -142,13 +149,14 @@ fn drive(
     let (reporter, latest) = Reporter::new(metrics, print, Arc::clone(&beat), outlets.pulse);
     let standalone = task.is_none();
     let line = task.as_ref().map(|t| Arc::clone(&t.line));
-    let shown = latest.clone();
+    let contact = task.as_ref().map(|t| Arc::clone(&t.contact));
+    let (shown, known) = (latest.clone(), contact.clone());
     let address = args.http;
     runtime
         .block_on(async move {
             signals::forward(wakes, standalone).context("signals cannot be handled")?;
             match address {
-                Some(address) => http::serve(address, beat, registry, shown)
+                Some(address) => http::serve(address, beat, registry, shown, known)
                     .await
                     .with_context(|| format!("cannot listen on {address}")),
                 None => Ok(()),
@@ -156,7 +164,9 @@ fn drive(
         })
         .map_err(Failure::bad_input)?;
     let writing = task.map(|t| {
-        let write = move || writer::Writer::new(t.client.clone(), &t.node).run(latest.clone());
+        let write = move || {
+            writer::Writer::new(t.client.clone(), &t.node, Arc::clone(&t.contact)).run(latest.clone())
+        };
         runtime.spawn(again("writing the status", write))
     });
     let root = Root::default();
@@ -169,6 +179,7 @@ fn drive(
         glimpses: Glimpses::new(&root),
         journal,
         scribe,
+        contact,
         reporter,
         eviction: eviction(line),
         learned,
@@ -204,6 +215,17 @@ fn eviction(line: Option<Arc<KubeletLine>>) -> Box<dyn FnMut(Bytes) -> Bytes + S
     Box::new(move |_| line.as_ref().map_or(Bytes::ZERO, |line| line.line()))
 }
 
+/// A client that says when there is no answer: a connection that died silently would be waited for without end.
+async fn client() -> anyhow::Result<kube::Client> {
+    let mut config = kube::Config::infer().await?;
+    // Watch and status have rhythms of their own.
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECTED_BY);
+    config.read_timeout = Some(ANSWERED_BY);
+    config.reset_reader_on_write = true;
+    Ok(kube::Client::try_from(config)?)
+}
+
 fn attach(
     runtime: &Runtime,
     node: &str,
@@ -211,17 +233,19 @@ fn attach(
     wakes: &Sender<Wake>,
 ) -> Result<(Box<dyn GuestPort + Send>, Option<Task>), Failure> {
     let client = runtime
-        .block_on(kube::Client::try_default())
+        .block_on(client())
         .context("no access to the API server: run in a pod with a service account, or set KUBECONFIG")
         .map_err(Failure::bad_input)?;
     let memory = intake::cached(node, dir).unwrap_or_default();
     if let Some(orders) = memory.orders() {
         drop(wakes.send(Wake::Orders(orders)));
     }
+    let contact = Arc::new(Contact::new(node));
     let (follower, to, disk) = (client.clone(), wakes.clone(), scribe.clone());
-    let (name, memory) = (node.to_owned(), Arc::new(Mutex::new(memory)));
+    let (name, memory, heard) = (node.to_owned(), Arc::new(Mutex::new(memory)), Arc::clone(&contact));
     runtime.spawn(again("following the orders", move || {
-        intake::follow(follower.clone(), name.clone(), Arc::clone(&memory), to.clone(), disk.clone())
+        let (memory, heard) = (Arc::clone(&memory), Arc::clone(&heard));
+        intake::follow(follower.clone(), name.clone(), memory, to.clone(), disk.clone(), heard)
     }));
     let line = KubeletLine::start(Root::default())
         .context("no thread can be started")
@@ -229,7 +253,7 @@ fn attach(
     let guests = cluster::launchers(&Root::default(), Arc::clone(&line), news(wakes))
         .context("no thread can be started")
         .map_err(Failure::bad_input)?;
-    Ok((guests, Some(Task { client, node: node.to_owned(), line })))
+    Ok((guests, Some(Task { client, node: node.to_owned(), line, contact })))
 }
 
 fn read_policy(path: &Path) -> Result<Orders, Failure> {

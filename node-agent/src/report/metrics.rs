@@ -56,6 +56,7 @@ pub(crate) struct Metrics {
     ledger: Family<LedgerLabels, GaugeU64>,
     turn: Histogram,
     cached: GaugeU64,
+    api_failing: GaugeU64,
     gone: GaugeU64,
     troubles: GaugeU64,
     emergency: GaugeU64,
@@ -78,6 +79,7 @@ impl Metrics {
             ledger: Family::default(),
             turn: Histogram::new(buckets),
             cached: Gauge::default(),
+            api_failing: Gauge::default(),
             gone: Gauge::default(),
             troubles: Gauge::default(),
             emergency: Gauge::default(),
@@ -107,32 +109,42 @@ impl Metrics {
             Unit::Bytes,
             metrics.ledger.clone(),
         );
-        guest.register_with_unit(
+        metrics.register_loop(guest);
+        metrics
+    }
+
+    fn register_loop(&self, registry: &mut Registry) {
+        registry.register_with_unit(
             "turn_duration",
             "Time of one turn of the loop",
             Unit::Seconds,
-            metrics.turn.clone(),
+            self.turn.clone(),
         );
-        guest.register("orders_cached", "1 while the orders come from disk", metrics.cached.clone());
-        guest.register(
+        registry.register("orders_cached", "1 while the orders come from disk", self.cached.clone());
+        registry.register(
+            "api_failing",
+            "1 while the API server is silent or refuses what the agent needs",
+            self.api_failing.clone(),
+        );
+        registry.register(
             "orders_gone",
             "1 while the API server has no orders for this node",
-            metrics.gone.clone(),
+            self.gone.clone(),
         );
-        guest.register("troubles", "Things that do not work now", metrics.troubles.clone());
-        guest.register("emergency", "1 while floors are those of an emergency", metrics.emergency.clone());
-        guest.register(
+        registry.register("troubles", "Things that do not work now", self.troubles.clone());
+        registry.register("emergency", "1 while floors are those of an emergency", self.emergency.clone());
+        registry.register(
             "lines_lost",
             "Lines of log and reports that nobody took in time",
-            metrics.lost.clone(),
+            self.lost.clone(),
         );
-        metrics
     }
 
     /// Takes one report in.
     pub(crate) fn take_in(&self, report: &Arc<Report>) {
         self.turn.observe(report.took.as_secs_f64());
         self.cached.set(u64::from(report.cached));
+        self.api_failing.set(u64::from(report.api_failing_since.is_some()));
         self.gone.set(u64::from(report.standing == Standing::Gone));
         self.troubles.set(u64::try_from(report.troubles.len()).unwrap_or(u64::MAX));
         self.emergency.set(u64::from(report.emergency));
