@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use anyhow::{Context as _, anyhow};
 use serde_json::Value;
 
 use crate::args::{Ask, Explain, Output};
+use crate::contact::Contact;
 use crate::report::{explain, lines};
 use crate::run::Failure;
 use crate::tick::Wake;
@@ -27,7 +29,7 @@ const RELEASE_PATIENCE: Duration = Duration::from_mins(2);
 ///
 /// # Errors
 /// When the socket cannot be made.
-pub(crate) fn listen(path: &Path, wakes: Sender<Wake>) -> anyhow::Result<()> {
+pub(crate) fn listen(path: &Path, wakes: Sender<Wake>, contact: Option<Arc<Contact>>) -> anyhow::Result<()> {
     // The state directory is locked: whoever made the old socket is gone.
     drop(std::fs::remove_file(path));
     let listener =
@@ -35,7 +37,7 @@ pub(crate) fn listen(path: &Path, wakes: Sender<Wake>) -> anyhow::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
         for stream in listener.incoming().flatten() {
-            match catch_unwind(AssertUnwindSafe(|| serve(&stream, &wakes))) {
+            match catch_unwind(AssertUnwindSafe(|| serve(&stream, &wakes, contact.as_deref()))) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "a question on the socket was not answered"),
                 Err(_) => tracing::error!("answering a question on the socket failed inside"),
@@ -50,31 +52,33 @@ pub(crate) fn socket(state_dir: &Path) -> std::path::PathBuf {
     state_dir.join("agent.sock")
 }
 
-fn serve(stream: &UnixStream, wakes: &Sender<Wake>) -> anyhow::Result<()> {
+fn serve(stream: &UnixStream, wakes: &Sender<Wake>, contact: Option<&Contact>) -> anyhow::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut question = String::new();
     BufReader::new(stream.take(MAX_QUESTION)).read_line(&mut question)?;
     let answer = match question.trim().split_once(' ') {
-        None if question.trim() == "status" => latest(wakes)?,
+        None if question.trim() == "status" => latest(wakes, contact)?,
         None if question.trim() == "release" => {
             wakes.send(Wake::Release)?;
-            latest(wakes)?
+            latest(wakes, contact)?
         }
-        Some(("explain", guest)) => explained(&latest(wakes)?, guest),
+        Some(("explain", guest)) => explained(&latest(wakes, contact)?, guest),
         _ => serde_json::json!({ "error": "unknown question" }),
     };
     (&mut &*stream).write_all(answer.to_string().as_bytes())?;
     Ok(())
 }
 
-fn latest(wakes: &Sender<Wake>) -> anyhow::Result<Value> {
+fn latest(wakes: &Sender<Wake>, contact: Option<&Contact>) -> anyhow::Result<Value> {
     let (reply, answer) = sync_channel(1);
     wakes.send(Wake::Ask(reply))?;
     let report = answer.recv_timeout(PATIENCE)?;
     Ok(match report {
         None => {
-            serde_json::json!({ "error": "no orders yet: no policy selects this node, or the API server has not answered (see the agent's log)" })
+            let why = contact.map(|contact| contact.without_turn().unwrap_or_else(|why| why));
+            let why = why.unwrap_or_else(|| "the first turn is under way".to_owned());
+            serde_json::json!({ "error": format!("nothing is done yet: {why}") })
         }
         Some(report) => serde_json::json!({ "report": &*report, "text": lines::table(&report), "explain":
             report.guests.iter().map(|g| (g.name.to_string(), Value::from(explain::explanation(&report, g)))).collect::<serde_json::Map<_, _>>() }),
