@@ -72,8 +72,13 @@ impl ProcessFactsReader {
     /// one with the most memory.
     fn look_for_all(&mut self) -> Result<Vec<Found>, ReadError> {
         let found = qemus(&self.root)?;
-        let processes = found.values().flatten().filter_map(|pid| {
-            let known = Known::open(&self.root, &self.mounts, *pid).ok()?;
+        let open = |pid: &u32| match Known::open(&self.root, &self.mounts, *pid) {
+            // Not to be seen now is not to be gone.
+            Err(error) if error.is_exhaustion() => Some(Err(error)),
+            known => known.ok().map(Ok),
+        };
+        let known: Vec<Known> = found.values().flatten().filter_map(open).collect::<Result<_, _>>()?;
+        let processes = known.into_iter().filter_map(|known| {
             let evident = Evident {
                 uuid: Arc::from(known.line.uuid.as_deref()?),
                 domain: known.line.name.clone().unwrap_or_default(),
@@ -150,8 +155,10 @@ impl ProcessPort for ProcessFactsReader {
 
     fn running(&mut self, pod_uid: Option<&str>) -> Vec<Evident> {
         if self.evident.as_ref().is_none_or(|(at, _)| at.elapsed() >= EVIDENT_AGE) {
-            // Without a process table nothing is evident; `look` says why.
-            self.evident = Some((Instant::now(), self.look_for_all().unwrap_or_default()));
+            // Without a process table nothing is evident, and what was so before remains; `look` says why.
+            let found = self.look_for_all();
+            let before = self.evident.take().map(|(_, all)| all);
+            self.evident = Some((Instant::now(), found.ok().or(before).unwrap_or_default()));
         }
         let all = self.evident.iter().flat_map(|(_, all)| all);
         let here = all.filter(|(pod, _)| pod.as_deref() == pod_uid).map(|(_, evident)| evident.clone());
@@ -167,10 +174,14 @@ fn failed(error: &ReadError) -> HostView {
 fn qemus(root: &Root) -> Result<HashMap<String, Vec<u32>>, ReadError> {
     let mut found: HashMap<String, Vec<u32>> = HashMap::new();
     for pid in proc::pids(root)? {
-        if !proc::name(root, pid).starts_with("qemu-") {
+        if !proc::name(root, pid)?.starts_with("qemu-") {
             continue;
         }
-        let Ok(arguments) = Proc::open(root, pid).and_then(|p| p.arguments()) else { continue };
+        let arguments = match Proc::open(root, pid).and_then(|p| p.arguments()) {
+            Ok(arguments) => arguments,
+            Err(error) if error.is_exhaustion() => return Err(error),
+            Err(_) => continue,
+        };
         if let Some(uuid) = CommandLine::parse(&arguments).uuid {
             found.entry(uuid).or_default().push(pid);
         }

@@ -254,3 +254,17 @@ fn memory_in_a_memfd_counts_without_a_cgroup_too() {
     assert_eq!(facts.anon, Some(Bytes::from_mib(20 + 200)));
     assert_eq!(facts.overhead, Some(Bytes::from_mib(11)));
 }
+
+#[test]
+fn guests_that_were_evident_remain_while_nobody_can_look() {
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    let mut reader = node.reader();
+    assert_eq!(reader.running(Some(POD)).len(), 1);
+    std::fs::rename(node.dir.path().join("proc"), node.dir.path().join("away")).unwrap();
+    reader.evident.as_mut().unwrap().0 -= EVIDENT_AGE;
+    assert_eq!(reader.running(Some(POD)).len(), 1);
+    std::fs::create_dir(node.dir.path().join("proc")).unwrap();
+    reader.evident.as_mut().unwrap().0 -= EVIDENT_AGE;
+    assert!(reader.running(Some(POD)).is_empty(), "its process is gone");
+}
