@@ -1,7 +1,7 @@
 //! What must outlive the agent: what each guest had before it was touched, and the targets in force.
 //!
-//! Written before a take, never needed for a give. One JSON document behind a line with its SHA-256, so that a torn
-//! or edited file is noticed. Keyed by boot and by process: a pid of another boot or another start is another guest.
+//! Written before a take, never needed for a give. Keyed by boot and by process: a pid of another boot or another
+//! start is another guest.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -11,30 +11,15 @@ use std::sync::mpsc::{Sender, channel};
 use overcommit_core::sample::{GuestId, GuestSample, Incarnation};
 use overcommit_core::step::{Original, State};
 use overcommit_core::units::Bytes;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::state_dir::StateDir;
 
+mod format;
+
+pub(crate) use format::{Content, Entry};
+use format::{parse, render};
+
 const FILE: &str = "journal";
-
-/// One guest's entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Entry {
-    /// Its process.
-    pub(crate) incarnation: Option<Incarnation>,
-    /// What it had.
-    pub(crate) original: Original,
-    /// The target in force, or about to be.
-    pub(crate) target: Bytes,
-}
-
-/// All entries of one boot.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Content {
-    boot_id: String,
-    guests: BTreeMap<GuestId, Entry>,
-}
 
 /// The journal of one state directory.
 #[derive(Debug)]
@@ -204,31 +189,6 @@ fn unwritable(file: &str, error: &std::io::Error) -> String {
         _ => ("refused", "see the agent's log"),
     };
     format!("nothing is taken while {file} cannot be written ({what}): {remedy}")
-}
-
-fn digest(body: &[u8]) -> String {
-    Sha256::digest(body).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-}
-
-fn render(content: &Content) -> Vec<u8> {
-    let body = serde_json::to_vec(content).unwrap_or_default();
-    let mut text = digest(&body).into_bytes();
-    text.push(b'\n');
-    text.extend(body);
-    text
-}
-
-fn parse(text: &[u8]) -> Result<Content, String> {
-    let (sum, body) = text
-        .iter()
-        .position(|b| *b == b'\n')
-        .and_then(|at| text.split_at_checked(at))
-        .ok_or("it is cut short")?;
-    let body = body.get(1..).unwrap_or_default();
-    if digest(body).as_bytes() != sum {
-        return Err("its checksum does not match".to_owned());
-    }
-    serde_json::from_slice(body).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ mod balloon;
 mod connection;
 mod definition;
 mod domain;
+#[doc(hidden)]
+pub mod fuzz;
 mod guests;
 mod link;
 mod session;
