@@ -63,6 +63,7 @@ impl fmt::Display for Failure {
 pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     let (log, reports) = (telemetry(&args.log)?, Behind::reports());
     resident::lock();
+    resident::allow_open_files();
     let orders = args.policy.as_deref().map(read_policy).transpose()?;
     let dir = Arc::new(StateDir::open(&args.state_dir).map_err(Failure::bad_input)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
