@@ -80,6 +80,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     // By the log, which waits for nobody, and not on standard error, which may.
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "failed inside")));
     resident::lock();
+    resident::allow_open_files();
     let orders = args.policy.as_deref().map(read_policy).transpose()?;
     let dir = Arc::new(StateDir::open(&args.state_dir).map_err(Failure::bad_input)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
