@@ -169,8 +169,8 @@ pub struct ReserveSpec {
     /// At least this much; 100% is the node's memory.
     pub minimum: SizeOrPercent,
     /// Memory of everything that is no guest grows, and with swap so does what guests hold in RAM. Be ready for this
-    /// percentile of the growth rates of the last 720 intervals, for as long as a reaction takes: one interval, and the
-    /// 99th percentile of the time that balloons took to follow.
+    /// percentile of what it rose within one reaction, looked at in each of the last 720 intervals. A reaction is one
+    /// interval, and the time within which three quarters of the guests' balloons follow, as measured.
     #[schemars(range(min = 50, max = 100))]
     pub growth_percentile: i64,
 }
