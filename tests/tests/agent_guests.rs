@@ -213,3 +213,33 @@ fn a_release_goes_as_fast_as_there_is_memory_and_says_what_it_lacks() -> Result<
         agent.terminate()
     })
 }
+
+#[test]
+fn memory_that_is_plugged_is_promised_and_nothing_is_taken_meanwhile() -> Result<()> {
+    const PLUGGED: u64 = 128;
+    let hypervisor = Hypervisor::start()?;
+    let guest = hypervisor.define_and_start(&GuestSpec::new("grows", SIZE).pluggable_mib(2 * PLUGGED))?;
+    guest.wait_booted()?;
+    let host = HostMemory::new(PLENTY)?;
+    let dir = Session::shared()?.fresh_dir("state")?;
+    let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &dir, &host)?;
+    let promised = agent.promised_mib(1)?;
+    let before = agent.guest("grows")?;
+    ensure!(before.full == SIZE * MIB && promised < SIZE + PLUGGED, "{before:?} {promised}");
+
+    // This guest's kernel has no driver for it: it was asked to have what it does not have yet.
+    guest.plug_mib(PLUGGED)?;
+    let is = |entry: &str, mib: u64| agent.ledger(entry).is_ok_and(|bytes| bytes == mib * MIB);
+    wait::until(GIVEN_BY, "the promise", || is("plugged", PLUGGED))?;
+    ensure!(agent.promised_mib(1)? >= promised + PLUGGED - 1, "{}", agent.promised_mib(1)?);
+    host.set(promised - 60)?;
+    agent.wait_guest(SQUEEZED_BY, "grows", "to be let alone", |g| g.reason.contains("Plugging"))?;
+    ensure!(agent.guest("grows")?.target == SIZE * MIB, "it was taken from");
+
+    guest.plug_mib(0)?;
+    wait::until(GIVEN_BY, "the promise to be over", || is("plugged", 0))?;
+    agent.wait_guest(SQUEEZED_BY, "grows", "to be squeezed", |g| g.target < (SIZE - 40) * MIB)?;
+    host.set(PLENTY)?;
+    agent.interrupt()?;
+    wait::until(GIVEN_BY, "the full size", || actual_mib(&guest).is_ok_and(|mib| mib == SIZE))
+}

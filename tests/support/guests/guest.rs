@@ -100,6 +100,12 @@ impl Guest {
         self.virsh.call(&["setmem", &self.name, &format!("{mib}M"), "--live"]).map(drop)
     }
 
+    /// Asks its virtio-mem device to have this much; its kernel does the rest, if it has the driver.
+    pub fn plug_mib(&self, mib: u64) -> Result<()> {
+        let size = format!("{mib}MiB");
+        self.virsh.call(&["update-memory-device", &self.name, "--requested-size", &size, "--live"]).map(drop)
+    }
+
     /// Sets the period of its statistics; 0 ends them.
     pub fn set_stats_period_s(&self, seconds: u32) -> Result<()> {
         self.virsh.call(&["dommemstat", &self.name, "--period", &seconds.to_string(), "--live"]).map(drop)

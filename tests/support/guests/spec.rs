@@ -38,6 +38,7 @@ pub struct GuestSpec {
     swap_mib: Option<u64>,
     hugepages: bool,
     shared: bool,
+    pluggable_mib: u64,
     vcpus: u32,
     extra_args: String,
 }
@@ -53,6 +54,7 @@ impl GuestSpec {
             swap_mib: None,
             hugepages: false,
             shared: false,
+            pluggable_mib: 0,
             vcpus: 1,
             extra_args: String::new(),
         }
@@ -99,6 +101,13 @@ impl GuestSpec {
         self
     }
 
+    /// Gives it a virtio-mem device of this size, of which nothing is plugged.
+    #[must_use]
+    pub fn pluggable_mib(mut self, mib: u64) -> Self {
+        self.pluggable_mib = mib;
+        self
+    }
+
     /// Has it reboot itself so long after each start of its kernel.
     #[must_use]
     pub fn reboot_after_s(mut self, seconds: u64) -> Self {
@@ -135,11 +144,32 @@ impl GuestSpec {
         )
     }
 
+    /// What makes memory pluggable: what stands in the domain, and the device.
+    fn pluggable_xml(&self) -> (String, String) {
+        let Self { memory_mib, pluggable_mib, vcpus, .. } = self;
+        if *pluggable_mib == 0 {
+            return (String::new(), String::new());
+        }
+        let all = memory_mib + pluggable_mib;
+        let last = vcpus - 1;
+        let domain = format!(
+            "<maxMemory slots='1' unit='MiB'>{all}</maxMemory>
+  <cpu><numa><cell id='0' cpus='0-{last}' memory='{memory_mib}' unit='MiB'/></numa></cpu>"
+        );
+        let device = format!(
+            "<memory model='virtio-mem'><target><size unit='MiB'>{pluggable_mib}</size><node>0</node>\
+             <block unit='MiB'>2</block><requested unit='MiB'>0</requested></target></memory>"
+        );
+        (domain, device)
+    }
+
     /// The domain XML, with the guest's files (console, command port, swap disk) in `dir`.
     pub(super) fn xml(&self, image: &GuestImage, dir: &Path) -> String {
         let Self { name, memory_mib, vcpus, .. } = self;
         let (kernel, initrd, dir) = (image.vmlinuz.display(), image.initrd.display(), dir.display());
         let (args, balloon) = (self.kernel_args(), self.balloon_xml());
+        let (pluggable, plug) = self.pluggable_xml();
+        let all_mib = memory_mib + self.pluggable_mib;
         let backing = match (self.hugepages, self.shared) {
             (true, _) => "<memoryBacking><hugepages/></memoryBacking>",
             (false, true) => "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>",
@@ -154,7 +184,8 @@ impl GuestSpec {
         format!(
             "<domain type='qemu'>
   <name>{name}</name>
-  <memory unit='MiB'>{memory_mib}</memory>
+  <memory unit='MiB'>{all_mib}</memory>
+  {pluggable}
   {backing}
   <vcpu>{vcpus}</vcpu>
   <os><type arch='x86_64' machine='q35'>hvm</type>
@@ -164,6 +195,7 @@ impl GuestSpec {
   <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
   <devices>
     {balloon}
+    {plug}
     {disk}
     <controller type='virtio-serial' index='0' model='virtio-non-transitional'/>
     <controller type='usb' model='none'/>
@@ -209,6 +241,14 @@ mod tests {
             spec.kernel_args()
         );
         assert!(xml(&spec).contains("<disk"));
+    }
+
+    #[test]
+    fn pluggable_memory_is_beside_its_own() {
+        let plain = xml(&GuestSpec::new("g", 256));
+        assert!(!plain.contains("virtio-mem") && !plain.contains("<maxMemory"), "{plain}");
+        let spec = xml(&GuestSpec::new("g", 256).pluggable_mib(128));
+        assert!(spec.contains("<memory unit='MiB'>384<") && spec.contains("memory='256'"), "{spec}");
     }
 
     #[test]
