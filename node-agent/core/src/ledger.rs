@@ -112,7 +112,7 @@ impl Ledger {
             non_guest_growth: growth.of_non_guest(reserve.growth_quantile),
             promised: model.tracks().map(crate::model::Track::charge).sum(),
             overhead: model.tracks().map(crate::model::Track::overhead).sum(),
-            plugged: model.tracks().map(crate::model::Track::plugged).sum(),
+            plugged: model.tracks().map(crate::model::Track::touchable_plugged).sum(),
             resident: resident(model),
             reclaimed: model.tracks().map(|t| t.ceiling.minus(t.target)).sum(),
             merged: host.ksm.map_or(Bytes::ZERO, |k| k.sharing),

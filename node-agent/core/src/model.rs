@@ -157,7 +157,7 @@ impl Model {
         for track in self.tracks.values_mut() {
             let held = beneath.get(&track.sample.id).copied().unwrap_or_default();
             track.actual = track.actual.max(track.sample.config.full).max(held.actual);
-            track.sample.facts = held.facts;
+            track.sample.facts = held.facts.or(&track.sample.facts);
             track.conduct = Conduct::default();
         }
     }
@@ -433,9 +433,14 @@ impl Track {
         facts.anon.zip(facts.overhead).map(|(anon, overhead)| anon.minus(overhead))
     }
 
-    /// Memory that was plugged into it; no more than the host has.
+    /// Memory that was plugged into it.
     pub fn plugged(&self) -> Bytes {
-        self.sample.config.plugged.min(self.host_total)
+        self.sample.config.plugged
+    }
+
+    /// The same, but no more than the host has.
+    pub fn touchable_plugged(&self) -> Bytes {
+        self.plugged().min(self.host_total)
     }
 
     /// What the guest itself may touch now of the memory that its balloon can take: the largest of what it says it holds,
@@ -444,7 +449,7 @@ impl Track {
     /// it, although the device still says what the last one held.
     pub fn reach(&self) -> Bytes {
         let full = self.sample.config.full;
-        let held = self.held().unwrap_or_default().minus(self.plugged()).minus(HELD_TOLERANCE);
+        let held = self.surely_held().minus(self.plugged());
         let promised = if self.is_bound() { self.target } else { self.target.max(full) };
         promised.max(self.actual).min(self.host_total).max(held)
     }
@@ -459,14 +464,20 @@ impl Track {
 
     /// The most that it may be given while we hold it: its ceiling, and its cgroup's limit less what is beside it there.
     pub fn cap(&self) -> Bytes {
-        let beside = self.sample.config.plugged.plus(self.overhead());
+        let beside = self.plugged().plus(self.overhead());
         self.ceiling.min(self.sample.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(beside)))
     }
 
     /// What the node has promised for this guest, plugged memory and overhead included.
     pub fn charge(&self) -> Bytes {
         let reach = self.reach();
-        reach.plus(self.plugged()).min(self.host_total).max(reach).plus(self.overhead())
+        let all = reach.plus(self.plugged()).min(self.host_total);
+        all.max(reach).max(self.surely_held()).plus(self.overhead())
+    }
+
+    /// What its processes hold beside their overhead, but for what two measurements may differ by.
+    fn surely_held(&self) -> Bytes {
+        self.held().unwrap_or_default().minus(HELD_TOLERANCE)
     }
 
     /// What of its charge no balloon can take.

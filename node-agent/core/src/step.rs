@@ -219,7 +219,7 @@ impl State {
         let observing = input.policy.mode == Mode::Observe && !giving_back;
         if !observing && !self.shadow.is_empty() {
             self.shadow.clear();
-            self.model.forget_shadows(&std::mem::take(&mut self.beneath));
+            self.model.forget_shadows(&self.beneath);
         }
         let shown = if observing { Some(shadow::overlay(input.sample, &self.shadow)) } else { None };
         let sample = shown.as_ref().unwrap_or(input.sample);

@@ -145,3 +145,20 @@ fn what_a_process_held_beneath_a_shadow_is_charged_when_enforcing_begins() {
     let promised = w.decide_on(&sample, Turn::Relief).ledger.promised;
     assert!(promised >= mib(700 - 16 + 512), "{promised}");
 }
+
+#[test]
+fn an_overhead_that_was_measured_once_is_known_whatever_was_observed_since() {
+    let mut w = world(800, vec![guest("a", 512, 60), guest("b", 512, 60)]);
+    w.policy.mode = Mode::Observe;
+    w.guest("a").held = Some(900);
+    settle(&mut w, 10);
+    let mut promised = mib(0);
+    for release in [true, false, false, false, true] {
+        w.release = release;
+        w.now += 5;
+        let mut sample = w.sample();
+        sample.guests[0].facts.overhead = None;
+        promised = w.decide_on(&sample, Turn::Tick).ledger.promised;
+    }
+    assert!(promised >= mib(900 - 16 + 512), "{promised}");
+}

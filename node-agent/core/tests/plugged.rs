@@ -110,3 +110,16 @@ fn a_reboot_with_plugged_memory_ends_when_it_is_plugged_again() {
     settle(&mut w, 10);
     assert_ne!(view(&w.tick(), "a").reason, Reason::Held(Hold::Booting));
 }
+
+#[test]
+fn more_plugged_than_the_host_has_is_no_proof_of_a_lie() {
+    let mut w = world(200, vec![guest("a", 512, 60), guest("b", 512, 60)]);
+    w.guest("a").plugged = 600;
+    settle(&mut w, 2);
+    assert!(w.target("a") < 512);
+    w.guest("a").held = Some(900);
+    for _ in 0..10 {
+        let a = view(&w.tick(), "a");
+        assert_eq!(a.trust, Trust::Trusted, "{a:?}");
+    }
+}

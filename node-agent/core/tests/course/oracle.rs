@@ -274,10 +274,9 @@ pub fn promised(moment: &Moment<'_>, memory: &Memory, target: impl Fn(&GuestView
         let facts = &life.known.facts;
         let held = facts.anon.zip(facts.overhead).map(|(anon, overhead)| anon.minus(overhead));
         let total = moment.sample.host.memory.total;
-        let plugged = g.config.plugged.min(total);
-        let held = held.unwrap_or_default().minus(plugged).minus(Bytes::from_mib(16));
-        let own = target(view).max(least).min(total).max(held);
-        own.plus(plugged).min(total).max(own).plus(overhead(&life.known))
+        let held = held.unwrap_or_default().minus(Bytes::from_mib(16));
+        let own = target(view).max(least).min(total).max(held.minus(g.config.plugged));
+        own.plus(g.config.plugged).min(total).max(own).max(held).plus(overhead(&life.known))
     };
     moment.sample.guests.iter().map(charge).sum()
 }
