@@ -13,6 +13,8 @@ use crate::selector::Selector;
 pub const NAME_MAX: usize = 63;
 /// What is told about a longer one.
 pub const NAME_HELP: &str = "metadata.name: choose a name of at most 63 characters: it becomes the value of a label on each node's NodeOvercommit";
+/// Most classes of a policy: beyond it the API server takes the rules of the schema for too costly.
+pub(crate) const CLASSES_MAX: usize = 32;
 pub(crate) const CLASS_NAME_HELP: &str =
     "write lower-case letters, digits and dashes, with a letter or digit at both ends, such as gold";
 
@@ -74,7 +76,7 @@ pub struct OvercommitPolicySpec {
     pub priority: i64,
     /// Kinds of guests, in order: the first that matches a guest holds for it. A guest that none matches is left
     /// alone. Left out: one class for every guest.
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(max = CLASSES_MAX), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub classes: Vec<ClassSpec>,
     /// How often the node decides about taking. Giving does not wait for it.
     pub interval: Period,

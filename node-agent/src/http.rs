@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::contact::Contact;
 use crate::report::Report;
 
 /// The loop may be late by this before it counts as hung. A turn waits for nobody and takes milliseconds, seconds on a
@@ -30,17 +31,22 @@ pub(crate) async fn serve(
     beat: Arc<Beat>,
     registry: Registry,
     latest: watch::Receiver<Option<Arc<Report>>>,
+    contact: Option<Arc<Contact>>,
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
-    let pages = Pages::new(beat, registry, move || readiness(latest.borrow().as_deref()));
+    let pages = Pages::new(beat, registry, move || readiness(latest.borrow().as_deref(), contact.as_deref()));
     tokio::spawn(overcommit_serve::serve(listener, Arc::new(pages)));
     Ok(())
 }
 
-fn readiness(latest: Option<&Report>) -> Result<String, String> {
+fn readiness(latest: Option<&Report>, contact: Option<&Contact>) -> Result<String, String> {
     match latest {
-        // A node that no policy selects has nothing to do, and an agent that is ready for it.
-        None => Ok("ok: no policy selects this node yet".to_owned()),
+        // A node that no policy selects has nothing to do, and an agent that is ready for it; but the API server must
+        // have said so.
+        None => contact.map_or_else(
+            || Err("the first turn is under way".to_owned()),
+            |contact| contact.without_turn().map(|why| format!("ok: {why}")),
+        ),
         Some(report) if report.ledger.is_none() => Err("the host cannot be read".to_owned()),
         Some(_) => Ok("ok".to_owned()),
     }
@@ -126,6 +132,7 @@ mod tests {
             glimpses: Glimpses::new(&Root::new(temp.path())),
             journal: Journal::open(&dir, "boot"),
             scribe: Scribe::start(dir, |_, _| ()).unwrap(),
+            contact: None,
             reporter,
             eviction: Box::new(|_| Bytes::ZERO),
             learned: Growth::default(),

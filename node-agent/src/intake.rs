@@ -5,35 +5,30 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt as _;
+use futures::future::ready;
 use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::watch_object;
+use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client};
-use overcommit_crds::node::{NodeOvercommit, NodeOvercommitSpec};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use overcommit_crds::node::NodeOvercommit;
 
+use crate::contact::{Answer, Ask, Contact, Fault};
 use crate::envelope;
 use crate::orders::{Orders, Origin, Standing, Version};
 use crate::scribe::Scribe;
 use crate::state_dir::StateDir;
 use crate::tick::Wake;
 
+mod received;
+
+use received::Received;
+
 /// Its name in the state directory.
 pub(crate) const FILE: &str = "orders.json";
 
-/// A NodeOvercommit as it was received, and as it is kept on disk: all that orders are made of, and nothing else.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Received {
-    /// The node that it is for: a state directory may come from another machine's disk.
-    node: String,
-    version: Version,
-    /// Also on disk: an agent that is started while the API server is away must not take what was forbidden before.
-    standing: Standing,
-    /// As it came: one that is newer than the agent may still ask for release.
-    spec: Value,
-}
+/// A watch call ends after this, and is noticed to be dead 5 s later (kube-runtime, `Config::timeout`). Thousands of agents
+/// watch: each end is a call more.
+pub(crate) const CALL_SECONDS: u32 = 120;
 
 impl Received {
     fn from_object(node: &str, object: DynamicObject) -> Self {
@@ -43,22 +38,6 @@ impl Received {
         let standing = if deleted { Standing::Deleted } else { Standing::Stands };
         let spec = object.data.get("spec").cloned().unwrap_or_default();
         Self { node: node.to_owned(), version: Version { uid, generation }, standing, spec }
-    }
-
-    fn from_disk(node: &str, content: &[u8]) -> Result<Self, String> {
-        let kept: Self = envelope::open(content)?;
-        if kept.node == node { Ok(kept) } else { Err(format!("they are those of the node {:?}", kept.node)) }
-    }
-
-    /// The orders in it; `before` are those in force.
-    fn orders(&self, origin: Origin, before: Option<&Orders>) -> Result<Orders, String> {
-        let about = (self.version.clone(), self.standing, origin);
-        let spec = NodeOvercommitSpec::deserialize(&self.spec).map_err(|e| e.to_string());
-        let orders = spec.and_then(|spec| {
-            let (version, standing, origin) = about.clone();
-            Orders::from_node(&spec, version, standing, origin).map_err(|errors| format!("{errors:?}"))
-        });
-        orders.or_else(|why| Orders::without_policy(&self.spec, why.clone(), before, about).ok_or(why))
     }
 }
 
@@ -85,24 +64,29 @@ impl Memory {
         self.orders.clone()
     }
 
-    /// Takes in what the API server has for this node.
-    fn hear(&mut self, node: &str, object: Option<DynamicObject>) -> Option<Fresh> {
+    /// Takes in what the API server has for this node; what follows is absent if it is as before.
+    fn hear(&mut self, node: &str, object: Option<DynamicObject>) -> (Answer, Option<Fresh>) {
         let said = match (object, &self.received) {
             (Some(object), _) => Received::from_object(node, object),
             // No intent to release, but nobody stands behind the last orders any more.
             (None, Some(last)) => Received { standing: Standing::Gone, ..last.clone() },
             (None, None) => {
                 tracing::info!(node, "no NodeOvercommit of this name, and no orders from before");
-                return None;
+                return (Answer::None, None);
             }
         };
-        if self.heard && self.received.as_ref() == Some(&said) {
-            return None;
+        if self.heard && self.received.as_ref() == Some(&said) && self.orders.is_some() {
+            return (Answer::Orders, None);
         }
-        let fresh = understood(&said, self.orders.as_deref());
+        let understood = understood(&said, self.orders.as_deref());
         (self.heard, self.received) = (true, Some(said));
-        self.orders = fresh.as_ref().map(|fresh| Arc::clone(&fresh.orders)).or(self.orders.take());
-        fresh
+        match understood {
+            Ok(fresh) => {
+                self.orders = Some(Arc::clone(&fresh.orders));
+                (Answer::Orders, Some(fresh))
+            }
+            Err(why) => (Answer::Unusable(why), None),
+        }
     }
 }
 
@@ -131,18 +115,32 @@ pub(crate) async fn follow(
     memory: Arc<Mutex<Memory>>,
     wakes: Sender<Wake>,
     scribe: Scribe,
+    contact: Arc<Contact>,
 ) {
     let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::erase::<NodeOvercommit>(&()));
-    let mut stream = pin!(watch_object(api, &node).default_backoff());
-    while let Some(event) = stream.next().await {
+    let config = Config::default().fields(&format!("metadata.name={node}")).timeout(CALL_SECONDS);
+    // That a list is about to be asked for is no answer: it must not end the pauses between failures.
+    let events = watcher(api, config).filter(|event| ready(!matches!(event, Ok(Event::Init))));
+    let mut events = pin!(events.default_backoff());
+    let mut listed = false;
+    while let Some(event) = events.next().await {
         let object = match event {
-            Ok(object) => object,
+            Ok(Event::Apply(object)) => Some(object),
+            Ok(Event::InitApply(object)) => {
+                listed = true;
+                Some(object)
+            }
+            Ok(Event::InitDone) if std::mem::take(&mut listed) => continue,
+            Ok(Event::InitDone | Event::Delete(_)) => None,
+            Ok(Event::Init) => continue,
             Err(error) => {
-                tracing::warn!(%error, "the API server does not answer; the loop goes on with its last orders");
+                listed = false;
+                failed(&contact, &error);
                 continue;
             }
         };
-        let fresh = memory.lock().unwrap_or_else(PoisonError::into_inner).hear(&node, object);
+        let (answer, fresh) = memory.lock().unwrap_or_else(PoisonError::into_inner).hear(&node, object);
+        contact.answered(answer);
         let Some(fresh) = fresh else { continue };
         // First of all: the disk may hang.
         if wakes.send(Wake::Orders(fresh.orders)).is_err() {
@@ -154,13 +152,30 @@ pub(crate) async fn follow(
     }
 }
 
+fn failed(contact: &Contact, error: &watcher::Error) {
+    use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
+    let fault = match error {
+        InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => Fault::of(error),
+        WatchError(status) if status.code == 410 => {
+            tracing::info!(%error, "the watch lost its place and lists again");
+            return;
+        }
+        WatchError(status) => Fault::of_status(status.code, &status.message),
+        NoResourceVersion => Fault::Refuses(error.to_string()),
+    };
+    contact.failed(Ask::Orders, fault, error);
+}
+
 /// The orders in what was received; if there are none in it, those in force, which say so.
-fn understood(received: &Received, in_force: Option<&Orders>) -> Option<Fresh> {
+///
+/// # Errors
+/// Why there are none to obey.
+fn understood(received: &Received, in_force: Option<&Orders>) -> Result<Fresh, String> {
     let (orders, kept) = match received.orders(Origin::Api, in_force) {
         Ok(orders) => (orders, Some(envelope::seal(received))),
         Err(why) => {
             tracing::error!(why, "orders that cannot work are refused; the last good ones hold");
-            let mut orders = in_force?.clone();
+            let Some(mut orders) = in_force.cloned() else { return Err(why) };
             orders.fault = Some(why);
             (orders, None)
         }
@@ -168,7 +183,7 @@ fn understood(received: &Received, in_force: Option<&Orders>) -> Option<Fresh> {
     if let Some(trouble) = orders.trouble() {
         tracing::warn!(node = received.node, "{trouble}");
     }
-    Some(Fresh { orders: Arc::new(orders), kept })
+    Ok(Fresh { orders: Arc::new(orders), kept })
 }
 
 #[cfg(test)]
@@ -177,6 +192,7 @@ mod tests {
 
     use overcommit_crds::OvercommitPolicySpec;
     use overcommit_crds::resolve::resolve;
+    use serde_json::Value;
 
     use super::*;
 
@@ -287,7 +303,7 @@ mod tests {
         let Fresh { orders, kept } = understood(&newer, Some(&good)).unwrap();
         assert_eq!(orders.version.as_ref().map(|v| v.generation), Some(6));
         assert!(orders.trouble().is_some() && !orders.paused);
-        assert!(understood(&newer, None).is_none());
+        assert!(understood(&newer, None).is_err());
         assert!(kept.is_none(), "the last good ones stay on disk");
     }
 

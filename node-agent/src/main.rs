@@ -7,6 +7,7 @@
 mod args;
 mod clock;
 mod cluster;
+mod contact;
 mod control;
 mod envelope;
 mod failpoint;

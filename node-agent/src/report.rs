@@ -48,6 +48,8 @@ pub(crate) struct Report {
     pub(crate) paused: bool,
     /// The orders come from disk because the API server is away.
     pub(crate) cached: bool,
+    /// Since when the API server is silent or refuses what the agent needs; absent while it does not.
+    pub(crate) api_failing_since: Option<jiff::Timestamp>,
     /// Whether the object that the orders came from still stands.
     pub(crate) standing: Standing,
     /// The account; absent when the host could not be read.
@@ -128,6 +130,7 @@ impl Report {
             mode: orders.policy.mode,
             paused: orders.paused,
             cached: orders.origin == Origin::Cache,
+            api_failing_since: None,
             standing: orders.standing,
             ledger: None,
             host: None,

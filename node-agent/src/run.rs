@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::args::{Only, Output, Run};
 use crate::cluster;
+use crate::contact::Contact;
 use crate::control;
 use crate::http;
 use crate::intake;
@@ -33,6 +34,10 @@ use crate::signals;
 use crate::state_dir::StateDir;
 use crate::tick::{Loop, Parts, Purpose, Wake};
 
+/// The API server is connected to within this time, also from a node that thrashes.
+const CONNECTED_BY: Duration = Duration::from_secs(10);
+/// A connection on which nothing comes for longer is dead: a watch call ends after `intake::CALL_SECONDS`.
+const ANSWERED_BY: Duration = Duration::from_secs(135);
 /// A task that failed inside is begun anew after this time.
 const ANEW: Duration = Duration::from_secs(5);
 
@@ -75,6 +80,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     // By the log, which waits for nobody, and not on standard error, which may.
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "failed inside")));
     resident::lock();
+    resident::allow_open_files();
     let orders = args.policy.as_deref().map(read_policy).transpose()?;
     let dir = Arc::new(StateDir::open(&args.state_dir).map_err(Failure::bad_input)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -96,7 +102,8 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     if let Some(orders) = orders {
         drop(wakes.send(Wake::Orders(Arc::new(orders))));
     }
-    if let Err(error) = control::listen(&control::socket(&args.state_dir), wakes.clone()) {
+    let contact = task.as_ref().map(|task| Arc::clone(&task.contact));
+    if let Err(error) = control::listen(&control::socket(&args.state_dir), wakes.clone(), contact) {
         // The lock is ours, so it is the disk: guests need the loop more than people need the socket.
         tracing::error!(%error, "status, explain and release cannot be asked for");
     }
@@ -119,6 +126,7 @@ struct Task {
     client: kube::Client,
     node: String,
     line: Arc<KubeletLine>,
+    contact: Arc<Contact>,
 }
 
 /// To whom the loop talks besides the API server.
@@ -145,13 +153,14 @@ fn drive(
     let (reporter, latest, done) = Reporter::new(metrics, print, Arc::clone(&beat), outlets.pulse);
     let standalone = task.is_none();
     let line = task.as_ref().map(|t| Arc::clone(&t.line));
-    let shown = latest.clone();
+    let contact = task.as_ref().map(|t| Arc::clone(&t.contact));
+    let (shown, known) = (latest.clone(), contact.clone());
     let address = args.http;
     runtime
         .block_on(async move {
             signals::forward(wakes, standalone).context("signals cannot be handled")?;
             match address {
-                Some(address) => http::serve(address, beat, registry, shown)
+                Some(address) => http::serve(address, beat, registry, shown, known)
                     .await
                     .with_context(|| format!("cannot listen on {address}")),
                 None => Ok(()),
@@ -159,7 +168,10 @@ fn drive(
         })
         .map_err(Failure::bad_input)?;
     let writing = task.map(|t| {
-        let write = move || writer::Writer::new(t.client.clone(), &t.node).run(latest.clone(), done.clone());
+        let write = move || {
+            let writer = writer::Writer::new(t.client.clone(), &t.node, Arc::clone(&t.contact));
+            writer.run(latest.clone(), done.clone())
+        };
         runtime.spawn(again("writing the status", write))
     });
     let root = Root::default();
@@ -172,6 +184,7 @@ fn drive(
         glimpses: Glimpses::new(&root),
         journal,
         scribe,
+        contact,
         reporter,
         eviction: eviction(line),
         learned,
@@ -212,6 +225,17 @@ fn eviction(line: Option<Arc<KubeletLine>>) -> Box<dyn FnMut(Bytes) -> Bytes + S
     Box::new(move |_| line.as_ref().map_or(Bytes::ZERO, |line| line.line()))
 }
 
+/// A client that says when there is no answer: a connection that died silently would be waited for without end.
+async fn client() -> anyhow::Result<kube::Client> {
+    let mut config = kube::Config::infer().await?;
+    // Watch and status have rhythms of their own.
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECTED_BY);
+    config.read_timeout = Some(ANSWERED_BY);
+    config.reset_reader_on_write = true;
+    Ok(kube::Client::try_from(config)?)
+}
+
 fn attach(
     runtime: &Runtime,
     node: &str,
@@ -219,17 +243,19 @@ fn attach(
     wakes: &Sender<Wake>,
 ) -> Result<(Box<dyn GuestPort + Send>, Option<Task>), Failure> {
     let client = runtime
-        .block_on(kube::Client::try_default())
+        .block_on(client())
         .context("no access to the API server: run in a pod with a service account, or set KUBECONFIG")
         .map_err(Failure::bad_input)?;
     let memory = intake::cached(node, dir).unwrap_or_default();
     if let Some(orders) = memory.orders() {
         drop(wakes.send(Wake::Orders(orders)));
     }
+    let contact = Arc::new(Contact::new(node));
     let (follower, to, disk) = (client.clone(), wakes.clone(), scribe.clone());
-    let (name, memory) = (node.to_owned(), Arc::new(Mutex::new(memory)));
+    let (name, memory, heard) = (node.to_owned(), Arc::new(Mutex::new(memory)), Arc::clone(&contact));
     runtime.spawn(again("following the orders", move || {
-        intake::follow(follower.clone(), name.clone(), Arc::clone(&memory), to.clone(), disk.clone())
+        let (memory, heard) = (Arc::clone(&memory), Arc::clone(&heard));
+        intake::follow(follower.clone(), name.clone(), memory, to.clone(), disk.clone(), heard)
     }));
     let line = KubeletLine::start(Root::default())
         .context("no thread can be started")
@@ -237,7 +263,7 @@ fn attach(
     let guests = cluster::launchers(&Root::default(), Arc::clone(&line), news(wakes))
         .context("no thread can be started")
         .map_err(Failure::bad_input)?;
-    Ok((guests, Some(Task { client, node: node.to_owned(), line })))
+    Ok((guests, Some(Task { client, node: node.to_owned(), line, contact })))
 }
 
 fn read_policy(path: &Path) -> Result<Orders, Failure> {

@@ -28,6 +28,7 @@ use overcommit_core::units::{Bytes, Monotonic};
 use overcommit_host::Glimpses;
 
 use crate::clock;
+use crate::contact::Contact;
 use crate::failpoint;
 use crate::journal::{Content, Journal};
 use crate::learned;
@@ -96,6 +97,8 @@ pub(crate) struct Parts {
     pub(crate) glimpses: Glimpses,
     pub(crate) journal: Journal,
     pub(crate) scribe: Scribe,
+    /// With the API server; absent without Kubernetes.
+    pub(crate) contact: Option<Arc<Contact>>,
     pub(crate) reporter: Reporter,
     pub(crate) eviction: Box<dyn FnMut(Bytes) -> Bytes + Send>,
     /// What a predecessor learned of this node.

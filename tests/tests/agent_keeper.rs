@@ -151,7 +151,7 @@ fn a_loop_whose_keeper_is_gone_hands_over_and_ends() -> Result<()> {
 fn no_panic_stops_the_loop_whatever_step_it_is_in() -> Result<()> {
     let points = "asked=panic*9,sampled=panic*14,adopted=panic*20,decided=panic*26,acted=panic*32,heard=panic*2,\
                   published=panic*40,gives-sent=panic*1,journal-asked=panic*1,before-takes=panic*2,takes-sent=panic*1";
-    let bench = Bench::squeezed(&[&format!("--fail-at={points},file-half-written=panic*2")])?;
+    let bench = Bench::squeezed(&[&format!("--fail-at={points},file-half-written=panic*3")])?;
     let first = bench.agent.loop_pid()?;
     let mut met = Vec::new();
     wait::until(SQUEEZED_BY, "each point to be met", || {
@@ -201,8 +201,8 @@ const POINTS: [&str; 9] = [
     "adopted=kill*3",
     "decided=kill*3",
     "journal-asked=kill*1",
-    "file-half-written=kill*1",
-    "file-replaced=kill*1",
+    "file-half-written=kill*2",
+    "file-replaced=kill*2",
     "before-takes=kill*1",
     "takes-sent=kill*1",
 ];

@@ -14,7 +14,7 @@ use crate::evidence::Evidence;
 use crate::floor;
 use crate::guard::Scene;
 use crate::ledger::Ledger;
-use crate::model::{Model, Track};
+use crate::model::{Model, Origin, Track};
 use crate::plan::{Move, Proposal};
 use crate::policy::{Class, Policy};
 use crate::reason::{FloorKind, Reason};
@@ -256,7 +256,9 @@ fn gives(
     let mut spare = ledger.spare.minus(owed);
     // Nothing can be given to a guest out of reach: its part is the others'.
     let within_reach = seats.iter().filter(|seat| seat.track.is_reachable());
-    let (urgent, other): (Vec<&Seat<'_>>, Vec<&Seat<'_>>) = within_reach.partition(|s| s.is_urgent());
+    let (urgent, mut other): (Vec<&Seat<'_>>, Vec<&Seat<'_>>) = within_reach.partition(|s| s.is_urgent());
+    // What a target in doubt adds to would be more than the slack that is there.
+    other.retain(|s| s.track.origin != Origin::Supposed);
     let wanted: Bytes = urgent.iter().map(|s| s.cost()).sum();
     spare = spare.minus(hand_out(&urgent, spare, Bytes::ZERO, policy, moves));
     let slack: Bytes = other.iter().map(|s| s.cost()).sum();

@@ -83,9 +83,13 @@ impl ProcessFactsReader {
     /// one with the most memory.
     fn look_for_all(&mut self) -> Result<Vec<Found>, ReadError> {
         let found = qemus(&self.root, &self.visits)?;
-        let processes = found.values().flatten().filter_map(|pid| {
+        let look = |pid: &u32| {
             let _visit = self.visits.enter(*pid)?;
-            let known = Known::open(&self.root, &self.mounts, *pid).ok()?;
+            let known = match Known::open(&self.root, &self.mounts, *pid) {
+                // Not to be seen now is not to be gone.
+                Err(error) if error.is_exhaustion() => return Some(Err(error)),
+                known => known.ok()?,
+            };
             let evident = Evident {
                 uuid: Arc::from(known.line.uuid.as_deref()?),
                 domain: known.line.name.clone().unwrap_or_default(),
@@ -93,9 +97,9 @@ impl ProcessFactsReader {
                 has_balloon: known.line.has_balloon,
             };
             let resident = Status::read(&known.process).ok()?.resident;
-            Some((resident, known.place.as_ref().and_then(|p| p.pod_uid().cloned()), evident))
-        });
-        let mut processes: Vec<_> = processes.collect();
+            Some(Ok((resident, known.place.as_ref().and_then(|p| p.pod_uid().cloned()), evident)))
+        };
+        let mut processes: Vec<_> = found.values().flatten().filter_map(look).collect::<Result<_, _>>()?;
         processes.sort_by_key(|(resident, ..)| std::cmp::Reverse(*resident));
         let mut seen = HashSet::new();
         processes.retain(|(_, pod, evident)| seen.insert((pod.clone(), Arc::clone(&evident.uuid))));
@@ -174,8 +178,10 @@ impl ProcessPort for ProcessFactsReader {
 
     fn running(&mut self, pod_uid: Option<&str>) -> Vec<Evident> {
         if self.evident.as_ref().is_none_or(|(at, _)| at.elapsed() >= EVIDENT_AGE) {
-            // Without a process table nothing is evident; `look` says why.
-            self.evident = Some((Instant::now(), self.look_for_all().unwrap_or_default()));
+            // Without a process table nothing is evident, and what was so before remains; `look` says why.
+            let found = self.look_for_all();
+            let before = self.evident.take().map(|(_, all)| all);
+            self.evident = Some((Instant::now(), found.ok().or(before).unwrap_or_default()));
         }
         let all = self.evident.iter().flat_map(|(_, all)| all);
         let here = all.filter(|(pod, _)| pod.as_deref() == pod_uid).map(|(_, evident)| evident.clone());
@@ -201,11 +207,15 @@ fn failed(error: &ReadError) -> HostView {
 fn qemus(root: &Root, visits: &Visits) -> Result<HashMap<String, Vec<u32>>, ReadError> {
     let mut found: HashMap<String, Vec<u32>> = HashMap::new();
     for pid in proc::pids(root)? {
-        if !proc::name(root, pid).starts_with("qemu-") {
+        if !proc::name(root, pid)?.starts_with("qemu-") {
             continue;
         }
         let Some(_visit) = visits.enter(pid) else { continue };
-        let Ok(arguments) = Proc::open(root, pid).and_then(|p| p.arguments()) else { continue };
+        let arguments = match Proc::open(root, pid).and_then(|p| p.arguments()) {
+            Ok(arguments) => arguments,
+            Err(error) if error.is_exhaustion() => return Err(error),
+            Err(_) => continue,
+        };
         if let Some(uuid) = CommandLine::parse(&arguments).uuid {
             found.entry(uuid).or_default().push(pid);
         }

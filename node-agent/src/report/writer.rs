@@ -18,6 +18,7 @@ use super::done::Done;
 use super::material::turned;
 use super::pace::Pace;
 use super::{Action, Report, status};
+use crate::contact::{Ask, Contact, Fault};
 use crate::orders::{Standing, Version};
 
 /// Every call to the API server ends by then.
@@ -32,6 +33,7 @@ pub(crate) struct Writer {
     api: Api<NodeOvercommit>,
     name: String,
     recorder: Recorder,
+    contact: Arc<Contact>,
     written: Option<NodeOvercommitStatus>,
     actions: Vec<Action>,
     /// Takes that were undone and of which no event tells yet, the oldest first.
@@ -73,13 +75,14 @@ enum Unwritten {
 
 impl Writer {
     /// A writer for the node's own object.
-    pub(crate) fn new(client: Client, node: &str) -> Self {
+    pub(crate) fn new(client: Client, node: &str, contact: Arc<Contact>) -> Self {
         let reporter =
             EventReporter { controller: "overcommit-agent".to_owned(), instance: Some(node.to_owned()) };
         Self {
             api: Api::all(client.clone()),
             name: node.to_owned(),
             recorder: Recorder::new(client, reporter),
+            contact,
             written: None,
             actions: Vec::new(),
             undone: VecDeque::new(),
@@ -165,12 +168,13 @@ impl Writer {
         self.pace.wrote(patched.is_ok(), turned, began);
         match patched {
             Ok(object) => {
+                self.contact.well(Ask::Status);
                 let before = self.written.replace(fresh);
                 let conditions = object.status.as_ref().map_or(Vec::new(), |s| s.conditions.clone());
                 self.about = Some(object.object_ref(&()));
                 self.tell(before.as_ref(), &conditions).await;
             }
-            Err(error) => self.failed(&error.to_string()),
+            Err(error) => self.failed(&error),
         }
     }
 
@@ -202,9 +206,21 @@ impl Writer {
         Ok(object)
     }
 
-    fn failed(&mut self, why: &str) {
+    fn failed(&mut self, why: &Unwritten) {
         self.written = None;
-        tracing::warn!(why, failures = self.pace.failures(), "status not written; the loop goes on");
+        let fault = match why {
+            // Overtaken by another write, or by the object's end: the watch tells.
+            Unwritten::Api(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => None,
+            Unwritten::MadeAnew => None,
+            Unwritten::Api(error) => Some(Fault::of(error)),
+            Unwritten::Late(_) => Some(Fault::Silent),
+        };
+        match fault {
+            Some(fault) => self.contact.failed(Ask::Status, fault, why),
+            None => {
+                tracing::warn!(%why, failures = self.pace.failures(), "status not written; the loop goes on");
+            }
+        }
     }
 
     /// An object that is gone has no status: an event says what is so. Once Released was asked for, it is as it should.

@@ -201,6 +201,7 @@ impl Running {
             glimpses: Glimpses::new(&Root::new(temp.path())),
             journal: Journal::open(&dir, "boot"),
             scribe: Scribe::start(dir, told).unwrap(),
+            contact: None,
             reporter,
             eviction: Box::new(|_| Bytes::ZERO),
             learned: Growth::default(),

@@ -14,6 +14,7 @@ use overcommit_host::Root;
 use super::panics::TOLD_FOR;
 use super::{Known, Loop};
 use crate::clock;
+use crate::contact::Contact;
 use crate::failpoint;
 use crate::orders::Orders;
 use crate::report::Report;
@@ -42,6 +43,9 @@ impl Loop {
         self.watch_squeezed();
         let mut troubles: Vec<String> = self.parts.journal.troubles().collect();
         troubles.extend(self.parts.scribe.troubles());
+        let contact = self.parts.contact.as_deref();
+        troubles.extend(contact.into_iter().flat_map(Contact::troubles));
+        let api_failing_since = contact.and_then(Contact::failing_since);
         troubles.extend(self.parts.guests.troubles());
         troubles.extend(self.former_failures());
         if turn == Turn::Tick {
@@ -49,7 +53,8 @@ impl Loop {
         } else {
             troubles.extend(self.failures.iter().cloned());
         }
-        self.publish(Report::of(&orders, &sample, &decision, troubles, began.elapsed()));
+        let report = Report::of(&orders, &sample, &decision, troubles, began.elapsed());
+        self.publish(Report { api_failing_since, ..report });
     }
 
     /// What failed inside of the agent lately: a person is to see it, also when it went on well.

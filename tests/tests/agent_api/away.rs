@@ -26,6 +26,25 @@ fn while_the_api_server_hangs_the_loop_goes_on_and_afterwards_reports() {
 }
 
 #[test]
+fn an_api_server_that_is_away_is_told_with_the_time_until_it_is_back() {
+    let bench = Bench::running();
+    let before = Timestamp::now().as_second();
+    bench.api.stop_apiserver();
+    bench.wait_trouble(&["the API server does not answer (since ", "the last orders hold"]);
+    let report = bench.expect_turning();
+    let since: Timestamp = report["api_failing_since"].as_str().unwrap().parse().unwrap();
+    assert!((before..before + 30).contains(&since.as_second()), "{report}");
+    assert_eq!((&report["revision"], &report["cached"]), (&json!("one"), &json!(false)), "{report}");
+    bench.wait_answer("/metrics", 200, &["overcommit_api_failing 1\n", "overcommit_troubles 1\n"]);
+    assert_eq!(bench.get("/readyz").unwrap().0, 200, "it works");
+    bench.api.start_apiserver().unwrap();
+    bench.order("two");
+    bench.expect_reported("two");
+    bench.wait_no_trouble();
+    bench.wait_answer("/metrics", 200, &["overcommit_api_failing 0\n"]);
+}
+
+#[test]
 fn while_the_operator_is_gone_the_agent_follows_its_object() {
     let mut bench = Bench::start();
     bench.api.kubectl(&["label", "node", NODE, "kubevirt.io/schedulable=true"]).unwrap();
@@ -78,9 +97,16 @@ fn orders_from_the_cache_are_told_in_a_condition_until_the_api_server_tells_them
     bench.grant(&["get"]);
     bench.start_agent();
     bench.expect(DEGRADED, |reason| reason == "CachedOrders");
+    // Once that lasts: why, and what to do.
+    bench.wait_trouble(&["may not list nodeovercommits", "(since "]);
+    let message = "{.status.conditions[?(@.type==\"Degraded\")].message}";
+    bench.expect(message, |said| {
+        said.contains("grant it to ServiceAccount overcommit-system/overcommit-agent")
+    });
     bench.grant(&["get", "list", "watch"]);
-    bench.expect(DEGRADED, |reason| reason != "CachedOrders");
-    assert_eq!(bench.ask().unwrap()["cached"], false);
+    bench.wait_report("orders from the API server", |report| report["cached"] == false);
+    bench.wait_no_trouble();
+    bench.expect(DEGRADED, |reason| reason == "AsExpected" || reason == "Overcommitted");
 }
 
 #[test]
@@ -93,8 +119,13 @@ fn cached_orders_that_cannot_be_read_are_set_aside_and_the_api_server_is_waited_
     bench.api.stop_apiserver();
     bench.start_agent();
     bench.expect_said("the cached orders cannot be used; waiting for the API server");
-    let said = bench.wait(SOON, "an answer without orders", || bench.ask().map_or_else(Ok, Err));
-    assert!(said.contains("no orders yet") && said.contains("API server"), "{said}");
+    let refused = |said: String| if said.contains("answer:") { Ok(said) } else { Err(said) };
+    let said = bench.wait(SOON, "an answer without orders", || {
+        bench.ask().map_or_else(refused, |report| Err(report.to_string()))
+    });
+    let why = ["waiting for the API server's first answer", "the API server does not answer"];
+    assert!(why.iter().all(|words| said.contains(words)), "{said}");
+    assert_eq!(bench.get("/readyz").unwrap().0, 503);
     let aside = std::fs::read(bench.dir.join("orders.json.corrupt")).unwrap();
     assert_eq!(aside, &whole[..whole.len() / 2]);
     assert!(!cache.exists());

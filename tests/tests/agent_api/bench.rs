@@ -18,6 +18,8 @@ pub(crate) const NODE: &str = "a";
 pub(crate) const SOON: Duration = Duration::from_secs(40);
 /// A watch that failed for a while is tried again within 30 s (kube-runtime, `DefaultBackoff`).
 pub(crate) const AFTER_TROUBLE: Duration = Duration::from_secs(75);
+/// What the API server does is told once it has lasted for 30 s; by then the pauses between two tries are long.
+const TOLD_BY: Duration = Duration::from_mins(2);
 /// The loop turns every second; asking may wait for a turn that is under way.
 const PROMPT: Duration = Duration::from_secs(5);
 
@@ -112,11 +114,22 @@ impl Bench {
         })
     }
 
+    /// Waits until `path` is answered with this code and all these words.
+    pub(crate) fn wait_answer(&self, path: &str, code: u16, words: &[&str]) {
+        self.wait(AFTER_TROUBLE, path, || {
+            let (seen, body) = self.get(path)?;
+            let good = seen == code && words.iter().all(|word| body.contains(word));
+            if good { Ok(()) } else { Err(format!("{seen} {body}")) }
+        });
+    }
+
     /// Waits until one of the troubles has all these words.
     pub(crate) fn wait_trouble(&self, words: &[&str]) {
-        self.wait_report(&format!("the trouble {words:?}"), |report| {
-            let troubles = report["troubles"].as_array().unwrap();
-            troubles.iter().any(|t| words.iter().all(|word| t.as_str().unwrap().contains(word)))
+        self.wait(TOLD_BY, &format!("the trouble {words:?}"), || {
+            let report = self.ask()?;
+            let mut troubles = report["troubles"].as_array().unwrap().iter().map(|t| t.as_str().unwrap());
+            let good = troubles.any(|trouble| words.iter().all(|word| trouble.contains(word)));
+            if good { Ok(()) } else { Err(report["troubles"].to_string()) }
         });
     }
 
@@ -164,8 +177,18 @@ impl Bench {
 
     /// The verbs that agents have on the nodes' objects.
     pub(crate) fn grant(&self, verbs: &[&str]) {
-        let patch = json!([{"op": "replace", "path": "/rules/0/verbs", "value": verbs}]).to_string();
-        let role = ["patch", "clusterrole", "overcommit-agent", "--type=json", "--patch", &patch];
-        self.api.kubectl(&role).unwrap();
+        self.grant_by(0, verbs);
+    }
+
+    /// The verbs that agents have on the status of the nodes' objects.
+    pub(crate) fn grant_status(&self, verbs: &[&str]) {
+        self.grant_by(1, verbs);
+    }
+
+    fn grant_by(&self, rule: usize, verbs: &[&str]) {
+        let verbs = json!([{"op": "replace", "path": format!("/rules/{rule}/verbs"), "value": verbs}]);
+        let patch =
+            ["patch", "clusterrole", "overcommit-agent", "--type=json", "--patch", &verbs.to_string()];
+        self.api.kubectl(&patch).unwrap();
     }
 }

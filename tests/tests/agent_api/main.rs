@@ -12,3 +12,4 @@
 mod away;
 mod bench;
 mod disk;
+mod rights;

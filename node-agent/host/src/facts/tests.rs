@@ -290,3 +290,17 @@ fn a_process_that_does_not_answer_holds_up_one_reader_and_no_other() {
     second.begin_reading();
     assert_eq!(second.look(&query(Some(POD))).incarnation.unwrap().pid, 80);
 }
+
+#[test]
+fn guests_that_were_evident_remain_while_nobody_can_look() {
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    let mut reader = node.reader();
+    assert_eq!(reader.running(Some(POD)).len(), 1);
+    std::fs::rename(node.dir.path().join("proc"), node.dir.path().join("away")).unwrap();
+    reader.evident.as_mut().unwrap().0 -= EVIDENT_AGE;
+    assert_eq!(reader.running(Some(POD)).len(), 1);
+    std::fs::create_dir(node.dir.path().join("proc")).unwrap();
+    reader.evident.as_mut().unwrap().0 -= EVIDENT_AGE;
+    assert!(reader.running(Some(POD)).is_empty(), "its process is gone");
+}

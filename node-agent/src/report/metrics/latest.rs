@@ -29,8 +29,11 @@ const SIZES: [Size; 4] = [
     ("guest_full", "Full size of the guest.", |guest| guest.full),
     ("guest_floor", "Nothing is taken below this.", |guest| guest.floor),
 ];
-const FLAGS: [Flag; 3] = [
+const FLAGS: [Flag; 4] = [
     ("orders_cached", "1 while the orders come from disk.", |report| report.cached),
+    ("api_failing", "1 while the API server is silent or refuses what the agent needs.", |report| {
+        report.api_failing_since.is_some()
+    }),
     // After a release the object is meant to be gone.
     ("orders_gone", "1 while the node's object is gone and no release was asked for.", |report| {
         report.standing == Standing::Gone && report.release.is_none()

@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::contact::Contact;
 use crate::kept::Pulse;
 use crate::orders::Orders;
 use crate::report::done::WAITING;
@@ -155,7 +156,7 @@ async fn each_undone_take_is_told_whatever_reports_were_overwritten() {
         reporter.publish(undone(guest));
     }
     reporter.publish(quiet());
-    let writer = tokio::spawn(Writer::new(client, "n").run(latest, done));
+    let writer = tokio::spawn(Writer::new(client, "n", Arc::new(Contact::new("n"))).run(latest, done));
     let about = |told: &Told, guest: &str| {
         told.events().iter().any(|note| note.starts_with(&format!("shop/{guest}: ")))
     };
@@ -173,7 +174,7 @@ async fn an_event_that_was_not_taken_is_told_with_the_next_report() {
     told.fails.store(true, Ordering::Relaxed);
     let (mut reporter, latest, done) = reporter(&mut Registry::default());
     reporter.publish(undone("a"));
-    let writer = tokio::spawn(Writer::new(client, "n").run(latest, done));
+    let writer = tokio::spawn(Writer::new(client, "n", Arc::new(Contact::new("n"))).run(latest, done));
     told.wait("the status", |told| told.actions() == 1).await;
     assert!(told.events().is_empty());
     told.fails.store(false, Ordering::Relaxed);
