@@ -128,6 +128,13 @@ mod tests {
         dir.join("var/lib/kubelet/config.yaml")
     }
 
+    /// Replaces the file whole: one that is being written is read as empty.
+    fn configure(dir: &Path, config: &str) {
+        let fresh = file(dir).with_extension("new");
+        std::fs::write(&fresh, config).unwrap();
+        std::fs::rename(fresh, file(dir)).unwrap();
+    }
+
     fn wait(line: &KubeletLine, so: impl Fn(&KubeletLine) -> bool) {
         let end = Instant::now() + DEADLINE;
         while !so(line) {
@@ -141,9 +148,9 @@ mod tests {
         let dir = host("evictionHard: {memory.available: 300Mi}\n");
         let line = KubeletLine::start_with(Root::new(dir.path()), AT_ONCE, DEADLINE).unwrap();
         assert_eq!((line.line(), line.trouble()), (Bytes::from_mib(300), None));
-        std::fs::write(file(dir.path()), "evictionHard: {memory.available: 400Mi}\n").unwrap();
+        configure(dir.path(), "evictionHard: {memory.available: 400Mi}\n");
         wait(&line, |l| l.line() == Bytes::from_mib(400));
-        std::fs::write(file(dir.path()), "evictionHard: [\n").unwrap();
+        configure(dir.path(), "evictionHard: [\n");
         wait(&line, |l| l.trouble().is_some());
         assert_eq!(line.line(), Bytes::from_mib(400), "what cannot be read lowers no line");
         // A condition and the status show what the port calls a trouble.

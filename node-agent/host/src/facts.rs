@@ -83,28 +83,37 @@ impl ProcessFactsReader {
     /// one with the most memory.
     fn look_for_all(&mut self) -> Result<Vec<Found>, ReadError> {
         let found = qemus(&self.root, &self.visits)?;
-        let look = |pid: &u32| {
-            let _visit = self.visits.enter(*pid)?;
-            let known = match Known::open(&self.root, &self.mounts, *pid) {
-                // Not to be seen now is not to be gone.
-                Err(error) if error.is_exhaustion() => return Some(Err(error)),
-                known => known.ok()?,
-            };
-            let evident = Evident {
-                uuid: Arc::from(known.line.uuid.as_deref()?),
-                domain: known.line.name.clone().unwrap_or_default(),
-                full: known.line.full?,
-                has_balloon: known.line.has_balloon,
-            };
-            let resident = Status::read(&known.process).ok()?.resident;
-            Some(Ok((resident, known.place.as_ref().and_then(|p| p.pod_uid().cloned()), evident)))
-        };
-        let mut processes: Vec<_> = found.values().flatten().filter_map(look).collect::<Result<_, _>>()?;
-        processes.sort_by_key(|(resident, ..)| std::cmp::Reverse(*resident));
+        let processes = found.values().flatten().filter_map(|pid| self.evident(*pid).transpose());
+        let mut processes: Vec<_> = processes.collect::<Result<_, _>>()?;
+        processes.sort_by_key(|(resident, _)| std::cmp::Reverse(*resident));
         let mut seen = HashSet::new();
-        processes.retain(|(_, pod, evident)| seen.insert((pod.clone(), Arc::clone(&evident.uuid))));
+        processes.retain(|(_, (pod, evident))| seen.insert((pod.clone(), Arc::clone(&evident.uuid))));
         self.reading.found = Some(found);
-        Ok(processes.into_iter().map(|(_, pod, evident)| (pod, evident)).collect())
+        Ok(processes.into_iter().map(|(_, found)| found).collect())
+    }
+
+    /// The guest of a process, with the memory that it holds; absent if it is none, or cannot be looked at.
+    ///
+    /// # Errors
+    /// When file descriptors or memory ran out: not to be seen now is not to be gone.
+    fn evident(&self, pid: u32) -> Result<Option<(Bytes, Found)>, ReadError> {
+        let Some(_visit) = self.visits.enter(pid) else { return Ok(None) };
+        let seen = Known::open(&self.root, &self.mounts, pid)
+            .and_then(|known| Status::read(&known.process).map(|status| (known, status.resident)));
+        let (known, resident) = match seen {
+            Ok(seen) => seen,
+            Err(error) if error.is_exhaustion() => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        let (Some(uuid), Some(full)) = (known.line.uuid.as_deref(), known.line.full) else { return Ok(None) };
+        let evident = Evident {
+            uuid: Arc::from(uuid),
+            domain: known.line.name.clone().unwrap_or_default(),
+            full,
+            has_balloon: known.line.has_balloon,
+        };
+        let pod = known.place.as_ref().and_then(|place| place.pod_uid().cloned());
+        Ok(Some((resident, (pod, evident))))
     }
 
     fn observe(&mut self, who: &Who, key: &Key) -> Result<HostView, ReadError> {

@@ -89,7 +89,7 @@ pub(crate) fn hostile_guest(bytes: &[u8]) {
     let mut state = State::default();
     let mut honest = FULL;
     let (mut now, mut wall) = (Duration::from_hours(1), 1_700_000_000_u64);
-    for turn in 0..64 {
+    for turn in 0..24 {
         if cursor.is_empty() {
             break;
         }
@@ -123,6 +123,38 @@ pub(crate) fn hostile_guest(bytes: &[u8]) {
     }
     let text = serde_json::to_vec(&state).expect("a state can be written");
     assert_eq!(serde_json::from_slice::<State>(&text).expect("and read"), state);
+}
+
+/// Some turns with two guests that tell the truth, from a state that may have any past.
+pub(crate) fn live_with(state: &mut State) {
+    let (policy, roster) = (policy(), roster());
+    let mut held = [FULL, FULL];
+    for turn in 0..12 {
+        let (now, wall) = (Duration::from_secs(3600 + 5 * turn), 1_700_000_000 + 5 * turn);
+        let twin = GuestSample {
+            id: GuestId::new("hostile"),
+            name: GuestName::standalone("hostile"),
+            ..truthful(held[1], wall)
+        };
+        let sample = sample(now, wall, vec![truthful(held[0], wall), twin]);
+        let input = Input {
+            sample: &sample,
+            policy: &policy,
+            roster: &roster,
+            turn: Turn::Tick,
+            mandate: Mandate::Full,
+            complete: true,
+            eviction: Bytes::from_mib(100),
+            keep_found: false,
+        };
+        let decision = state.step(&input);
+        check(&decision, None);
+        assert!(decision.guests.iter().all(|view| view.target >= USED));
+        state.note(&carry_out(&decision, 0));
+        for step in decision.plan.moves() {
+            held[usize::from(step.id.as_str() == "hostile")] = step.to;
+        }
+    }
 }
 
 fn check(decision: &Decision, held: Option<Bytes>) {

@@ -1,22 +1,29 @@
 //! What the agent finds on its disk, and what it takes from the API server and keeps there.
 
+use std::fmt::Debug;
+
+use overcommit_core::growth::Growth;
+use overcommit_core::step::State;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::envelope;
 use crate::journal::Content;
 use crate::orders::{Origin, Standing, Version};
 use crate::received::Received;
+use crate::{envelope, guests};
 
 /// Any bytes as the body of an envelope that nothing happened to.
 fn sealed(body: &[u8]) -> Vec<u8> {
     [envelope::digest(body).as_bytes(), b"\n", body].concat()
 }
 
-/// A journal that is understood is written and read the same; one that was damaged anywhere is noticed.
-pub(crate) fn journal(bytes: &[u8]) {
-    let open = |text: &[u8]| envelope::open::<Content>(text);
+/// What is in an envelope with this body; it is written and read the same, and once it was damaged anywhere that is
+/// noticed.
+fn kept<T: DeserializeOwned + Serialize + PartialEq + Debug>(bytes: &[u8]) -> Option<T> {
+    let open = |text: &[u8]| envelope::open::<T>(text);
     drop(open(bytes));
-    let Ok(content) = open(&sealed(bytes)) else { return };
+    let content = open(&sealed(bytes)).ok()?;
     let written = envelope::seal(&content);
     assert_eq!(open(&written).expect("what was written"), content);
     let at = bytes.iter().map(|b| usize::from(*b)).sum::<usize>() % written.len();
@@ -24,6 +31,20 @@ pub(crate) fn journal(bytes: &[u8]) {
     let mut damaged = written;
     damaged[at] ^= 1 << (at % 8);
     assert!(open(&damaged).is_err(), "damaged at {at}");
+    Some(content)
+}
+
+/// What guests had before they were touched.
+pub(crate) fn journal(bytes: &[u8]) {
+    kept::<Content>(bytes);
+}
+
+/// What a predecessor learned of the node: whatever it was, it hurts no guest.
+pub(crate) fn learned(bytes: &[u8]) {
+    let Some(learned) = kept::<Growth>(bytes) else { return };
+    let mut state = State::default();
+    state.recall(learned);
+    guests::live_with(&mut state);
 }
 
 /// Orders obey release and pause whatever stands beside them, take nothing once withdrawn, and say the same from disk.

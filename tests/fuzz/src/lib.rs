@@ -70,6 +70,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "selector", check: policies::selector },
     Target { name: "classes", check: policies::classes },
     Target { name: "journal", check: kept::journal },
+    Target { name: "learned", check: kept::learned },
     Target { name: "orders", check: kept::orders },
 ];
 
