@@ -20,8 +20,6 @@ use crate::wait;
 const GLANCE: Duration = Duration::from_millis(100);
 /// A new agent has adopted every guest by then.
 const ADOPTED: Duration = Duration::from_mins(1);
-/// What helm itself uses on this machine comes and goes with it, and the node may spare it for that long.
-const HELM_MIB: u64 = 100;
 /// What the last policy lacks for all guests at full size: nothing is short but by its word.
 const RESERVED_MIB: u64 = 250;
 /// Any other value than the default restarts the agent.
@@ -86,7 +84,9 @@ impl Road<'_> {
             self.adopted_by_another(&old)
         })?;
         let (least, most) = (*meanwhile.start(), *meanwhile.end());
-        let bound = before + spare + HELM_MIB;
+        // Helm and whatever else runs on the machine come and go, and what they leave is given to guests. Half of what
+        // the guest lacks is far more than that, and far less than an agent that deflates would give.
+        let bound = before + spare + SIZE_MIB.saturating_sub(before) / 2;
         ensure!(
             bound < SIZE_MIB,
             "{spare} MiB to spare and {before} held: an upgrade that deflates would not show"
