@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 pub(crate) const SYSTEM: &str = "overcommit-system";
 pub(crate) const NODE: &str = "a";
 pub(crate) const SOON: Duration = Duration::from_secs(40);
-/// A watch that failed for a while is tried again within 30 s (kube-runtime, `DefaultBackoff`).
+/// A watch that failed for a while is tried again within a minute (kube-runtime, `DefaultBackoff`: 30 s and jitter).
 pub(crate) const AFTER_TROUBLE: Duration = Duration::from_secs(75);
 /// What the API server does is told once it has lasted for 30 s; by then the pauses between two tries are long.
 const TOLD_BY: Duration = Duration::from_mins(2);
