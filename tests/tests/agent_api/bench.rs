@@ -187,7 +187,8 @@ impl Bench {
 
     fn grant_by(&self, rule: usize, verbs: &[&str]) {
         let verbs = json!([{"op": "replace", "path": format!("/rules/{rule}/verbs"), "value": verbs}]);
-        let role = ["patch", "clusterrole", "overcommit-agent", "--type=json", "--patch", &verbs.to_string()];
-        self.api.kubectl(&role).unwrap();
+        let patch =
+            ["patch", "clusterrole", "overcommit-agent", "--type=json", "--patch", &verbs.to_string()];
+        self.api.kubectl(&patch).unwrap();
     }
 }
