@@ -55,9 +55,12 @@ pub(crate) struct Run {
     /// Said by the keeper: this is the loop, and standard input leads to the keeper.
     #[arg(long, hide = true, conflicts_with = "unattended")]
     pub(crate) kept: bool,
-    /// Said by the keeper: hand over and end, nothing else.
+    /// Said by the keeper: do this and end, nothing else.
+    #[arg(long, hide = true, value_enum)]
+    pub(crate) only: Option<Only>,
+    /// Said by the keeper: everything was asked back of the loop before this one.
     #[arg(long, hide = true)]
-    pub(crate) hand_over: bool,
+    pub(crate) released: bool,
     /// Said by the keeper: how the loop before this one ended.
     #[arg(long, hide = true, value_name = "WHY")]
     pub(crate) restarted: Option<String>,
@@ -91,4 +94,13 @@ pub(crate) enum Output {
     Text,
     /// For programs.
     Json,
+}
+
+/// What a loop is started for when it is not to control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Only {
+    /// Make guests safe for a time without a loop.
+    HandOver,
+    /// Give everything back.
+    Release,
 }

@@ -1,4 +1,6 @@
 //! A JSON document behind a line with its SHA-256, so that a torn or edited file is noticed.
+//!
+//! Names nothing of this crate: `tests/fuzz` takes this very file in.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,6 +32,7 @@ pub(crate) fn open<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|e| e.to_string())
 }
 
-fn digest(body: &[u8]) -> String {
+/// What stands before `body`.
+pub(crate) fn digest(body: &[u8]) -> String {
     Sha256::digest(body).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn a_loop_that_waits_is_well_and_one_that_hangs_in_a_turn_is_late() {
         let beat = Arc::new(Beat::new(Duration::from_millis(200)));
-        let (reporter, _latest) = Reporter::new(
+        let (reporter, _latest, _done) = Reporter::new(
             metrics::Metrics::register(&mut Registry::default(), Vec::new()),
             None,
             Arc::clone(&beat),
@@ -137,6 +137,7 @@ mod tests {
             eviction: Box::new(|_| Bytes::ZERO),
             learned: Growth::default(),
             purpose: Purpose::Control,
+            released: false,
             restarted: None,
         });
         let (wakes, inbox) = channel();

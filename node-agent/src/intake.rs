@@ -10,9 +10,7 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client};
-use overcommit_crds::node::{NodeOvercommit, NodeOvercommitSpec};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use overcommit_crds::node::NodeOvercommit;
 
 use crate::contact::{Answer, Ask, Contact, Fault};
 use crate::envelope;
@@ -21,25 +19,16 @@ use crate::scribe::Scribe;
 use crate::state_dir::StateDir;
 use crate::tick::Wake;
 
+mod received;
+
+use received::Received;
+
 /// Its name in the state directory.
 pub(crate) const FILE: &str = "orders.json";
 
 /// A watch call ends after this, and is noticed to be dead 5 s later (kube-runtime, `Config::timeout`). Thousands of agents
 /// watch: each end is a call more.
 pub(crate) const CALL_SECONDS: u32 = 120;
-
-/// A NodeOvercommit as it was received, and as it is kept on disk: all that orders are made of, and nothing else.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Received {
-    /// The node that it is for: a state directory may come from another machine's disk.
-    node: String,
-    version: Version,
-    /// Also on disk: an agent that is started while the API server is away must not take what was forbidden before.
-    standing: Standing,
-    /// As it came: one that is newer than the agent may still ask for release.
-    spec: Value,
-}
 
 impl Received {
     fn from_object(node: &str, object: DynamicObject) -> Self {
@@ -49,22 +38,6 @@ impl Received {
         let standing = if deleted { Standing::Deleted } else { Standing::Stands };
         let spec = object.data.get("spec").cloned().unwrap_or_default();
         Self { node: node.to_owned(), version: Version { uid, generation }, standing, spec }
-    }
-
-    fn from_disk(node: &str, content: &[u8]) -> Result<Self, String> {
-        let kept: Self = envelope::open(content)?;
-        if kept.node == node { Ok(kept) } else { Err(format!("they are those of the node {:?}", kept.node)) }
-    }
-
-    /// The orders in it; `before` are those in force.
-    fn orders(&self, origin: Origin, before: Option<&Orders>) -> Result<Orders, String> {
-        let about = (self.version.clone(), self.standing, origin);
-        let spec = NodeOvercommitSpec::deserialize(&self.spec).map_err(|e| e.to_string());
-        let orders = spec.and_then(|spec| {
-            let (version, standing, origin) = about.clone();
-            Orders::from_node(&spec, version, standing, origin).map_err(|errors| format!("{errors:?}"))
-        });
-        orders.or_else(|why| Orders::without_policy(&self.spec, why.clone(), before, about).ok_or(why))
     }
 }
 
@@ -219,6 +192,7 @@ mod tests {
 
     use overcommit_crds::OvercommitPolicySpec;
     use overcommit_crds::resolve::resolve;
+    use serde_json::Value;
 
     use super::*;
 

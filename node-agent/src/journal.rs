@@ -1,37 +1,23 @@
 //! What must outlive the agent: what each guest had before it was touched, and the targets in force.
 //!
-//! Written before a take, never needed for a give. Keyed by boot and by process: a pid of another boot or another start is another guest.
+//! Written before a take, never needed for a give. Keyed by boot and by process: a pid of another boot or another
+//! start is another guest.
 
 use std::collections::BTreeMap;
 
 use overcommit_core::sample::{GuestId, GuestSample, Incarnation};
 use overcommit_core::step::{Original, State};
 use overcommit_core::units::Bytes;
-use serde::{Deserialize, Serialize};
 
 use crate::envelope;
 use crate::state_dir::{StateDir, refusal};
 
+mod format;
+
+pub(crate) use format::{Content, Entry};
+
 /// Its name in the state directory.
 pub(crate) const FILE: &str = "journal";
-
-/// One guest's entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Entry {
-    /// Its process.
-    pub(crate) incarnation: Option<Incarnation>,
-    /// What it had.
-    pub(crate) original: Original,
-    /// The target in force, or about to be.
-    pub(crate) target: Bytes,
-}
-
-/// All entries of one boot.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Content {
-    boot_id: String,
-    guests: BTreeMap<GuestId, Entry>,
-}
 
 /// The journal of one state directory.
 #[derive(Debug)]

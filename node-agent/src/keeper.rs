@@ -20,7 +20,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::time::sleep;
 
-use crate::args::Run;
+use crate::args::{Only, Run};
 use crate::kept::Beat;
 use crate::resident;
 use crate::run::{Failure, telemetry};
@@ -30,8 +30,9 @@ use judge::{Ended, Judge, Next, Watch};
 const LOOK: Duration = Duration::from_secs(1);
 /// A loop that was killed ends within this time, unless the kernel holds it; then it is tried again later.
 const KILLED_BY: Duration = Duration::from_secs(10);
-/// A hand-over of a loop that kept failing may take so long: connecting, one turn, and the loop's own patience.
+/// A loop that does one thing alone may take so long: connecting, a turn, and its own patience (`tick`).
 const HAND_OVER: Duration = Duration::from_secs(30);
+const RELEASE: Duration = Duration::from_secs(100);
 
 /// `overcommit-agent run`, kept.
 pub(crate) fn run(args: &Run) -> Result<(), Failure> {
@@ -41,7 +42,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::failed(e.into()))?;
-    let code = runtime.block_on(async { Keeper::new()?.keep().await }).map_err(Failure::failed)?;
+    let code = runtime.block_on(async { Keeper::new(args)?.keep().await }).map_err(Failure::failed)?;
     drop(log.guard);
     if code == 0 { Ok(()) } else { Err(Failure::told(code)) }
 }
@@ -51,6 +52,21 @@ struct Keeper {
     judge: Judge,
     terminate: Signals,
     interrupt: Signals,
+    /// What an interrupt asks for: Ctrl-C on a host without Kubernetes releases.
+    on_interrupt: Only,
+    /// Everything was asked back of a loop: its successors take nothing either.
+    released: bool,
+}
+
+/// What a loop is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Errand {
+    /// To control.
+    Control,
+    /// To hand over before a rest.
+    HandOver,
+    /// To do what the last loop was told to do and did not live to do.
+    Last(Only),
 }
 
 /// A loop that runs.
@@ -58,19 +74,22 @@ struct Running {
     child: Child,
     beats: UnixStream,
     watch: Watch,
-    /// It was told to stop, so its end is meant.
-    told: bool,
+    /// What it was told to do and to end, if so.
+    told: Option<Only>,
+    released: bool,
     /// When it has to have ended; absent while it may run on.
     deadline: Option<Instant>,
 }
 
 impl Keeper {
-    fn new() -> anyhow::Result<Self> {
+    fn new(args: &Run) -> anyhow::Result<Self> {
         Ok(Self {
             program: program(),
-            judge: Judge::new(Instant::now()),
+            judge: Judge::default(),
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            on_interrupt: if args.policy.is_some() { Only::Release } else { Only::HandOver },
+            released: false,
         })
     }
 
@@ -80,8 +99,9 @@ impl Keeper {
         loop {
             next = match next {
                 Next::End(code) => return Ok(code),
-                Next::Start => self.run_once(false).await?,
-                Next::HandOver => self.run_once(true).await?,
+                Next::Start => self.run_once(Errand::Control).await?,
+                Next::HandOver => self.run_once(Errand::HandOver).await?,
+                Next::Last(what) => self.run_once(Errand::Last(what)).await?,
                 Next::Rest(time) => {
                     tracing::error!(
                         seconds = time.as_secs(),
@@ -90,31 +110,43 @@ impl Keeper {
                     tokio::select! {
                         () = sleep(time) => Next::Start,
                         _ = self.terminate.recv() => Next::End(0),
-                        _ = self.interrupt.recv() => Next::End(0),
+                        _ = self.interrupt.recv() => match self.on_interrupt {
+                            Only::HandOver => Next::End(0),
+                            Only::Release => Next::Last(Only::Release),
+                        },
                     }
                 }
             };
         }
     }
 
-    /// Runs the loop, or its hand-over alone, until it ends.
-    async fn run_once(&mut self, hand_over: bool) -> anyhow::Result<Next> {
-        let mut running = match self.start(hand_over) {
-            Ok(running) => running,
+    /// Runs a loop until it ends.
+    async fn run_once(&mut self, errand: Errand) -> anyhow::Result<Next> {
+        let began = Instant::now();
+        let (ended, told) = match self.start(errand) {
+            Ok(mut running) => {
+                let status = self.attend(&mut running).await?;
+                self.released |= running.released;
+                (Ended::of(status, running.told.is_some(), running.watch.has_beaten()), running.told)
+            }
             Err(error) => {
                 tracing::error!(%error, "the loop cannot be started");
-                return Ok(self.judge.ended(&Ended::NotStarted, Instant::now()));
+                (Ended::NotStarted, None)
             }
         };
-        let status = self.attend(&mut running).await?;
-        let ended = Ended::of(status, running.told, running.watch.has_beaten());
         if !ended.is_meant() {
-            tracing::error!(%status, hand_over, "the loop ended: {ended}");
+            tracing::error!(?errand, "the loop ended: {ended}");
         }
-        Ok(if hand_over { self.judge.handed_over(&ended) } else { self.judge.ended(&ended, Instant::now()) })
+        Ok(match (errand, told) {
+            (Errand::Last(_), _) => Next::End(ended.code()),
+            (_, Some(what)) if !ended.is_meant() => Next::Last(what),
+            (_, Some(_)) => Next::End(ended.code()),
+            (Errand::HandOver, None) => self.judge.handed_over(),
+            (Errand::Control, None) => self.judge.ended(&ended, began, Instant::now()),
+        })
     }
 
-    fn start(&self, hand_over: bool) -> anyhow::Result<Running> {
+    fn start(&self, errand: Errand) -> anyhow::Result<Running> {
         let (ours, theirs) = UnixStream::pair().context("no socket for its beats")?;
         ours.set_nonblocking(true)?;
         let mut command = Command::new(&self.program);
@@ -123,13 +155,19 @@ impl Keeper {
         if let Some(why) = self.judge.last_failure() {
             command.arg(format!("--restarted={why}"));
         }
-        if hand_over {
-            command.arg("--hand-over");
+        if self.released {
+            command.arg("--released");
         }
+        let alone = match errand {
+            Errand::Control => None,
+            Errand::HandOver | Errand::Last(Only::HandOver) => Some(("--only=hand-over", HAND_OVER)),
+            Errand::Last(Only::Release) => Some(("--only=release", RELEASE)),
+        };
+        command.args(alone.map(|(argument, _)| argument));
         let child = command.spawn().with_context(|| self.program.display().to_string())?;
         let now = Instant::now();
-        let deadline = hand_over.then(|| now + HAND_OVER);
-        Ok(Running { child, beats: ours, watch: Watch::new(now), told: false, deadline })
+        let deadline = alone.map(|(_, patience)| now + patience);
+        Ok(Running { child, beats: ours, watch: Watch::new(now), told: None, released: false, deadline })
     }
 
     /// Waits for the loop's end, passes signals on, and ends it when it hangs.
@@ -137,8 +175,8 @@ impl Keeper {
         loop {
             tokio::select! {
                 status = running.child.wait() => return Ok(status?),
-                _ = self.terminate.recv() => running.pass_on(Signal::TERM),
-                _ = self.interrupt.recv() => running.pass_on(Signal::INT),
+                _ = self.terminate.recv() => running.pass_on(Signal::TERM, Only::HandOver),
+                _ = self.interrupt.recv() => running.pass_on(Signal::INT, self.on_interrupt),
                 () = sleep(LOOK) => if let Some(why) = running.hangs() {
                     tracing::error!("the loop {why}: it is ended and started anew");
                     running.kill().await?;
@@ -149,8 +187,8 @@ impl Keeper {
 }
 
 impl Running {
-    fn pass_on(&mut self, what: Signal) {
-        self.told = true;
+    fn pass_on(&mut self, what: Signal, meaning: Only) {
+        self.told = Some(meaning);
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         if let Some(Err(error)) = pid.map(|pid| kill_process(pid, what)) {
             tracing::warn!(%error, "the loop cannot be told to stop");
@@ -162,10 +200,12 @@ impl Running {
         let now = Instant::now();
         let mut beat = [0; Beat::SIZE];
         while self.beats.read_exact(&mut beat).is_ok() {
-            self.watch.beat(Beat::from_bytes(beat).back_within, now);
+            let beat = Beat::from_bytes(beat);
+            self.watch.beat(beat.back_within, now);
+            self.released |= beat.released;
         }
         if self.deadline.is_some_and(|deadline| now >= deadline) {
-            return Some("did not hand over in time".to_owned());
+            return Some("did not end in time".to_owned());
         }
         self.watch
             .late(now)

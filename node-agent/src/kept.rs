@@ -14,25 +14,35 @@ use crate::tick::{Stop, Wake};
 pub(crate) struct Beat {
     /// It turns again within this time.
     pub(crate) back_within: Duration,
+    /// Everything was asked back of it.
+    pub(crate) released: bool,
 }
 
 impl Beat {
-    /// Bytes on the wire: milliseconds, little-endian.
+    /// Bytes on the wire: a little-endian number, whose highest bit says that everything was asked back and whose others
+    /// are milliseconds.
     pub(crate) const SIZE: usize = 8;
+    const RELEASED: u64 = 1 << 63;
 
     /// From the wire.
     pub(crate) fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
-        Self { back_within: Duration::from_millis(u64::from_le_bytes(bytes)) }
+        let word = u64::from_le_bytes(bytes);
+        let back_within = Duration::from_millis(word & !Self::RELEASED);
+        Self { back_within, released: word & Self::RELEASED != 0 }
     }
 
     fn to_bytes(self) -> [u8; Self::SIZE] {
-        u64::try_from(self.back_within.as_millis()).unwrap_or(u64::MAX).to_le_bytes()
+        let millis = u64::try_from(self.back_within.as_millis()).unwrap_or(u64::MAX) & !Self::RELEASED;
+        (millis | if self.released { Self::RELEASED } else { 0 }).to_le_bytes()
     }
 }
 
 /// Tells the keeper; tells nobody where there is none.
 #[derive(Debug, Default)]
-pub(crate) struct Pulse(Option<UnixStream>);
+pub(crate) struct Pulse {
+    keeper: Option<UnixStream>,
+    released: bool,
+}
 
 impl Pulse {
     /// To the keeper at the other end of standard input. Hands over when it is gone.
@@ -48,14 +58,34 @@ impl Pulse {
             tracing::error!("the process that looks after this one is gone");
             drop(wakes.send(Wake::Stop(Stop::Handover)));
         })?;
-        Ok(Self(Some(stream)))
+        Ok(Self { keeper: Some(stream), released: false })
     }
 
     /// The loop turns, and will again within this time. What does not fit is not said: the keeper reads each second.
     pub(crate) fn back_within(&self, back_within: Duration) {
-        if let Some(stream) = &self.0 {
+        if let Some(stream) = &self.keeper {
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            let _ = send(stream, &Beat { back_within }.to_bytes(), flags);
+            let _ = send(stream, &Beat { back_within, released: self.released }.to_bytes(), flags);
+        }
+    }
+
+    /// Everything was asked back.
+    pub(crate) fn released(&mut self) {
+        self.released = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beat_is_heard_as_it_was_said() {
+        for released in [false, true] {
+            for millis in [0, 5, 200, 3_600_000] {
+                let beat = Beat { back_within: Duration::from_millis(millis), released };
+                assert_eq!(Beat::from_bytes(beat.to_bytes()), beat);
+            }
         }
     }
 }

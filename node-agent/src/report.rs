@@ -1,6 +1,9 @@
 //! What one turn found and did: one value that status, metrics, the socket and the log all render.
 
+pub(crate) mod done;
 pub(crate) mod explain;
+#[cfg(test)]
+mod fixture;
 pub(crate) mod lines;
 mod material;
 pub(crate) mod metrics;
@@ -165,6 +168,7 @@ impl Action {
 #[derive(Debug)]
 pub(crate) struct Reporter {
     latest: watch::Sender<Option<Arc<Report>>>,
+    done: done::Doing,
     metrics: metrics::Metrics,
     print: Option<lines::Printer>,
     beat: Arc<Beat>,
@@ -172,15 +176,16 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// A reporter, and where the latest report can be watched.
+    /// A reporter, where the latest report can be watched, and where what was done is taken.
     pub(crate) fn new(
         metrics: metrics::Metrics,
         print: Option<lines::Printer>,
         beat: Arc<Beat>,
         pulse: Pulse,
-    ) -> (Self, watch::Receiver<Option<Arc<Report>>>) {
+    ) -> (Self, watch::Receiver<Option<Arc<Report>>>, done::Done) {
         let (latest, receiver) = watch::channel(None);
-        (Self { latest, metrics, print, beat, pulse }, receiver)
+        let (done, taken) = done::queue(metrics.untold());
+        (Self { latest, done, metrics, print, beat, pulse }, receiver, taken)
     }
 
     /// The loop turns, and will again within this time.
@@ -189,11 +194,17 @@ impl Reporter {
         self.pulse.back_within(wait);
     }
 
+    /// Everything was asked back: that is to outlive the loop.
+    pub(crate) fn released(&mut self) {
+        self.pulse.released();
+    }
+
     /// Publishes one report.
     pub(crate) fn publish(&mut self, report: Arc<Report>) {
         for action in &report.actions {
             match &action.failed {
                 None => {
+                    self.done.tell(action);
                     tracing::info!(guest = action.guest, from = %action.from, to = %action.to, reason = action.reason, "balloon");
                 }
                 Some(why) => tracing::warn!(guest = action.guest, to = %action.to, why, "balloon not set"),

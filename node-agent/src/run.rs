@@ -15,7 +15,7 @@ use overcommit_host::{Glimpses, HostReader, Root};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Runtime;
 
-use crate::args::{Output, Run};
+use crate::args::{Only, Output, Run};
 use crate::cluster;
 use crate::contact::Contact;
 use crate::control;
@@ -80,6 +80,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     // By the log, which waits for nobody, and not on standard error, which may.
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "failed inside")));
     resident::lock();
+    resident::allow_open_files();
     let orders = args.policy.as_deref().map(read_policy).transpose()?;
     let dir = Arc::new(StateDir::open(&args.state_dir).map_err(Failure::bad_input)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -102,7 +103,10 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
         drop(wakes.send(Wake::Orders(Arc::new(orders))));
     }
     let contact = task.as_ref().map(|task| Arc::clone(&task.contact));
-    control::listen(&control::socket(&args.state_dir), wakes.clone(), contact).map_err(Failure::bad_input)?;
+    if let Err(error) = control::listen(&control::socket(&args.state_dir), wakes.clone(), contact) {
+        // The lock is ours, so it is the disk: guests need the loop more than people need the socket.
+        tracing::error!(%error, "status, explain and release cannot be asked for");
+    }
     let complete = drive(
         args,
         &runtime,
@@ -146,7 +150,7 @@ fn drive(
     let prints = task.is_none() || args.output == Output::Json;
     let print = prints.then(|| lines::Printer::new(args.output, outlets.reports.writer.clone()));
     let beat = http::beat();
-    let (reporter, latest) = Reporter::new(metrics, print, Arc::clone(&beat), outlets.pulse);
+    let (reporter, latest, done) = Reporter::new(metrics, print, Arc::clone(&beat), outlets.pulse);
     let standalone = task.is_none();
     let line = task.as_ref().map(|t| Arc::clone(&t.line));
     let contact = task.as_ref().map(|t| Arc::clone(&t.contact));
@@ -165,7 +169,8 @@ fn drive(
         .map_err(Failure::bad_input)?;
     let writing = task.map(|t| {
         let write = move || {
-            writer::Writer::new(t.client.clone(), &t.node, Arc::clone(&t.contact)).run(latest.clone())
+            let writer = writer::Writer::new(t.client.clone(), &t.node, Arc::clone(&t.contact));
+            writer.run(latest.clone(), done.clone())
         };
         runtime.spawn(again("writing the status", write))
     });
@@ -183,7 +188,12 @@ fn drive(
         reporter,
         eviction: eviction(line),
         learned,
-        purpose: if args.hand_over { Purpose::HandOver } else { Purpose::Control },
+        purpose: match args.only {
+            None => Purpose::Control,
+            Some(Only::HandOver) => Purpose::HandOver,
+            Some(Only::Release) => Purpose::Release,
+        },
+        released: args.released,
         restarted: args.restarted.clone(),
     };
     let complete = Loop::new(parts).run(&inbox);

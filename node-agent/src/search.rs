@@ -155,10 +155,8 @@ mod tests {
     #[test]
     fn a_search_that_fails_leaves_the_node_unknown_and_is_made_again() {
         let mut fails = true;
-        let scan = move || match std::mem::take(&mut fails) {
-            true => Err(PortError { what: "launcher pods".to_owned(), why: "no procfs".to_owned() }),
-            false => Ok(Scan::default()),
-        };
+        let error = || PortError { what: "launcher pods".to_owned(), why: "no procfs".to_owned() };
+        let scan = move || if std::mem::take(&mut fails) { Err(error()) } else { Ok(Scan::default()) };
         let mut search = Search::start(scan, Arc::new(|| ())).unwrap();
         search.ask();
         assert_eq!(heard(&mut search), None);

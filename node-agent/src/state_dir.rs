@@ -10,10 +10,14 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::failpoint;
 
+/// An empty file that says that the directory can be written.
+const TRIED: &str = "writable";
+
 /// A locked state directory; the lock ends with the value.
 #[derive(Debug)]
 pub(crate) struct StateDir {
     path: PathBuf,
+    /// The folder itself: a lock file could not be made on a disk that became read-only.
     _lock: File,
 }
 
@@ -21,22 +25,27 @@ impl StateDir {
     /// Creates and locks the directory.
     ///
     /// # Errors
-    /// When it cannot be written, or another agent holds it; the message says what to do.
+    /// When it cannot be written, unless an agent has worked there before: what it took is to be given back, and that
+    /// needs no disk. When another agent holds it. The message says what to do.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
             format!("state directory {shown} cannot be created: name another with --state-dir")
         })?;
-        let name = path.join("lock");
-        let made = File::options().create(true).truncate(false).write(true).mode(0o600).open(&name);
-        // Held for reading only: a file open for writing would keep the disk from being remounted read-only.
-        let lock = made.and_then(|_| File::open(&name)).with_context(|| {
-            format!("state directory {shown} cannot be written: without it nothing could be undone")
-        })?;
+        let lock = File::open(path).with_context(|| format!("state directory {shown} cannot be opened"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).with_context(|| {
             format!("another agent works with {shown}: stop it, or name another with --state-dir")
         })?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        let dir = Self { path: path.to_owned(), _lock: lock };
+        if let Err(error) = dir.replace(TRIED, b"") {
+            if !dir.path.join(crate::journal::FILE).exists() {
+                let what =
+                    format!("state directory {shown} cannot be written: without it nothing could be undone");
+                return Err(anyhow::Error::from(error).context(what));
+            }
+            tracing::error!(%error, "the state directory cannot be written; what was taken is given back all the same");
+        }
+        Ok(dir)
     }
 
     /// Replaces a file whole: after a crash either the old or the new content stands.

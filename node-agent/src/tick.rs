@@ -48,6 +48,8 @@ const HANDOVER_PATIENCE: Duration = Duration::from_secs(6);
 
 /// A loop that is started for a hand-over waits so long for hypervisors that have not answered.
 const SEEN_BY: Duration = Duration::from_secs(8);
+/// So long after its start it looks each second at guests whose targets it has adopted and not confirmed.
+const SETTLED: Duration = Duration::from_secs(30);
 /// After the loop has ended its last words are written: status, journal, log.
 const ENDING: Duration = Duration::from_secs(15);
 
@@ -84,6 +86,8 @@ pub(crate) enum Purpose {
     Control,
     /// To make guests safe for a time without a loop, and to end.
     HandOver,
+    /// To give everything back, and to end.
+    Release,
 }
 
 /// What the loop works with.
@@ -100,6 +104,8 @@ pub(crate) struct Parts {
     /// What a predecessor learned of this node.
     pub(crate) learned: Growth,
     pub(crate) purpose: Purpose,
+    /// Everything was asked back of the loop before this one, by `overcommit-agent release`.
+    pub(crate) released: bool,
     /// How the loop before this one ended, if it failed.
     pub(crate) restarted: Option<String>,
 }
@@ -153,11 +159,12 @@ impl Loop {
         let now = Instant::now();
         let mut state = State::default();
         state.recall(std::mem::take(&mut parts.learned));
+        let release = parts.released;
         Self {
             parts,
             state,
             orders: None,
-            release: false,
+            release,
             stopping: None,
             next_tick: now,
             asked: None,
@@ -195,10 +202,7 @@ impl Loop {
     fn work(&mut self, wake: Result<Wake, RecvTimeoutError>) {
         match wake {
             Ok(Wake::Orders(orders)) => self.obey(orders),
-            Ok(Wake::Release) => {
-                self.release = true;
-                self.next_tick = Instant::now();
-            }
+            Ok(Wake::Release) => self.release(),
             Ok(Wake::Ask(reply)) => drop(reply.try_send(self.last.clone())),
             Ok(Wake::News) => self.hear(),
             Ok(Wake::Recorded(content, result)) => self.recorded(content, result),
@@ -224,7 +228,17 @@ impl Loop {
     fn obey(&mut self, orders: Arc<Orders>) {
         tracing::info!(policy = orders.policy_name, revision = orders.revision, mode = ?orders.policy.mode,
             paused = orders.paused, release = orders.release, origin = ?orders.origin, "orders");
+        // What they forbid may have been decided already.
+        self.forget_takes(|_| true);
         self.orders = Some(orders);
+        self.next_tick = Instant::now();
+    }
+
+    /// Everything is to be given back, until the agent is started anew.
+    fn release(&mut self) {
+        self.forget_takes(|_| true);
+        self.release = true;
+        self.parts.reporter.released();
         self.next_tick = Instant::now();
     }
 
@@ -235,7 +249,8 @@ impl Loop {
             (self.asked, self.asked_host) = (Some(now), false);
             failpoint::reach("asked");
             let interval = self.orders.as_ref().map_or(SOON, |orders| orders.policy.interval);
-            let interval = if self.stopping.is_some() { interval.min(SOON) } else { interval };
+            let settles = !self.unconfirmed.is_empty() && self.age() < SETTLED;
+            let interval = if self.stopping.is_some() || settles { interval.min(SOON) } else { interval };
             self.next_tick = now + interval;
         }
         // Guests first: then the kernel is asked about those that are new too, and just before the host is read.
@@ -266,6 +281,10 @@ impl Loop {
                     self.parts.scribe.keep(self.state.learned().clone());
                 }
             }
+            Purpose::Release => {
+                self.stop(Stop::Release);
+                self.turn(Turn::Tick);
+            }
             // Who has not been seen cannot be made safe.
             Purpose::HandOver if self.parts.guests.unseen() == 0 || self.age() >= SEEN_BY => {
                 self.stop(Stop::Handover);
@@ -295,15 +314,13 @@ impl Loop {
         self.stopping = Some((stop, Instant::now() + patience));
         match stop {
             Stop::Handover => self.hand_over(),
-            Stop::Release => {
-                self.release = true;
-                self.next_tick = Instant::now();
-            }
+            Stop::Release => self.release(),
         }
     }
 
     /// Spreads what is spare; nothing is decided after that.
     fn hand_over(&mut self) {
+        self.forget_takes(|_| true);
         self.turn(Turn::Handover);
         self.orders = None;
         self.record_all();

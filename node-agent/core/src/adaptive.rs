@@ -5,15 +5,16 @@
 //! weight. Targets then move towards that division, and only where somebody is short: where nothing is to be won,
 //! nothing is done.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use crate::conduct::Trust;
+use crate::conduct::{FOLLOW_TOLERANCE, Trust};
 use crate::eligibility::{Standing, standing};
 use crate::evidence::Evidence;
 use crate::floor;
 use crate::guard::Scene;
 use crate::ledger::Ledger;
-use crate::model::{Model, Track};
+use crate::model::{Model, Origin, Track};
 use crate::plan::{Move, Proposal};
 use crate::policy::{Class, Policy};
 use crate::reason::{FloorKind, Reason};
@@ -22,6 +23,8 @@ use crate::units::{Bytes, Permille};
 
 /// A guest has room to breathe above what it has filled, as filled × 100 / 95.
 const COMFORT: (u64, u64) = (100, 95);
+/// A balloon that is not believed is tried with this much: some times what is no disobedience.
+const PROBE: Bytes = Bytes::from_mib(16);
 /// Slack is handed out only above this part of the host's memory, or when it is enough for all.
 const SLACK_LINE: Permille = Permille::new(10);
 
@@ -52,6 +55,21 @@ struct Seat<'a> {
     comfort: Bytes,
     ceiling: Bytes,
     desired: Bytes,
+    belief: Belief,
+    /// Its move is among those that are proposed.
+    moves: Cell<bool>,
+}
+
+/// Whether the division counts on a guest's balloon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Belief {
+    /// It does, or nothing may be taken anyway: now, or from a guest that lies, for what a trial frees is less than what
+    /// huge pages blur.
+    Settled,
+    /// It does not, for the balloon did not follow; it may be tried again.
+    Open,
+    /// It does not, and the guest is being tried.
+    OnTrial,
 }
 
 /// The division that the engine wants.
@@ -66,7 +84,7 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
             Standing::Exempt(reason) => {
                 rest.insert(track.sample.id.clone(), reason);
                 // Only what we took: how it was found is its owner's doing.
-                let give = give(track, track.ceiling, Reason::GiveExempt).filter(|_| track.ours);
+                let give = give(track, track.ceiling, Reason::GiveExempt).filter(|_| track.is_ours());
                 let due = give.as_ref().map_or(Bytes::ZERO, |m| m.to.minus(track.reach()));
                 exempt = exempt.plus(track.charge()).plus(due);
                 owed = owed.plus(due);
@@ -77,14 +95,13 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
         }
     }
     divide(&mut seats, ledger.allowed().minus(exempt));
+    seats.iter_mut().for_each(Seat::wait_for_verdict);
     let short_of_need = gives(&seats, owed, scene, purpose, &mut moves);
     if purpose == Purpose::Control {
         takes(&seats, ledger, policy, short_of_need, &mut moves);
     }
-    for seat in &seats {
-        if !moves.iter().any(|m| m.id == seat.track.sample.id) {
-            rest.insert(seat.track.sample.id.clone(), seat.rest_reason());
-        }
+    for seat in seats.iter().filter(|seat| !seat.moves.get()) {
+        rest.insert(seat.track.sample.id.clone(), seat.rest_reason());
     }
     Wish { proposal: Proposal::proposed(moves), rest }
 }
@@ -93,7 +110,7 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
 pub fn release(model: &Model) -> Wish {
     let mut rest = BTreeMap::new();
     let mut moves = Vec::new();
-    for track in model.tracks().filter(|t| t.ours || t.membership.is_some()) {
+    for track in model.tracks().filter(|t| t.is_ours() || t.membership.is_some()) {
         let give = give(track, track.ceiling, Reason::GiveRelease);
         if give.is_none() {
             rest.insert(track.sample.id.clone(), Reason::FullSize);
@@ -121,15 +138,31 @@ impl<'a> Seat<'a> {
         let ceiling = track.cap().max(track.target).min(track.ceiling);
         // What cannot be taken now stays promised: the others make room for it.
         let gives = open && track.conduct.trust() == Trust::Trusted;
+        let belief = match track.conduct.underway(scene.now) {
+            _ if !open || track.conduct.trust() != Trust::Unresponsive => Belief::Settled,
+            None => Belief::Open,
+            Some(_) => Belief::OnTrial,
+        };
+        let own = floor;
         let floor = if gives { floor } else { floor.max(track.reach()) }.min(ceiling);
         let blind = !matches!(track.evidence, Evidence::Fresh(_));
         // Going stale while squeezed means giving; a guest that was never squeezed keeps what it has.
-        let need = if blind || track.pain.is_some() { ceiling } else { track.demand.clamp(floor, ceiling) };
+        let least = if belief == Belief::Settled { floor } else { own.min(ceiling) };
+        let need = if blind || track.pain.is_some() { ceiling } else { track.demand.clamp(least, ceiling) };
         let filled = track.filled().map_or(ceiling, |f| f.scaled(COMFORT.0, COMFORT.1));
         let comfort = filled.clamp(need, ceiling);
         // In an emergency everybody but those in distress comes down to what it cannot do without.
         let need = if kind == FloorKind::Emergency && track.pain.is_none() { floor } else { need };
-        Self { track, class, floor, kind, need, comfort, ceiling, desired: floor }
+        let moves = Cell::new(false);
+        Self { track, class, floor, kind, need, comfort, ceiling, desired: floor, belief, moves }
+    }
+
+    /// What is taken on trial is charged all the same, so it could be given back at once and for nothing: then nobody
+    /// would ever know.
+    fn wait_for_verdict(&mut self) {
+        if self.belief == Belief::OnTrial {
+            self.desired = self.desired.min(self.track.target.max(self.need));
+        }
     }
 
     /// What its wish adds to the promises: up to its reach it may touch everything already.
@@ -223,7 +256,9 @@ fn gives(
     let mut spare = ledger.spare.minus(owed);
     // Nothing can be given to a guest out of reach: its part is the others'.
     let within_reach = seats.iter().filter(|seat| seat.track.is_reachable());
-    let (urgent, other): (Vec<&Seat<'_>>, Vec<&Seat<'_>>) = within_reach.partition(|s| s.is_urgent());
+    let (urgent, mut other): (Vec<&Seat<'_>>, Vec<&Seat<'_>>) = within_reach.partition(|s| s.is_urgent());
+    // What a target in doubt adds to would be more than the slack that is there.
+    other.retain(|s| s.track.origin != Origin::Supposed);
     let wanted: Bytes = urgent.iter().map(|s| s.cost()).sum();
     spare = spare.minus(hand_out(&urgent, spare, Bytes::ZERO, policy, moves));
     let slack: Bytes = other.iter().map(|s| s.cost()).sum();
@@ -247,6 +282,7 @@ fn hand_out(seats: &[&Seat<'_>], spare: Bytes, band: Bytes, policy: &Policy, mov
         let too_little = !band.is_zero() && gain < dead && to < seat.ceiling;
         if !too_little && let Some(step) = give(seat.track, to, seat.give_reason()) {
             given = given.plus(step.to.minus(reach));
+            seat.moves.set(true);
             moves.push(step);
         }
     }
@@ -265,6 +301,23 @@ fn takes(seats: &[Seat<'_>], ledger: &Ledger, policy: &Policy, lacking: Bytes, m
             deficit = deficit.minus(take(seat, level(seat), deficit, policy, moves));
         }
     }
+    for seat in seats.iter().filter(|seat| seat.belief == Belief::Open) {
+        let others = seats.iter().filter(|other| other.track.sample.id != seat.track.sample.id);
+        if !deficit.is_zero() || others.map(|other| other.track).any(Track::is_squeezed) {
+            probe(seat, policy, moves);
+        }
+    }
+}
+
+/// Tries a guest that is not believed while others pay for it. That counts for nothing until it has obeyed.
+fn probe(seat: &Seat<'_>, policy: &Policy, moves: &mut Vec<Move>) {
+    let most = policy.limits.take_per_guest.of(seat.track.sample.config.full).min(PROBE);
+    let level = seat.need.max(seat.track.target.minus(most)).to_balloon_page_ceil();
+    // A smaller one could not be told from none.
+    if !seat.moves.get() && seat.track.target.minus(level) > FOLLOW_TOLERANCE {
+        seat.moves.set(true);
+        moves.push(seat.take_to(level));
+    }
 }
 
 impl Seat<'_> {
@@ -274,6 +327,16 @@ impl Seat<'_> {
 
     fn regular_floor(&self) -> Bytes {
         floor::of(self.track, self.class).0
+    }
+
+    fn take_to(&self, to: Bytes) -> Move {
+        let reason = match self.kind {
+            FloorKind::Emergency if to < self.regular_floor() => Reason::TakeEmergency,
+            _ if to >= self.comfort => Reason::TakeUnused,
+            _ => Reason::TakeCache,
+        };
+        let (id, name) = (self.track.sample.id.clone(), self.track.sample.name.clone());
+        Move { id, name, from: self.track.target, to, reason }
     }
 }
 
@@ -285,22 +348,14 @@ fn unused(seat: &Seat<'_>) -> Bytes {
 fn take(seat: &Seat<'_>, level: Bytes, deficit: Bytes, policy: &Policy, moves: &mut Vec<Move>) -> Bytes {
     let full = seat.track.sample.config.full;
     let dead = policy.limits.dead_band.of(full).max(Bytes::from_kib(4));
-    let taken = moves.iter().any(|m| m.id == seat.track.sample.id);
     // The last step to a division may be smaller than the dead band: then it overshoots, but not into what is needed.
     let last_step = dead.min(seat.track.target.minus(seat.need.max(seat.floor)));
     let room = seat.track.target.minus(level).max(last_step).min(policy.limits.take_per_guest.of(full));
     let amount = deficit.max(dead).min(room);
-    if deficit.is_zero() || taken || amount < dead {
+    if deficit.is_zero() || seat.moves.get() || amount < dead {
         return Bytes::ZERO;
     }
-    let to = seat.track.target.minus(amount).to_balloon_page_floor();
-    let reason = match seat.kind {
-        FloorKind::Emergency if to < seat.regular_floor() => Reason::TakeEmergency,
-        _ if to >= seat.comfort => Reason::TakeUnused,
-        _ => Reason::TakeCache,
-    };
-    let (id, name) = (seat.track.sample.id.clone(), seat.track.sample.name.clone());
-    moves.push(Move { id, name, from: seat.track.target, to, reason });
-    // A balloon that is not believed is tried, and counts for nothing until it obeyed.
-    if seat.track.conduct.trust() == Trust::Trusted { amount } else { Bytes::ZERO }
+    seat.moves.set(true);
+    moves.push(seat.take_to(seat.track.target.minus(amount).to_balloon_page_floor()));
+    amount
 }

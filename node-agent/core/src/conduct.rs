@@ -1,5 +1,5 @@
-//! Whether a guest does what a take expects of it: its balloon follows, its process lets the memory go, and it does
-//! not hurt (design §6.6 and §6.7).
+//! Whether a guest does what a take expects of it: its balloon follows, its process lets the memory go, it goes on
+//! reporting, and it does not hurt (design §6.6 and §6.7).
 //!
 //! A take opens a trial on that guest alone; takes in a row extend it. A trial that fails asks for an [`Undo`] and
 //! makes the guest back off for twice as long each time. A balloon that deflates by itself fails without a trial.
@@ -42,6 +42,8 @@ pub struct Conduct {
     reached: Option<Bytes>,
     deflated_since: Option<Monotonic>,
     follow: Option<Following>,
+    /// It was not looked at since it last reported: its silence may not be its own.
+    unseen: bool,
 }
 
 /// Whether a guest's balloon is believed.
@@ -117,12 +119,16 @@ pub struct Seen {
     pub held: Option<Bytes>,
     /// How it hurts, if it does.
     pub pain: Option<Pain>,
+    /// When the statistics came that are in use; absent while there are none worth anything.
+    pub heard: Option<Monotonic>,
 }
 
 impl Conduct {
-    /// A new life: what the former one did says nothing about the present kernel, but its failures count.
+    /// A new life: what the former one did says nothing about the present kernel, but its failures count. Nor is it
+    /// believed more than before: that it rebooted is its own word too.
     pub fn begin_life_anew(&mut self) {
-        *self = Self { strikes: self.strikes, until: self.until, ..Self::default() };
+        let (strikes, until, trust, last_failure) = (self.strikes, self.until, self.trust, self.last_failure);
+        *self = Self { last_failure, strikes, until, trust, ..Self::default() };
     }
 
     /// A take was carried out.
@@ -146,6 +152,7 @@ impl Conduct {
     /// Looks at the guest; returns how long its balloon took to follow when it has just done so.
     pub fn observe(&mut self, seen: &Seen) -> Option<Duration> {
         self.watch_movement(seen);
+        self.unseen &= seen.heard.is_none();
         if self.deflates_by_itself(seen) {
             self.fail(Failure::Deflated { by: seen.actual.minus(seen.target) }, seen.actual, seen.at);
             return None;
@@ -160,10 +167,13 @@ impl Conduct {
         let too_much = trial.too_much(seen);
         trial.over = too_much.and(trial.over.or(Some(seen.at)));
         self.trial = Some(trial);
-        if !follows && self.is_stuck(seen.at) {
-            // It gave nothing lately: if it hurts, then not by this.
+        let silent = seen.heard.is_none() && !self.unseen;
+        if !follows && (silent || self.is_stuck(seen.at)) {
+            // It gave nothing lately: if it hurts, then not by this. A driver that is gone is silent as well.
             let missing = seen.actual.minus(trial.to);
             self.fail(Failure::NotFollowed { missing }, seen.actual, seen.at);
+        } else if silent {
+            self.fail(Failure::Silent, trial.from, seen.at);
         } else if let Some(pain) = seen.pain.filter(|_| !trial.pained) {
             self.fail(Failure::Hurt(pain), trial.from, seen.at);
         } else if let Some(excess) =
@@ -173,7 +183,7 @@ impl Conduct {
         } else if follows && trial.followed.is_none() {
             self.trial = Some(Trial { followed: Some(seen.at), ..trial });
             return Some(seen.at.since(trial.asked));
-        } else if too_much.is_none() && trial.followed.is_some_and(|since| seen.at.since(since) >= SETTLE) {
+        } else if too_much.is_none() && trial.has_settled(seen) {
             self.succeed();
         }
         None
@@ -183,6 +193,7 @@ impl Conduct {
     pub fn look_away(&mut self) {
         self.follow = None;
         self.deflated_since = None;
+        self.unseen = true;
         self.trial = self.trial.map(|trial| Trial { over: None, ..trial });
     }
 
@@ -237,7 +248,7 @@ impl Conduct {
         self.trust = match failure {
             Failure::NotFollowed { .. } | Failure::Deflated { .. } => Trust::Unresponsive,
             Failure::NotFreed { .. } => Trust::Untrusted,
-            Failure::Hurt(_) => self.trust,
+            Failure::Silent | Failure::Hurt(_) => self.trust,
         };
     }
 
@@ -273,6 +284,12 @@ impl Conduct {
 }
 
 impl Trial {
+    /// Pain that it caused would have shown: it followed some time ago, and reported since.
+    fn has_settled(&self, seen: &Seen) -> bool {
+        let Some(since) = self.followed else { return false };
+        seen.at.since(since) >= SETTLE && seen.heard.is_some_and(|heard| heard > since)
+    }
+
     /// What its process holds more than before in excess of its balloon: at least half of what was taken, or it is creep.
     fn too_much(&self, seen: &Seen) -> Option<Bytes> {
         let (after, before) = (excess(seen)?, self.excess?);
@@ -301,6 +318,7 @@ mod tests {
             squeezed: true,
             held: Some(MIB(held)),
             pain: None,
+            heard: Some(at),
         }
     }
 
@@ -330,6 +348,52 @@ mod tests {
         assert_eq!(conduct.trust(), Trust::Unresponsive);
         let undo = Undo { to: MIB(470), failure: Failure::NotFollowed { missing: MIB(70) } };
         assert_eq!(conduct.undo(), Some(undo));
+    }
+
+    #[test]
+    fn a_guest_that_falls_silent_after_a_take_failed_it_unless_nobody_looked() {
+        let silent = |second, actual| Seen { heard: None, ..seen(second, 400, actual, actual) };
+        let mut conduct = taken();
+        conduct.observe(&silent(11, 512));
+        let missing = MIB(112);
+        assert_eq!(conduct.undo().unwrap(), Undo { to: MIB(512), failure: Failure::NotFollowed { missing } });
+        assert_eq!(conduct.trust(), Trust::Unresponsive);
+
+        let mut conduct = taken();
+        conduct.observe(&seen(1, 400, 400, 400));
+        conduct.observe(&silent(11, 400));
+        assert_eq!(conduct.undo().unwrap(), Undo { to: MIB(512), failure: Failure::Silent });
+        assert_eq!(conduct.trust(), Trust::Trusted);
+
+        let mut conduct = taken();
+        conduct.look_away();
+        conduct.observe(&silent(11, 512));
+        assert_eq!(conduct.undo(), None);
+        conduct.observe(&seen(12, 400, 400, 400));
+        conduct.observe(&silent(22, 400));
+        assert_eq!(conduct.undo().unwrap().failure, Failure::Silent);
+    }
+
+    #[test]
+    fn a_take_is_no_success_before_the_guest_has_spoken_about_it() {
+        let mut conduct = taken();
+        conduct.observe(&seen(2, 400, 400, 400));
+        let before = Some(seen(2, 0, 0, 0).at);
+        conduct.observe(&Seen { heard: before, ..seen(12, 400, 400, 400) });
+        assert!(conduct.trial.is_some());
+        conduct.observe(&seen(13, 400, 400, 400));
+        assert_eq!((conduct.trial, conduct.undo()), (None, None));
+    }
+
+    #[test]
+    fn a_reboot_neither_ends_a_back_off_nor_restores_trust() {
+        let mut conduct = taken();
+        for second in 1..=32 {
+            conduct.observe(&seen(second, 400, 470, 470));
+        }
+        conduct.begin_life_anew();
+        assert_eq!(conduct.trust(), Trust::Unresponsive);
+        assert!(conduct.back_off(seen(33, 400, 470, 470).at).is_some());
     }
 
     #[test]

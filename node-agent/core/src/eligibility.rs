@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::evidence::Evidence;
-use crate::model::Track;
+use crate::model::{Origin, Track};
 use crate::policy::{Class, Policy};
 use crate::reason::{Hold, Reason};
 use crate::roster::OptOut;
@@ -85,6 +85,10 @@ fn hold(track: &Track, policy: &Policy, now: Monotonic) -> Option<Hold> {
     }
     if track.membership.as_ref().is_some_and(|m| m.migrating) {
         return Some(Hold::Migrating);
+    }
+    // Less than a target that is not in force may be more than it holds.
+    if track.origin == Origin::Supposed {
+        return Some(Hold::Adopting);
     }
     if track.sample.config.plugging {
         return Some(Hold::Plugging);

@@ -78,7 +78,7 @@ pub(crate) fn resident(model: &Model) -> Bytes {
 /// What guests may hold by now beyond what they were seen to, because nobody has looked since.
 fn unseen(model: &Model) -> Bytes {
     let of = |t: &Track| t.charge().minus(t.sample.facts.resident.unwrap_or_default());
-    model.tracks().filter(|t| t.lags).map(of).sum()
+    model.tracks().filter(|t| t.is_dated()).map(of).sum()
 }
 
 /// What is not for guests, whatever they need.
@@ -109,7 +109,7 @@ impl Ledger {
             eviction,
             reserve: reserve.minimum.of(memory.total),
             non_guest,
-            non_guest_growth: growth.of_non_guest(reserve.growth_quantile, reaction),
+            non_guest_growth: growth.of_non_guest(reserve.growth_quantile),
             promised: model.tracks().map(crate::model::Track::charge).sum(),
             overhead: model.tracks().map(crate::model::Track::overhead).sum(),
             plugged: model.tracks().map(crate::model::Track::plugged).sum(),
@@ -125,7 +125,7 @@ impl Ledger {
         ledger.committed = ledger.promised;
         let swap = usable_swap(memory, model);
         if !swap.is_zero() {
-            let grown = growth.of_resident(reserve.growth_quantile, reaction).plus(unseen(model));
+            let grown = growth.of_resident(reserve.growth_quantile).plus(unseen(model));
             ledger.at_risk = grown.min(ledger.promised.minus(ledger.resident));
             let expected = ledger.resident.plus(ledger.at_risk);
             ledger.committed = expected.max(ledger.promised.minus(swap)).min(ledger.promised);

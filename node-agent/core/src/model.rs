@@ -1,6 +1,6 @@
 //! What is known of every guest, folded from one sample after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::eligibility::BOOT_GRACE;
 use crate::evidence::{self, Evidence};
 use crate::reason::Pain;
 use crate::roster::{Membership, Roster};
-use crate::sample::{Balloon, GuestId, GuestSample, RunState, Sample};
+use crate::sample::{Balloon, GuestId, GuestSample, ProcessFacts, RunState, Sample};
 use crate::step::Original;
 use crate::units::{Bytes, Monotonic};
 
@@ -40,6 +40,17 @@ const OF_ONE_MOMENT: Duration = Duration::from_secs(1);
 /// seldom and by another count.
 const HELD_TOLERANCE: Bytes = Bytes::from_mib(16);
 
+/// Whose doing a target is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// The guest was found with it.
+    Found,
+    /// A predecessor's, and it may not be the one in force.
+    Supposed,
+    /// Ours.
+    Ours,
+}
+
 /// One guest over time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Track {
@@ -51,18 +62,18 @@ pub struct Track {
     pub ceiling: Bytes,
     /// Balloon target in force.
     pub target: Bytes,
-    /// That target is our doing; otherwise it is what the guest was found with.
-    pub ours: bool,
+    /// Whose doing that target is.
+    pub origin: Origin,
     /// What the guest holds; the last known while its hypervisor is silent.
     pub actual: Bytes,
     /// Its `MemTotal` was seen to shrink with its balloon (a guest whose balloon deflates on OOM keeps it).
     total_follows: bool,
     /// `MemTotal` of the host.
     host_total: Bytes,
+    /// When the host was read.
+    host_at: Monotonic,
     /// When the host's kernel showed its process last.
     pub shown_at: Option<Monotonic>,
-    /// Its facts are older than the host's: what it holds may be more or less by now.
-    pub lags: bool,
     /// What its statistics are worth.
     pub evidence: Evidence,
     /// When its life began as far as the loop knows: first seen, or rebooted.
@@ -88,6 +99,15 @@ pub struct Track {
     pain_at: Option<Monotonic>,
 }
 
+/// What a guest is known to hold beneath its shadow balloon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Beneath {
+    /// By its balloon.
+    pub actual: Bytes,
+    /// By the host's kernel, as far as it ever said.
+    pub facts: ProcessFacts,
+}
+
 /// All guests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Model {
@@ -103,6 +123,8 @@ pub struct Context<'a> {
     pub targets: &'a BTreeMap<GuestId, Bytes>,
     /// What guests had before they were touched; one that is not in it may have its full size.
     pub originals: &'a BTreeMap<GuestId, Original>,
+    /// Guests whose target may not be the one in force.
+    pub supposed: &'a BTreeSet<GuestId>,
 }
 
 impl Model {
@@ -131,10 +153,11 @@ impl Model {
     }
 
     /// The end of observing: what shadow balloons held and did says nothing of the real ones, which held `beneath`.
-    pub fn forget_shadows(&mut self, beneath: &BTreeMap<GuestId, Bytes>) {
+    pub fn forget_shadows(&mut self, beneath: &BTreeMap<GuestId, Beneath>) {
         for track in self.tracks.values_mut() {
             let held = beneath.get(&track.sample.id).copied().unwrap_or_default();
-            track.actual = track.actual.max(track.sample.config.full).max(held);
+            track.actual = track.actual.max(track.sample.config.full).max(held.actual);
+            track.sample.facts = held.facts;
             track.conduct = Conduct::default();
         }
     }
@@ -161,14 +184,19 @@ impl Model {
                 None => Track::new(guest, sample),
             };
             track.membership = context.roster.membership(guest).cloned();
-            track.lags = track.is_behind(sample);
             let full = track.sample.config.full;
             track.ceiling =
                 context.originals.get(&guest.id).map_or(full, |original| original.target.min(full));
-            track.ours = context.targets.contains_key(&guest.id);
+            track.origin = match context.targets.contains_key(&guest.id) {
+                false => Origin::Found,
+                true if context.supposed.contains(&guest.id) => Origin::Supposed,
+                true => Origin::Ours,
+            };
             track.target = context.targets.get(&guest.id).copied().unwrap_or(track.actual);
             let seen = track.seen(sample.at);
-            let looked_at = guest.balloon.is_some() && guest.run_state == RunState::Running;
+            let looked_at = guest.balloon.is_some()
+                && guest.run_state == RunState::Running
+                && track.origin != Origin::Supposed;
             track.followed_within = None;
             if !looked_at {
                 track.conduct.look_away();
@@ -188,12 +216,12 @@ impl Track {
             membership: None,
             ceiling: guest.config.full,
             target: guest.config.full,
-            ours: false,
+            origin: Origin::Found,
             actual: guest.config.full,
             total_follows: false,
             host_total: sample.host.memory.total,
+            host_at: sample.host_at(),
             shown_at: guest.shown_at(sample.at),
-            lags: false,
             evidence: Evidence::Missing,
             alive_since: sample.at,
             rebooted: false,
@@ -230,6 +258,7 @@ impl Track {
     fn renewed(mut self, guest: &GuestSample, sample: &Sample) -> Self {
         let before = std::mem::replace(&mut self.sample, guest.clone());
         self.host_total = sample.host.memory.total;
+        self.host_at = sample.host_at();
         self.sample.facts = guest.facts.or(&before.facts);
         self.shown_at = guest.shown_at(sample.at).or(self.shown_at);
         if guest.incarnation.is_none() {
@@ -361,18 +390,18 @@ impl Track {
         known.is_none() || seen.is_none() || known == seen
     }
 
-    /// What is known of its processes was true before the host was read.
-    fn is_behind(&self, sample: &Sample) -> bool {
-        let host_at = Monotonic::new(sample.at.since_origin().saturating_sub(sample.host_age));
-        let of_one_moment = |shown: Monotonic| host_at.since(shown) <= OF_ONE_MOMENT;
-        self.sample.facts.anon.is_some() && !self.shown_at.is_some_and(of_one_moment)
-    }
-
     fn seen(&self, at: Monotonic) -> Seen {
         let (target, actual, pain) = (self.target, self.actual, self.pain);
         // What it held before it was asked says nothing about what it gave.
-        let held = self.held().filter(|_| !self.lags).map(|held| held.minus(self.plugged()));
-        Seen { at, target, actual, squeezed: self.is_squeezed(), held, pain }
+        let held = self.held().filter(|_| !self.is_dated()).map(|held| held.minus(self.plugged()));
+        let heard = self.last_update_at.filter(|_| self.evidence.fresh().is_some());
+        Seen { at, target, actual, squeezed: self.is_squeezed(), held, pain, heard }
+    }
+
+    /// What is known of its processes is older than what is known of the host: what they hold may be more or less by now.
+    pub fn is_dated(&self) -> bool {
+        let of_one_moment = |shown: Monotonic| self.host_at.since(shown) <= OF_ONE_MOMENT;
+        self.sample.facts.anon.is_some() && !self.shown_at.is_some_and(of_one_moment)
     }
 
     /// What the guest cannot do without, by its own words: everything that is not usable. Plugged memory is no substitute
@@ -430,7 +459,7 @@ impl Track {
 
     /// The most that it may be given while we hold it: its ceiling, and its cgroup's limit less what is beside it there.
     pub fn cap(&self) -> Bytes {
-        let beside = self.plugged().plus(self.overhead());
+        let beside = self.sample.config.plugged.plus(self.overhead());
         self.ceiling.min(self.sample.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(beside)))
     }
 
@@ -445,14 +474,19 @@ impl Track {
         self.charge().minus(self.reach())
     }
 
+    /// Its target is our doing, or our predecessor's.
+    pub fn is_ours(&self) -> bool {
+        self.origin != Origin::Found
+    }
+
     /// It holds less than it may have, by our doing; a take that was thought to have failed may have had effect.
     pub fn is_squeezed(&self) -> bool {
-        self.target < self.ceiling || (self.ours && self.actual.plus(FOLLOW_TOLERANCE) < self.ceiling)
+        self.target < self.ceiling || (self.is_ours() && self.actual.plus(FOLLOW_TOLERANCE) < self.ceiling)
     }
 
     /// It holds less than its target: a command may have been lost, or come late.
     pub fn lags_behind(&self) -> bool {
-        self.ours && self.is_reachable() && self.actual.plus(FOLLOW_TOLERANCE) < self.target
+        self.origin == Origin::Ours && self.is_reachable() && self.actual.plus(FOLLOW_TOLERANCE) < self.target
     }
 
     /// Inflation under way that can still be expected to come.

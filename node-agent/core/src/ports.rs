@@ -88,6 +88,8 @@ pub trait ProcessPort {
     /// Guests whose processes run in this pod (at most one: a launcher has one, and the pod's owner can start processes
     /// of any name there), or outside of pods.
     fn running(&mut self, pod_uid: Option<&str>) -> Vec<Evident>;
+    /// All that was asked is told: time for what takes longer, to be told next time.
+    fn end_reading(&mut self) {}
 }
 
 /// Which guest is asked about.

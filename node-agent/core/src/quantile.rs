@@ -59,11 +59,16 @@ impl<T: Copy + Ord> Window<T> {
 
     /// The smallest observation that at least `part` of all do not exceed (nearest rank); absent when empty.
     pub fn quantile(&self, part: Permille) -> Option<T> {
-        let count = u64::try_from(self.sorted.len()).unwrap_or(u64::MAX);
-        let rank = count.saturating_mul(u64::from(part.get())).div_ceil(1000).max(1);
-        let index = usize::try_from(rank.saturating_sub(1)).unwrap_or(usize::MAX);
-        self.sorted.get(index.min(self.sorted.len().saturating_sub(1))).copied()
+        nearest_rank(&self.sorted, part)
     }
+}
+
+/// Of values in order, the smallest that at least `part` of all do not exceed (nearest rank); absent without values.
+pub fn nearest_rank<T: Copy>(sorted: &[T], part: Permille) -> Option<T> {
+    let count = u64::try_from(sorted.len()).unwrap_or(u64::MAX);
+    let rank = count.saturating_mul(u64::from(part.get())).div_ceil(1000).max(1);
+    let index = usize::try_from(rank.saturating_sub(1)).unwrap_or(usize::MAX);
+    sorted.get(index.min(sorted.len().saturating_sub(1))).copied()
 }
 
 #[cfg(test)]

@@ -104,6 +104,8 @@ pub enum Failure {
         /// What the process holds too much.
         excess: Bytes,
     },
+    /// The guest's statistics stopped.
+    Silent,
     /// The guest began to hurt.
     Hurt(Pain),
 }
@@ -139,6 +141,8 @@ pub enum Hold {
     Busy,
     /// A migration of it is pending.
     Migrating,
+    /// What the last agent left it with is not known to be in force yet.
+    Adopting,
     /// Memory is being plugged into it, or out of it.
     Plugging,
     /// It does not follow its balloon target.
@@ -209,6 +213,7 @@ impl Failure {
             Self::NotFollowed { .. } => "UndoNotFollowed",
             Self::Deflated { .. } => "UndoDeflated",
             Self::NotFreed { .. } => "UndoNotFreed",
+            Self::Silent => "UndoSilent",
             Self::Hurt(_) => "UndoHurt",
         }
     }
@@ -233,6 +238,7 @@ impl Hold {
             Self::Paused => "Paused",
             Self::Busy => "Busy",
             Self::Migrating => "Migrating",
+            Self::Adopting => "Adopting",
             Self::Plugging => "Plugging",
             Self::NotFollowing => "NotFollowing",
             Self::BackingOff { .. } => "BackingOff",
@@ -310,6 +316,7 @@ impl fmt::Display for Failure {
             Self::NotFreed { excess } => {
                 write!(f, "its balloon says that it gave, and its process holds {excess} more than that")
             }
+            Self::Silent => f.write_str("its statistics stopped coming after it"),
             Self::Hurt(pain) => write!(f, "it began to hurt ({pain})"),
         }
     }
@@ -331,6 +338,7 @@ impl fmt::Display for Hold {
             Self::Paused => f.write_str("it is paused"),
             Self::Busy => f.write_str("a migration, dump or snapshot is under way"),
             Self::Migrating => f.write_str("a migration of it is pending"),
+            Self::Adopting => f.write_str("what the last agent left it with is being made sure of"),
             Self::Plugging => f.write_str("memory is being plugged into it or out of it"),
             Self::NotFollowing => f.write_str("it does not follow its balloon target"),
             Self::BackingOff { left, failure } => {

@@ -78,6 +78,13 @@ pub struct Sample {
     pub guests: Vec<GuestSample>,
 }
 
+impl Sample {
+    /// When the host was read.
+    pub fn host_at(&self) -> Monotonic {
+        Monotonic::new(self.at.since_origin().saturating_sub(self.host_age))
+    }
+}
+
 /// The host at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostSample {

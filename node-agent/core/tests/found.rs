@@ -10,7 +10,7 @@ use overcommit_core::policy::Mode;
 use overcommit_core::reason::{Failure, Hold, Reason};
 use overcommit_core::roster::OptOut;
 use overcommit_core::sample::{RunState, Untouchable};
-use overcommit_core::step::{Decision, Turn};
+use overcommit_core::step::{Decision, Original, Turn};
 use overcommit_core::units::{Amount, Permille};
 use overcommit_core::view::GuestView;
 use world::{World, guest, mib, world};
@@ -224,6 +224,50 @@ fn a_take_that_hurts_is_undone_beyond_a_limit_that_came_since() {
 }
 
 #[test]
+fn who_falls_silent_over_a_take_is_left_alone_for_a_while_once_it_speaks() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.tick();
+    assert!(w.target("a") < 512);
+    w.guest("a").reports = false;
+    settle(&mut w, 4);
+    let told = view(&w.tick(), "a");
+    assert_eq!((w.target("a"), told.failure, told.trust), (512, Some(Failure::Silent), Trust::Trusted));
+    w.guest("a").reports = true;
+    let reason = view(&w.tick(), "a").reason;
+    assert!(matches!(reason, Reason::Held(Hold::BackingOff { .. })), "{reason:?}");
+}
+
+#[test]
+fn who_loses_its_driver_over_a_take_is_not_believed_before_it_obeys() {
+    let mut w = world(600, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.guest("a").follows = false;
+    w.tick();
+    assert!(w.target("a") < 512);
+    w.guest("a").reports = false;
+    settle(&mut w, 4);
+    let told = view(&w.tick(), "a");
+    assert!(matches!(told.failure, Some(Failure::NotFollowed { .. })), "{told:?}");
+    assert_eq!((w.target("a"), told.trust), (512, Trust::Unresponsive));
+    (w.guest("a").reports, w.guest("a").follows) = (true, true);
+    settle(&mut w, 12);
+    assert_eq!(view(&w.tick(), "a").trust, Trust::Trusted);
+}
+
+#[test]
+fn who_was_suspended_in_the_middle_of_a_take_is_not_accused_of_its_silence() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.guest("a").follows = false;
+    w.tick();
+    (w.guest("a").state, w.guest("a").reports) = (RunState::Paused, false);
+    // Nothing of it is carried out, or it would be given back, and the take be over.
+    w.decide(5, Turn::Tick);
+    w.guest("a").state = RunState::Running;
+    w.now += 60;
+    let told = view(&w.decide(1, Turn::Relief), "a");
+    assert_eq!((told.blind, told.failure), (true, None));
+}
+
+#[test]
 fn nothing_is_kept_back_for_an_exempt_guest_whose_balloon_is_not_our_doing() {
     let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50), guest("out", 2048, 10)]);
     w.guest("out").opt_out = Some(OptOut::Annotation);
@@ -246,4 +290,25 @@ fn plugged_memory_that_a_shadow_hid_is_charged_when_enforcing_begins() {
     w.guest("a").state = RunState::Unreachable;
     w.total = 2048;
     assert_eq!(w.decide(1, Turn::Relief).ledger.promised, mib(700 + 512));
+}
+
+/// What a predecessor's journal says that a guest was told, while it holds less.
+fn supposed(total: u64) -> World {
+    let mut w = world(total, vec![guest("a", 1000, 50)]);
+    w.guest("a").actual = 600;
+    let original = Original { target: mib(1000), period: Some(10) };
+    w.state.suppose(World::id("a"), original, mib(700));
+    w
+}
+
+#[test]
+fn a_target_that_may_not_be_in_force_is_neither_taken_from_nor_added_slack_to() {
+    for total in [620, 790] {
+        let mut w = supposed(total);
+        let decision = w.decide(40, Turn::Tick);
+        assert!(decision.plan.is_empty() && decision.again.is_empty(), "{total}: {:?}", decision.plan);
+    }
+    let mut w = supposed(730);
+    w.guest("a").used = 580;
+    assert!(!w.decide(40, Turn::Tick).plan.is_empty(), "what it needs it is given");
 }

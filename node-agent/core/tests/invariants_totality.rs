@@ -99,6 +99,7 @@ fn the_courses_reach_every_kind_of_decision() {
         "UndoNotFollowed",
         "UndoDeflated",
         "UndoNotFreed",
+        "UndoSilent",
         "UndoHurt",
         "BackingOff",
         "NodeLimit",

@@ -5,7 +5,9 @@
 mod world;
 
 use overcommit_core::conduct::Trust;
+use overcommit_core::policy::Mode;
 use overcommit_core::reason::{Hold, Reason};
+use overcommit_core::sample::ProcessFacts;
 use overcommit_core::step::{Decision, Turn};
 use overcommit_core::view::GuestView;
 use world::{World, guest, mib, world};
@@ -28,7 +30,7 @@ fn stop_facts(world: &mut World, name: &str) {
 
 #[test]
 fn nothing_is_taken_on_facts_that_are_three_control_periods_old() {
-    let mut w = world(600, vec![guest("late", 512, 60), guest("other", 512, 60)]);
+    let mut w = world(300, vec![guest("late", 512, 60), guest("other", 512, 60)]);
     settle(&mut w, 2);
     stop_facts(&mut w, "late");
     settle(&mut w, 3);
@@ -59,13 +61,14 @@ fn giving_goes_on_while_facts_are_old() {
 
 #[test]
 fn a_host_that_has_not_answered_about_a_guest_lets_nobody_take_from_it() {
-    let mut w = world(600, vec![guest("new", 512, 60)]);
+    let mut w = world(800, vec![guest("new", 512, 60), guest("other", 512, 400)]);
     w.now += 100;
     let mut sample = w.sample();
     sample.guests[0].facts_age = None;
     let decision = w.decide_on(&sample, Turn::Tick);
     assert_eq!(view(&decision, "new").reason, Reason::Held(Hold::Unproven));
-    assert!(matches!(view(&w.tick(), "new").reason, Reason::TakeUnused));
+    let reason = view(&w.tick(), "new").reason;
+    assert_eq!(reason, Reason::TakeUnused);
 }
 
 #[test]
@@ -127,4 +130,18 @@ fn with_swap_a_guest_that_nobody_sees_may_hold_all_that_it_was_promised() {
     stop_facts(&mut w, "late");
     let ledger = w.tick().ledger;
     assert!(ledger.committed >= mib(512 + 60), "{ledger:?}");
+}
+
+#[test]
+fn what_a_process_held_beneath_a_shadow_is_charged_when_enforcing_begins() {
+    let mut w = world(800, vec![guest("a", 512, 60), guest("b", 512, 60)]);
+    w.policy.mode = Mode::Observe;
+    w.guest("a").held = Some(700);
+    settle(&mut w, 10);
+    w.policy.mode = Mode::Enforce;
+    w.now += 5;
+    let mut sample = w.sample();
+    (sample.guests[0].facts, sample.guests[0].incarnation) = (ProcessFacts::default(), None);
+    let promised = w.decide_on(&sample, Turn::Relief).ledger.promised;
+    assert!(promised >= mib(700 - 16 + 512), "{promised}");
 }

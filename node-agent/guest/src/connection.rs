@@ -59,7 +59,7 @@ impl Directory {
     }
 
     /// A guest that runs while nothing was ever listed.
-    pub(crate) fn sample(&self, seen: &Observation, host: HostView) -> GuestSample {
+    pub(crate) fn sample(&self, seen: &Observation, host: &HostView) -> GuestSample {
         let silent = self.link.as_ref().and_then(|l| l.asked).map(|_| SILENT.to_owned());
         let why = silent.or_else(|| self.trouble.clone());
         unreached(GuestId::new(Arc::clone(&seen.uuid)), name(false, &seen.domain), seen, host, why)
@@ -148,7 +148,7 @@ impl Connection {
         id: GuestId,
         in_cluster: bool,
         seen: &Observation,
-        host: HostView,
+        host: &HostView,
         patience: Duration,
     ) -> GuestSample {
         let name = name(in_cluster, &seen.domain);
@@ -177,7 +177,7 @@ fn unreached(
     id: GuestId,
     name: GuestName,
     seen: &Observation,
-    host: HostView,
+    host: &HostView,
     why: Option<String>,
 ) -> GuestSample {
     let mut config = seen.config.clone();

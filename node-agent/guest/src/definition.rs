@@ -6,8 +6,13 @@ use roxmltree::{Document, Node, ParsingOptions};
 
 /// Largest definition accepted: real ones are about 30 KiB, libvirt sends up to 4 MiB.
 const CAP: usize = 1 << 20;
-/// Most elements, attributes and texts accepted.
+/// Most elements and texts accepted.
 const NODES: u32 = 50_000;
+/// Most attributes of an element accepted: the parser compares each with all others.
+const ATTRIBUTES: usize = 1000;
+/// Most declarations of namespaces accepted: the parser hands each down to every element below, and libvirt's own are about
+/// five.
+const NAMESPACES: usize = 64;
 
 /// The parts that matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +36,8 @@ struct Pluggable {
 pub(crate) enum DefinitionError {
     #[error("the domain's definition is {0} bytes long, more than {CAP}")]
     TooLong(usize),
+    #[error("the domain's definition has more {0} than any that libvirt writes")]
+    TooMany(&'static str),
     #[error("the domain's definition is no XML: {0}")]
     Xml(#[from] roxmltree::Error),
     #[error("the domain's definition has no usable <{0}>")]
@@ -42,6 +49,7 @@ pub(crate) fn parse(xml: &str) -> Result<Definition, DefinitionError> {
     if xml.len() > CAP {
         return Err(DefinitionError::TooLong(xml.len()));
     }
+    refuse_costly(xml)?;
     let options = ParsingOptions { allow_dtd: false, nodes_limit: NODES, ..ParsingOptions::default() };
     let document = Document::parse_with_options(xml, options)?;
     let domain = document.root_element();
@@ -64,6 +72,19 @@ pub(crate) fn parse(xml: &str) -> Result<Definition, DefinitionError> {
         period: balloon.map(period),
         pluggable: pluggable.into_iter().map(|p| p.size).collect(),
     })
+}
+
+/// The parser's time grows with the square of an element's attributes and with the cube of nested namespaces, and a
+/// tenant's libvirt may send any. Each attribute has a `=` of its own within its tag, each namespace an `xmlns`.
+fn refuse_costly(xml: &str) -> Result<(), DefinitionError> {
+    let attributes = |tag: &str| tag.bytes().filter(|b| *b == b'=').count();
+    if xml.split('<').any(|tag| attributes(tag) > ATTRIBUTES) {
+        return Err(DefinitionError::TooMany("attributes"));
+    }
+    if xml.matches("xmlns").count() > NAMESPACES {
+        return Err(DefinitionError::TooMany("namespaces"));
+    }
+    Ok(())
 }
 
 /// Stands in for a definition that is not understood: never touched, because it has no balloon, and charged at the
@@ -294,6 +315,12 @@ mod tests {
         ] {
             assert!(parse(xml).is_err(), "{}", xml.get(..60).unwrap_or(xml));
         }
+        let wide = (0..50_000).map(|n| format!(" a{n}=''")).collect::<Vec<_>>().concat();
+        let wide = format!("<domain{wide}><memory>1</memory></domain>");
+        assert!(matches!(parse(&wide), Err(DefinitionError::TooMany("attributes"))));
+        let handed_down = (0..2000).map(|n| format!("<a xmlns:a{n}='a'>")).collect::<Vec<_>>().concat();
+        let handed_down = format!("<domain><memory>1</memory>{handed_down}{}</domain>", "</a>".repeat(2000));
+        assert!(matches!(parse(&handed_down), Err(DefinitionError::TooMany("namespaces"))));
         // On a stack as small as that of a connection's thread.
         let thread = std::thread::Builder::new().stack_size(crate::link::STACK);
         let parsed = thread.spawn(move || parse(&closed).is_ok()).unwrap().join();

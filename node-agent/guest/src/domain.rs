@@ -181,7 +181,7 @@ pub(crate) fn text(error: &Error) -> String {
 }
 
 /// One line of bounded length: names and messages may come from a tenant's daemon.
-fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.chars().take(LONGEST_TEXT).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 

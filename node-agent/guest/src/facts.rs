@@ -274,6 +274,7 @@ fn serve(make: &MakePort, inbox: &Receiver<Question>, out: &Sender<Finding>, not
             return;
         }
         notify();
+        port.end_reading();
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Guests {
     facts: Facts,
     /// What the host's kernel had said when the last fresh sample was made.
     said: Said,
-    /// A guest came of which the kernel was not asked.
+    /// A guest came after the kernel was asked.
     newcomers: bool,
     patience: Duration,
     answers: Receiver<Answer>,
@@ -45,6 +45,8 @@ pub struct Guests {
     /// Outcomes that need no answer.
     settled: Vec<Outcome>,
     asked: Option<Instant>,
+    /// The kernel was asked since.
+    asked_host: bool,
     next_link: u64,
     next_number: u64,
 }
@@ -78,6 +80,7 @@ impl Guests {
             carrying: BTreeMap::new(),
             settled: Vec::new(),
             asked: None,
+            asked_host: false,
             next_link: 0,
             next_number: 0,
         }
@@ -182,7 +185,7 @@ impl Guests {
         let mut heard = self.take_all(first);
         heard.host = self.facts.hear();
         // Who came after the kernel was asked is not to wait for a control period.
-        if self.newcomers && !self.waits_for_guests() && !self.facts.is_asked() {
+        if self.newcomers && self.asked_host && !self.waits_for_guests() && !self.facts.is_asked() {
             self.ask_host();
         }
         heard
@@ -296,9 +299,9 @@ impl Guests {
     /// back for seconds while one starts, is waited for only while none is known.
     fn waits_for_guests(&self) -> bool {
         let Some(since) = self.asked.filter(|since| since.elapsed() < self.patience) else { return false };
-        let is_first = |asked: &Instant| asked.elapsed() < self.patience;
+        let is_new = |asked: Instant| asked.elapsed() < self.patience;
         let of_connection = |c: &Connection| {
-            c.link.asked.filter(|asked| *asked >= since || (!c.answered && is_first(asked))).is_some()
+            c.link.asked.is_some_and(|asked| asked >= since || (!c.answered && is_new(asked)))
         };
         let directory = self.directory.as_ref().filter(|_| self.connections.is_empty());
         let listing = directory.and_then(|d| d.link.as_ref()?.asked);
@@ -326,14 +329,15 @@ impl Guests {
 impl GuestPort for Guests {
     fn ask(&mut self) {
         self.asked = Some(Instant::now());
+        self.asked_host = false;
         self.ask_all();
     }
 
     fn ask_host(&mut self) {
+        self.asked_host = true;
         let notify = Arc::clone(&self.post.notify);
-        if self.facts.ask(self.question(), &notify) {
-            self.newcomers = false;
-        }
+        // An answer that is under way already will not tell of them.
+        self.newcomers &= !self.facts.ask(self.question(), &notify);
     }
 
     fn ask_statistics(&mut self, id: &GuestId) {

@@ -20,6 +20,8 @@ mod connection;
 mod definition;
 mod domain;
 mod facts;
+#[doc(hidden)]
+pub mod fuzz;
 mod guests;
 mod link;
 mod session;

@@ -19,7 +19,7 @@ use crate::visits::Visits;
 
 mod known;
 
-use known::{Known, Measurements};
+use known::Known;
 
 /// How old the list of guests that are known by their processes may get: it costs a look at all processes.
 const EVIDENT_AGE: Duration = Duration::from_secs(5);
@@ -50,7 +50,8 @@ struct Reading {
     found: Option<HashMap<String, Vec<u32>>>,
     /// Guests asked for.
     asked: HashSet<Key>,
-    measurements: Measurements,
+    /// How long first measurements of overheads took.
+    measured: Duration,
 }
 
 fn key(who: &Who) -> Key {
@@ -82,24 +83,37 @@ impl ProcessFactsReader {
     /// one with the most memory.
     fn look_for_all(&mut self) -> Result<Vec<Found>, ReadError> {
         let found = qemus(&self.root, &self.visits)?;
-        let processes = found.values().flatten().filter_map(|pid| {
-            let _visit = self.visits.enter(*pid)?;
-            let known = Known::open(&self.root, &self.mounts, *pid).ok()?;
-            let evident = Evident {
-                uuid: Arc::from(known.line.uuid.as_deref()?),
-                domain: known.line.name.clone().unwrap_or_default(),
-                full: known.line.full?,
-                has_balloon: known.line.has_balloon,
-            };
-            let resident = Status::read(&known.process).ok()?.resident;
-            Some((resident, known.place.as_ref().and_then(|p| p.pod_uid().cloned()), evident))
-        });
-        let mut processes: Vec<_> = processes.collect();
-        processes.sort_by_key(|(resident, ..)| std::cmp::Reverse(*resident));
+        let processes = found.values().flatten().filter_map(|pid| self.evident(*pid).transpose());
+        let mut processes: Vec<_> = processes.collect::<Result<_, _>>()?;
+        processes.sort_by_key(|(resident, _)| std::cmp::Reverse(*resident));
         let mut seen = HashSet::new();
-        processes.retain(|(_, pod, evident)| seen.insert((pod.clone(), Arc::clone(&evident.uuid))));
+        processes.retain(|(_, (pod, evident))| seen.insert((pod.clone(), Arc::clone(&evident.uuid))));
         self.reading.found = Some(found);
-        Ok(processes.into_iter().map(|(_, pod, evident)| (pod, evident)).collect())
+        Ok(processes.into_iter().map(|(_, found)| found).collect())
+    }
+
+    /// The guest of a process, with the memory that it holds; absent if it is none, or cannot be looked at.
+    ///
+    /// # Errors
+    /// When file descriptors or memory ran out: not to be seen now is not to be gone.
+    fn evident(&self, pid: u32) -> Result<Option<(Bytes, Found)>, ReadError> {
+        let Some(_visit) = self.visits.enter(pid) else { return Ok(None) };
+        let seen = Known::open(&self.root, &self.mounts, pid)
+            .and_then(|known| Status::read(&known.process).map(|status| (known, status.resident)));
+        let (known, resident) = match seen {
+            Ok(seen) => seen,
+            Err(error) if error.is_exhaustion() => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        let (Some(uuid), Some(full)) = (known.line.uuid.as_deref(), known.line.full) else { return Ok(None) };
+        let evident = Evident {
+            uuid: Arc::from(uuid),
+            domain: known.line.name.clone().unwrap_or_default(),
+            full,
+            has_balloon: known.line.has_balloon,
+        };
+        let pod = known.place.as_ref().and_then(|place| place.pod_uid().cloned());
+        Ok(Some((resident, (pod, evident))))
     }
 
     fn observe(&mut self, who: &Who, key: &Key) -> Result<HostView, ReadError> {
@@ -116,7 +130,7 @@ impl ProcessFactsReader {
             return Ok(HostView { trouble, ..HostView::default() });
         };
         let status = Status::read(&known.process)?;
-        let overhead = known.overhead(&self.root, &mut self.reading.measurements, who, status)?;
+        let overhead = known.overhead(&self.root, &mut self.reading.measured, who, status)?;
         known.view(status, overhead, self.capacity)
     }
 
@@ -152,7 +166,7 @@ impl ProcessFactsReader {
 }
 
 impl ProcessPort for ProcessFactsReader {
-    /// Guests that nobody asked for in the last reading are forgotten, and one overhead may be measured again.
+    /// Guests that nobody asked for in the last reading are forgotten.
     fn begin_reading(&mut self) {
         let last = std::mem::take(&mut self.reading);
         self.known.retain(|key, _| last.asked.contains(key));
@@ -173,12 +187,24 @@ impl ProcessPort for ProcessFactsReader {
 
     fn running(&mut self, pod_uid: Option<&str>) -> Vec<Evident> {
         if self.evident.as_ref().is_none_or(|(at, _)| at.elapsed() >= EVIDENT_AGE) {
-            // Without a process table nothing is evident; `look` says why.
-            self.evident = Some((Instant::now(), self.look_for_all().unwrap_or_default()));
+            // Without a process table nothing is evident, and what was so before remains; `look` says why.
+            let found = self.look_for_all();
+            let before = self.evident.take().map(|(_, all)| all);
+            self.evident = Some((Instant::now(), found.ok().or(before).unwrap_or_default()));
         }
         let all = self.evident.iter().flat_map(|(_, all)| all);
         let here = all.filter(|(pod, _)| pod.as_deref() == pod_uid).map(|(_, evident)| evident.clone());
         here.take(if pod_uid.is_some() { 1 } else { usize::MAX }).collect()
+    }
+
+    /// One overhead is measured again, the oldest that is due.
+    fn end_reading(&mut self) {
+        let due = self.known.values_mut().filter_map(|known| Some((known.overdue()?, known)));
+        let Some((_, known)) = due.max_by_key(|(overdue, _)| *overdue) else { return };
+        if let Some(_visit) = self.visits.enter(known.process.incarnation().pid) {
+            // A process that ended is noticed by the next look.
+            drop(known.measure_again(&self.root));
+        }
     }
 }
 
@@ -190,11 +216,15 @@ fn failed(error: &ReadError) -> HostView {
 fn qemus(root: &Root, visits: &Visits) -> Result<HashMap<String, Vec<u32>>, ReadError> {
     let mut found: HashMap<String, Vec<u32>> = HashMap::new();
     for pid in proc::pids(root)? {
-        if !proc::name(root, pid).starts_with("qemu-") {
+        if !proc::name(root, pid)?.starts_with("qemu-") {
             continue;
         }
         let Some(_visit) = visits.enter(pid) else { continue };
-        let Ok(arguments) = Proc::open(root, pid).and_then(|p| p.arguments()) else { continue };
+        let arguments = match Proc::open(root, pid).and_then(|p| p.arguments()) {
+            Ok(arguments) => arguments,
+            Err(error) if error.is_exhaustion() => return Err(error),
+            Err(_) => continue,
+        };
         if let Some(uuid) = CommandLine::parse(&arguments).uuid {
             found.entry(uuid).or_default().push(pid);
         }

@@ -8,6 +8,7 @@ use overcommit_core::sample::Incarnation;
 use rustix::fd::OwnedFd;
 
 use crate::cgroup::CgroupPlace;
+use crate::held::ReadError;
 use crate::proc::{self, Proc};
 use crate::root::Root;
 use crate::socket::{self, SocketError};
@@ -121,10 +122,7 @@ impl Launchers {
 
     /// Launcher pods by UID. Processes that end while they are looked at are passed over.
     fn pods(&mut self) -> Result<HashMap<Arc<str>, Pod>, PortError> {
-        let processes = proc::pids(&self.root).map_err(|e| PortError {
-            what: "launcher pods".to_owned(),
-            why: format!("{e}; the agent needs the host's procfs"),
-        })?;
+        let processes = proc::pids(&self.root).map_err(|e| unreadable(&e))?;
         if self.scans.is_multiple_of(FULL_SCAN) {
             self.dull.clear();
         }
@@ -133,7 +131,8 @@ impl Launchers {
         let mut pods: HashMap<Arc<str>, Pod> = HashMap::new();
         for pid in processes {
             let looks = before.remove(&pid).unwrap_or(0);
-            let name = if looks < LOOKS { proc::name(&self.root, pid) } else { String::new() };
+            let name = if looks < LOOKS { proc::name(&self.root, pid) } else { Ok(String::new()) };
+            let name = name.map_err(|e| unreadable(&e))?;
             let daemon = matches!(name.as_str(), "virtqemud" | "libvirtd");
             // Names are cut to 15 characters: virt-launcher-monitor shows as virt-launcher-m.
             let guest = name.starts_with("qemu-");
@@ -141,7 +140,12 @@ impl Launchers {
                 self.dull.insert(pid, looks.saturating_add(1).min(LOOKS));
                 continue;
             }
-            let Some((uid, process)) = self.in_pod(pid) else { continue };
+            let found = match self.in_pod(pid) {
+                // Not to be seen now is not to be gone.
+                Err(error) if error.is_exhaustion() => return Err(unreadable(&error)),
+                found => found.ok().flatten(),
+            };
+            let Some((uid, process)) = found else { continue };
             let pod = pods.entry(uid).or_default();
             if guest {
                 pod.has_guest = true;
@@ -154,10 +158,17 @@ impl Launchers {
         Ok(pods)
     }
 
-    fn in_pod(&self, pid: u32) -> Option<(Arc<str>, Proc)> {
-        let process = Proc::open(&self.root, pid).ok()?;
-        let place = CgroupPlace::parse(&process.text("cgroup").ok()?)?;
-        Some((Arc::clone(place.pod_uid()?), process))
+    fn in_pod(&self, pid: u32) -> Result<Option<(Arc<str>, Proc)>, ReadError> {
+        let process = Proc::open(&self.root, pid)?;
+        let place = CgroupPlace::parse(&process.text("cgroup")?);
+        Ok(place.and_then(|place| place.pod_uid().cloned()).map(|uid| (uid, process)))
+    }
+}
+
+fn unreadable(error: &ReadError) -> PortError {
+    PortError {
+        what: "launcher pods".to_owned(),
+        why: format!("{error}; the agent needs the host's procfs and file descriptors"),
     }
 }
 

@@ -18,6 +18,8 @@
 mod cgroup;
 mod eviction;
 mod facts;
+#[doc(hidden)]
+pub mod fuzz;
 mod glimpse;
 mod held;
 mod ksm;

@@ -13,14 +13,15 @@ use crate::text::kib_line;
 
 /// Largest smaps accepted; a QEMU has about 500 mappings of 0.7 KiB of text each.
 const CAP: u64 = 64 << 20;
-/// Longest line accepted; paths are at most `PATH_MAX` = 4096.
+/// What is read of a line. A path may be longer: `PATH_MAX` is 4096, and the kernel writes each line feed in it as four
+/// characters (`mangle_path`, `fs/seq_file.c`).
 const LINE_CAP: u64 = 8 << 10;
 /// Mappings smaller than this are never taken for a part of guest memory.
 const SMALLEST_PART: Bytes = Bytes::from_mib(8);
 
 /// One mapping.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Mapping {
+pub(crate) struct Mapping {
     size: Bytes,
     resident: Bytes,
     proportional: Bytes,
@@ -55,13 +56,17 @@ pub(crate) fn beside_guest(
     Ok(beside(mappings, full, pluggable))
 }
 
-fn parse(mut reader: impl BufRead) -> std::io::Result<Vec<Mapping>> {
+pub(crate) fn parse(mut reader: impl BufRead) -> std::io::Result<Vec<Mapping>> {
     let mut mappings: Vec<Mapping> = Vec::new();
     let mut line = Vec::new();
     loop {
         line.clear();
         if reader.by_ref().take(LINE_CAP).read_until(b'\n', &mut line)? == 0 {
             return Ok(mappings);
+        }
+        if !line.ends_with(b"\n") {
+            // Whoever names the file must not write lines of ours.
+            reader.skip_until(b'\n')?;
         }
         let text = String::from_utf8_lossy(&line);
         if let Some((name, value)) = kib_line(&text) {
@@ -95,7 +100,7 @@ fn header(line: &str) -> Option<Kind> {
     })
 }
 
-fn beside(mut mappings: Vec<Mapping>, full: Bytes, pluggable: &[Bytes]) -> Option<Bytes> {
+pub(crate) fn beside(mut mappings: Vec<Mapping>, full: Bytes, pluggable: &[Bytes]) -> Option<Bytes> {
     let own: Bytes = mappings
         .iter()
         .map(|m| match m.kind {
@@ -198,6 +203,15 @@ mod tests {
         assert_eq!(kinds, [Kind::Shared, Kind::Nameless, Kind::Own, Kind::Backing, Kind::Own]);
         let first = parse(text.as_bytes()).unwrap().remove(0);
         assert_eq!((first.size, first.proportional), (Bytes::from_kib(8), Bytes::from_kib(2)));
+    }
+
+    #[test]
+    fn a_name_longer_than_any_line_cannot_pass_for_a_mapping() {
+        let header = "7f00-7f01 r--p 00000000 08:01 123    /";
+        let padding = "a".repeat(usize::try_from(LINE_CAP).unwrap() - header.len());
+        let text = format!("{header}{padding}0-1 rwxp 0 0 0 [heap]\nSize: 8 kB\nRss: 4 kB\nPss: 2 kB\n");
+        let kinds: Vec<Kind> = parse(text.as_bytes()).unwrap().iter().map(|m| m.kind).collect();
+        assert_eq!(kinds, [Kind::Shared]);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use crate::args::Only;
+
 /// A loop that has not beaten yet reads its files and connects; libvirt and the API server are waited for by others.
 const BEGINS_WITHIN: Duration = Duration::from_mins(1);
 /// A loop that is late by more hangs. Its turns wait for nobody and take milliseconds; a guest that grows by 20 MiB/s
@@ -15,10 +17,12 @@ const STOOD_STILL: Duration = Duration::from_secs(4);
 /// So many failures within [`WINDOW`] are no accident.
 const FAILURES: usize = 3;
 const WINDOW: Duration = Duration::from_mins(2);
-/// How long a loop that keeps failing rests; doubled each time, up to [`REST_MAX`]. As the kubelet does it
-/// (`MaxContainerBackOff`, pkg/kubelet/kubelet.go).
+/// How long a loop that keeps failing rests; doubled each time, up to [`REST_MAX`]: less than the chart's liveness probe
+/// has patience (six times 10 s), for nobody answers it meanwhile.
 const REST: Duration = Duration::from_secs(10);
-const REST_MAX: Duration = Duration::from_mins(5);
+const REST_MAX: Duration = Duration::from_secs(40);
+/// A loop that ran for longer than this was well.
+const WELL: Duration = Duration::from_mins(5);
 
 /// How a loop ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +41,15 @@ impl Ended {
     /// That is what was wanted.
     pub(super) fn is_meant(&self) -> bool {
         matches!(self, Self::Told(_))
+    }
+
+    /// For the shell.
+    pub(super) fn code(&self) -> u8 {
+        match self {
+            Self::Told(code) => *code,
+            Self::Refused => 2,
+            Self::NotStarted | Self::Failed(_) => 1,
+        }
     }
 }
 
@@ -60,6 +73,8 @@ pub(super) enum Next {
     Start,
     /// Guests are made safe for a time without a loop.
     HandOver,
+    /// This is done, and the keeper ends too.
+    Last(Only),
     /// Nothing for so long, then the loop again.
     Rest(Duration),
 }
@@ -69,49 +84,43 @@ pub(super) enum Next {
 pub(super) struct Judge {
     /// It never worked yet.
     first: bool,
-    since: Instant,
     failures: VecDeque<Instant>,
     rest: Duration,
     last: Option<String>,
 }
 
-impl Judge {
-    /// Nothing has failed yet.
-    pub(super) fn new(now: Instant) -> Self {
-        Self { first: true, since: now, failures: VecDeque::new(), rest: REST, last: None }
+impl Default for Judge {
+    fn default() -> Self {
+        Self { first: true, failures: VecDeque::new(), rest: REST, last: None }
     }
+}
 
+impl Judge {
     /// How the loop failed last.
     pub(super) fn last_failure(&self) -> Option<&str> {
         self.last.as_deref()
     }
 
-    /// A loop ended.
-    pub(super) fn ended(&mut self, ended: &Ended, now: Instant) -> Next {
+    /// A loop that began at `began` ended now, and nobody had told it to.
+    pub(super) fn ended(&mut self, ended: &Ended, began: Instant, now: Instant) -> Next {
         let first = std::mem::take(&mut self.first);
         match ended {
             Ended::Told(code) => return Next::End(*code),
             // Whoever starts it is to see that at once; a loop that worked before is not given up for it.
-            Ended::Refused if first => return Next::End(2),
+            Ended::Refused if first => return Next::End(ended.code()),
             Ended::Refused | Ended::NotStarted | Ended::Failed(_) => {}
         }
         self.last = Some(ended.to_string());
         self.failures.push_back(now);
         self.failures.retain(|at| now.saturating_duration_since(*at) < WINDOW);
-        if now.saturating_duration_since(self.since) > REST_MAX {
+        if now.saturating_duration_since(began) > WELL {
             self.rest = REST;
         }
-        self.since = now;
         if self.failures.len() < FAILURES { Next::Start } else { Next::HandOver }
     }
 
     /// A hand-over ended, well or not: there is nothing more that could be done now.
-    pub(super) fn handed_over(&mut self, ended: &Ended) -> Next {
-        if let Ended::Told(code) = ended
-            && *code != 0
-        {
-            return Next::End(*code);
-        }
+    pub(super) fn handed_over(&mut self) -> Next {
         self.failures.clear();
         let rest = self.rest;
         self.rest = rest.saturating_mul(2).min(REST_MAX);
@@ -164,46 +173,60 @@ mod tests {
         Ended::Failed("it was ended by signal 9".to_owned())
     }
 
+    /// Fails so often, a second apart, after runs of no length; what comes of the last.
+    fn fail(judge: &mut Judge, how: &Ended, times: u32) -> Next {
+        let now = Instant::now();
+        (0..times).map(|n| judge.ended(how, now, now + Duration::from_secs(1) * n)).last().unwrap()
+    }
+
     #[test]
     fn a_loop_that_dies_is_started_at_once_and_one_that_keeps_dying_hands_over_and_rests() {
-        let start = Instant::now();
-        let mut judge = Judge::new(start);
-        let at = |second| start + Duration::from_secs(second);
-        assert_eq!(judge.ended(&failed(), at(10)), Next::Start);
-        assert_eq!(judge.ended(&failed(), at(20)), Next::Start);
-        assert_eq!(judge.ended(&failed(), at(30)), Next::HandOver);
-        assert_eq!(judge.handed_over(&Ended::Told(0)), Next::Rest(REST));
-        for _ in 0..2 {
-            assert_eq!(judge.ended(&failed(), at(50)), Next::Start);
+        let mut judge = Judge::default();
+        for how in [failed(), Ended::NotStarted] {
+            assert_eq!(fail(&mut judge, &how, 2), Next::Start);
+            assert_eq!(fail(&mut judge, &how, 1), Next::HandOver);
+            let Next::Rest(_) = judge.handed_over() else { panic!("no rest") };
         }
-        assert_eq!(judge.ended(&failed(), at(51)), Next::HandOver);
-        assert_eq!(judge.handed_over(&failed()), Next::Rest(REST * 2));
+    }
+
+    #[test]
+    fn each_rest_is_longer_than_the_last_until_a_loop_was_well() {
+        let mut judge = Judge::default();
+        let rests: Vec<Next> = (0..4)
+            .map(|_| {
+                fail(&mut judge, &failed(), 3);
+                judge.handed_over()
+            })
+            .collect();
+        assert_eq!(rests, [10, 20, 40, 40].map(|s| Next::Rest(Duration::from_secs(s))));
+        let began = Instant::now();
+        judge.ended(&failed(), began, began + Duration::from_hours(1));
+        assert_eq!(judge.handed_over(), Next::Rest(REST));
     }
 
     #[test]
     fn failures_that_are_rare_are_forgotten() {
         let start = Instant::now();
-        let mut judge = Judge::new(start);
+        let mut judge = Judge::default();
         for hour in 1..100 {
-            assert_eq!(judge.ended(&failed(), start + Duration::from_hours(hour)), Next::Start);
+            assert_eq!(judge.ended(&failed(), start, start + Duration::from_hours(hour)), Next::Start);
         }
         assert_eq!(judge.last_failure(), Some("it was ended by signal 9"));
     }
 
     #[test]
     fn bad_input_ends_the_first_start_and_no_later_one() {
-        let start = Instant::now();
-        assert_eq!(Judge::new(start).ended(&Ended::Refused, start), Next::End(2));
-        let mut judge = Judge::new(start);
-        judge.ended(&failed(), start);
-        assert_eq!(judge.ended(&Ended::Refused, start), Next::Start);
+        assert_eq!(fail(&mut Judge::default(), &Ended::Refused, 1), Next::End(2));
+        let mut judge = Judge::default();
+        fail(&mut judge, &failed(), 1);
+        assert_eq!(fail(&mut judge, &Ended::Refused, 1), Next::Start);
     }
 
     #[test]
-    fn an_end_that_was_meant_ends_the_keeper_with_the_same_code() {
-        let start = Instant::now();
-        assert_eq!(Judge::new(start).ended(&Ended::Told(0), start), Next::End(0));
-        assert_eq!(Judge::new(start).ended(&Ended::Told(1), start), Next::End(1));
+    fn an_end_by_its_own_will_ends_the_keeper_with_the_same_code() {
+        for code in [0, 1] {
+            assert_eq!(fail(&mut Judge::default(), &Ended::Told(code), 1), Next::End(code));
+        }
     }
 
     #[test]

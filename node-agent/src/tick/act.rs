@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::sample::{GuestId, Incarnation, Sample};
-use overcommit_core::step::{Decision, Turn};
+use overcommit_core::step::{Decision, SQUEEZED_PERIOD, Turn};
 
 use super::Loop;
 use crate::failpoint;
@@ -25,6 +25,11 @@ pub(super) struct Takes {
     decided: Instant,
 }
 
+/// What was there before has to be on disk first: a size that is lowered, and a period that is shortened.
+fn changes_what_was_found(command: &Command) -> bool {
+    command.takes() || matches!(command, Command::SetPeriod { seconds: SQUEEZED_PERIOD, .. })
+}
+
 impl Loop {
     /// Sends what a decision wants. Giving needs no disk and waits for none.
     pub(super) fn act(&mut self, decision: &Decision, sample: &Sample) {
@@ -33,15 +38,23 @@ impl Loop {
             self.unconfirmed.remove(&step.id);
             self.moves.insert(step.id.clone(), step.clone());
         }
-        let (takes, mut gives): (Vec<Command>, Vec<Command>) =
-            decision.plan.commands().into_iter().partition(Command::takes);
-        gives.extend(decision.again.iter().chain(&decision.periods).cloned());
+        self.forget_takes(|id| decision.plan.of(id).is_some_and(|step| !step.takes()));
+        let again = decision.again.iter().chain(&decision.periods).cloned();
+        let commands = decision.plan.commands().into_iter().chain(again);
+        let (takes, gives): (Vec<Command>, Vec<Command>) = commands.partition(changes_what_was_found);
         if !gives.is_empty() {
             self.parts.guests.send(&gives);
             failpoint::reach("gives-sent");
         }
         if !takes.is_empty() {
             self.take(takes, sample);
+        }
+    }
+
+    /// Takes that wait for the journal are not made from guests of which `so` holds: what was decided since is worth more.
+    pub(super) fn forget_takes(&mut self, so: impl Fn(&GuestId) -> bool) {
+        if let Some(takes) = &mut self.takes {
+            takes.commands.retain(|command| !so(command.id()));
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use overcommit_core::fallback::{self, Held};
 use overcommit_core::ports::Reading;
-use overcommit_core::sample::{GuestId, HostSample};
+use overcommit_core::sample::{GuestId, GuestSample, HostSample};
 use overcommit_core::step::State;
 use overcommit_core::units::Bytes;
 
@@ -113,7 +113,13 @@ impl Loop {
             Some(Held { id: guest.id.clone(), original: entry.original.target, holds })
         });
         let held: Vec<Held> = held.collect();
-        let commands = fallback::give_back(&held, &host.memory, self.eviction);
+        let untouched = |guest: &GuestSample| {
+            let told = held.iter().find(|h| h.id == guest.id).map_or(Bytes::ZERO, |h| h.holds);
+            let may_touch = guest.balloon.map_or(guest.config.full, |b| b.actual).max(told);
+            may_touch.plus(guest.config.plugged).minus(guest.facts.resident.unwrap_or_default())
+        };
+        let untouched = guests.iter().map(untouched).sum();
+        let commands = fallback::give_back(&held, &host.memory, untouched, self.eviction);
         if !commands.is_empty() {
             tracing::warn!(guests = commands.len(), "given back without a decision");
             self.parts.guests.send(&commands);

@@ -23,7 +23,7 @@ use crate::kept::Pulse;
 use crate::report::metrics;
 use crate::state_dir::StateDir;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// How long the loop waits for guests and for the kernel.
 const PATIENCE: Duration = Duration::from_millis(300);
 const WELL: &str = "11111111-2222-3333-4444-000000000002";
@@ -190,12 +190,8 @@ impl Running {
         let node = Node { guests, search: None, line: None };
         let registry = &mut Registry::default();
         let beat = crate::http::beat();
-        let (reporter, _) = Reporter::new(
-            metrics::Metrics::register(registry, Vec::new()),
-            None,
-            beat,
-            Pulse::default(),
-        );
+        let (reporter, _, _) =
+            Reporter::new(metrics::Metrics::register(registry, Vec::new()), None, beat, Pulse::default());
         let dir = Arc::new(StateDir::open(&temp.path().join("state")).unwrap());
         let recorded = wakes.clone();
         let told = move |content, result| drop(recorded.send(Wake::Recorded(content, result)));
@@ -210,6 +206,7 @@ impl Running {
             eviction: Box::new(|_| Bytes::ZERO),
             learned: Growth::default(),
             purpose: Purpose::Control,
+            released: false,
             restarted: None,
         });
         std::thread::spawn(move || work.run(&inbox));

@@ -61,7 +61,12 @@ impl Loop {
     fn former_failures(&self) -> impl Iterator<Item = String> + use<> {
         let died = self.parts.restarted.as_ref().filter(|_| self.age() < TOLD_FOR);
         let died = died.map(|why| format!("the loop was started anew, for the former one failed: {why}"));
-        self.panics.trouble().into_iter().chain(died)
+        let asked = self.release && self.stopping.is_none();
+        let asked = asked.then(|| {
+            "everything was asked back by `overcommit-agent release`: nothing is taken until the agent is started anew"
+                .to_owned()
+        });
+        self.panics.trouble().into_iter().chain(died).chain(asked)
     }
 
     /// The host, and when it was so.
@@ -111,7 +116,7 @@ impl Loop {
         for (guest, entry) in self.parts.journal.adopt(&sample.guests, runs) {
             let (target, original) = (entry.target.min(entry.original.target), entry.original);
             tracing::info!(guest = %guest.name, %target, original = %original.target, "adopted");
-            self.state.adopt(guest.id.clone(), original, target);
+            self.state.suppose(guest.id.clone(), original, target);
             self.unconfirmed.insert(guest.id.clone(), None);
         }
         if self.parts.journal.is_lost() {

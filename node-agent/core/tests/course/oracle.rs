@@ -31,6 +31,8 @@ pub struct Life {
     /// When that stamp came; absent before the first.
     stamped: Option<Monotonic>,
     rebooted: Option<Monotonic>,
+    /// It has said how much memory it has since it was first seen or rebooted.
+    told_total: bool,
     first_seen: Monotonic,
     counters: Option<Balloon>,
     /// When the host's kernel showed its process last.
@@ -52,6 +54,7 @@ impl Memory {
                 stamp: None,
                 stamped: None,
                 rebooted: None,
+                told_total: false,
                 first_seen: sample.at,
                 counters: None,
                 shown: None,
@@ -84,17 +87,26 @@ impl Life {
         if self.counters.replace(balloon).is_some_and(|old| ran_backwards(&old, &balloon)) {
             self.rebooted = Some(at);
             self.stamped = None;
+            self.told_total = false;
         }
         let new = balloon.last_update.filter(|s| *s > 0 && Some(*s) != self.stamp);
         let Some(stamp) = new else { return };
         self.stamp = Some(stamp);
+        self.told_total |= balloon.available.is_some();
         let age = if first { wall.saturating_sub(Duration::from_secs(stamp)) } else { Duration::ZERO };
         self.stamped = Some(Monotonic::new(at.since_origin().saturating_sub(age)));
     }
 
-    /// It rebooted and has not reported since: it may touch everything.
+    /// It rebooted and has not reported since, or not how much memory it has: it may touch everything.
     pub fn awaited(&self) -> bool {
-        self.rebooted.is_some() && self.stamped.is_none()
+        self.rebooted.is_some() && (self.stamped.is_none() || !self.told_total)
+    }
+
+    /// It rebooted, and whether its balloon is up again cannot be told: it says that it has more than that leaves, or what
+    /// of it is plugged memory that came back is not known.
+    pub fn is_blurred(&self) -> bool {
+        let more = self.counters.is_some_and(|b| b.available.is_some_and(|total| total > b.actual));
+        self.rebooted.is_some() && (more || !self.known.config.plugged.is_zero())
     }
 
     /// Its process was first seen, or its kernel came anew, in this turn.
@@ -108,9 +120,10 @@ impl Life {
         &self.known
     }
 
-    /// What its processes hold is known, and of this moment.
-    pub fn is_shown(&self, now: Monotonic) -> bool {
-        self.shown.is_some_and(|shown| now.since(shown) <= Duration::from_secs(1))
+    /// How old is what is known of what its processes hold; absent while nothing is.
+    pub fn facts_age(&self, now: Monotonic) -> Option<Duration> {
+        self.known.facts.anon?;
+        Some(self.shown.map_or(Duration::MAX, |shown| now.since(shown)))
     }
 
     /// Its processes were not shown for three control periods.
@@ -270,9 +283,9 @@ pub fn promised(moment: &Moment<'_>, memory: &Memory, target: impl Fn(&GuestView
 }
 
 /// The most that may be promised on this host, with nothing that has to be learnt taken off.
-pub fn most(moment: &Moment<'_>) -> Bytes {
+pub fn most(moment: &Moment<'_>, known: &Memory) -> Bytes {
     let memory = &moment.sample.host.memory;
-    let guests: Bytes = moment.sample.guests.iter().filter_map(|g| g.facts.anon).sum();
+    let guests: Bytes = moment.sample.guests.iter().filter_map(|g| known.known(&g.id).facts.anon).sum();
     let other = memory.anon.plus(memory.shmem).minus(guests);
     let kernel =
         memory.slab_unreclaimable.plus(memory.kernel_stack).plus(memory.page_tables).plus(memory.percpu);
@@ -292,7 +305,8 @@ pub fn own(moment: &Moment<'_>) -> Bytes {
 /// The host's kernel says that memory is gone.
 pub fn distressed(host: &HostSample, eviction: Bytes) -> bool {
     let line = eviction.plus(share(host.memory.total, 1, 100));
-    host.memory.available < line || host.pressure.is_some_and(|p| p.full_avg10 >= 1000)
+    let strained = host.memory.available < eviction.plus(share(host.memory.total, 5, 100));
+    host.memory.available < line || (strained && host.pressure.is_some_and(|p| p.full_avg10 >= 1000))
 }
 
 pub fn observing(moment: &Moment<'_>) -> bool {

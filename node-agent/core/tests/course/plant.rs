@@ -213,7 +213,9 @@ impl Body {
     }
 
     fn suffer(&mut self, change: Change, now: Duration) {
-        let told = Told { at: now, process: self.process(), facts: self.facts() };
+        // What was said last was said a while ago.
+        let at = now.saturating_sub(Duration::from_secs(2));
+        let told = Told { at, process: self.process(), facts: self.facts() };
         let g = &mut self.guest;
         match change {
             Change::Uses(n) => g.used = n,
@@ -276,8 +278,12 @@ impl Body {
         g.held.unwrap_or(g.used.plus(g.cache).min(g.all())).plus(g.overhead.unwrap_or_default())
     }
 
+    /// What is seen of its process; nothing of one that is not found.
     fn facts(&self) -> ProcessFacts {
         let (g, anon) = (&self.guest, self.anon());
+        if g.process.is_none() {
+            return ProcessFacts::default();
+        }
         ProcessFacts {
             swappable: None,
             resident: Some(anon),

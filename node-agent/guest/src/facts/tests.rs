@@ -208,8 +208,8 @@ fn a_reader_that_fails_is_told_and_replaced() {
             Vec::new()
         }
     }
-    let made = AtomicUsize::new(0);
-    let make: MakePort = Arc::new(move || Box::new(Fails(made.fetch_add(1, Ordering::Relaxed) == 0)));
+    let ports = AtomicUsize::new(0);
+    let make: MakePort = Arc::new(move || Box::new(Fails(ports.fetch_add(1, Ordering::Relaxed) == 0)));
     let mut guests = guests(make, &["pod-1"]);
     assert_eq!(tick(&mut guests)[0].facts_age, None);
     assert!(guests.host_trouble().unwrap().contains("failed"));

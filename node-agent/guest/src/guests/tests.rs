@@ -212,7 +212,17 @@ fn commands_that_are_not_answered_are_given_up() {
 
 #[test]
 fn fresh_statistics_are_news_and_the_same_again_are_not() {
-    let mut guests = Guests::standalone(TEST, same(HostView::default()));
+    // A node of its own: that of all other tests is one, and they set targets too.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node.xml");
+    let uuid = "11111111-2222-3333-4444-555555555555";
+    let domain = format!(
+        "<domain type='test'><name>own</name><uuid>{uuid}</uuid><memory>2097152</memory>\
+         <os><type>hvm</type></os><devices><memballoon model='virtio'/></devices></domain>"
+    );
+    std::fs::write(&path, format!("<node>{domain}</node>")).unwrap();
+    let uri = format!("test://{}", path.display());
+    let mut guests = Guests::standalone(&uri, same(HostView::default()));
     let id = guest(&mut guests).id;
     apply(&mut guests, &[Command::SetTarget { id: id.clone(), from: Bytes::ZERO, to: Bytes::from_gib(1) }]);
     guests.ask_statistics(&id);

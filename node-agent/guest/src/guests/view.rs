@@ -51,14 +51,14 @@ impl Guests {
                 let id = identity(pod_uid, &seen.uuid);
                 self.places.insert(id.clone(), (key.clone(), Arc::clone(&seen.uuid)));
                 let (host, age) = self.said.of(&id);
-                let sample = connection.sample(id, in_cluster, seen, host, self.patience);
+                let sample = connection.sample(id, in_cluster, seen, &host, self.patience);
                 samples.push(GuestSample { facts_age: age, ..sample });
             }
         }
         if let Some(directory) = self.directory.as_ref().filter(|directory| !directory.answered) {
             for guest in self.said.evident.iter().filter(|g| g.key.is_none()) {
                 let (host, age) = self.said.of(&guest.id);
-                samples.push(GuestSample { facts_age: age, ..directory.sample(&guest.seen, host) });
+                samples.push(GuestSample { facts_age: age, ..directory.sample(&guest.seen, &host) });
             }
         }
         samples

@@ -37,6 +37,8 @@ pub(super) struct Known {
     directories: Vec<PathBuf>,
     pub(super) line: CommandLine,
     overhead: Option<Measured>,
+    /// Which guest it was looked at for last.
+    who: Option<Who>,
 }
 
 /// An overhead that was measured.
@@ -48,20 +50,13 @@ struct Measured {
     before: u32,
 }
 
-/// What was measured in one reading.
-#[derive(Debug, Default)]
-pub(super) struct Measurements {
-    again: bool,
-    first: Duration,
-}
-
 impl Known {
     pub(super) fn open(root: &Root, mounts: &CgroupMounts, pid: u32) -> Result<Self, ReadError> {
         let process = Proc::open(root, pid)?;
         let place = CgroupPlace::parse(&process.text("cgroup")?);
         let directories = place.as_ref().map(|p| mounts.own_directories(p)).unwrap_or_default();
         let line = CommandLine::parse(&process.arguments()?);
-        Ok(Self { process, place, directories, line, overhead: None })
+        Ok(Self { process, place, directories, line, overhead: None, who: None })
     }
 
     pub(super) fn view(
@@ -109,32 +104,51 @@ impl Known {
         cgroup::holds(self.directories.first()?, self.place.as_ref()?.version())
     }
 
-    /// The overhead as last measured; measured again when old, one guest per reading.
+    /// The overhead as last measured; measured now if it never was and this reading has time for it.
     pub(super) fn overhead(
         &mut self,
         root: &Root,
-        reading: &mut Measurements,
+        spent: &mut Duration,
         who: &Who,
         status: Status,
     ) -> Result<Option<Bytes>, ReadError> {
-        let due = match self.overhead {
-            None => reading.first < FIRST_MEASUREMENTS,
-            Some(last) => !reading.again && last.at.elapsed() >= last.may_age(),
-        };
-        if due {
+        self.who = Some(who.clone());
+        if self.overhead.is_none() && *spent < FIRST_MEASUREMENTS {
             let at = Instant::now();
-            let measured = smaps::beside_guest(&self.process, who.full, &who.pluggable)?;
-            let others = self.others(root).plus(self.files_in_memory(status));
-            let bytes = measured.map(|own| own.plus(status.page_tables).plus(others));
-            if let Some(last) = self.overhead {
-                reading.again = true;
-                self.overhead = Some(Measured { at, bytes, before: last.before.saturating_add(1) });
-            } else {
-                reading.first = reading.first.saturating_add(at.elapsed());
-                self.overhead = Some(Measured { at, bytes, before: 0 });
-            }
+            let bytes = self.measure(root, who, status)?;
+            *spent = spent.saturating_add(at.elapsed());
+            self.overhead = Some(Measured { at, bytes, before: 0 });
         }
         Ok(self.overhead.and_then(|last| last.bytes))
+    }
+
+    #[cfg(test)]
+    pub(super) fn age_by(&mut self, time: Duration) {
+        if let Some(last) = &mut self.overhead {
+            last.at = last.at.checked_sub(time).unwrap();
+        }
+    }
+
+    /// For how long its overhead is too old; absent if it is not, or was never measured.
+    pub(super) fn overdue(&self) -> Option<Duration> {
+        let last = self.overhead?;
+        last.at.elapsed().checked_sub(last.may_age())
+    }
+
+    /// Measures its overhead for the next look. Walking the page tables takes milliseconds per GiB.
+    pub(super) fn measure_again(&mut self, root: &Root) -> Result<(), ReadError> {
+        let (Some(last), Some(who)) = (self.overhead, self.who.clone()) else { return Ok(()) };
+        let at = Instant::now();
+        let status = Status::read(&self.process)?;
+        let bytes = self.measure(root, &who, status)?;
+        self.overhead = Some(Measured { at, bytes, before: last.before.saturating_add(1) });
+        Ok(())
+    }
+
+    fn measure(&self, root: &Root, who: &Who, status: Status) -> Result<Option<Bytes>, ReadError> {
+        let measured = smaps::beside_guest(&self.process, who.full, &who.pluggable)?;
+        let others = self.others(root).plus(self.files_in_memory(status));
+        Ok(measured.map(|own| own.plus(status.page_tables).plus(others)))
     }
 
     /// What the pod keeps in tmpfs: it counts as the guest's, and is none of its memory.

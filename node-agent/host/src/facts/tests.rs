@@ -151,14 +151,24 @@ fn a_guest_that_is_gone_is_forgotten() {
 }
 
 #[test]
-fn the_overhead_is_measured_once_and_then_only_when_it_is_old() {
+fn the_overhead_is_measured_once_and_again_when_it_is_old_and_nobody_waits() {
     let node = Node::new("max\n");
     node.add_qemu(80, &Node::cgroup());
     let mut reader = node.reader();
-    let first = reader.look(&query(Some(POD))).facts.overhead;
-    std::fs::remove_file(node.dir.path().join("proc/80/smaps")).unwrap();
-    reader.begin_reading();
-    assert_eq!(reader.look(&query(Some(POD))).facts.overhead, first);
+    let look = |reader: &mut ProcessFactsReader| {
+        reader.begin_reading();
+        let overhead = reader.look(&query(Some(POD))).facts.overhead;
+        reader.end_reading();
+        overhead
+    };
+    let first = look(&mut reader);
+    assert_eq!(first, Some(Bytes::from_mib(10 + 1)));
+    let text = std::fs::read_to_string(node.dir.path().join("proc/80/smaps")).unwrap();
+    node.write("proc/80/smaps", &text.replace("10240 kB", "20480 kB"));
+    assert_eq!((look(&mut reader), look(&mut reader)), (first, first));
+    reader.known.values_mut().for_each(|known| known.age_by(Duration::from_secs(10)));
+    assert_eq!(look(&mut reader), first, "what is told does not wait for it");
+    assert_eq!(look(&mut reader), Some(Bytes::from_mib(20 + 1)));
 }
 
 #[test]
@@ -279,4 +289,18 @@ fn a_process_that_does_not_answer_holds_up_one_reader_and_no_other() {
     assert_eq!(stuck.join().unwrap(), Some(90));
     second.begin_reading();
     assert_eq!(second.look(&query(Some(POD))).incarnation.unwrap().pid, 80);
+}
+
+#[test]
+fn guests_that_were_evident_remain_while_nobody_can_look() {
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    let mut reader = node.reader();
+    assert_eq!(reader.running(Some(POD)).len(), 1);
+    std::fs::rename(node.dir.path().join("proc"), node.dir.path().join("away")).unwrap();
+    reader.evident.as_mut().unwrap().0 -= EVIDENT_AGE;
+    assert_eq!(reader.running(Some(POD)).len(), 1);
+    std::fs::create_dir(node.dir.path().join("proc")).unwrap();
+    reader.evident.as_mut().unwrap().0 -= EVIDENT_AGE;
+    assert!(reader.running(Some(POD)).is_empty(), "its process is gone");
 }
