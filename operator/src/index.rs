@@ -90,8 +90,8 @@ pub(crate) enum Change {
     Trouble(Watch, Trouble, Timestamp),
 }
 
-/// How long a trouble counts after it was last seen. Watches are tried again at least every 30 s and a success that
-/// changes nothing is silent (kube-runtime, `DefaultBackoff`), so a trouble that is not seen again is over.
+/// How long a trouble counts after it was last seen. Watches are tried again within a minute and a success that changes
+/// nothing is silent (kube-runtime, `DefaultBackoff`: 30 s, and as much jitter), so a trouble that is not seen again is over.
 const TROUBLE_TTL: jiff::SignedDuration = jiff::SignedDuration::from_secs(100);
 
 /// A failure that may pass by itself, such as a restart of the API server, is worth telling after this.

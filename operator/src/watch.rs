@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::StreamExt;
+use futures::future::ready;
 use jiff::Timestamp;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::{GroupVersionKind, PartialObjectMeta};
@@ -117,7 +118,9 @@ impl Feed {
         T: Send,
     {
         let config = config(self.watch);
-        let stream = || watch(api.clone(), config.clone()).default_backoff().boxed();
+        // That a list is about to be asked for is no answer: it must not end the pauses between failures.
+        let answers = |event: &watcher::Result<Event<K>>| ready(!matches!(event, Ok(Event::Init)));
+        let stream = || watch(api.clone(), config.clone()).filter(answers).default_backoff().boxed();
         // Before the policies are known nobody knows what to keep.
         let mut events = if self.keys.is_some() { futures::stream::pending().boxed() } else { stream() };
         let mut listing = Vec::new();
@@ -129,16 +132,14 @@ impl Feed {
                         return;
                     }
                     events = stream();
+                    listing.clear();
                     continue;
                 }
                 event = events.next() => event,
             };
             let Some(event) = event else { return };
             let told = match event {
-                Ok(Event::Init) => {
-                    listing = Vec::new();
-                    continue;
-                }
+                Ok(Event::Init) => continue,
                 Ok(Event::InitApply(object)) => {
                     listing.push(prune(object));
                     continue;
@@ -146,10 +147,14 @@ impl Feed {
                 Ok(Event::InitDone) => change(Delta::Replace(std::mem::take(&mut listing))),
                 Ok(Event::Apply(object)) => change(Delta::Apply(prune(object))),
                 Ok(Event::Delete(object)) => change(Delta::Delete(key(&prune(object)))),
-                Err(error) => match self.failed(&error, &mut last) {
-                    Some(trouble) => Change::Trouble(self.watch, trouble, Timestamp::now()),
-                    None => continue,
-                },
+                Err(error) => {
+                    // What was listed of it comes again.
+                    listing.clear();
+                    match self.failed(&error, &mut last) {
+                        Some(trouble) => Change::Trouble(self.watch, trouble, Timestamp::now()),
+                        None => continue,
+                    }
+                }
             };
             if !matches!(told, Change::Trouble(..)) && last.take().is_some() {
                 tracing::info!(resource = self.watch.resource(), "the watch is back");

@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 pub(crate) const SYSTEM: &str = "overcommit-system";
 pub(crate) const NODE: &str = "a";
 pub(crate) const SOON: Duration = Duration::from_secs(40);
-/// A watch that failed for a while is tried again after up to 45 s, and once more when it then
-/// has to list anew (kube-runtime, `DefaultBackoff`: 30 s and half of it as jitter).
-pub(crate) const AFTER_TROUBLE: Duration = Duration::from_secs(150);
+/// A watch that failed for a while is tried again within a minute (kube-runtime, `DefaultBackoff`: 30 s and jitter), and once
+/// more if the API server has just started and refuses everything; what follows is written within 32 s.
+pub(crate) const AFTER_TROUBLE: Duration = Duration::from_secs(160);
 /// What the API server does is told once it has lasted for 30 s; by then the pauses between two tries are long.
 const TOLD_BY: Duration = Duration::from_mins(2);
 /// The loop turns every second; asking may wait for a turn that is under way.
