@@ -202,7 +202,8 @@ impl State {
         let shown = if observing { Some(shadow::overlay(input.sample, &self.shadow)) } else { None };
         let sample = shown.as_ref().unwrap_or(input.sample);
         let targets = if observing { &self.shadow } else { &self.targets };
-        self.model.fold(sample, Context { roster: input.roster, targets, originals: &self.originals });
+        let originals = &self.originals;
+        self.model.fold(sample, Context { roster: input.roster, targets, originals, observing });
         if input.turn == Turn::Tick {
             self.growth.note(&sample.host, &self.model, sample.at, input.policy.interval);
         }
