@@ -3,18 +3,22 @@
 mod turns;
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use overcommit_core::view::GuestView;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::api::free_port;
 use crate::machine;
 use crate::process::{Launch, Process};
 use crate::session::Session;
+use crate::table;
 use crate::wait;
 
 pub use turns::{Action, Turn, Turns};
@@ -27,6 +31,19 @@ const FIRST_REPORT: Duration = Duration::from_secs(30);
 pub struct Agent {
     process: Process,
     state_dir: PathBuf,
+    port: Option<u16>,
+}
+
+/// What an agent is started with beside its policy.
+#[derive(Debug)]
+struct Surroundings<'a> {
+    program: &'a Path,
+    uri: &'a str,
+    state_dir: &'a Path,
+    /// The machine's own memory, if absent.
+    host: Option<&'a HostMemory>,
+    /// Where it serves its metrics.
+    port: Option<u16>,
 }
 
 /// What the agent sees as `/proc/meminfo`, bound over the real one in its own mount namespace: memory can be made
@@ -109,28 +126,60 @@ impl Agent {
         state_dir: &Path,
         host: &HostMemory,
     ) -> Result<Self> {
+        Self::launch(policy, &Surroundings { program, uri, state_dir, host: Some(host), port: None })
+    }
+
+    /// As [`Agent::start`], with its metrics served.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn start_serving(uri: &str, policy: &str, state_dir: &Path, host: &HostMemory) -> Result<Self> {
+        let (program, port) = (Self::program()?, Some(free_port()?));
+        Self::launch(policy, &Surroundings { program: &program, uri, state_dir, host: Some(host), port })
+    }
+
+    /// As [`Agent::start`], on the machine as it is.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn start_on_this_machine(uri: &str, policy: &str, state_dir: &Path) -> Result<Self> {
+        let program = Self::program()?;
+        Self::launch(policy, &Surroundings { program: &program, uri, state_dir, host: None, port: None })
+    }
+
+    fn launch(policy: &str, around: &Surroundings<'_>) -> Result<Self> {
         let session = Session::shared()?;
         let file = session.fresh_dir("policy")?.join("policy.yaml");
         std::fs::write(&file, policy).with_context(|| format!("writing {}", file.display()))?;
-        let launch = Launch::new("agent", "sh")
+        let meminfo = around.host.map_or(Path::new("/proc/meminfo"), |host| &host.file);
+        let mut launch = Launch::new("agent", "sh")
             .args(["-c", "mount --bind \"$0\" /proc/meminfo && exec \"$@\""])
-            .arg(&host.file)
-            .arg(program)
-            .args(["run", "--connect", uri, "--output", "json", "--policy"])
+            .arg(meminfo)
+            .arg(around.program)
+            .args(["run", "--connect", around.uri, "--output", "json", "--policy"])
             .arg(&file)
             .arg("--state-dir")
-            .arg(state_dir)
+            .arg(around.state_dir)
             .own_mounts();
-        let agent = Self { process: session.spawn(launch)?, state_dir: state_dir.to_owned() };
+        if let Some(port) = around.port {
+            launch = launch.arg(format!("--http=127.0.0.1:{port}"));
+        }
+        let (process, state_dir) = (session.spawn(launch)?, around.state_dir.to_owned());
+        let agent = Self { process, state_dir, port: around.port };
         agent.process.ready(FIRST_REPORT, "its first report", || agent.report().map(|_| ()))?;
         Ok(agent)
     }
 
     /// A policy that reserves nothing and decides every 2 s, with further lines of the spec (indented by two).
     pub fn policy(mode: &str, further: &str) -> String {
+        Self::policy_keeping(0, mode, further)
+    }
+
+    /// The same that keeps so many MiB for the node.
+    pub fn policy_keeping(mib: u64, mode: &str, further: &str) -> String {
         format!(
             "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {{name: trial}}\nspec:\n  \
-             mode: {mode}\n  interval: 2s\n  reserve: {{minimum: \"0\", growthPercentile: 50}}\n{further}"
+             mode: {mode}\n  interval: 2s\n  reserve: {{minimum: {mib}Mi, growthPercentile: 50}}\n{further}"
         )
     }
 
@@ -145,6 +194,35 @@ impl Agent {
     /// When it does not answer.
     pub fn report(&self) -> Result<Value> {
         Ok(serde_json::from_slice(&self.ask(&["status", "--output", "json"])?.stdout)?)
+    }
+
+    /// The same with its types.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn told(&self) -> Result<table::Report> {
+        table::Report::read(&String::from_utf8_lossy(&self.ask(&["status", "--output", "json"])?.stdout))
+    }
+
+    /// All that it tells of one guest.
+    ///
+    /// # Errors
+    /// When it does not answer or does not know the guest.
+    pub fn view(&self, name: &str) -> Result<GuestView> {
+        self.told()?.guest(name).cloned().with_context(|| format!("no guest {name}"))
+    }
+
+    /// Its metrics, where it serves them.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn metrics(&self) -> Result<String> {
+        let port = self.port.context("this agent serves no metrics")?;
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
     }
 
     /// One entry of its account, in bytes.

@@ -8,6 +8,7 @@ pub mod guest_image;
 pub mod guests;
 pub mod hugepages;
 pub mod images;
+pub mod kernel_counts;
 #[path = "../guest-load/load.rs"]
 pub mod load;
 pub mod machine;
