@@ -12,9 +12,9 @@ MUTANTS := $(CACHE)/tools/cargo-mutants-$(MUTANTS_VERSION)/bin/cargo-mutants
 # What tests and demonstrations run: etcd, the container runtime's parts, libvirt and QEMU, image tools.
 PACKAGES := etcd-server runc containernetworking-plugins iptables conntrack libvirt-daemon libvirt-daemon-driver-qemu \
 	libvirt-dev libvirt-clients qemu-system-x86 qemu-utils debootstrap busybox-static cpio pkg-config iproute2 libcap2-bin \
-	openssl procps util-linux xz-utils
+	openssl procps util-linux xz-utils g++
 
-.PHONY: help setup parts check test soak mutants generate demo demo-end demo-host measure clean
+.PHONY: help setup parts check test soak fuzz mutants generate demo demo-end demo-host measure bench-core clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,7 +28,18 @@ setup: ## Debian packages and the pinned Rust toolchain, where they are missing
 		apt-get update -qq; \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
-	@command -v go >/dev/null || { echo "go is missing: install Go 1.26 or newer"; exit 1; }
+	@# libvirtd looks for it at start; Debian makes it with a package that starts a daemon of its own.
+	@getent passwd libvirt-qemu >/dev/null || useradd --system --user-group --no-create-home \
+		--home-dir /var/lib/libvirt --shell /usr/sbin/nologin libvirt-qemu
+	@# Asked in each module's folder: a Go of 1.21 or newer may fetch there the one that the module wants.
+	@for module in tests/testbed/*/go.mod; do \
+		need=$$(awk '$$1 == "go" {print $$2}' $$module); \
+		have=$$(cd $${module%/*} && go env GOVERSION 2>/dev/null || true); \
+		if [ "$$(printf '%s\n' "$$need" "$${have#go}" | sort -V | head -n 1)" != "$$need" ]; then \
+			echo "$$module needs Go $$need or newer, and here is $${have:-none}: install it from https://go.dev/dl"; \
+			exit 1; \
+		fi; \
+	done
 	@cargo --version >/dev/null || { echo "cargo is missing: install rustup, then the toolchain of rust-toolchain.toml"; exit 1; }
 
 $(DENY):
@@ -37,25 +48,39 @@ $(DENY):
 check: setup $(DENY) ## formatting, lints, licences, docs, generated files
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --package overcommit-fuzz --bins --features engine --locked -- -D warnings
 	# The advisory database is a repository of its own, which an offline build cannot reach.
 	$(DENY) --locked check bans licenses sources
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
-	cargo run --quiet --locked -p overcommit-crds --bin crdgen -- --check
+	cargo run --quiet --locked --bin crdgen -- --check
 
 generate: ## writes the CRDs from crds/src
-	cargo run --quiet -p overcommit-crds --bin crdgen
+	cargo run --quiet --bin crdgen
 
-parts: setup ## what the test bed runs: Kubernetes, KubeVirt, images; built once, about 15 minutes cold
-	cargo run --quiet --locked -p overcommit-tests --bin testbed -- build
-
-test: setup parts ## every test
+parts: setup ## what the test bed runs: Kubernetes, KubeVirt, images; built once, about 20 minutes cold
+	@# All programs at once: the test bed starts its own, and one selection of packages is one selection of features.
 	cargo build --workspace --bins --locked
+	cargo run --quiet --locked --bin testbed -- build
+
+test: parts ## every test
 	cargo test --workspace --locked --no-fail-fast
 
 # Turns that each property of the decisions is shown; `make test` shows 100,000.
 SOAK_TURNS ?= 10000000
 soak: setup ## the properties of the decisions over 10,000,000 turns each, about half an hour
-	OVERCOMMIT_TURNS=$(SOAK_TURNS) cargo test -p overcommit-core --tests --locked
+	OVERCOMMIT_SEED=$${OVERCOMMIT_SEED:-$$RANDOM} OVERCOMMIT_TURNS=$(SOAK_TURNS) cargo test -p overcommit-core --tests --locked
+
+# Seconds for all targets together, and which (none: all).
+FUZZ_SECONDS ?= 600
+TARGETS ?=
+HOST = $$(rustc -vV | sed -n 's/^host: //p')
+# LLVM's coverage, by codegen options that every stable compiler has: counters per edge, and what is compared with what.
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing
+fuzz: setup ## whatever comes from outside, thrown at the parsers for 10 minutes; FUZZ_SECONDS=3600 TARGETS="definition cgroup"
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --locked --profile fuzz --target $(HOST) -p overcommit-fuzz --features engine --bin fuzz-engine
+	cargo run --quiet --locked -p overcommit-fuzz --bin fuzz -- --engine target/$(HOST)/fuzz/fuzz-engine --seconds $(FUZZ_SECONDS) $(TARGETS)
 
 $(MUTANTS):
 	cargo install --quiet --locked --version $(MUTANTS_VERSION) --root $(CACHE)/tools/cargo-mutants-$(MUTANTS_VERSION) cargo-mutants
@@ -66,20 +91,21 @@ mutants: setup $(MUTANTS) ## breaks the decisions in every small way and looks w
 	OVERCOMMIT_TURNS=10000 $(MUTANTS) mutants --package overcommit-core --output target $(MUTATE)
 
 demo: parts ## the main road on real Kubernetes with real KubeVirt, step by step; KEEP=1 leaves the cluster up
-	cargo build --workspace --bins --locked
-	cargo run --quiet --locked -p overcommit-tests --bin demo
+	cargo run --quiet --locked --bin demo
 
 demo-end: ## ends the cluster that KEEP=1 left up
-	cargo run --quiet --locked -p overcommit-tests --bin testbed -- down
+	cargo run --quiet --locked --bin testbed -- down
 
 demo-host: setup ## the agent on real guests under libvirt, without Kubernetes
 	cargo build --workspace --bins --locked
-	cargo run --quiet --locked -p overcommit-tests --bin demo-host
+	cargo run --quiet --locked --bin demo-host
 
 measure: parts ## what agent and operator cost on this machine, about 12 minutes; ARGS=--write updates docs/measurements.md
 	cargo build --release --locked -p overcommit-agent -p overcommit-operator
-	cargo build --workspace --bins --locked
-	cargo run --quiet --locked -p overcommit-tests --bin measure -- $(ARGS)
+	cargo run --quiet --locked --bin measure -- $(ARGS)
+
+bench-core: setup ## what one decision costs at 110 guests: time and allocations
+	cargo bench -p overcommit-core --bench decide
 
 clean: ## removes what was built here; the cache of built parts stays
 	cargo clean

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
-use crate::policy::{EngineSpec, FloorSpec, LimitsSpec, Mode, ReserveSpec};
+use crate::policy::{CLASSES_MAX, EngineSpec, FloorSpec, LimitsSpec, Mode, ReserveSpec};
 use crate::quantity::{Period, Size};
 
 /// One node's policy, resolved, with the guests that the API server knows there. Written by the operator; people
@@ -82,7 +82,7 @@ pub struct ResolvedPolicy {
     pub interval: Period,
     /// Classes by name; which guest is in which class stands with the guest.
     // As many as a policy may have: without the bound the API server refuses the CEL rules below as too expensive.
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = CLASSES_MAX), extend("x-kubernetes-list-type" = "atomic"))]
     pub classes: Vec<ResolvedClass>,
     /// What decides.
     pub engine: EngineSpec,

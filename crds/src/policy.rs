@@ -13,6 +13,8 @@ use crate::selector::Selector;
 pub const NAME_MAX: usize = 63;
 /// What is told about a longer one.
 pub const NAME_HELP: &str = "metadata.name: choose a name of at most 63 characters: it becomes the value of a label on each node's NodeOvercommit";
+/// Most classes of a policy: beyond it the API server takes the rules of the schema for too costly.
+pub(crate) const CLASSES_MAX: usize = 32;
 pub(crate) const CLASS_NAME_HELP: &str =
     "write lower-case letters, digits and dashes, with a letter or digit at both ends, such as gold";
 
@@ -74,7 +76,7 @@ pub struct OvercommitPolicySpec {
     pub priority: i64,
     /// Kinds of guests, in order: the first that matches a guest holds for it. A guest that none matches is left
     /// alone. Left out: one class for every guest.
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(max = CLASSES_MAX), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub classes: Vec<ClassSpec>,
     /// How often the node decides about taking. Giving does not wait for it.
     pub interval: Period,
@@ -112,7 +114,9 @@ pub struct ClassSpec {
     /// Labels of the VirtualMachineInstance. Left out: every guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<Selector>,
-    /// What a guest of this class always keeps.
+    /// What a guest of this class always keeps: the highest of all that are given here, of its working set with
+    /// headroom, and of its pod's memory request. KubeVirt requests all of a guest's memory unless told otherwise: then
+    /// nothing can be taken.
     #[serde(default)]
     pub floor: FloorSpec,
     /// Share of a guest of this class when there is not enough for all.
@@ -136,7 +140,8 @@ pub struct FloorSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Size>,
     /// Guests may hold less than their pod's memory request. The scheduler promised that memory: say true only
-    /// where you know what you do.
+    /// where you know what you do. Better, let pods request less (KubeVirt's memoryOvercommit, overcommitPercent of an
+    /// instance type, or explicit requests).
     pub below_request: bool,
 }
 
@@ -163,7 +168,9 @@ pub struct AdaptiveSpec {}
 pub struct ReserveSpec {
     /// At least this much; 100% is the node's memory.
     pub minimum: SizeOrPercent,
-    /// Memory of everything that is no guest grows; be ready for this percentile of what it grew in the last hour.
+    /// Memory of everything that is no guest grows, and with swap so does what guests hold in RAM. Be ready for this
+    /// percentile of what it rose within one reaction, looked at in each of the last 720 intervals. A reaction is one
+    /// interval, and the time within which three quarters of the guests' balloons follow, as measured.
     #[schemars(range(min = 50, max = 100))]
     pub growth_percentile: i64,
 }

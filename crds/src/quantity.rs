@@ -26,6 +26,8 @@ const SIZE: &str = "[0-9]{1,12}(\\\\.[0-9]{1,3})?(k|M|G|T|Ki|Mi|Gi|Ti)?";
 const PERCENT: &str = "(100(\\\\.0)?|[0-9]{1,2}(\\\\.[0-9])?)%";
 const SIZE_HELP: &str = "write bytes such as 512Mi, 2Gi or 1073741824";
 const SIZE_OR_PERCENT_HELP: &str = "write bytes such as 512Mi, or a percentage from 0% to 100% such as 5%";
+/// As many digits as the schema takes.
+const PERIOD_DIGITS: usize = 6;
 const PERIOD_HELP: &str = "write a duration from 1s to 5m, such as 5s";
 
 fn text(description: &str, max_length: u32, rule: &str, help: &str) -> Schema {
@@ -84,11 +86,13 @@ impl Default for Period {
 }
 
 impl Size {
-    /// Bytes in whole Mi, as a status shows them.
+    /// Bytes in whole Mi, as a status shows them; in whole Gi where that has more digits than are read.
     pub fn from_bytes(bytes: Bytes) -> Self {
+        const DIGITS_END: u64 = 1_000_000_000_000;
         Self(match bytes.to_mib_floor() {
             0 => "0".to_owned(),
-            mib => format!("{mib}Mi"),
+            mib if mib < DIGITS_END => format!("{mib}Mi"),
+            mib => format!("{}Gi", mib >> 10),
         })
     }
 
@@ -128,6 +132,7 @@ impl Period {
     pub fn parse(&self) -> Result<Duration, String> {
         let digits = self.0.len() - self.0.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, unit) = self.0.split_at(digits);
+        let number = Some(number).filter(|number| number.len() <= PERIOD_DIGITS);
         let scale_ms = match unit {
             "ms" => Some(1),
             "s" => Some(1_000),
@@ -135,8 +140,7 @@ impl Period {
             _ => None,
         };
         number
-            .parse::<u64>()
-            .ok()
+            .and_then(|number| number.parse::<u64>().ok())
             .zip(scale_ms)
             .and_then(|(n, ms)| n.checked_mul(ms))
             .map(Duration::from_millis)
@@ -166,10 +170,14 @@ fn parse_bytes(text: &str) -> Option<Bytes> {
     u64::try_from(bytes).ok().map(Bytes::new)
 }
 
+/// Tenths of a percent, written as the schema takes them: two digits, or one hundred, with one decimal at most.
 fn parse_permille(number: &str) -> Option<Permille> {
-    let thousandths = parse_thousandths(number, 3)?;
-    let permille = u32::try_from(thousandths / 100).ok()?;
-    (thousandths % 100 == 0 && permille <= 1000).then_some(Permille::new(permille))
+    if matches!(number, "100" | "100.0") {
+        return Some(Permille::new(1000));
+    }
+    let one_decimal = number.split_once('.').is_none_or(|(_, decimals)| decimals.len() == 1);
+    let thousandths = parse_thousandths(number, 2).filter(|_| one_decimal)?;
+    u32::try_from(thousandths / 100).ok().map(Permille::new)
 }
 
 /// `12.5` → 12,500; up to three decimals.
@@ -207,7 +215,7 @@ mod tests {
         let parse = |t: &str| SizeOrPercent(t.into()).parse();
         assert_eq!(parse("2.5%"), Ok(Amount::Part(Permille::new(25))));
         assert_eq!(parse("100%"), Ok(Amount::Part(Permille::new(1000))));
-        for bad in ["101%", "100.1%", "%", "-5%", "5 %", "2.55%"] {
+        for bad in ["101%", "100.1%", "%", "-5%", "5 %", "2.55%", "005%", "5.00%"] {
             assert!(parse(bad).unwrap_err().contains("0% to 100%"), "{bad}");
         }
     }
@@ -217,7 +225,7 @@ mod tests {
         let parse = |t: &str| Period(t.into()).parse();
         assert_eq!(parse("5s"), Ok(Duration::from_secs(5)));
         assert_eq!(parse("1500ms"), Ok(Duration::from_millis(1500)));
-        for bad in ["0s", "9h", "999ms", "6m", "5", "s", "-5s", "99999999999999999999s"] {
+        for bad in ["0s", "9h", "999ms", "6m", "5", "s", "-5s", "0000005s", "99999999999999999999s"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }
@@ -226,5 +234,7 @@ mod tests {
     fn a_status_shows_whole_mebibytes() {
         assert_eq!(Size::from_bytes(Bytes::from_gib(2)).0, "2048Mi");
         assert_eq!(Size::from_bytes(Bytes::new(5)).0, "0");
+        // A sum that saturated must not be read as nothing.
+        assert_eq!(Size::from_bytes(Bytes::MAX).parse(), Ok(Bytes::from_gib((1 << 34) - 1)));
     }
 }

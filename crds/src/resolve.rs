@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::node::{Exclusion, GuestEntry, ResolvedClass, ResolvedPolicy};
 use crate::policy::{
-    CLASS_NAME_HELP, ClassSpec, FloorSpec, LimitsSpec, Mode, OvercommitPolicySpec, ReserveSpec,
+    CLASS_NAME_HELP, CLASSES_MAX, ClassSpec, FloorSpec, LimitsSpec, Mode, OvercommitPolicySpec, ReserveSpec,
 };
 
 /// A field that cannot work.
@@ -133,8 +133,11 @@ impl Check<'_> {
     }
 
     fn classes(&mut self, classes: &[ResolvedClass]) -> Vec<core::Class> {
-        let mut seen = Vec::with_capacity(classes.len());
-        for (index, class) in classes.iter().enumerate() {
+        if classes.len() > CLASSES_MAX {
+            self.refuse("classes", format!("{} are too many: write at most {CLASSES_MAX}", classes.len()));
+        }
+        let mut seen = Vec::with_capacity(CLASSES_MAX);
+        for (index, class) in classes.iter().take(CLASSES_MAX).enumerate() {
             let at = |field: &str| format!("classes[{index}].{field}");
             if !is_class_name(&class.name) {
                 self.refuse(
@@ -246,6 +249,21 @@ mod tests {
         spec.engine.adaptive = None;
         let paths: Vec<String> = check(&spec).unwrap_err().into_iter().map(|e| e.path).collect();
         assert_eq!(paths, ["spec.engine", "spec.interval", "spec.classes[1].name", "spec.limits.deadBand"]);
+    }
+
+    #[test]
+    fn no_more_classes_are_taken_than_the_schema_takes() {
+        let class = |n| ClassSpec { name: format!("c{n}"), ..ClassSpec::default() };
+        let of = |count: usize| {
+            check(&OvercommitPolicySpec {
+                classes: (0..count).map(class).collect(),
+                ..OvercommitPolicySpec::default()
+            })
+        };
+        assert!(of(CLASSES_MAX).is_ok());
+        let errors = of(100_000).unwrap_err();
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors[0].to_string(), "spec.classes: 100000 are too many: write at most 32");
     }
 
     #[test]

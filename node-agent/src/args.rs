@@ -49,6 +49,25 @@ pub(crate) struct Run {
     /// What to log, such as `info` or `overcommit_agent=debug`.
     #[arg(long, default_value = "info", env = "OVERCOMMIT_LOG")]
     pub(crate) log: String,
+    /// Run the loop without the second process that starts it anew when it dies or hangs: something else does.
+    #[arg(long)]
+    pub(crate) unattended: bool,
+    /// Said by the keeper: this is the loop, and standard input leads to the keeper.
+    #[arg(long, hide = true, conflicts_with = "unattended")]
+    pub(crate) kept: bool,
+    /// Said by the keeper: do this and end, nothing else.
+    #[arg(long, hide = true, value_enum)]
+    pub(crate) only: Option<Only>,
+    /// Said by the keeper: everything was asked back of the loop before this one.
+    #[arg(long, hide = true)]
+    pub(crate) released: bool,
+    /// Said by the keeper: how the loop before this one ended.
+    #[arg(long, hide = true, value_name = "WHY")]
+    pub(crate) restarted: Option<String>,
+    /// Die, stop or panic at a named point: POINT=ACTION, with *N for the Nth time, *N+ from then on. In debug builds alone.
+    #[cfg(debug_assertions)]
+    #[arg(long, hide = true, env = "OVERCOMMIT_FAIL_AT", value_delimiter = ',')]
+    pub(crate) fail_at: Vec<crate::failpoint::Order>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -75,4 +94,13 @@ pub(crate) enum Output {
     Text,
     /// For programs.
     Json,
+}
+
+/// What a loop is started for when it is not to control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Only {
+    /// Make guests safe for a time without a loop.
+    HandOver,
+    /// Give everything back.
+    Release,
 }

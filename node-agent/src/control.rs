@@ -5,7 +5,9 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,7 @@ use anyhow::{Context as _, anyhow};
 use serde_json::Value;
 
 use crate::args::{Ask, Explain, Output};
+use crate::contact::Contact;
 use crate::report::{explain, lines};
 use crate::run::Failure;
 use crate::tick::Wake;
@@ -20,22 +23,34 @@ use crate::tick::Wake;
 /// A question is a word; more is not read.
 const MAX_QUESTION: u64 = 1024;
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Pause after a connection that could not be accepted: out of file descriptors, trying at once would spin.
+const BACK_OFF: Duration = Duration::from_secs(1);
 const RELEASE_PATIENCE: Duration = Duration::from_mins(2);
 
 /// Listens on the socket until the process ends.
 ///
 /// # Errors
 /// When the socket cannot be made.
-pub(crate) fn listen(path: &Path, wakes: Sender<Wake>) -> anyhow::Result<()> {
+pub(crate) fn listen(path: &Path, wakes: Sender<Wake>, contact: Option<Arc<Contact>>) -> anyhow::Result<()> {
     // The state directory is locked: whoever made the old socket is gone.
     drop(std::fs::remove_file(path));
     let listener =
         UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-        for stream in listener.incoming().flatten() {
-            if let Err(error) = serve(&stream, &wakes) {
-                tracing::debug!(%error, "a question on the socket was not answered");
+        for stream in listener.incoming() {
+            let stream = match stream {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a question on the socket cannot be taken");
+                    std::thread::park_timeout(BACK_OFF);
+                    continue;
+                }
+            };
+            match catch_unwind(AssertUnwindSafe(|| serve(&stream, &wakes, contact.as_deref()))) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a question on the socket was not answered"),
+                Err(_) => tracing::error!("answering a question on the socket failed inside"),
             }
         }
     })?;
@@ -47,31 +62,33 @@ pub(crate) fn socket(state_dir: &Path) -> std::path::PathBuf {
     state_dir.join("agent.sock")
 }
 
-fn serve(stream: &UnixStream, wakes: &Sender<Wake>) -> anyhow::Result<()> {
+fn serve(stream: &UnixStream, wakes: &Sender<Wake>, contact: Option<&Contact>) -> anyhow::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut question = String::new();
     BufReader::new(stream.take(MAX_QUESTION)).read_line(&mut question)?;
     let answer = match question.trim().split_once(' ') {
-        None if question.trim() == "status" => latest(wakes)?,
+        None if question.trim() == "status" => latest(wakes, contact)?,
         None if question.trim() == "release" => {
             wakes.send(Wake::Release)?;
-            latest(wakes)?
+            latest(wakes, contact)?
         }
-        Some(("explain", guest)) => explained(&latest(wakes)?, guest),
+        Some(("explain", guest)) => explained(&latest(wakes, contact)?, guest),
         _ => serde_json::json!({ "error": "unknown question" }),
     };
     (&mut &*stream).write_all(answer.to_string().as_bytes())?;
     Ok(())
 }
 
-fn latest(wakes: &Sender<Wake>) -> anyhow::Result<Value> {
+fn latest(wakes: &Sender<Wake>, contact: Option<&Contact>) -> anyhow::Result<Value> {
     let (reply, answer) = sync_channel(1);
     wakes.send(Wake::Ask(reply))?;
     let report = answer.recv_timeout(PATIENCE)?;
     Ok(match report {
         None => {
-            serde_json::json!({ "error": "no orders yet: no policy selects this node, or the API server has not answered (see the agent's log)" })
+            let why = contact.map(|contact| contact.without_turn().unwrap_or_else(|why| why));
+            let why = why.unwrap_or_else(|| "the first turn is under way".to_owned());
+            serde_json::json!({ "error": format!("nothing is done yet: {why}") })
         }
         Some(report) => serde_json::json!({ "report": &*report, "text": lines::table(&report), "explain":
             report.guests.iter().map(|g| (g.name.to_string(), Value::from(explain::explanation(&report, g)))).collect::<serde_json::Map<_, _>>() }),
@@ -149,5 +166,89 @@ fn show(answer: &Value, output: Output) {
     match output {
         Output::Json => println!("{}", answer.get("report").unwrap_or(answer)),
         Output::Text => print!("{}", answer.get("text").and_then(Value::as_str).unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// What is answered to these bytes, and whether a release was asked for.
+    fn ask(question: &[u8]) -> (Option<Value>, bool) {
+        let (client, server) = UnixStream::pair().unwrap();
+        let (wakes, inbox) = channel();
+        let a_loop_without_orders = std::thread::spawn(move || {
+            let mut released = false;
+            for wake in inbox {
+                match wake {
+                    Wake::Ask(reply) => reply.send(None).unwrap(),
+                    Wake::Release => released = true,
+                    _ => {}
+                }
+            }
+            released
+        });
+        let server = std::thread::spawn(move || drop(serve(&server, &wakes, None)));
+        // Whoever sends too much finds the connection closed.
+        drop((&client).write_all(question));
+        drop(client.shutdown(std::net::Shutdown::Write));
+        let mut answer = Vec::new();
+        drop((&client).read_to_end(&mut answer));
+        server.join().unwrap();
+        (serde_json::from_slice(&answer).ok(), a_loop_without_orders.join().unwrap())
+    }
+
+    fn error(question: &[u8]) -> String {
+        ask(question).0.unwrap()["error"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn questions_are_answered_with_or_without_an_end_of_line() {
+        for question in ["status", "status\n", " status \r\n"] {
+            assert!(error(question.as_bytes()).contains("nothing is done yet"), "{question:?}");
+        }
+        let (answer, released) = ask(b"release\n");
+        assert!(released && answer.is_some());
+        assert!(error(b"explain a/b\n").contains("no guest"));
+    }
+
+    #[test]
+    fn anything_else_releases_nothing_and_gets_an_error_or_nothing() {
+        let long = [b"release ".repeat(1 << 17), b"release\n".to_vec()].concat();
+        let questions: [&[u8]; 11] = [
+            b"",
+            b"\n",
+            b"\nrelease\n",
+            b"release now\n",
+            b"RELEASE\n",
+            b"explain\n",
+            b"explain \n",
+            b"\xff\xfe\n",
+            b"release\0\n",
+            b"status\0",
+            &long,
+        ];
+        for question in questions {
+            let (answer, released) = ask(question);
+            assert!(!released, "{:?}", question.get(..20).unwrap_or(question));
+            assert!(answer.is_none_or(|a| a.get("error").is_some()));
+        }
+    }
+
+    #[test]
+    fn a_guest_of_any_name_is_explained_or_missed_by_it() {
+        let latest = serde_json::json!({
+            "explain": { "n/\"g\u{1}": "because" },
+            "report": { "guests": [{ "name": { "namespace": "n", "name": "\"g\u{1}" } }, 7, {}] },
+        });
+        assert_eq!(explained(&latest, "n/\"g\u{1}")["text"], "because");
+        assert!(explained(&latest, "n/\"g\u{1}")["report"].is_object());
+        for (latest, guest) in
+            [(&latest, ""), (&latest, "n"), (&Value::Null, "n/g"), (&serde_json::json!([1]), "0")]
+        {
+            assert!(explained(latest, guest)["error"].as_str().unwrap().contains("no guest"), "{guest}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::contact::Contact;
 use crate::report::Report;
 
 /// The loop may be late by this before it counts as hung. A turn waits for nobody and takes milliseconds, seconds on a
@@ -30,17 +31,22 @@ pub(crate) async fn serve(
     beat: Arc<Beat>,
     registry: Registry,
     latest: watch::Receiver<Option<Arc<Report>>>,
+    contact: Option<Arc<Contact>>,
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
-    let pages = Pages::new(beat, registry, move || readiness(latest.borrow().as_deref()));
+    let pages = Pages::new(beat, registry, move || readiness(latest.borrow().as_deref(), contact.as_deref()));
     tokio::spawn(overcommit_serve::serve(listener, Arc::new(pages)));
     Ok(())
 }
 
-fn readiness(latest: Option<&Report>) -> Result<String, String> {
+fn readiness(latest: Option<&Report>, contact: Option<&Contact>) -> Result<String, String> {
     match latest {
-        // A node that no policy selects has nothing to do, and an agent that is ready for it.
-        None => Ok("ok: no policy selects this node yet".to_owned()),
+        // A node that no policy selects has nothing to do, and an agent that is ready for it; but the API server must
+        // have said so.
+        None => contact.map_or_else(
+            || Err("the first turn is under way".to_owned()),
+            |contact| contact.without_turn().map(|why| format!("ok: {why}")),
+        ),
         Some(report) if report.ledger.is_none() => Err("the host cannot be read".to_owned()),
         Some(_) => Ok("ok".to_owned()),
     }
@@ -51,6 +57,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel, sync_channel};
     use std::time::Instant;
 
+    use overcommit_core::growth::Growth;
     use overcommit_core::plan::Command;
     use overcommit_core::ports::{GuestPort, Heard, HostPort, PortError, Reading};
     use overcommit_core::sample::{GuestId, GuestSample, HostSample};
@@ -58,11 +65,13 @@ mod tests {
     use overcommit_host::{Glimpses, Root};
 
     use super::*;
-    use crate::journal::{Journal, Scribe};
+    use crate::journal::Journal;
+    use crate::kept::Pulse;
     use crate::orders::Orders;
     use crate::report::{Reporter, metrics};
+    use crate::scribe::Scribe;
     use crate::state_dir::StateDir;
-    use crate::tick::{Loop, Parts, Stop, Wake};
+    use crate::tick::{Loop, Parts, Purpose, Stop, Wake};
 
     const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -80,6 +89,7 @@ mod tests {
 
     impl GuestPort for NoGuests {
         fn ask(&mut self) {}
+        fn ask_host(&mut self) {}
         fn ask_statistics(&mut self, _: &GuestId) {}
         fn hear(&mut self) -> Heard {
             Heard::default()
@@ -107,10 +117,11 @@ mod tests {
     #[test]
     fn a_loop_that_waits_is_well_and_one_that_hangs_in_a_turn_is_late() {
         let beat = Arc::new(Beat::new(Duration::from_millis(200)));
-        let (reporter, _latest) = Reporter::new(
+        let (reporter, _latest, _done) = Reporter::new(
             metrics::Metrics::register(&mut Registry::default(), Vec::new()),
             None,
             Arc::clone(&beat),
+            Pulse::default(),
         );
         let temp = tempfile::tempdir().unwrap();
         let dir = Arc::new(StateDir::open(temp.path()).unwrap());
@@ -121,8 +132,13 @@ mod tests {
             glimpses: Glimpses::new(&Root::new(temp.path())),
             journal: Journal::open(&dir, "boot"),
             scribe: Scribe::start(dir, |_, _| ()).unwrap(),
+            contact: None,
             reporter,
             eviction: Box::new(|_| Bytes::ZERO),
+            learned: Growth::default(),
+            purpose: Purpose::Control,
+            released: false,
+            restarted: None,
         });
         let (wakes, inbox) = channel();
         let running = std::thread::spawn(move || work.run(&inbox));

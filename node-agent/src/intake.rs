@@ -1,36 +1,34 @@
 //! One watch on our NodeOvercommit → orders, kept on disk for when the API server is away.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt as _;
+use futures::future::ready;
 use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::watch_object;
+use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client};
-use overcommit_crds::node::{NodeOvercommit, NodeOvercommitSpec};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use overcommit_crds::node::NodeOvercommit;
 
+use crate::contact::{Answer, Ask, Contact, Fault};
+use crate::envelope;
 use crate::orders::{Orders, Origin, Standing, Version};
+use crate::scribe::Scribe;
 use crate::state_dir::StateDir;
 use crate::tick::Wake;
 
-const CACHE: &str = "orders.json";
+mod received;
 
-/// A NodeOvercommit as it was received, and as it is kept on disk: all that orders are made of, and nothing else.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Received {
-    /// The node that it is for: a state directory may come from another machine's disk.
-    node: String,
-    version: Version,
-    /// Also on disk: an agent that is started while the API server is away must not take what was forbidden before.
-    standing: Standing,
-    /// As it came: one that is newer than the agent may still ask for release.
-    spec: Value,
-}
+use received::Received;
+
+/// Its name in the state directory.
+pub(crate) const FILE: &str = "orders.json";
+
+/// A watch call ends after this, and is noticed to be dead 5 s later (kube-runtime, `Config::timeout`). Thousands of agents
+/// watch: each end is a call more.
+pub(crate) const CALL_SECONDS: u32 = 120;
 
 impl Received {
     fn from_object(node: &str, object: DynamicObject) -> Self {
@@ -41,119 +39,151 @@ impl Received {
         let spec = object.data.get("spec").cloned().unwrap_or_default();
         Self { node: node.to_owned(), version: Version { uid, generation }, standing, spec }
     }
-
-    fn from_disk(node: &str, content: &[u8]) -> Result<Self, String> {
-        let kept: Self = serde_json::from_slice(content).map_err(|e| e.to_string())?;
-        if kept.node == node { Ok(kept) } else { Err(format!("they are those of the node {:?}", kept.node)) }
-    }
-
-    /// The orders in it; `before` are those in force.
-    fn orders(&self, origin: Origin, before: Option<&Orders>) -> Result<Orders, String> {
-        let about = (self.version.clone(), self.standing, origin);
-        let spec = NodeOvercommitSpec::deserialize(&self.spec).map_err(|e| e.to_string());
-        let orders = spec.and_then(|spec| {
-            let (version, standing, origin) = about.clone();
-            Orders::from_node(&spec, version, standing, origin).map_err(|errors| format!("{errors:?}"))
-        });
-        orders.or_else(|why| Orders::without_policy(&self.spec, why.clone(), before, about).ok_or(why))
-    }
 }
 
-/// What was received last, and the orders in it.
+/// What was heard so far.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// What is on disk was not heard from this API server yet, even if it says the same.
+    heard: bool,
+    received: Option<Received>,
+    orders: Option<Arc<Orders>>,
+}
+
+/// What follows from something that was heard.
 #[derive(Debug)]
-pub(crate) struct Last {
-    received: Received,
+struct Fresh {
     orders: Arc<Orders>,
+    /// Sealed, for the disk; absent if those from before are to stay there.
+    kept: Option<Vec<u8>>,
 }
 
-impl Last {
+impl Memory {
     /// The orders.
-    pub(crate) fn orders(&self) -> Arc<Orders> {
-        Arc::clone(&self.orders)
+    pub(crate) fn orders(&self) -> Option<Arc<Orders>> {
+        self.orders.clone()
+    }
+
+    /// Takes in what the API server has for this node; what follows is absent if it is as before.
+    fn hear(&mut self, node: &str, object: Option<DynamicObject>) -> (Answer, Option<Fresh>) {
+        let said = match (object, &self.received) {
+            (Some(object), _) => Received::from_object(node, object),
+            // No intent to release, but nobody stands behind the last orders any more.
+            (None, Some(last)) => Received { standing: Standing::Gone, ..last.clone() },
+            (None, None) => {
+                tracing::info!(node, "no NodeOvercommit of this name, and no orders from before");
+                return (Answer::None, None);
+            }
+        };
+        if self.heard && self.received.as_ref() == Some(&said) && self.orders.is_some() {
+            return (Answer::Orders, None);
+        }
+        let understood = understood(&said, self.orders.as_deref());
+        (self.heard, self.received) = (true, Some(said));
+        match understood {
+            Ok(fresh) => {
+                self.orders = Some(Arc::clone(&fresh.orders));
+                (Answer::Orders, Some(fresh))
+            }
+            Err(why) => (Answer::Unusable(why), None),
+        }
     }
 }
 
 /// The last orders on disk; absent if there are none. What cannot be understood is set aside.
-pub(crate) fn cached(node: &str, dir: &StateDir) -> Option<Last> {
-    let read = dir.read(CACHE).map_err(|e| e.to_string()).transpose()?;
+pub(crate) fn cached(node: &str, dir: &StateDir) -> Option<Memory> {
+    let read = dir.read(FILE).map_err(|e| e.to_string()).transpose()?;
     let parsed = read.and_then(|content| {
         let received = Received::from_disk(node, &content)?;
         let orders = Arc::new(received.orders(Origin::Cache, None)?);
-        Ok(Last { received, orders })
+        Ok(Memory { heard: false, received: Some(received), orders: Some(orders) })
     });
     match parsed {
-        Ok(last) => Some(last),
+        Ok(memory) => Some(memory),
         Err(why) => {
-            let aside = dir.set_aside(CACHE);
+            let aside = dir.set_aside(FILE);
             tracing::error!(why, aside = %aside.display(), "the cached orders cannot be used; waiting for the API server");
             None
         }
     }
 }
 
-/// Follows the node's object until the loop is gone; `last` are the orders that it has from disk.
+/// Follows the node's object until the loop is gone. What it heard is in `memory`, so that a successor goes on from there.
 pub(crate) async fn follow(
     client: Client,
     node: String,
-    dir: Arc<StateDir>,
+    memory: Arc<Mutex<Memory>>,
     wakes: Sender<Wake>,
-    last: Option<Last>,
+    scribe: Scribe,
+    contact: Arc<Contact>,
 ) {
     let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::erase::<NodeOvercommit>(&()));
-    let mut stream = pin!(watch_object(api, &node).default_backoff());
-    // What is on disk was not heard from this API server yet, even if it says the same.
-    let mut heard = false;
-    let (mut known, mut in_force) = last.map(|last| (last.received, last.orders)).unzip();
-    while let Some(event) = stream.next().await {
-        let said = match event {
-            Ok(Some(object)) => Received::from_object(&node, object),
-            // No intent to release, but nobody stands behind the last orders any more.
-            Ok(None) => {
-                let Some(last) = known.clone() else {
-                    tracing::info!(node, "no NodeOvercommit of this name, and no orders from before");
-                    continue;
-                };
-                Received { standing: Standing::Gone, ..last }
+    let config = Config::default().fields(&format!("metadata.name={node}")).timeout(CALL_SECONDS);
+    // That a list is about to be asked for is no answer: it must not end the pauses between failures.
+    let events = watcher(api, config).filter(|event| ready(!matches!(event, Ok(Event::Init))));
+    let mut events = pin!(events.default_backoff());
+    let mut listed = false;
+    while let Some(event) = events.next().await {
+        let object = match event {
+            Ok(Event::Apply(object)) => Some(object),
+            Ok(Event::InitApply(object)) => {
+                listed = true;
+                Some(object)
             }
+            Ok(Event::InitDone) if std::mem::take(&mut listed) => continue,
+            Ok(Event::InitDone | Event::Delete(_)) => None,
+            Ok(Event::Init) => continue,
             Err(error) => {
-                tracing::warn!(%error, "the API server does not answer; the loop goes on with its last orders");
+                listed = false;
+                failed(&contact, &error);
                 continue;
             }
         };
-        if heard && known.as_ref() == Some(&said) {
-            continue;
-        }
-        let orders = understood(&said, &dir, in_force.as_deref());
-        (heard, known) = (true, Some(said));
-        let Some(orders) = orders.map(Arc::new) else { continue };
-        in_force = Some(Arc::clone(&orders));
-        if wakes.send(Wake::Orders(orders)).is_err() {
+        let (answer, fresh) = memory.lock().unwrap_or_else(PoisonError::into_inner).hear(&node, object);
+        contact.answered(answer);
+        let Some(fresh) = fresh else { continue };
+        // First of all: the disk may hang.
+        if wakes.send(Wake::Orders(fresh.orders)).is_err() {
             return;
+        }
+        if let Some(kept) = fresh.kept {
+            scribe.keep_orders(kept);
         }
     }
 }
 
-/// The orders in what was received, kept on disk; if there are none in it, those in force, which say so.
-fn understood(received: &Received, dir: &StateDir, in_force: Option<&Orders>) -> Option<Orders> {
-    let orders = match received.orders(Origin::Api, in_force) {
-        Ok(orders) => {
-            let text = serde_json::to_vec(received).unwrap_or_default();
-            if let Err(error) = dir.replace(CACHE, &text) {
-                tracing::error!(%error, "the orders cannot be kept on disk");
-            }
-            orders
+fn failed(contact: &Contact, error: &watcher::Error) {
+    use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
+    let fault = match error {
+        InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => Fault::of(error),
+        WatchError(status) if status.code == 410 => {
+            tracing::info!(%error, "the watch lost its place and lists again");
+            return;
         }
+        WatchError(status) => Fault::of_status(status.code, &status.message),
+        NoResourceVersion => Fault::Refuses(error.to_string()),
+    };
+    contact.failed(Ask::Orders, fault, error);
+}
+
+/// The orders in what was received; if there are none in it, those in force, which say so.
+///
+/// # Errors
+/// Why there are none to obey.
+fn understood(received: &Received, in_force: Option<&Orders>) -> Result<Fresh, String> {
+    let (orders, kept) = match received.orders(Origin::Api, in_force) {
+        Ok(orders) => (orders, Some(envelope::seal(received))),
         Err(why) => {
             tracing::error!(why, "orders that cannot work are refused; the last good ones hold");
-            let mut orders = in_force?.clone();
+            let Some(mut orders) = in_force.cloned() else { return Err(why) };
             orders.fault = Some(why);
-            orders
+            (orders, None)
         }
     };
     if let Some(trouble) = orders.trouble() {
         tracing::warn!(node = received.node, "{trouble}");
     }
-    Some(orders)
+    Ok(Fresh { orders: Arc::new(orders), kept })
 }
 
 #[cfg(test)]
@@ -162,6 +192,7 @@ mod tests {
 
     use overcommit_crds::OvercommitPolicySpec;
     use overcommit_crds::resolve::resolve;
+    use serde_json::Value;
 
     use super::*;
 
@@ -176,7 +207,7 @@ mod tests {
     fn kept(content: &[u8]) -> (tempfile::TempDir, StateDir) {
         let temp = tempfile::tempdir().unwrap();
         let dir = StateDir::open(temp.path()).unwrap();
-        dir.replace(CACHE, content).unwrap();
+        dir.replace(FILE, content).unwrap();
         (temp, dir)
     }
 
@@ -186,8 +217,8 @@ mod tests {
 
     #[test]
     fn cached_orders_are_of_the_version_that_was_received() {
-        let (temp, dir) = kept(&serde_json::to_vec(&received(7)).unwrap());
-        let orders = cached("here", &dir).unwrap().orders();
+        let (temp, dir) = kept(&envelope::seal(&received(7)));
+        let orders = cached("here", &dir).unwrap().orders().unwrap();
         assert_eq!(orders.version, Some(Version { uid: "u-1".to_owned(), generation: 7 }));
         assert_eq!(orders.origin, Origin::Cache);
         assert!(!aside(temp.path()));
@@ -195,26 +226,34 @@ mod tests {
 
     #[test]
     fn what_is_no_orders_or_says_not_which_is_refused_with_the_reason_and_kept() {
-        let whole = serde_json::to_string(&received(7)).unwrap();
-        let bare = serde_json::to_string(&received(7).spec).unwrap();
-        let further = whole.replacen('{', "{\"more\": 1, ", 1);
-        let broken = whole.replace("\"interval\"", "\"intervall\"");
+        let whole = envelope::seal(&received(7));
+        let edited = |path: &str, to: Value| {
+            let mut value = serde_json::to_value(received(7)).unwrap();
+            *value.pointer_mut(path).unwrap() = to;
+            envelope::seal(&value)
+        };
+        let mut further = serde_json::to_value(received(7)).unwrap();
+        further["more"] = Value::Bool(true);
+        let flipped: Vec<u8> = whole.iter().map(|b| if *b == b'7' { b'8' } else { *b }).collect();
+        let bare = serde_json::to_vec(&received(7)).unwrap();
         for (content, why) in [
-            ("", "EOF"),
-            (&whole[..whole.len() - 9], "EOF"),
-            ("\u{0}\u{1}", "expected value"),
-            (&bare, "unknown field"),
-            (&further, "unknown field `more`"),
-            (&whole.replace("\"generation\":7", "\"generation\":null"), "expected i64"),
-            (&whole.replace("\"node\":\"here\"", "\"node\":\"there\""), "the node \"there\""),
-            (&broken, "interval"),
+            (Vec::new(), "cut short"),
+            (whole[..whole.len() - 9].to_vec(), "checksum"),
+            (flipped, "checksum"),
+            (vec![0, 1], "cut short"),
+            (bare, "cut short"),
+            (envelope::seal(&received(7).spec), "unknown field"),
+            (envelope::seal(&further), "unknown field `more`"),
+            (edited("/version/generation", Value::Null), "expected i64"),
+            (edited("/node", "there".into()), "the node \"there\""),
+            (edited("/spec/resolved/interval", "9h".into()), "interval"),
         ] {
-            let read = Received::from_disk("here", content.as_bytes());
+            let read = Received::from_disk("here", &content);
             let error = read.and_then(|r| r.orders(Origin::Cache, None)).map(|o| o.policy_name).unwrap_err();
             assert!(error.contains(why), "{why:?} is not in {error:?}");
-            let (temp, dir) = kept(content.as_bytes());
-            assert!(cached("here", &dir).is_none(), "{content}");
-            assert!(aside(temp.path()), "{content}");
+            let (temp, dir) = kept(&content);
+            assert!(cached("here", &dir).is_none(), "{why}");
+            assert!(aside(temp.path()), "{why}");
         }
     }
 
@@ -222,8 +261,8 @@ mod tests {
     fn withdrawn_orders_take_nothing_and_say_so_from_disk_too() {
         for standing in [Standing::Deleted, Standing::Gone] {
             let withdrawn = Received { standing, ..received(7) };
-            let (_temp, dir) = kept(&serde_json::to_vec(&withdrawn).unwrap());
-            let orders = cached("here", &dir).unwrap().orders();
+            let (_temp, dir) = kept(&envelope::seal(&withdrawn));
+            let orders = cached("here", &dir).unwrap().orders().unwrap();
             assert!(orders.paused && !orders.release && orders.trouble().is_some(), "{standing:?}");
             let mut asked = withdrawn;
             asked.spec["release"] = Value::Bool(true);
@@ -249,8 +288,8 @@ mod tests {
                     assert_eq!(orders.version.as_ref().map(|v| v.generation), Some(7));
                     assert!(orders.trouble().unwrap().contains("cannot work"));
                     // From disk after a restart as well.
-                    let (_temp, dir) = kept(&serde_json::to_vec(&asked).unwrap());
-                    assert_eq!(cached("here", &dir).unwrap().orders().release, field == "release");
+                    let (_temp, dir) = kept(&envelope::seal(&asked));
+                    assert_eq!(cached("here", &dir).unwrap().orders().unwrap().release, field == "release");
                 }
             }
         }
@@ -258,15 +297,14 @@ mod tests {
 
     #[test]
     fn orders_that_are_refused_leave_the_last_good_ones_which_say_so() {
-        let (_temp, dir) = kept(b"{}");
         let good = received(6).orders(Origin::Api, None).unwrap();
         let mut newer = received(7);
         newer.spec["resolved"] = Value::Null;
-        let orders = understood(&newer, &dir, Some(&good)).unwrap();
+        let Fresh { orders, kept } = understood(&newer, Some(&good)).unwrap();
         assert_eq!(orders.version.as_ref().map(|v| v.generation), Some(6));
         assert!(orders.trouble().is_some() && !orders.paused);
-        assert!(understood(&newer, &dir, None).is_none());
-        assert_eq!(dir.read(CACHE).unwrap().unwrap(), b"{}", "the last good ones are kept");
+        assert!(understood(&newer, None).is_err());
+        assert!(kept.is_none(), "the last good ones stay on disk");
     }
 
     #[test]

@@ -1,40 +1,23 @@
 //! What must outlive the agent: what each guest had before it was touched, and the targets in force.
 //!
-//! Written before a take, never needed for a give. One JSON document behind a line with its SHA-256, so that a torn
-//! or edited file is noticed. Keyed by boot and by process: a pid of another boot or another start is another guest.
+//! Written before a take, never needed for a give. Keyed by boot and by process: a pid of another boot or another
+//! start is another guest.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
 
 use overcommit_core::sample::{GuestId, GuestSample, Incarnation};
 use overcommit_core::step::{Original, State};
 use overcommit_core::units::Bytes;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::state_dir::StateDir;
+use crate::envelope;
+use crate::state_dir::{StateDir, refusal};
 
-const FILE: &str = "journal";
+mod format;
 
-/// One guest's entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Entry {
-    /// Its process.
-    pub(crate) incarnation: Option<Incarnation>,
-    /// What it had.
-    pub(crate) original: Original,
-    /// The target in force, or about to be.
-    pub(crate) target: Bytes,
-}
+pub(crate) use format::{Content, Entry};
 
-/// All entries of one boot.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Content {
-    boot_id: String,
-    guests: BTreeMap<GuestId, Entry>,
-}
+/// Its name in the state directory.
+pub(crate) const FILE: &str = "journal";
 
 /// The journal of one state directory.
 #[derive(Debug)]
@@ -57,7 +40,8 @@ impl Journal {
     pub(crate) fn open(dir: &StateDir, boot_id: &str) -> Self {
         let empty = Content { boot_id: boot_id.to_owned(), guests: BTreeMap::new() };
         let read = dir.read(FILE).map_err(|e| e.to_string());
-        let parsed = read.and_then(|content| content.map_or(Ok(None), |c| parse(&c).map(Some)));
+        let parsed =
+            read.and_then(|content| content.map_or(Ok(None), |c| envelope::open::<Content>(&c).map(Some)));
         let (written, unread) = match parsed {
             Ok(Some(content)) if content.boot_id == boot_id => (content, None),
             // Balloons do not outlive a boot of the host.
@@ -146,7 +130,9 @@ impl Journal {
                 true
             }
             Err(error) => {
-                let why = unwritable(&self.shown, &error);
+                let (what, remedy) = refusal(&error);
+                let why =
+                    format!("nothing is taken while {} cannot be written ({what}): {remedy}", self.shown);
                 if self.unwritten.as_ref() != Some(&why) {
                     tracing::error!(%error, "{why}");
                 }
@@ -156,83 +142,26 @@ impl Journal {
         }
     }
 
+    /// All entries are to be adopted anew: what was adopted is not known any more.
+    pub(crate) fn forget_adoptions(&mut self) {
+        self.found = self.written.guests.clone();
+    }
+
+    /// What was taken, as far as it is on disk.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&GuestId, &Entry)> {
+        self.written.guests.iter()
+    }
+
     /// True while there are entries of guests that run and were not seen since the start.
     pub(crate) fn misses_guests(&self) -> bool {
         !self.found.is_empty()
     }
 }
 
-/// Writes journals on a thread of its own: a disk that hangs holds takes up, and nothing else.
-pub(crate) struct Scribe {
-    jobs: Sender<Content>,
-}
-
-impl Scribe {
-    /// Starts the thread; `told` is called, on it, with each journal and what became of it.
-    ///
-    /// # Errors
-    /// When no thread can be had.
-    pub(crate) fn start(
-        dir: Arc<StateDir>,
-        told: impl Fn(Content, std::io::Result<()>) + Send + 'static,
-    ) -> std::io::Result<Self> {
-        let (jobs, inbox) = channel::<Content>();
-        std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
-            while let Ok(content) = inbox.recv() {
-                let result = write(&dir, &content);
-                told(content, result);
-            }
-        })?;
-        Ok(Self { jobs })
-    }
-
-    /// Has a journal written.
-    pub(crate) fn write(&self, content: Content) {
-        drop(self.jobs.send(content));
-    }
-}
-
-fn write(dir: &StateDir, content: &Content) -> std::io::Result<()> {
-    dir.replace(FILE, &render(content))
-}
-
-/// What does not work and what to do, short enough for a condition.
-fn unwritable(file: &str, error: &std::io::Error) -> String {
-    let (what, remedy) = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ("disk full", "free space there"),
-        ErrorKind::ReadOnlyFilesystem => ("read-only", "remount it writable"),
-        _ => ("refused", "see the agent's log"),
-    };
-    format!("nothing is taken while {file} cannot be written ({what}): {remedy}")
-}
-
-fn digest(body: &[u8]) -> String {
-    Sha256::digest(body).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-}
-
-fn render(content: &Content) -> Vec<u8> {
-    let body = serde_json::to_vec(content).unwrap_or_default();
-    let mut text = digest(&body).into_bytes();
-    text.push(b'\n');
-    text.extend(body);
-    text
-}
-
-fn parse(text: &[u8]) -> Result<Content, String> {
-    let (sum, body) = text
-        .iter()
-        .position(|b| *b == b'\n')
-        .and_then(|at| text.split_at_checked(at))
-        .ok_or("it is cut short")?;
-    let body = body.get(1..).unwrap_or_default();
-    if digest(body).as_bytes() != sum {
-        return Err("its checksum does not match".to_owned());
-    }
-    serde_json::from_slice(body).map_err(|e| e.to_string())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use overcommit_core::sample::{GuestConfig, GuestName, ProcessFacts, RunState};
 
     use super::*;
@@ -258,7 +187,7 @@ mod tests {
         about_to: &BTreeMap<GuestId, Bytes>,
     ) -> std::io::Result<()> {
         let Some(content) = journal.next(state, incarnations, about_to) else { return Ok(()) };
-        write(dir, &content)?;
+        dir.replace(FILE, &envelope::seal(&content))?;
         assert!(journal.wrote(content, Ok(())));
         Ok(())
     }
@@ -281,6 +210,8 @@ mod tests {
     fn guest(incarnation: Option<Incarnation>) -> GuestSample {
         let config = GuestConfig {
             full: Bytes::from_mib(512),
+            plugged: Bytes::ZERO,
+            plugging: false,
             has_balloon: true,
             free_page_reporting: false,
             untouchable: Vec::new(),
@@ -288,12 +219,12 @@ mod tests {
         GuestSample {
             id: GuestId::new("a"),
             name: GuestName::standalone("a"),
-            vmi_uid: None,
             incarnation,
             config,
             run_state: RunState::Unreachable,
             balloon: None,
             facts: ProcessFacts::default(),
+            facts_age: None,
             trouble: None,
         }
     }

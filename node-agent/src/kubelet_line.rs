@@ -73,10 +73,12 @@ impl KubeletLine {
     }
 
     fn take_in(&self, read: EvictionLine, first: bool) {
-        if first || read.line != self.line() {
-            tracing::info!(line = %read.line, source = read.source, trouble = read.trouble, "the kubelet's eviction line");
+        // The kubelet goes on with what it read when it started: what cannot be read now lowers no line.
+        let line = if first || read.trouble.is_none() { read.line } else { read.line.max(self.line()) };
+        if first || line != self.line() {
+            tracing::info!(%line, source = read.source, trouble = read.trouble, "the kubelet's eviction line");
         }
-        self.line.store(read.line.get(), Ordering::Relaxed);
+        self.line.store(line.get(), Ordering::Relaxed);
         *self.word.lock().unwrap_or_else(PoisonError::into_inner) =
             Word { read: Instant::now(), trouble: read.trouble };
     }
@@ -126,6 +128,13 @@ mod tests {
         dir.join("var/lib/kubelet/config.yaml")
     }
 
+    /// Replaces the file whole: one that is being written is read as empty.
+    fn configure(dir: &Path, config: &str) {
+        let fresh = file(dir).with_extension("new");
+        std::fs::write(&fresh, config).unwrap();
+        std::fs::rename(fresh, file(dir)).unwrap();
+    }
+
     fn wait(line: &KubeletLine, so: impl Fn(&KubeletLine) -> bool) {
         let end = Instant::now() + DEADLINE;
         while !so(line) {
@@ -139,12 +148,14 @@ mod tests {
         let dir = host("evictionHard: {memory.available: 300Mi}\n");
         let line = KubeletLine::start_with(Root::new(dir.path()), AT_ONCE, DEADLINE).unwrap();
         assert_eq!((line.line(), line.trouble()), (Bytes::from_mib(300), None));
-        std::fs::write(file(dir.path()), "evictionHard: {memory.available: 400Mi}\n").unwrap();
+        configure(dir.path(), "evictionHard: {memory.available: 400Mi}\n");
         wait(&line, |l| l.line() == Bytes::from_mib(400));
-        std::fs::write(file(dir.path()), "evictionHard: [\n").unwrap();
+        configure(dir.path(), "evictionHard: [\n");
         wait(&line, |l| l.trouble().is_some());
+        assert_eq!(line.line(), Bytes::from_mib(400), "what cannot be read lowers no line");
         // A condition and the status show what the port calls a trouble.
-        let troubles = crate::cluster::launchers(&Root::new(dir.path()), line, Arc::new(|| ())).troubles();
+        let port = crate::cluster::launchers(&Root::new(dir.path()), line, Arc::new(|| ())).unwrap();
+        let troubles = port.troubles();
         assert!(troubles.iter().any(|t| t.contains("config.yaml")), "{troubles:?}");
     }
 

@@ -1,21 +1,30 @@
 //! The agent of one node: samples the host and its guests, decides, guards, drives virtio-balloon, reports.
 //!
-//! `run --node` is the agent in a cluster, `run --policy` the same loop on a host without Kubernetes; `status`,
+//! `run --node` is the agent in a cluster, `run --policy` the same loop on a host without Kubernetes, each looked after
+//! by a second small process (`keeper`); `status`,
 //! `explain` and `release` talk to a running agent through the socket in its state directory.
 
 mod args;
 mod clock;
 mod cluster;
+mod contact;
 mod control;
+mod envelope;
+mod failpoint;
 mod http;
 mod intake;
 mod journal;
+mod keeper;
+mod kept;
 mod kubelet_line;
+mod learned;
 mod orders;
 mod output;
 mod report;
 mod resident;
 mod run;
+mod scribe;
+mod search;
 mod signals;
 mod state_dir;
 mod tick;
@@ -27,7 +36,8 @@ use clap::Parser;
 fn main() -> ExitCode {
     let args = args::Args::parse();
     let outcome = match args.command {
-        args::Command::Run(run) => run::run(&run),
+        args::Command::Run(run) if run.kept || run.unattended => run::run(&run),
+        args::Command::Run(run) => keeper::run(&run),
         args::Command::Status(ask) => control::status(&ask),
         args::Command::Explain(ask) => control::explain(&ask),
         args::Command::Release(ask) => control::release(&ask),
@@ -35,7 +45,9 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("overcommit-agent: {failure:#}");
+            if let Some(words) = failure.words() {
+                eprintln!("overcommit-agent: {words}");
+            }
             failure.exit_code()
         }
     }

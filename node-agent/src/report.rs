@@ -1,6 +1,9 @@
 //! What one turn found and did: one value that status, metrics, the socket and the log all render.
 
+pub(crate) mod done;
 pub(crate) mod explain;
+#[cfg(test)]
+mod fixture;
 pub(crate) mod lines;
 mod material;
 pub(crate) mod metrics;
@@ -25,6 +28,7 @@ use overcommit_serve::Beat;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::kept::Pulse;
 use crate::orders::{Orders, Origin, Standing, Version};
 
 /// One turn, told.
@@ -44,6 +48,8 @@ pub(crate) struct Report {
     pub(crate) paused: bool,
     /// The orders come from disk because the API server is away.
     pub(crate) cached: bool,
+    /// Since when the API server is silent or refuses what the agent needs; absent while it does not.
+    pub(crate) api_failing_since: Option<jiff::Timestamp>,
     /// Whether the object that the orders came from still stands.
     pub(crate) standing: Standing,
     /// The account; absent when the host could not be read.
@@ -124,6 +130,7 @@ impl Report {
             mode: orders.policy.mode,
             paused: orders.paused,
             cached: orders.origin == Origin::Cache,
+            api_failing_since: None,
             standing: orders.standing,
             ledger: None,
             host: None,
@@ -161,25 +168,35 @@ impl Action {
 #[derive(Debug)]
 pub(crate) struct Reporter {
     latest: watch::Sender<Option<Arc<Report>>>,
+    done: done::Doing,
     metrics: metrics::Metrics,
     print: Option<lines::Printer>,
     beat: Arc<Beat>,
+    pulse: Pulse,
 }
 
 impl Reporter {
-    /// A reporter, and where the latest report can be watched.
+    /// A reporter, where the latest report can be watched, and where what was done is taken.
     pub(crate) fn new(
         metrics: metrics::Metrics,
         print: Option<lines::Printer>,
         beat: Arc<Beat>,
-    ) -> (Self, watch::Receiver<Option<Arc<Report>>>) {
+        pulse: Pulse,
+    ) -> (Self, watch::Receiver<Option<Arc<Report>>>, done::Done) {
         let (latest, receiver) = watch::channel(None);
-        (Self { latest, metrics, print, beat }, receiver)
+        let (done, taken) = done::queue(metrics.untold());
+        (Self { latest, done, metrics, print, beat, pulse }, receiver, taken)
     }
 
     /// The loop turns, and will again within this time.
     pub(crate) fn beat(&self, wait: Duration) {
         self.beat.back_within(wait);
+        self.pulse.back_within(wait);
+    }
+
+    /// Everything was asked back: that is to outlive the loop.
+    pub(crate) fn released(&mut self) {
+        self.pulse.released();
     }
 
     /// Publishes one report.
@@ -187,6 +204,7 @@ impl Reporter {
         for action in &report.actions {
             match &action.failed {
                 None => {
+                    self.done.tell(action);
                     tracing::info!(guest = action.guest, from = %action.from, to = %action.to, reason = action.reason, "balloon");
                 }
                 Some(why) => tracing::warn!(guest = action.guest, to = %action.to, why, "balloon not set"),

@@ -1,10 +1,9 @@
 //! Wiring: the same loop for a cluster's node and for a host without Kubernetes.
 
-use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -16,36 +15,56 @@ use overcommit_host::{Glimpses, HostReader, Root};
 use prometheus_client::registry::Registry;
 use tokio::runtime::Runtime;
 
-use crate::args::{Output, Run};
+use crate::args::{Only, Output, Run};
 use crate::cluster;
+use crate::contact::Contact;
 use crate::control;
 use crate::http;
 use crate::intake;
-use crate::journal::{Journal, Scribe};
+use crate::journal::Journal;
+use crate::kept::Pulse;
 use crate::kubelet_line::KubeletLine;
+use crate::learned;
 use crate::orders::Orders;
 use crate::output::Behind;
 use crate::report::{Reporter, lines, metrics, writer};
 use crate::resident;
+use crate::scribe::Scribe;
 use crate::signals;
 use crate::state_dir::StateDir;
-use crate::tick::{Loop, Parts, Wake};
+use crate::tick::{Loop, Parts, Purpose, Wake};
+
+/// The API server is connected to within this time, also from a node that thrashes.
+const CONNECTED_BY: Duration = Duration::from_secs(10);
+/// A connection on which nothing comes for longer is dead: a watch call ends after `intake::CALL_SECONDS`.
+const ANSWERED_BY: Duration = Duration::from_secs(135);
+/// A task that failed inside is begun anew after this time.
+const ANEW: Duration = Duration::from_secs(5);
 
 /// Why the process ends without success.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    error: anyhow::Error,
+    /// Absent when it was told already.
+    error: Option<anyhow::Error>,
     code: u8,
 }
 
 impl Failure {
     /// Bad usage or bad input, before anything was touched.
     pub(crate) fn bad_input(error: anyhow::Error) -> Self {
-        Self { error, code: 2 }
+        Self { error: Some(error), code: 2 }
     }
     /// It was tried and did not work.
     pub(crate) fn failed(error: anyhow::Error) -> Self {
-        Self { error, code: 1 }
+        Self { error: Some(error), code: 1 }
+    }
+    /// A child failed with this code and said why.
+    pub(crate) fn told(code: u8) -> Self {
+        Self { error: None, code }
+    }
+    /// What is still to be said.
+    pub(crate) fn words(&self) -> Option<String> {
+        self.error.as_ref().map(|error| format!("{error:#}"))
     }
     /// For the shell.
     pub(crate) fn exit_code(&self) -> ExitCode {
@@ -53,16 +72,15 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&format_args!("{:#}", self.error), f)
-    }
-}
-
-/// `overcommit-agent run`.
+/// The loop itself, of `overcommit-agent run`.
 pub(crate) fn run(args: &Run) -> Result<(), Failure> {
+    #[cfg(debug_assertions)]
+    crate::failpoint::arm(&args.fail_at);
     let (log, reports) = (telemetry(&args.log)?, Behind::reports());
+    // By the log, which waits for nobody, and not on standard error, which may.
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "failed inside")));
     resident::lock();
+    resident::allow_open_files();
     let orders = args.policy.as_deref().map(read_policy).transpose()?;
     let dir = Arc::new(StateDir::open(&args.state_dir).map_err(Failure::bad_input)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -71,16 +89,33 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
         .build()
         .map_err(|e| Failure::failed(e.into()))?;
     let (wakes, inbox) = channel();
+    let pulse = if args.kept { Pulse::to_keeper(wakes.clone()) } else { Ok(Pulse::default()) };
+    let pulse = pulse.context("nothing looks after this process").map_err(Failure::bad_input)?;
+    let recorded = wakes.clone();
+    let told = move |content, result| drop(recorded.send(Wake::Recorded(content, result)));
+    let scribe = Scribe::start(Arc::clone(&dir), told).map_err(|e| Failure::failed(e.into()))?;
     let (guests, task) = match (&args.node, &args.connect) {
-        (Some(node), _) => attach(&runtime, node, &dir, &wakes)?,
+        (Some(node), _) => attach(&runtime, node, (&dir, &scribe), &wakes)?,
         (None, Some(uri)) => (cluster::standalone(uri, &Root::default(), news(&wakes)), None),
         (None, None) => return Err(Failure::bad_input(anyhow!("name --node, or --policy and --connect"))),
     };
     if let Some(orders) = orders {
         drop(wakes.send(Wake::Orders(Arc::new(orders))));
     }
-    control::listen(&control::socket(&args.state_dir), wakes.clone()).map_err(Failure::bad_input)?;
-    let complete = drive(args, &runtime, dir, guests, task, (wakes, inbox), (&log, &reports))?;
+    let contact = task.as_ref().map(|task| Arc::clone(&task.contact));
+    if let Err(error) = control::listen(&control::socket(&args.state_dir), wakes.clone(), contact) {
+        // The lock is ours, so it is the disk: guests need the loop more than people need the socket.
+        tracing::error!(%error, "status, explain and release cannot be asked for");
+    }
+    let complete = drive(
+        args,
+        &runtime,
+        (dir, scribe),
+        guests,
+        task,
+        (wakes, inbox),
+        Outlets { log: &log, reports: &reports, pulse },
+    )?;
     // Writes what waits.
     drop((log.guard, reports.guard));
     if complete { Ok(()) } else { Err(Failure::failed(anyhow!("not everything could be given back"))) }
@@ -91,59 +126,92 @@ struct Task {
     client: kube::Client,
     node: String,
     line: Arc<KubeletLine>,
+    contact: Arc<Contact>,
+}
+
+/// To whom the loop talks besides the API server.
+struct Outlets<'a> {
+    log: &'a Behind,
+    reports: &'a Behind,
+    pulse: Pulse,
 }
 
 fn drive(
     args: &Run,
     runtime: &Runtime,
-    dir: Arc<StateDir>,
+    (dir, scribe): (Arc<StateDir>, Scribe),
     guests: Box<dyn GuestPort + Send>,
     task: Option<Task>,
     (wakes, inbox): (Sender<Wake>, Receiver<Wake>),
-    (log, reports): (&Behind, &Behind),
+    outlets: Outlets<'_>,
 ) -> Result<bool, Failure> {
     let mut registry = Registry::default();
-    let metrics = metrics::Metrics::register(&mut registry, vec![log.lost(), reports.lost()]);
+    let metrics = metrics::Metrics::register(&mut registry, vec![outlets.log.lost(), outlets.reports.lost()]);
     let prints = task.is_none() || args.output == Output::Json;
-    let print = prints.then(|| lines::Printer::new(args.output, reports.writer.clone()));
+    let print = prints.then(|| lines::Printer::new(args.output, outlets.reports.writer.clone()));
     let beat = http::beat();
-    let (reporter, latest) = Reporter::new(metrics, print, Arc::clone(&beat));
+    let (reporter, latest, done) = Reporter::new(metrics, print, Arc::clone(&beat), outlets.pulse);
     let standalone = task.is_none();
-    let recorded = wakes.clone();
     let line = task.as_ref().map(|t| Arc::clone(&t.line));
-    let shown = latest.clone();
+    let contact = task.as_ref().map(|t| Arc::clone(&t.contact));
+    let (shown, known) = (latest.clone(), contact.clone());
     let address = args.http;
     runtime
         .block_on(async move {
             signals::forward(wakes, standalone).context("signals cannot be handled")?;
             match address {
-                Some(address) => http::serve(address, beat, registry, shown)
+                Some(address) => http::serve(address, beat, registry, shown, known)
                     .await
                     .with_context(|| format!("cannot listen on {address}")),
                 None => Ok(()),
             }
         })
         .map_err(Failure::bad_input)?;
-    let writing = task.map(|t| runtime.spawn(writer::Writer::new(t.client, &t.node).run(latest)));
+    let writing = task.map(|t| {
+        let write = move || {
+            let writer = writer::Writer::new(t.client.clone(), &t.node, Arc::clone(&t.contact));
+            writer.run(latest.clone(), done.clone())
+        };
+        runtime.spawn(again("writing the status", write))
+    });
     let root = Root::default();
     let boot_id = procfs::sys::kernel::random::boot_id().unwrap_or_default();
     let journal = Journal::open(&dir, &boot_id);
-    let told = move |content, result| drop(recorded.send(Wake::Recorded(content, result)));
-    let scribe = Scribe::start(dir, told).map_err(|e| Failure::failed(e.into()))?;
+    let learned = learned::read(&dir);
     let parts = Parts {
         host: Box::new(HostReader::new(&root)),
         guests,
         glimpses: Glimpses::new(&root),
         journal,
         scribe,
+        contact,
         reporter,
         eviction: eviction(line),
+        learned,
+        purpose: match args.only {
+            None => Purpose::Control,
+            Some(Only::HandOver) => Purpose::HandOver,
+            Some(Only::Release) => Purpose::Release,
+        },
+        released: args.released,
+        restarted: args.restarted.clone(),
     };
     let complete = Loop::new(parts).run(&inbox);
     if let Some(writing) = writing {
         drop(runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), writing).await }));
     }
     Ok(complete)
+}
+
+/// Runs a task, and anew if it fails inside: nobody else would notice.
+async fn again<F>(what: &'static str, mut task: impl FnMut() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    while tokio::spawn(task()).await.is_err_and(|end| end.is_panic()) {
+        tracing::error!("{what} failed inside; it begins anew");
+        tokio::time::sleep(ANEW).await;
+    }
 }
 
 /// Wakes the loop when something can be heard of guests. A wake more than needed is harmless: hearing takes all in.
@@ -157,26 +225,45 @@ fn eviction(line: Option<Arc<KubeletLine>>) -> Box<dyn FnMut(Bytes) -> Bytes + S
     Box::new(move |_| line.as_ref().map_or(Bytes::ZERO, |line| line.line()))
 }
 
+/// A client that says when there is no answer: a connection that died silently would be waited for without end.
+async fn client() -> anyhow::Result<kube::Client> {
+    let mut config = kube::Config::infer().await?;
+    // Watch and status have rhythms of their own.
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECTED_BY);
+    config.read_timeout = Some(ANSWERED_BY);
+    config.reset_reader_on_write = true;
+    Ok(kube::Client::try_from(config)?)
+}
+
 fn attach(
     runtime: &Runtime,
     node: &str,
-    dir: &Arc<StateDir>,
+    (dir, scribe): (&StateDir, &Scribe),
     wakes: &Sender<Wake>,
 ) -> Result<(Box<dyn GuestPort + Send>, Option<Task>), Failure> {
     let client = runtime
-        .block_on(kube::Client::try_default())
+        .block_on(client())
         .context("no access to the API server: run in a pod with a service account, or set KUBECONFIG")
         .map_err(Failure::bad_input)?;
-    let last = intake::cached(node, dir);
-    if let Some(last) = &last {
-        drop(wakes.send(Wake::Orders(last.orders())));
+    let memory = intake::cached(node, dir).unwrap_or_default();
+    if let Some(orders) = memory.orders() {
+        drop(wakes.send(Wake::Orders(orders)));
     }
-    runtime.spawn(intake::follow(client.clone(), node.to_owned(), Arc::clone(dir), wakes.clone(), last));
+    let contact = Arc::new(Contact::new(node));
+    let (follower, to, disk) = (client.clone(), wakes.clone(), scribe.clone());
+    let (name, memory, heard) = (node.to_owned(), Arc::new(Mutex::new(memory)), Arc::clone(&contact));
+    runtime.spawn(again("following the orders", move || {
+        let (memory, heard) = (Arc::clone(&memory), Arc::clone(&heard));
+        intake::follow(follower.clone(), name.clone(), memory, to.clone(), disk.clone(), heard)
+    }));
     let line = KubeletLine::start(Root::default())
         .context("no thread can be started")
         .map_err(Failure::bad_input)?;
-    let guests = cluster::launchers(&Root::default(), Arc::clone(&line), news(wakes));
-    Ok((guests, Some(Task { client, node: node.to_owned(), line })))
+    let guests = cluster::launchers(&Root::default(), Arc::clone(&line), news(wakes))
+        .context("no thread can be started")
+        .map_err(Failure::bad_input)?;
+    Ok((guests, Some(Task { client, node: node.to_owned(), line, contact })))
 }
 
 fn read_policy(path: &Path) -> Result<Orders, Failure> {
@@ -190,7 +277,11 @@ fn read_policy(path: &Path) -> Result<Orders, Failure> {
         .map_err(|errors| Failure::bad_input(anyhow!("policy file {shown}: {errors:?}")))
 }
 
-fn telemetry(filter: &str) -> Result<Behind, Failure> {
+/// The log, on standard error.
+///
+/// # Errors
+/// When the filter cannot be understood.
+pub(crate) fn telemetry(filter: &str) -> Result<Behind, Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .with_context(|| format!("--log {filter:?} cannot be understood"))
         .map_err(Failure::bad_input)?;

@@ -1,18 +1,23 @@
-//! The loop: when something is to be done. It owns its state and runs on a thread of its own; everything that could
-//! wait (guests, the disk, the API server) is on the other side of channels, so nothing can hold it up.
+//! The loop: when something is to be done. It owns its state and runs on a thread of its own; everything that could wait
+//! (guests, what the kernel says of their processes, the disk, the API server) is on the other side of channels, so
+//! nothing can hold it up.
 //!
-//! Three rhythms: the policy's control period (a tick asks all guests, and decides once they have answered or their
-//! time is over), the lane's poll between two ticks, and each squeezed guest's own statistics.
+//! Three rhythms: the policy's control period (a tick asks all guests, then the kernel about them, and decides once each
+//! has answered or its time is over), the lane's poll between two ticks, and each squeezed guest's own statistics.
 
 mod act;
 mod lane;
+mod panics;
+#[cfg(test)]
+mod tests;
 mod turn;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use overcommit_core::growth::Growth;
 use overcommit_core::ledger::Ledger;
 use overcommit_core::plan::Move;
 use overcommit_core::policy::Mode;
@@ -23,11 +28,16 @@ use overcommit_core::units::{Bytes, Monotonic};
 use overcommit_host::Glimpses;
 
 use crate::clock;
-use crate::journal::{Content, Journal, Scribe};
+use crate::contact::Contact;
+use crate::failpoint;
+use crate::journal::{Content, Journal};
+use crate::learned;
 use crate::orders::Orders;
 use crate::report::{Report, Reporter};
+use crate::scribe::Scribe;
 use act::Takes;
 use lane::Watched;
+use panics::Panics;
 
 /// A tick on the way out comes this often, and a host that could not be read is tried again.
 const SOON: Duration = Duration::from_secs(1);
@@ -35,6 +45,13 @@ const SOON: Duration = Duration::from_secs(1);
 const RELEASE_PATIENCE: Duration = Duration::from_mins(1);
 /// How long a hand-over waits for what it sent.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(6);
+
+/// A loop that is started for a hand-over waits so long for hypervisors that have not answered.
+const SEEN_BY: Duration = Duration::from_secs(8);
+/// So long after its start it looks each second at guests whose targets it has adopted and not confirmed.
+const SETTLED: Duration = Duration::from_secs(30);
+/// After the loop has ended its last words are written: status, journal, log.
+const ENDING: Duration = Duration::from_secs(15);
 
 /// What wakes the loop.
 #[derive(Debug)]
@@ -45,7 +62,7 @@ pub(crate) enum Wake {
     Release,
     /// The latest report is wanted.
     Ask(SyncSender<Option<Arc<Report>>>),
-    /// Guests can be heard.
+    /// Guests or the kernel can be heard.
     News,
     /// A journal was written, or not.
     Recorded(Content, std::io::Result<()>),
@@ -62,6 +79,17 @@ pub(crate) enum Stop {
     Release,
 }
 
+/// What a loop is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To control.
+    Control,
+    /// To make guests safe for a time without a loop, and to end.
+    HandOver,
+    /// To give everything back, and to end.
+    Release,
+}
+
 /// What the loop works with.
 pub(crate) struct Parts {
     pub(crate) host: Box<dyn HostPort + Send>,
@@ -69,8 +97,24 @@ pub(crate) struct Parts {
     pub(crate) glimpses: Glimpses,
     pub(crate) journal: Journal,
     pub(crate) scribe: Scribe,
+    /// With the API server; absent without Kubernetes.
+    pub(crate) contact: Option<Arc<Contact>>,
     pub(crate) reporter: Reporter,
     pub(crate) eviction: Box<dyn FnMut(Bytes) -> Bytes + Send>,
+    /// What a predecessor learned of this node.
+    pub(crate) learned: Growth,
+    pub(crate) purpose: Purpose,
+    /// Everything was asked back of the loop before this one, by `overcommit-agent release`.
+    pub(crate) released: bool,
+    /// How the loop before this one ended, if it failed.
+    pub(crate) restarted: Option<String>,
+}
+
+/// The host at one moment, with the account of then.
+struct Known {
+    host: HostSample,
+    at: Monotonic,
+    ledger: Ledger,
 }
 
 /// The loop.
@@ -83,15 +127,19 @@ pub(crate) struct Loop {
     next_tick: Instant,
     /// Since when the coming tick waits for the guests that it asked.
     asked: Option<Instant>,
+    /// It has asked the kernel about them, too.
+    asked_host: bool,
+    /// Since when the kernel is asked whose memory it is that the host lost.
+    alarm: Option<Instant>,
     next_poll: Instant,
-    /// The host when all guests were last read, and the account made of it.
-    known: Option<(HostSample, Ledger)>,
+    /// The host as it was read last, and the account made of it.
+    known: Option<Known>,
     eviction: Bytes,
     lane: overcommit_core::lane::Lane,
     /// Squeezed guests.
     watched: BTreeMap<GuestId, Watched>,
-    /// Adopted guests whose targets were not set again yet.
-    unconfirmed: BTreeSet<GuestId>,
+    /// Adopted guests whose targets were not set again yet, and what they held at the last tick.
+    unconfirmed: BTreeMap<GuestId, Option<Bytes>>,
     /// When this loop was made.
     began: Monotonic,
     /// Takes that wait for the journal.
@@ -101,31 +149,40 @@ pub(crate) struct Loop {
     /// What failed since the last tick, for people.
     failures: Vec<String>,
     last: Option<Arc<Report>>,
+    panics: Panics,
+    learned: learned::Pace,
 }
 
 impl Loop {
     /// A loop that has not run yet.
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(crate) fn new(mut parts: Parts) -> Self {
         let now = Instant::now();
+        let mut state = State::default();
+        state.recall(std::mem::take(&mut parts.learned));
+        let release = parts.released;
         Self {
             parts,
-            state: State::default(),
+            state,
             orders: None,
-            release: false,
+            release,
             stopping: None,
             next_tick: now,
             asked: None,
+            asked_host: false,
+            alarm: None,
             next_poll: now,
             known: None,
             eviction: Bytes::ZERO,
             lane: overcommit_core::lane::Lane::default(),
             watched: BTreeMap::new(),
-            unconfirmed: BTreeSet::new(),
+            unconfirmed: BTreeMap::new(),
             began: clock::now(),
             takes: None,
             moves: BTreeMap::new(),
             failures: Vec::new(),
             last: None,
+            panics: Panics::default(),
+            learned: learned::Pace::new(),
         }
     }
 
@@ -133,30 +190,34 @@ impl Loop {
     pub(crate) fn run(mut self, inbox: &Receiver<Wake>) -> bool {
         loop {
             self.parts.reporter.beat(self.patience());
-            match inbox.recv_timeout(self.patience()) {
-                Ok(Wake::Orders(orders)) => self.obey(orders),
-                Ok(Wake::Release) => {
-                    self.release = true;
-                    self.next_tick = Instant::now();
-                }
-                Ok(Wake::Ask(reply)) => drop(reply.try_send(self.last.clone())),
-                Ok(Wake::News) => self.hear(),
-                Ok(Wake::Recorded(content, result)) => self.recorded(content, result),
-                Ok(Wake::Stop(stop)) => self.stop(stop),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => self.stop(Stop::Handover),
-            }
-            self.do_what_is_due();
+            let wake = inbox.recv_timeout(self.patience());
+            self.isolated(|this| this.work(wake));
             if let Some(complete) = self.ended() {
+                self.parts.reporter.beat(ENDING);
                 return complete;
             }
         }
     }
 
+    fn work(&mut self, wake: Result<Wake, RecvTimeoutError>) {
+        match wake {
+            Ok(Wake::Orders(orders)) => self.obey(orders),
+            Ok(Wake::Release) => self.release(),
+            Ok(Wake::Ask(reply)) => drop(reply.try_send(self.last.clone())),
+            Ok(Wake::News) => self.hear(),
+            Ok(Wake::Recorded(content, result)) => self.recorded(content, result),
+            Ok(Wake::Stop(stop)) => self.stop(stop),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => self.stop(Stop::Handover),
+        }
+        self.do_what_is_due();
+    }
+
     fn patience(&self) -> Duration {
-        let next = self.next_look().into_iter().chain([self.next_tick, self.next_poll]).min();
+        let alarm = self.alarm.map(|since| since + lane::WHOSE_MEMORY);
+        let next = self.next_look().into_iter().chain(alarm).chain([self.next_tick, self.next_poll]).min();
         let left = next.map_or(SOON, |at| at.saturating_duration_since(Instant::now()));
-        // Guests that do not answer in time end their tick without a wake.
+        // What does not answer in time ends its tick without a wake.
         if self.asked.is_some() || self.stopping.is_some() {
             left.min(overcommit_core::lane::POLL)
         } else {
@@ -167,7 +228,17 @@ impl Loop {
     fn obey(&mut self, orders: Arc<Orders>) {
         tracing::info!(policy = orders.policy_name, revision = orders.revision, mode = ?orders.policy.mode,
             paused = orders.paused, release = orders.release, origin = ?orders.origin, "orders");
+        // What they forbid may have been decided already.
+        self.forget_takes(|_| true);
         self.orders = Some(orders);
+        self.next_tick = Instant::now();
+    }
+
+    /// Everything is to be given back, until the agent is started anew.
+    fn release(&mut self) {
+        self.forget_takes(|_| true);
+        self.release = true;
+        self.parts.reporter.released();
         self.next_tick = Instant::now();
     }
 
@@ -175,21 +246,56 @@ impl Loop {
         let now = Instant::now();
         if self.asked.is_none() && now >= self.next_tick {
             self.parts.guests.ask();
-            self.asked = Some(now);
+            (self.asked, self.asked_host) = (Some(now), false);
+            failpoint::reach("asked");
             let interval = self.orders.as_ref().map_or(SOON, |orders| orders.policy.interval);
-            let interval = if self.stopping.is_some() { interval.min(SOON) } else { interval };
+            let settles = !self.unconfirmed.is_empty() && self.age() < SETTLED;
+            let interval = if self.stopping.is_some() || settles { interval.min(SOON) } else { interval };
             self.next_tick = now + interval;
         }
-        if self.asked.is_some() && !self.parts.guests.is_waiting() {
-            self.asked = None;
-            self.turn(Turn::Tick);
+        // Guests first: then the kernel is asked about those that are new too, and just before the host is read.
+        if self.asked.is_some() && !self.asked_host && !self.parts.guests.is_waiting() {
+            self.parts.guests.ask_host();
+            self.asked_host = true;
+        }
+        if self.asked_host && !self.parts.guests.is_waiting() {
+            (self.asked, self.asked_host, self.alarm) = (None, false, None);
+            self.tick();
         }
         if now >= self.next_poll {
             self.next_poll = now + overcommit_core::lane::POLL;
             self.hear();
             self.poll();
         }
+        self.answer_alarm(false);
         self.look_at_due();
+    }
+
+    /// All guests have answered, or their time is over.
+    fn tick(&mut self) {
+        match self.parts.purpose {
+            Purpose::Control => {
+                self.turn(Turn::Tick);
+                self.panics.over();
+                if self.learned.is_due() {
+                    self.parts.scribe.keep(self.state.learned().clone());
+                }
+            }
+            Purpose::Release => {
+                self.stop(Stop::Release);
+                self.turn(Turn::Tick);
+            }
+            // Who has not been seen cannot be made safe.
+            Purpose::HandOver if self.parts.guests.unseen() == 0 || self.age() >= SEEN_BY => {
+                self.stop(Stop::Handover);
+            }
+            Purpose::HandOver => self.next_tick = Instant::now() + overcommit_core::lane::POLL,
+        }
+    }
+
+    /// How long this loop has lived.
+    fn age(&self) -> Duration {
+        clock::now().since(self.began)
     }
 
     /// The loop acts on guests, so it watches them between two ticks.
@@ -208,24 +314,23 @@ impl Loop {
         self.stopping = Some((stop, Instant::now() + patience));
         match stop {
             Stop::Handover => self.hand_over(),
-            Stop::Release => {
-                self.release = true;
-                self.next_tick = Instant::now();
-            }
+            Stop::Release => self.release(),
         }
     }
 
     /// Spreads what is spare; nothing is decided after that.
     fn hand_over(&mut self) {
+        self.forget_takes(|_| true);
         self.turn(Turn::Handover);
         self.orders = None;
         self.record_all();
+        self.parts.scribe.keep(self.state.learned().clone());
     }
 
     /// How the loop ended, once it has.
     fn ended(&self) -> Option<bool> {
         let (stop, deadline) = self.stopping?;
-        let busy = self.parts.guests.is_carrying() || self.takes.is_some();
+        let busy = self.parts.guests.is_carrying() || self.takes.is_some() || self.parts.scribe.is_writing();
         let late = Instant::now() >= deadline;
         match stop {
             Stop::Handover if !busy || late => {

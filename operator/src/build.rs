@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 
 use overcommit_crds::NodeOvercommitSpec;
 use overcommit_crds::classify::{Subject, classify};
@@ -15,6 +16,8 @@ use crate::object::{Checked, Launcher, Meta};
 
 /// Largest spec as JSON, in bytes: thousands of nodes must stay small for etcd and for the operator's watch.
 const SPEC_MAX: usize = 32 * 1024;
+/// Pods listed of one guest. A migration needs two; whoever may make pods may make hundreds that say they are a guest's.
+const PODS_MAX: usize = 4;
 
 /// Guests by the node that they run on, and the pods of each.
 #[derive(Debug, Default)]
@@ -45,24 +48,41 @@ impl<'a> Population<'a> {
         self.by_node.get(node).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// UIDs of a guest's pods, in order. An owner in another namespace is none (garbage collection takes it for
-    /// absent): whoever may make pods there says nothing about this guest.
-    fn pods_of(&self, guest: &Meta) -> Vec<String> {
+    /// UIDs of a guest's newest pods, in order, and how many more there are. An owner in another namespace is none
+    /// (garbage collection takes it for absent): whoever may make pods there says nothing about this guest.
+    fn pods_of(&self, guest: &Meta) -> (Vec<String>, usize) {
         let all = self.pods.get(guest.uid.as_str()).map(Vec::as_slice).unwrap_or_default();
-        let mut pods: Vec<String> =
-            all.iter().filter(|pod| pod.namespace == guest.namespace).map(|pod| pod.uid.clone()).collect();
+        let mut own: Vec<&&Launcher> = all.iter().filter(|pod| pod.namespace == guest.namespace).collect();
+        own.sort_by_key(|pod| (Reverse(pod.created), &pod.name));
+        let mut pods: Vec<String> = own.iter().take(PODS_MAX).map(|pod| pod.uid.clone()).collect();
         pods.sort();
-        pods
+        (pods, own.len().saturating_sub(PODS_MAX))
     }
 }
 
-/// A spec, and how many guests did not fit into it.
+/// What a node's object does not list, so that the agent leaves it alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    /// Guests that did not fit into [`SPEC_MAX`].
+    pub(crate) guests: usize,
+    /// Pods of listed guests beyond [`PODS_MAX`] each.
+    pub(crate) pods: usize,
+}
+
+impl AddAssign for LeftOut {
+    fn add_assign(&mut self, other: Self) {
+        self.guests += other.guests;
+        self.pods += other.pods;
+    }
+}
+
+/// A spec, and what is not in it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Built {
     /// The spec.
     pub(crate) spec: NodeOvercommitSpec,
-    /// Guests that are left out, and so left alone by the agent, because of [`SPEC_MAX`].
-    pub(crate) dropped: usize,
+    /// What is missing.
+    pub(crate) left_out: LeftOut,
 }
 
 /// What a node gets of a policy that holds on it.
@@ -73,18 +93,18 @@ pub(crate) fn spec(
     guests: &Population<'_>,
     index: &Index,
 ) -> Built {
-    let mut entries: Vec<GuestEntry> =
+    let mut entries: Vec<Listed> =
         guests.on(&node.name).iter().map(|guest| entry(guest, node, policy, guests, index)).collect();
     entries.sort();
     let spec = NodeOvercommitSpec {
         policy: name.to_owned(),
         revision: policy.revision.clone(),
         resolved: policy.resolved.clone(),
-        guests: entries,
+        guests: Vec::new(),
         paused: node.says(PAUSE_ANNOTATION),
         release: false,
     };
-    fit(spec, SPEC_MAX)
+    fit(spec, entries, SPEC_MAX)
 }
 
 /// What a node keeps of a policy that cannot work any more: as it is, but guests that left or opted out, migrations
@@ -95,19 +115,27 @@ pub(crate) fn frozen(
     node: &Meta,
     guests: &Population<'_>,
     index: &Index,
-) -> NodeOvercommitSpec {
+) -> Built {
     let here: BTreeMap<&str, &Meta> = guests.on(&node.name).iter().map(|g| (g.uid.as_str(), *g)).collect();
     let renew = |entry: &GuestEntry| {
         let guest = here.get(entry.uid.as_str())?;
         let excluded = if opted_out(guest, index) { Some(Exclusion::Annotation) } else { entry.excluded };
-        let (pods, migrating) = (guests.pods_of(guest), migrates(guest, &node.name));
-        Some(GuestEntry { pods, excluded, migrating, ..entry.clone() })
+        let ((pods, more_pods), migrating) = (guests.pods_of(guest), migrates(guest, &node.name));
+        Some(Listed { entry: GuestEntry { pods, excluded, migrating, ..entry.clone() }, more_pods })
     };
-    let guests = spec.guests.iter().filter_map(renew).collect();
-    NodeOvercommitSpec { guests, paused: node.says(PAUSE_ANNOTATION), ..spec.clone() }
+    let entries = spec.guests.iter().filter_map(renew).collect();
+    let paused = node.says(PAUSE_ANNOTATION);
+    fit(NodeOvercommitSpec { guests: Vec::new(), paused, ..spec.clone() }, entries, SPEC_MAX)
 }
 
-fn entry(guest: &Meta, node: &Meta, policy: &Checked, guests: &Population<'_>, index: &Index) -> GuestEntry {
+/// One guest's entry, and how many pods it has beyond those in it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Listed {
+    entry: GuestEntry,
+    more_pods: usize,
+}
+
+fn entry(guest: &Meta, node: &Meta, policy: &Checked, guests: &Population<'_>, index: &Index) -> Listed {
     let namespace = index.namespaces.get(&guest.namespace);
     let subject = Subject {
         labels: &guest.labels,
@@ -116,15 +144,17 @@ fn entry(guest: &Meta, node: &Meta, policy: &Checked, guests: &Population<'_>, i
         namespace_annotations: namespace.map(|n| &n.annotations),
     };
     let (class, excluded) = classify(&policy.classes, &subject);
-    GuestEntry {
+    let (pods, more_pods) = guests.pods_of(guest);
+    let entry = GuestEntry {
         namespace: guest.namespace.clone(),
         name: guest.name.clone(),
         uid: guest.uid.clone(),
-        pods: guests.pods_of(guest),
+        pods,
         class: class.map(str::to_owned),
         excluded,
         migrating: migrates(guest, &node.name),
-    }
+    };
+    Listed { entry, more_pods }
 }
 
 fn opted_out(guest: &Meta, index: &Index) -> bool {
@@ -140,31 +170,32 @@ fn migrates(guest: &Meta, node: &str) -> bool {
         .is_some_and(|target| !target.is_empty() && target != node)
 }
 
-/// Leaves guests out until the spec fits: first those that are excluded, for an unlisted guest is left alone too, then
-/// those of lower weight, then the last by name.
-fn fit(mut spec: NodeOvercommitSpec, max: usize) -> Built {
-    if size(&spec) <= max {
-        return Built { spec, dropped: 0 };
-    }
+/// Lists the guests that fit: those that are excluded last, for an unlisted guest is left alone too; the higher weight
+/// first, then the smaller entry, then by name. What one tenant makes large must not push out what others have.
+fn fit(mut spec: NodeOvercommitSpec, mut entries: Vec<Listed>, max: usize) -> Built {
     let weights: BTreeMap<&str, i64> =
         spec.resolved.classes.iter().map(|c| (c.name.as_str(), c.weight)).collect();
     let weight =
         |guest: &GuestEntry| guest.class.as_deref().and_then(|c| weights.get(c)).copied().unwrap_or(0);
-    let all = std::mem::take(&mut spec.guests);
-    let mut ranked: Vec<GuestEntry> = all.clone();
-    ranked.sort_by_key(|g| (g.excluded.is_some(), Reverse(weight(g))));
+    let all = entries.len();
     // `"guests":[],` and one comma for each guest.
     let mut left = max.saturating_sub(size(&spec)).saturating_sub(12);
-    ranked.retain(|guest| {
-        let cost = size(guest) + 1;
-        let fits = cost <= left;
-        left = if fits { left - cost } else { 0 };
-        fits
-    });
-    ranked.sort();
-    let dropped = all.len() - ranked.len();
-    spec.guests = ranked;
-    Built { spec, dropped }
+    let cost = |listed: &Listed| size(&listed.entry) + 1;
+    if entries.iter().map(cost).sum::<usize>() > left {
+        entries.sort_by_cached_key(|listed| {
+            (listed.entry.excluded.is_some(), Reverse(weight(&listed.entry)), cost(listed))
+        });
+        entries.retain(|listed| {
+            let rest = left.checked_sub(cost(listed));
+            left = rest.unwrap_or(left);
+            rest.is_some()
+        });
+        entries.sort();
+    }
+    let pods = entries.iter().map(|listed| listed.more_pods).sum();
+    let left_out = LeftOut { guests: all - entries.len(), pods };
+    spec.guests = entries.into_iter().map(|listed| listed.entry).collect();
+    Built { spec, left_out }
 }
 
 fn size<T: serde::Serialize>(value: &T) -> usize {
@@ -174,7 +205,7 @@ fn size<T: serde::Serialize>(value: &T) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{cluster, guest, labels, launcher, node, policy, with_guests, with_launchers};
+    use crate::fixture::{at, cluster, guest, labels, launcher, node, policy, with_guests, with_launchers};
     use crate::index::{Change, Delta};
 
     fn built(index: &Index) -> Built {
@@ -235,10 +266,10 @@ mod tests {
             }
             index.take(Change::Guests(Delta::Apply(one)));
         }
-        let Built { spec, dropped } = built(&index);
+        let Built { spec, left_out } = built(&index);
         assert!(serde_json::to_vec(&spec).unwrap().len() <= SPEC_MAX);
-        assert_eq!(spec.guests.len() + dropped, 400);
-        assert!(spec.guests.iter().filter(|g| g.excluded.is_none()).count() == 200, "{dropped}");
+        assert_eq!(spec.guests.len() + left_out.guests, 400);
+        assert!(spec.guests.iter().filter(|g| g.excluded.is_none()).count() == 200, "{left_out:?}");
         assert!(spec.guests.is_sorted());
     }
 
@@ -254,6 +285,69 @@ mod tests {
         assert_eq!(guests[1].pods, Vec::<String>::new());
     }
 
+    /// A node with guests of two tenants; one of them made so many pods that say they are the first guest's.
+    fn flooded(pods: i64) -> Index {
+        let guests = [guest("a-flood", "a"), guest("b", "a"), guest("c", "a")];
+        let mut index = with_guests(cluster(&[policy("gold", 0)], &[node("a")]), &guests);
+        for n in 0..pods {
+            let pod = Launcher { created: at(n), ..launcher(&format!("flood-{n:04}"), "a-flood") };
+            index.take(Change::Launchers(Delta::Apply(pod)));
+        }
+        for name in ["b", "c"] {
+            index.take(Change::Launchers(Delta::Apply(launcher(&format!("{name}-1"), name))));
+        }
+        index
+    }
+
+    #[test]
+    fn whoever_floods_a_guest_with_pods_pushes_out_no_other_guest() {
+        let Built { spec, left_out } = built(&flooded(2000));
+        assert_eq!(left_out, LeftOut { guests: 0, pods: 1996 });
+        assert_eq!(spec.guests[0].pods, [1996, 1997, 1998, 1999].map(|n| format!("uid-flood-{n}")));
+        assert_eq!((spec.guests[1].pods.len(), spec.guests[2].pods.len()), (1, 1));
+        // Nor where what it has stays as it is.
+        let mut index = flooded(0);
+        let before = built(&index).spec;
+        for (_, pod) in flooded(2000).launchers {
+            index.take(Change::Launchers(Delta::Apply(pod)));
+        }
+        let after = frozen(&before, &index.nodes["a"], &Population::of(&index), &index);
+        assert!(size(&after.spec) <= SPEC_MAX && after.left_out.guests == 0, "{} bytes", size(&after.spec));
+    }
+
+    #[test]
+    fn what_one_tenant_makes_long_goes_before_what_others_have() {
+        let mut index = cluster(&[policy("gold", 0)], &[node("a")]);
+        for n in 0..110 {
+            let long =
+                Meta { namespace: "a-tenant".into(), ..guest(&format!("{}-{n:03}", "l".repeat(249)), "a") };
+            index.take(Change::Guests(Delta::Apply(long)));
+            index.take(Change::Guests(Delta::Apply(guest(&format!("short-{n:03}"), "a"))));
+        }
+        let Built { spec, left_out } = built(&index);
+        assert_eq!(spec.guests.iter().filter(|g| g.name.starts_with("short")).count(), 110, "{left_out:?}");
+        assert!(
+            spec.guests.len() > 110 && left_out.guests > 0 && size(&spec) <= SPEC_MAX,
+            "what fits is listed"
+        );
+    }
+
+    #[test]
+    fn an_entry_that_does_not_fit_takes_only_itself_away() {
+        let mut index = cluster(&[policy("gold", 0)], &[node("a")]);
+        index.take(Change::Guests(Delta::Apply(guest("small", "a"))));
+        let mut spec = built(&index).spec;
+        let small = Listed { entry: spec.guests.remove(0), more_pods: 0 };
+        let mut huge = small.clone();
+        huge.entry.name = "h".repeat(SPEC_MAX);
+        spec.resolved.classes[0].weight = 5;
+        // Before the other by weight.
+        let mut other = small.clone();
+        other.entry.class = None;
+        let built = fit(spec, vec![huge, other.clone()], SPEC_MAX);
+        assert_eq!((built.spec.guests, built.left_out.guests), (vec![other.entry], 1));
+    }
+
     #[test]
     fn a_full_node_fits_with_every_guest_migrating() {
         let mut index = cluster(&[policy("gold", 0)], &[node("a")]);
@@ -265,13 +359,14 @@ mod tests {
             one.namespace = "a-namespace-of-thirty-letters-".into();
             for kind in 1..3 {
                 let (namespace, name) = (one.namespace.clone(), format!("{name}-{kind}"));
-                let pod = Launcher { namespace, name, uid: uid(n, kind), guest: one.uid.clone() };
+                let guest = one.uid.clone();
+                let pod = Launcher { namespace, name, uid: uid(n, kind), guest, ..Launcher::default() };
                 index.take(Change::Launchers(Delta::Apply(pod)));
             }
             index.take(Change::Guests(Delta::Apply(one)));
         }
-        let Built { spec, dropped } = built(&index);
-        assert_eq!((spec.guests.len(), dropped), (110, 0), "{} bytes", size(&spec));
+        let Built { spec, left_out } = built(&index);
+        assert_eq!((spec.guests.len(), left_out), (110, LeftOut::default()), "{} bytes", size(&spec));
         assert!(spec.guests.iter().all(|guest| guest.pods.len() == 2));
     }
 
@@ -283,7 +378,7 @@ mod tests {
         let mut out = guest("x", "a");
         out.annotations = labels(&[(EXCLUDE_ANNOTATION, "true")]);
         let index = with_launchers(with_guests(index, &[out, guest("new", "a")]), &[launcher("x-1", "x")]);
-        let after = frozen(&before, &index.nodes["a"], &Population::of(&index), &index);
+        let after = frozen(&before, &index.nodes["a"], &Population::of(&index), &index).spec;
         assert_eq!(after.guests.len(), 1);
         assert_eq!(after.guests[0].excluded, Some(Exclusion::Annotation));
         assert_eq!(after.guests[0].pods, ["uid-x-1"]);

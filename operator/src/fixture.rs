@@ -61,6 +61,7 @@ pub(crate) fn launcher(name: &str, guest: &str) -> Launcher {
         name: name.into(),
         uid: format!("uid-{name}"),
         guest: format!("uid-{guest}"),
+        created: at(0),
     }
 }
 

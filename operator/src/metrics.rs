@@ -106,3 +106,22 @@ impl Metrics {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_documented() {
+        let mut registry = Registry::default();
+        let _metrics = Metrics::register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let documented = include_str!("../../docs/metrics.md");
+        let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_whitespace().next());
+        assert!(names.clone().count() > 5, "{text}");
+        for name in names {
+            assert!(documented.contains(&format!("`{name}")), "docs/metrics.md does not name {name}");
+        }
+    }
+}

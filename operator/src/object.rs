@@ -68,6 +68,8 @@ pub(crate) struct Launcher {
     pub(crate) uid: String,
     /// UID of the guest that controls it; empty if none does.
     pub(crate) guest: String,
+    /// When it was made.
+    pub(crate) created: Timestamp,
 }
 
 impl Launcher {
@@ -79,7 +81,7 @@ impl Launcher {
 
 impl From<PartialObjectMeta<DynamicObject>> for Launcher {
     fn from(object: PartialObjectMeta<DynamicObject>) -> Self {
-        let ObjectMeta { name, namespace, uid, owner_references, .. } = object.metadata;
+        let ObjectMeta { name, namespace, uid, owner_references, creation_timestamp, .. } = object.metadata;
         let mut owners = owner_references.unwrap_or_default().into_iter();
         let guest = owners.find(|o| o.controller == Some(true) && o.kind == "VirtualMachineInstance");
         Self {
@@ -87,6 +89,7 @@ impl From<PartialObjectMeta<DynamicObject>> for Launcher {
             name: name.unwrap_or_default(),
             uid: uid.unwrap_or_default(),
             guest: guest.map(|owner| owner.uid).unwrap_or_default(),
+            created: creation_timestamp.map_or(Timestamp::MAX, |at| at.0),
         }
     }
 }

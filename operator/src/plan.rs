@@ -9,7 +9,7 @@ use overcommit_crds::condition::Condition;
 use overcommit_crds::names::{RELEASE_FINALIZER, condition};
 use overcommit_crds::{NodeOvercommitSpec, OvercommitPolicyStatus};
 
-use crate::build::{self, Population};
+use crate::build::{self, LeftOut, Population};
 use crate::dirty::Dirty;
 use crate::events::Note;
 use crate::index::{Index, Watch};
@@ -120,8 +120,8 @@ pub(crate) struct Known {
 struct Held {
     /// Its object is not as it should.
     wanting: bool,
-    /// Guests that did not fit.
-    dropped: usize,
+    /// What its object does not list.
+    left_out: LeftOut,
 }
 
 /// Plans one reconcile; `timeout` is how long a deletion waits for its nodes.
@@ -143,12 +143,12 @@ pub(crate) fn plan(
     let known = !lacks(Watch::Policies) && !lacks(Watch::Objects);
     let selection = if known && !lacks(Watch::Nodes) { Some(Selection::of(index)) } else { None };
     let time = (now, timeout);
-    let dropped = match &selection {
+    let left_out = match &selection {
         Some(selection) if waiting.is_empty() => {
             releases(index, selection, time, &mut plan);
             known_before.renew(index, selection, &std::mem::take(dirty));
             plan.nodes = known_before.wanting();
-            known_before.dropped(selection)
+            known_before.left_out(selection)
         }
         Some(selection) => {
             releases(index, selection, time, &mut plan);
@@ -163,7 +163,7 @@ pub(crate) fn plan(
             let facts = Facts {
                 claim: selection.claim_of(&policy.name),
                 blockers: release::blockers(policy, index, &selection),
-                dropped: dropped.get(policy.name.as_str()).copied().unwrap_or(0),
+                left_out: left_out.get(policy.name.as_str()).copied().unwrap_or_default(),
                 timeout,
                 overdue: release::deadline(policy.deleted, timeout).is_some_and(|end| end <= now),
             };
@@ -213,8 +213,8 @@ impl Known {
         self.nodes.retain(|name, _| index.nodes.contains_key(name));
         for (name, node) in index.nodes.iter().filter(|(name, _)| dirty.contains(name)) {
             match hold(index, selection, node, &population) {
-                Some((write, dropped)) => {
-                    self.nodes.insert(name.clone(), Held { wanting: write.is_some(), dropped });
+                Some((write, left_out)) => {
+                    self.nodes.insert(name.clone(), Held { wanting: write.is_some(), left_out });
                 }
                 None => {
                     self.nodes.remove(name);
@@ -227,15 +227,15 @@ impl Known {
         self.nodes.iter().filter(|(_, held)| held.wanting).map(|(name, _)| name.clone()).collect()
     }
 
-    /// How many guests did not fit, by policy.
-    fn dropped<'a>(&self, selection: &Selection<'a>) -> BTreeMap<&'a str, usize> {
-        let mut dropped = BTreeMap::new();
-        for (name, held) in self.nodes.iter().filter(|(_, held)| held.dropped > 0) {
+    /// What the objects do not list, by policy.
+    fn left_out<'a>(&self, selection: &Selection<'a>) -> BTreeMap<&'a str, LeftOut> {
+        let mut left_out: BTreeMap<_, LeftOut> = BTreeMap::new();
+        for (name, held) in self.nodes.iter().filter(|(_, held)| held.left_out != LeftOut::default()) {
             if let Some(policy) = selection.holder(name) {
-                *dropped.entry(policy.name.as_str()).or_default() += held.dropped;
+                *left_out.entry(policy.name.as_str()).or_default() += held.left_out;
             }
         }
-        dropped
+        left_out
     }
 }
 
@@ -264,14 +264,14 @@ fn releases(
     }
 }
 
-/// The write that a node's object needs, if any, and how many guests did not fit; nothing if no policy takes the node
+/// The write that a node's object needs, if any, and what is not in it; nothing if no policy takes the node
 /// or its object is going.
 fn hold(
     index: &Index,
     selection: &Selection<'_>,
     node: &Meta,
     guests: &Population<'_>,
-) -> Option<(Option<Write>, usize)> {
+) -> Option<(Option<Write>, LeftOut)> {
     let policy = selection.holder(&node.name).filter(|policy| policy.held_by_us())?;
     let object = index.objects.get(&node.name);
     if object.is_some_and(|object| object.deleted.is_some()) {
@@ -280,9 +280,7 @@ fn hold(
     let before = object.and_then(|o| o.spec.as_ref());
     let built = match (&policy.verdict, before) {
         (Verdict::Valid(checked), _) => build::spec(&policy.name, checked, node, guests, index),
-        (Verdict::Invalid { .. }, Some(spec)) => {
-            build::Built { spec: build::frozen(spec, node, guests, index), dropped: 0 }
-        }
+        (Verdict::Invalid { .. }, Some(spec)) => build::frozen(spec, node, guests, index),
         (Verdict::Invalid { .. }, None) => return None,
     };
     let as_is = object.is_some_and(|o| {
@@ -298,7 +296,7 @@ fn hold(
     if taken {
         write = write.telling(Note::taken(policy, &node.name));
     }
-    Some(((!as_is).then_some(write), built.dropped))
+    Some(((!as_is).then_some(write), built.left_out))
 }
 
 fn let_go(object: &Object, node: Option<&Meta>, overdue: bool) -> Option<Write> {

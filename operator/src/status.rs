@@ -11,6 +11,7 @@ use overcommit_crds::policy::{MemorySums, Mode, NodeCounts};
 use overcommit_crds::quantity::Size;
 use overcommit_crds::{NodeOvercommitStatus, OvercommitPolicyStatus};
 
+use crate::build::LeftOut;
 use crate::index::{Index, Trouble, Watch};
 use crate::object::{Policy, Verdict};
 use crate::release::Blocker;
@@ -33,8 +34,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) claim: Claim<'a>,
     /// What holds its deletion back.
     pub(crate) blockers: Vec<Blocker<'a>>,
-    /// Guests that did not fit into the specs of its nodes.
-    pub(crate) dropped: usize,
+    /// What is not listed in the specs of its nodes.
+    pub(crate) left_out: LeftOut,
     /// How long a deletion waits.
     pub(crate) timeout: Duration,
     /// The deletion has waited too long.
@@ -276,17 +277,31 @@ fn degraded(policy: &Policy, facts: &Facts<'_>, nodes: &Nodes<'_>, index: &Index
     if let Some(why) = hindrances(index, now) {
         return aspect(true, "WatchFailing", why);
     }
-    if facts.dropped > 0 {
-        let message = format!(
-            "{} guests do not fit into their nodes' objects and are left alone; those of lower weight first",
-            facts.dropped
-        );
-        return aspect(true, "TooManyGuests", message);
+    if let Some((reason, message)) = unlisted(facts.left_out) {
+        return aspect(true, reason, message);
     }
     match nodes.degraded.as_slice() {
         [] => aspect(false, "AsExpected", "No node reports a limit"),
         some => aspect(true, "NodesDegraded", named(some)),
     }
+}
+
+fn unlisted(left_out: LeftOut) -> Option<(&'static str, String)> {
+    let LeftOut { guests, pods } = left_out;
+    if guests > 0 {
+        let message = format!(
+            "{guests} guests do not fit into their nodes' objects and are left alone; those of lower weight, then those \
+             with the longest entries first"
+        );
+        return Some(("TooManyGuests", message));
+    }
+    let message = || {
+        format!(
+            "{pods} pods that say they run a guest are not listed, but for each guest's newest: see who makes pods with \
+             the label kubevirt.io=virt-launcher"
+        )
+    };
+    (pods > 0).then(|| ("TooManyPods", message()))
 }
 
 fn lower(sentence: &str) -> String {

@@ -18,7 +18,7 @@ fn status_at(index: &Index, name: &str, now: Timestamp) -> OvercommitPolicyStatu
     let facts = Facts {
         claim: selection.claim_of(name),
         blockers: release::blockers(policy, index, &selection),
-        dropped: 0,
+        left_out: LeftOut::default(),
         timeout,
         overdue: release::deadline(policy.deleted, timeout).is_some_and(|end| end <= now),
     };
@@ -171,6 +171,29 @@ fn while_a_watch_is_missing_the_rest_of_the_status_stays() {
     assert_eq!(status.nodes.selected, 4);
     assert!(found(&status, ACCEPTED).0);
     assert!(found(&status, DEGRADED).2.contains("may not list and watch nodes"));
+}
+
+#[test]
+fn what_is_not_listed_is_told() {
+    let index = with_objects(cluster(&[policy("gold", 0)], &[node("a")]), &[running("a", "gold")]);
+    let told = |guests, pods| {
+        let selection = Selection::of(&index);
+        let facts = Facts {
+            claim: selection.claim_of("gold"),
+            blockers: Vec::new(),
+            left_out: LeftOut { guests, pods },
+            timeout: Duration::ZERO,
+            overdue: false,
+        };
+        let status = status(&index.policies["gold"], &facts, &index, at(1));
+        let (yes, reason, message) = found(&status, DEGRADED);
+        (yes, reason.to_owned(), message.to_owned())
+    };
+    assert!(!told(0, 0).0);
+    let (yes, reason, message) = told(3, 40);
+    assert!(yes && reason == "TooManyGuests" && message.starts_with("3 guests"), "{message}");
+    let (yes, reason, message) = told(0, 40);
+    assert!(yes && reason == "TooManyPods" && message.starts_with("40 pods"), "{message}");
 }
 
 #[test]

@@ -3,18 +3,16 @@
 mod turns;
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use overcommit_core::view::GuestView;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::api::free_port;
 use crate::machine;
 use crate::process::{Launch, Process};
 use crate::session::Session;
@@ -25,25 +23,14 @@ pub use turns::{Action, Turn, Turns};
 
 /// From start to the first report: connecting and one turn.
 const FIRST_REPORT: Duration = Duration::from_secs(30);
+/// From SIGKILL to its end.
+const ENDED_BY: Duration = Duration::from_secs(10);
 
 /// A running agent.
 #[derive(Debug)]
 pub struct Agent {
     process: Process,
     state_dir: PathBuf,
-    port: Option<u16>,
-}
-
-/// What an agent is started with beside its policy.
-#[derive(Debug)]
-struct Surroundings<'a> {
-    program: &'a Path,
-    uri: &'a str,
-    state_dir: &'a Path,
-    /// The machine's own memory, if absent.
-    host: Option<&'a HostMemory>,
-    /// Where it serves its metrics.
-    port: Option<u16>,
 }
 
 /// What the agent sees as `/proc/meminfo`, bound over the real one in its own mount namespace: memory can be made
@@ -62,6 +49,16 @@ impl HostMemory {
         let host = Self { file: Session::shared()?.fresh_dir("host")?.join("meminfo") };
         host.set(total_mib)?;
         Ok(host)
+    }
+
+    /// The size now, in MiB.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn get(&self) -> Result<u64> {
+        let text = std::fs::read_to_string(&self.file)?;
+        let kib = text.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok());
+        Ok(kib.context("no MemTotal")? / 1024)
     }
 
     /// Changes the size while agents run: the file is written in place, for they hold it open.
@@ -126,16 +123,21 @@ impl Agent {
         state_dir: &Path,
         host: &HostMemory,
     ) -> Result<Self> {
-        Self::launch(policy, &Surroundings { program, uri, state_dir, host: Some(host), port: None })
+        Self::launch(program, (uri, policy), state_dir, Some(host), &[])
     }
 
-    /// As [`Agent::start`], with its metrics served.
+    /// As [`Agent::start`], with further arguments of `run`.
     ///
     /// # Errors
     /// As [`Agent::start`].
-    pub fn start_serving(uri: &str, policy: &str, state_dir: &Path, host: &HostMemory) -> Result<Self> {
-        let (program, port) = (Self::program()?, Some(free_port()?));
-        Self::launch(policy, &Surroundings { program: &program, uri, state_dir, host: Some(host), port })
+    pub fn start_with(
+        uri: &str,
+        policy: &str,
+        state_dir: &Path,
+        host: &HostMemory,
+        further: &[&str],
+    ) -> Result<Self> {
+        Self::launch(&Self::program()?, (uri, policy), state_dir, Some(host), further)
     }
 
     /// As [`Agent::start`], on the machine as it is.
@@ -143,29 +145,30 @@ impl Agent {
     /// # Errors
     /// As [`Agent::start`].
     pub fn start_on_this_machine(uri: &str, policy: &str, state_dir: &Path) -> Result<Self> {
-        let program = Self::program()?;
-        Self::launch(policy, &Surroundings { program: &program, uri, state_dir, host: None, port: None })
+        Self::launch(&Self::program()?, (uri, policy), state_dir, None, &[])
     }
 
-    fn launch(policy: &str, around: &Surroundings<'_>) -> Result<Self> {
+    fn launch(
+        program: &Path,
+        (uri, policy): (&str, &str),
+        state_dir: &Path,
+        host: Option<&HostMemory>,
+        further: &[&str],
+    ) -> Result<Self> {
         let session = Session::shared()?;
         let file = session.fresh_dir("policy")?.join("policy.yaml");
         std::fs::write(&file, policy).with_context(|| format!("writing {}", file.display()))?;
-        let meminfo = around.host.map_or(Path::new("/proc/meminfo"), |host| &host.file);
-        let mut launch = Launch::new("agent", "sh")
+        let launch = Launch::new("agent", "sh")
             .args(["-c", "mount --bind \"$0\" /proc/meminfo && exec \"$@\""])
-            .arg(meminfo)
-            .arg(around.program)
-            .args(["run", "--connect", around.uri, "--output", "json", "--policy"])
+            .arg(host.map_or(Path::new("/proc/meminfo"), |host| &host.file))
+            .arg(program)
+            .args(["run", "--connect", uri, "--output", "json", "--policy"])
             .arg(&file)
             .arg("--state-dir")
-            .arg(around.state_dir)
+            .arg(state_dir)
+            .args(further)
             .own_mounts();
-        if let Some(port) = around.port {
-            launch = launch.arg(format!("--http=127.0.0.1:{port}"));
-        }
-        let (process, state_dir) = (session.spawn(launch)?, around.state_dir.to_owned());
-        let agent = Self { process, state_dir, port: around.port };
+        let agent = Self { process: session.spawn(launch)?, state_dir: state_dir.to_owned() };
         agent.process.ready(FIRST_REPORT, "its first report", || agent.report().map(|_| ()))?;
         Ok(agent)
     }
@@ -212,19 +215,6 @@ impl Agent {
         self.told()?.guest(name).cloned().with_context(|| format!("no guest {name}"))
     }
 
-    /// Its metrics, where it serves them.
-    ///
-    /// # Errors
-    /// When it does not.
-    pub fn metrics(&self) -> Result<String> {
-        let port = self.port.context("this agent serves no metrics")?;
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
-    }
-
     /// One entry of its account, in bytes.
     ///
     /// # Errors
@@ -269,6 +259,15 @@ impl Agent {
             floor: bytes("floor")?,
             reason: guest.get("reason").map(ToString::to_string).unwrap_or_default(),
         })
+    }
+
+    /// How many guests it knows.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn guests(&self) -> Result<u64> {
+        let report = self.report()?;
+        Ok(report.get("guests").and_then(Value::as_array).map_or(0, Vec::len) as u64)
     }
 
     /// Waits until a guest's report satisfies `so`.
@@ -318,18 +317,50 @@ impl Agent {
         self.end(Signal::INT)
     }
 
-    /// SIGKILL: it dies where it stands.
+    /// SIGKILL to all of it: it dies where it stands.
     ///
     /// # Errors
     /// When it does not end.
     pub fn kill(&self) -> Result<()> {
+        // The loop would do something about the end of its keeper, and the keeper about that of its loop.
+        self.signal_loop(Signal::STOP)?;
+        let members = self.process.members();
         self.process.signal(Signal::KILL)?;
-        self.process.wait(Duration::from_secs(10)).map(|_| ())
+        for pid in members.into_iter().filter(|pid| *pid != self.process.pid()) {
+            signal(pid, Signal::KILL)?;
+        }
+        self.process.wait(ENDED_BY)?;
+        wait::until(ENDED_BY, "the end of all of the agent", || self.process.members().is_empty())
     }
 
-    /// Process id.
-    pub fn pid(&self) -> u32 {
-        self.process.pid()
+    /// Sends a signal to the loop, not to the process that looks after it.
+    ///
+    /// # Errors
+    /// When there is no loop.
+    pub fn signal_loop(&self, what: Signal) -> Result<()> {
+        signal(self.loop_pid()?, what)
+    }
+
+    /// The process that runs the loop.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn loop_pid(&self) -> Result<u32> {
+        let is_kept = |pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|word| word == b"--kept" || word == b"--unattended")
+        };
+        self.process.members().into_iter().find(is_kept).context("the agent runs no loop")
+    }
+
+    /// The process that was started: it looks after the loop.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// All its processes.
+    pub fn pids(&self) -> Vec<u32> {
+        self.process.members()
     }
 
     fn end(&self, signal: Signal) -> Result<()> {
@@ -341,4 +372,9 @@ impl Agent {
             bail!("the agent ended with {status}:\n{}", self.process.log_tail())
         }
     }
+}
+
+fn signal(pid: u32, what: Signal) -> Result<()> {
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no process id")?;
+    kill_process(raw, what).with_context(|| format!("signalling process {pid}"))
 }

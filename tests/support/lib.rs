@@ -6,6 +6,7 @@ pub mod chart;
 pub mod guardian;
 pub mod guest_image;
 pub mod guests;
+pub mod http;
 pub mod hugepages;
 pub mod images;
 pub mod kernel_counts;

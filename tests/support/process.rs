@@ -292,7 +292,8 @@ impl Drop for Process {
 /// Where a log is, and its last lines.
 pub fn log_tail(log: &Path) -> String {
     let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let lines: Vec<_> = text.lines().collect();
+    // Reports for programs are long, many, and between what people are told.
+    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('{')).collect();
     let tail = lines.get(lines.len().saturating_sub(TAIL_LINES)..).unwrap_or_default().join("\n  ");
     format!("the log {} ends with:\n  {tail}", log.display())
 }

@@ -1,8 +1,9 @@
-//! The main road as an administrator walks it: install, observe, enforce, explain, delete, uninstall, on real
+//! The main road as an administrator walks it: install, observe, enforce, explain, upgrade, delete, uninstall, on real
 //! Kubernetes with real KubeVirt. The demonstration and the test walk this one road; whatever must hold on the way is
 //! checked here, so that neither shows what is not so.
 
 mod commands;
+mod life;
 mod steps;
 mod summary;
 
@@ -21,6 +22,7 @@ use crate::table::{Report, Row, table};
 use crate::wait;
 
 pub use commands::BalloonCommand;
+pub use life::Upgrade;
 pub use summary::Summary;
 
 /// Full size of each guest.
@@ -65,13 +67,14 @@ impl<'a> Road<'a> {
         let within_budget = self.enforce()?;
         let moved = self.watch_memory_move()?;
         self.explain()?;
+        let commands = self.commands_since(applied)?;
+        let upgrade = self.upgrade()?;
         let valve = squeeze.opened();
         ensure!(valve.is_none(), "memory was so short that the valve gave it back: {valve:?}");
-        let commands = self.commands_since(applied)?;
         let given_back = self.give_back(squeeze)?;
         let first = commands.first().context("the agent's log has no balloon command")?;
         let first_command = first.at.duration_since(applied).unsigned_abs();
-        Ok(Summary { first_command, within_budget, commands, moved, given_back, valve })
+        Ok(Summary { first_command, within_budget, commands, moved, upgrade, given_back, valve })
     }
 
     /// What a guest really holds, by its own libvirt, in MiB.
@@ -79,14 +82,7 @@ impl<'a> Road<'a> {
     /// # Errors
     /// When its launcher cannot be asked.
     pub fn actual_mib(&self, name: &str) -> Result<u64> {
-        let launcher = self.cluster.launcher("default", name)?;
-        let connection = virt::connect::Connect::open(Some(&launcher.uri()))?;
-        let domain = connection.lookup_domain_by_name(&format!("default_{name}"))?;
-        let stats = domain.memory_stats(0)?;
-        drop(domain);
-        let tag = virt::sys::VIR_DOMAIN_MEMORY_STAT_ACTUAL_BALLOON;
-        let actual = stats.iter().find(|s| s.tag == tag).context("no actual in the statistics")?;
-        Ok(actual.val / 1024)
+        self.held(name)?.mib()
     }
 
     fn step(&self, title: &str, why: &str) {
@@ -186,7 +182,7 @@ impl<'a> Road<'a> {
         Some(items.iter().map(row).collect())
     }
 
-    /// Balloon commands since then, as the agent's log tells them.
+    /// Balloon commands since then, as the log of the first agent tells them.
     fn commands_since(&self, since: Timestamp) -> Result<Vec<BalloonCommand>> {
         let log = self.cluster.kubectl(&["--namespace", NAMESPACE, "logs", "daemonset/overcommit-agent"])?;
         let mut commands = BalloonCommand::read_log(&log);

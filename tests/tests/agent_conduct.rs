@@ -11,7 +11,9 @@ use overcommit_core::reason::{Failure, Hold, Reason};
 use overcommit_core::units::Bytes;
 use overcommit_core::view::GuestView;
 use overcommit_tests::agent::{Action, Agent, HostMemory};
+use overcommit_tests::api::free_port;
 use overcommit_tests::guests::{Guest, GuestSpec, Hypervisor, Load};
+use overcommit_tests::http;
 use overcommit_tests::session::Session;
 use overcommit_tests::wait;
 
@@ -32,6 +34,7 @@ const SOON: Duration = Duration::from_mins(1);
 /// One guest on a host that is too small for it, and an agent that enforces. Dropped in this order.
 struct Bench {
     agent: Agent,
+    port: u16,
     host: HostMemory,
     guest: Guest,
     _hypervisor: Hypervisor,
@@ -45,8 +48,10 @@ impl Bench {
         let host = HostMemory::new(PLENTY)?;
         let dir = Session::shared()?.fresh_dir("state")?;
         let policy = Agent::policy_keeping(KEPT, "Enforce", "");
-        let agent = Agent::start_serving(hypervisor.uri(), &policy, &dir, &host)?;
-        let bench = Self { agent, host, guest, _hypervisor: hypervisor };
+        let port = free_port()?;
+        let serving = format!("--http=127.0.0.1:{port}");
+        let agent = Agent::start_with(hypervisor.uri(), &policy, &dir, &host, &[&serving])?;
+        let bench = Self { agent, port, host, guest, _hypervisor: hypervisor };
         // What QEMU needs while its guest boots says nothing of later.
         bench.wait(SOON, "to have booted in the agent's eyes", |g| g.reason == Reason::FullSize)?;
         bench.host.set(bench.agent.promised_mib(1)? + KEPT - SHORT)?;
@@ -113,6 +118,10 @@ impl Bench {
         Ok(String::from_utf8(self.agent.ask(&["explain", self.guest.name()])?.stdout)?)
     }
 
+    fn metrics(&self) -> Result<String> {
+        Ok(http::get(self.port, "/metrics")?.1)
+    }
+
     fn actions(&self) -> Result<Vec<Action>> {
         Ok(self.agent.turns().fresh()?.into_iter().flat_map(|turn| turn.actions).collect())
     }
@@ -157,7 +166,7 @@ fn a_guest_whose_driver_goes_while_it_is_taken_from_is_charged_in_full_and_left_
         {
             ensure!(text.contains(words), "no {words:?} in {text}");
         }
-        let metrics = bench.agent.metrics()?;
+        let metrics = bench.metrics()?;
         let undone = format!("direction=\"give\",reason=\"{}\",result=\"done\"", failure.code());
         let held = "name=\"driverless\",reason=\"StaleStatistics\"} 1";
         ensure!(metrics.contains(&undone) && metrics.contains(held), "{metrics}");
@@ -182,7 +191,7 @@ fn a_balloon_that_deflates_by_itself_is_noticed_and_nothing_is_lost() -> Result<
     bench.wait(SOON, "to have a target that it holds", |g| g.target >= g.actual)?;
     let text = bench.explained()?;
     ensure!(text.contains("back by itself") && text.contains("charged at full size"), "{text}");
-    ensure!(bench.agent.metrics()?.contains("reason=\"UndoDeflated\",result=\"done\""), "no such metric");
+    ensure!(bench.metrics()?.contains("reason=\"UndoDeflated\",result=\"done\""), "no such metric");
 
     bench.guest.begin(&Load::IDLE)?;
     bench.wait_settled()?;

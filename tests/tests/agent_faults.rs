@@ -13,6 +13,7 @@ use overcommit_tests::guests::{Guest, GuestSpec, Hypervisor};
 use overcommit_tests::session::Session;
 use overcommit_tests::undo::Undo;
 use overcommit_tests::wait;
+use rustix::process::Signal;
 
 const MIB: u64 = 1 << 20;
 const SIZE: u64 = 384;
@@ -144,6 +145,25 @@ fn with_a_read_only_disk_nothing_is_taken_giving_goes_on_and_it_recovers() -> Re
         |disk| disk.remount("ro"),
         |disk| disk.remount("rw"),
     )
+}
+
+#[test]
+fn a_loop_that_dies_on_a_read_only_disk_is_followed_by_one_that_gives_back() -> Result<()> {
+    let hypervisor = Hypervisor::start()?;
+    let guest = boot(&hypervisor, "held")?;
+    let disk = Disk::mount()?;
+    let host = HostMemory::new(PLENTY)?;
+    let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &disk.dir, &host)?;
+    host.set(agent.promised_mib(1)? - 80)?;
+    agent.wait_guest(SQUEEZED_BY, "held", "to be squeezed", |g| g.actual < (SIZE - 40) * MIB)?;
+    disk.remount("ro")?;
+    agent.signal_loop(Signal::KILL)?;
+    host.set(PLENTY)?;
+    // Nobody can be asked: there is no room for a socket.
+    wait::until(SOON, "the full size", || guest.memory_stats().is_ok_and(|s| s.actual_kib == SIZE * 1024))
+        .with_context(|| agent.process().log_tail())?;
+    disk.remount("rw")?;
+    agent.terminate()
 }
 
 #[test]

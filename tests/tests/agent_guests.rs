@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use overcommit_tests::agent::{Agent, HostMemory};
 use overcommit_tests::guests::{Balloon, Guest, GuestSpec, Hypervisor, Load};
 use overcommit_tests::session::Session;
@@ -152,21 +152,64 @@ fn a_stopped_libvirtd_delays_nothing_and_its_guests_are_reported() -> Result<()>
 }
 
 #[test]
-fn a_reboot_under_a_squeezed_balloon_gives_the_memory_back() -> Result<()> {
+fn a_guest_that_reboots_under_its_balloon_is_promised_all_and_given_what_there_is() -> Result<()> {
     let hypervisor = Hypervisor::start()?;
     // Alone: while it boots, another one would give all that is short.
     let guests = boot(&hypervisor, &["reboots"])?;
     let host = HostMemory::new(promised_mib(&hypervisor, 1)? - 150)?;
     let dir = Session::shared()?.fresh_dir("state")?;
     let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &dir, &host)?;
-    agent.wait_guest(SQUEEZED_BY, "reboots", "to be squeezed", |g| g.target < (SIZE - 40) * MIB)?;
+    agent.wait_guest(SQUEEZED_BY, "reboots", "to be squeezed", |g| g.target < (SIZE - 100) * MIB)?;
+    wait::until(SQUEEZED_BY, "no shortfall", || agent.ledger("shortfall").is_ok_and(|s| s == 0))?;
     let before = agent.guest("reboots")?;
+    // Too little to be handed out as slack.
+    host.set(host.get()? + 30)?;
     guests[0].reset()?;
+    wait::until(SQUEEZED_BY, "its full size to be promised", || {
+        let promised = agent.ledger("promised")?;
+        ensure!(promised >= SIZE * MIB, "{promised}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    let given = |g: &overcommit_tests::agent::GuestReport| g.target >= before.target + 20 * MIB;
+    agent.wait_guest(GIVEN_BY, "reboots", "to be given what there is", given)?;
     wait::until(SQUEEZED_BY, "its second boot", || guests[0].boots() >= 2)?;
     guests[0].wait_booted()?;
-    agent.wait_guest(GIVEN_BY, "reboots", "to be looked after again", |g| {
-        g.target != before.target || !g.reason.contains("Stale")
+    wait::until(SQUEEZED_BY, "its balloon to be believed again", || {
+        let promised = agent.ledger("promised")?;
+        ensure!(promised < SIZE * MIB, "{promised}");
+        Ok::<_, anyhow::Error>(())
     })?;
-    assert!(!guests[0].console().contains("LOAD killed"));
+    ensure!(!guests[0].console().contains("LOAD killed"), "hurt:\n{}", guests[0].console());
     agent.terminate()
+}
+
+#[test]
+fn a_release_goes_as_fast_as_there_is_memory_and_says_what_it_lacks() -> Result<()> {
+    let hypervisor = Hypervisor::start()?;
+    let _guests = boot(&hypervisor, &["released"])?;
+    let full = promised_mib(&hypervisor, 1)?;
+    let host = HostMemory::new(full - 150)?;
+    let dir = Session::shared()?.fresh_dir("state")?;
+    let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &dir, &host)?;
+    let squeezed =
+        agent.wait_guest(SQUEEZED_BY, "released", "to be squeezed", |g| g.actual < (SIZE - 100) * MIB)?;
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| agent.ask(&["release"]));
+        wait::until(GIVEN_BY, "the release to say what it lacks", || {
+            let report = agent.report()?;
+            let short = report.pointer("/release/Blocked/short").and_then(serde_json::Value::as_u64);
+            let short = short.with_context(|| format!("{:?}", report.get("release")))? / MIB;
+            ensure!((1..=200).contains(&short), "{short} MiB");
+            Ok::<_, anyhow::Error>(())
+        })?;
+        host.set(full - 80)?;
+        agent.wait_guest(GIVEN_BY, "released", "to get what there is", |g| {
+            g.actual > squeezed.actual + 40 * MIB
+        })?;
+        ensure!(agent.guest("released")?.actual < SIZE * MIB, "there is not enough for all of it");
+        host.set(PLENTY)?;
+        asked.join().map_err(|_| anyhow::anyhow!("asking panicked"))??;
+        ensure!(agent.guest("released")?.actual == SIZE * MIB, "released");
+        agent.terminate()
+    })
 }

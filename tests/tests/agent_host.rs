@@ -19,7 +19,8 @@ fn facts(guest: &Guest) -> Result<ProcessFacts> {
     let words: Vec<String> =
         line.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
     let uuid = words.iter().skip_while(|w| *w != "-uuid").nth(1).context("no -uuid")?;
-    let who = Who { pod_uid: None, uuid, full: Bytes::from_mib(SIZE) };
+    let uuid = uuid.as_str().into();
+    let who = Who { pod_uid: None, uuid, full: Bytes::from_mib(SIZE), pluggable: Vec::new() };
     let view = ProcessFactsReader::new(Root::default()).look(&who);
     ensure!(view.trouble.is_none(), "{:?}", view.trouble);
     Ok(view.facts)

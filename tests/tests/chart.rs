@@ -146,7 +146,7 @@ fn no_values_widen_the_rights() {
 }
 
 #[test]
-fn the_agents_pod_has_two_capabilities_one_folder_of_the_host_and_nothing_more() {
+fn the_agents_pod_has_three_capabilities_one_folder_of_the_host_and_nothing_more() {
     for objects in [render(&[]), render_extreme()] {
         let pod = &one(&objects, "DaemonSet")["spec"]["template"]["spec"];
         assert_eq!(list(&pod["containers"]).len(), 1);
@@ -302,6 +302,23 @@ fn names_fit_and_differ_even_under_the_longest_release_name() {
         for (label, value) in object["metadata"]["labels"].as_object().unwrap() {
             assert!(text(value).len() <= 63, "{label}: {value}");
         }
+    }
+}
+
+#[test]
+fn the_command_that_explains_a_guest_finds_the_agents_pod() {
+    let notes = helm(&["install", "overcommit", "--dry-run=client", "--namespace", "overcommit"]).unwrap();
+    let read = |path: &str| std::fs::read_to_string(chart::folder().join(path)).unwrap();
+    let objects = render(&[]);
+    let labels = &one(&objects, "DaemonSet")["spec"]["template"]["metadata"]["labels"];
+    for text in [notes, read("README.md"), read("../../README.md")] {
+        let selector = text.split("get pod -l ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        for label in selector.unwrap().split(',') {
+            let (key, value) = label.split_once('=').unwrap();
+            assert_eq!(labels[key], value, "{text}");
+        }
+        assert!(text.contains("kubectl -n overcommit exec"), "{text}");
+        assert!(text.contains("-- overcommit-agent explain"), "{text}");
     }
 }
 

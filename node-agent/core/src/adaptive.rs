@@ -5,6 +5,7 @@
 //! weight. Targets then move towards that division, and only where somebody is short: where nothing is to be won,
 //! nothing is done.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use crate::conduct::{FOLLOW_TOLERANCE, Trust};
@@ -13,7 +14,7 @@ use crate::evidence::Evidence;
 use crate::floor;
 use crate::guard::Scene;
 use crate::ledger::Ledger;
-use crate::model::{Model, Track};
+use crate::model::{Model, Origin, Track};
 use crate::plan::{Move, Proposal};
 use crate::policy::{Class, Policy};
 use crate::reason::{FloorKind, Reason};
@@ -55,6 +56,8 @@ struct Seat<'a> {
     ceiling: Bytes,
     desired: Bytes,
     belief: Belief,
+    /// Its move is among those that are proposed.
+    moves: Cell<bool>,
 }
 
 /// Whether the division counts on a guest's balloon.
@@ -81,7 +84,7 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
             Standing::Exempt(reason) => {
                 rest.insert(track.sample.id.clone(), reason);
                 // Only what we took: how it was found is its owner's doing.
-                let give = give(track, track.ceiling, Reason::GiveExempt).filter(|_| track.ours);
+                let give = give(track, track.ceiling, Reason::GiveExempt).filter(|_| track.is_ours());
                 let due = give.as_ref().map_or(Bytes::ZERO, |m| m.to.minus(track.reach()));
                 exempt = exempt.plus(track.charge()).plus(due);
                 owed = owed.plus(due);
@@ -97,10 +100,8 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
     if purpose == Purpose::Control {
         takes(&seats, ledger, policy, short_of_need, &mut moves);
     }
-    for seat in &seats {
-        if !moves.iter().any(|m| m.id == seat.track.sample.id) {
-            rest.insert(seat.track.sample.id.clone(), seat.rest_reason());
-        }
+    for seat in seats.iter().filter(|seat| !seat.moves.get()) {
+        rest.insert(seat.track.sample.id.clone(), seat.rest_reason());
     }
     Wish { proposal: Proposal::proposed(moves), rest }
 }
@@ -109,7 +110,7 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
 pub fn release(model: &Model) -> Wish {
     let mut rest = BTreeMap::new();
     let mut moves = Vec::new();
-    for track in model.tracks().filter(|t| t.ours || t.membership.is_some()) {
+    for track in model.tracks().filter(|t| t.is_ours() || t.membership.is_some()) {
         let give = give(track, track.ceiling, Reason::GiveRelease);
         if give.is_none() {
             rest.insert(track.sample.id.clone(), Reason::FullSize);
@@ -152,7 +153,8 @@ impl<'a> Seat<'a> {
         let comfort = filled.clamp(need, ceiling);
         // In an emergency everybody but those in distress comes down to what it cannot do without.
         let need = if kind == FloorKind::Emergency && track.pain.is_none() { floor } else { need };
-        Self { track, class, floor, kind, need, comfort, ceiling, desired: floor, belief }
+        let moves = Cell::new(false);
+        Self { track, class, floor, kind, need, comfort, ceiling, desired: floor, belief, moves }
     }
 
     /// What is taken on trial is charged all the same, so it could be given back at once and for nothing: then nobody
@@ -195,11 +197,11 @@ impl<'a> Seat<'a> {
     }
 }
 
-/// Fills the levels stage by stage with what is left of `allowed` after the seats' overheads.
+/// Fills the levels stage by stage with what is left of `allowed` after what no balloon can take.
 fn divide(seats: &mut [Seat<'_>], allowed: Bytes) {
-    let overhead: Bytes = seats.iter().map(|s| s.track.overhead()).sum();
+    let beside: Bytes = seats.iter().map(|s| s.track.beside()).sum();
     let floors: Bytes = seats.iter().map(|s| s.floor).sum();
-    let mut left = allowed.minus(overhead).minus(floors);
+    let mut left = allowed.minus(beside).minus(floors);
     let stages: [fn(&Seat<'_>) -> Bytes; 3] = [|s| s.need, |s| s.comfort, |s| s.ceiling];
     for level in stages {
         let gaps: Vec<(Bytes, u32)> =
@@ -254,7 +256,9 @@ fn gives(
     let mut spare = ledger.spare.minus(owed);
     // Nothing can be given to a guest out of reach: its part is the others'.
     let within_reach = seats.iter().filter(|seat| seat.track.is_reachable());
-    let (urgent, other): (Vec<&Seat<'_>>, Vec<&Seat<'_>>) = within_reach.partition(|s| s.is_urgent());
+    let (urgent, mut other): (Vec<&Seat<'_>>, Vec<&Seat<'_>>) = within_reach.partition(|s| s.is_urgent());
+    // What a target in doubt adds to would be more than the slack that is there.
+    other.retain(|s| s.track.origin != Origin::Supposed);
     let wanted: Bytes = urgent.iter().map(|s| s.cost()).sum();
     spare = spare.minus(hand_out(&urgent, spare, Bytes::ZERO, policy, moves));
     let slack: Bytes = other.iter().map(|s| s.cost()).sum();
@@ -278,6 +282,7 @@ fn hand_out(seats: &[&Seat<'_>], spare: Bytes, band: Bytes, policy: &Policy, mov
         let too_little = !band.is_zero() && gain < dead && to < seat.ceiling;
         if !too_little && let Some(step) = give(seat.track, to, seat.give_reason()) {
             given = given.plus(step.to.minus(reach));
+            seat.moves.set(true);
             moves.push(step);
         }
     }
@@ -309,7 +314,8 @@ fn probe(seat: &Seat<'_>, policy: &Policy, moves: &mut Vec<Move>) {
     let most = policy.limits.take_per_guest.of(seat.track.sample.config.full).min(PROBE);
     let level = seat.need.max(seat.track.target.minus(most)).to_balloon_page_ceil();
     // A smaller one could not be told from none.
-    if seat.track.target.minus(level) > FOLLOW_TOLERANCE {
+    if !seat.moves.get() && seat.track.target.minus(level) > FOLLOW_TOLERANCE {
+        seat.moves.set(true);
         moves.push(seat.take_to(level));
     }
 }
@@ -342,14 +348,14 @@ fn unused(seat: &Seat<'_>) -> Bytes {
 fn take(seat: &Seat<'_>, level: Bytes, deficit: Bytes, policy: &Policy, moves: &mut Vec<Move>) -> Bytes {
     let full = seat.track.sample.config.full;
     let dead = policy.limits.dead_band.of(full).max(Bytes::from_kib(4));
-    let taken = moves.iter().any(|m| m.id == seat.track.sample.id);
     // The last step to a division may be smaller than the dead band: then it overshoots, but not into what is needed.
     let last_step = dead.min(seat.track.target.minus(seat.need.max(seat.floor)));
     let room = seat.track.target.minus(level).max(last_step).min(policy.limits.take_per_guest.of(full));
     let amount = deficit.max(dead).min(room);
-    if deficit.is_zero() || taken || amount < dead {
+    if deficit.is_zero() || seat.moves.get() || amount < dead {
         return Bytes::ZERO;
     }
+    seat.moves.set(true);
     moves.push(seat.take_to(seat.track.target.minus(amount).to_balloon_page_floor()));
     amount
 }

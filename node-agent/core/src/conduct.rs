@@ -62,6 +62,8 @@ pub enum Trust {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Trial {
     began: Monotonic,
+    /// When the last of its takes was carried out.
+    asked: Monotonic,
     from: Bytes,
     to: Bytes,
     /// What the process held beyond what the balloon left it, before.
@@ -129,9 +131,11 @@ pub struct Seen {
 }
 
 impl Conduct {
-    /// A new life: what the former one did says nothing about the present kernel, but its failures count.
+    /// A new life: what the former one did says nothing about the present kernel, but its failures count. Nor is it
+    /// believed more than before: that it rebooted is its own word too.
     pub fn begin_life_anew(&mut self) {
-        *self = Self { strikes: self.strikes, until: self.until, ..Self::default() };
+        let (strikes, until, trust, last_failure) = (self.strikes, self.until, self.trust, self.last_failure);
+        *self = Self { last_failure, strikes, until, trust, ..Self::default() };
     }
 
     /// A take was carried out.
@@ -139,8 +143,10 @@ impl Conduct {
         let excess = excess(seen);
         self.undo = None;
         let pained = seen.pain.is_some();
-        let new = Trial { began: seen.at, from, to, excess, pained, followed: None, over: None };
-        self.trial = Some(self.trial.map_or(new, |running| Trial { to, followed: None, ..running }));
+        let new =
+            Trial { began: seen.at, asked: seen.at, from, to, excess, pained, followed: None, over: None };
+        self.trial =
+            Some(self.trial.map_or(new, |running| Trial { to, asked: seen.at, followed: None, ..running }));
     }
 
     /// Something was given: the rest of a trial is judged from there, and a paid undo is over. A target that only goes to
@@ -185,7 +191,7 @@ impl Conduct {
             self.fail(Failure::NotFreed { excess }, trial.from, seen.at);
         } else if follows && trial.followed.is_none() {
             self.trial = Some(Trial { followed: Some(seen.at), ..trial });
-            return Some(seen.at.since(trial.began));
+            return Some(seen.at.since(trial.asked));
         } else if too_much.is_none() && trial.has_settled(seen) {
             self.succeed();
         }
@@ -389,6 +395,17 @@ mod tests {
         assert!(conduct.trial.is_some());
         conduct.observe(&seen(13, 400, 400, 400));
         assert_eq!((conduct.trial, conduct.undo()), (None, None));
+    }
+
+    #[test]
+    fn a_reboot_neither_ends_a_back_off_nor_restores_trust() {
+        let mut conduct = taken();
+        for second in 1..=32 {
+            conduct.observe(&seen(second, 400, 470, 470));
+        }
+        conduct.begin_life_anew();
+        assert_eq!(conduct.trust(), Trust::Unresponsive);
+        assert!(conduct.back_off(seen(33, 400, 470, 470).at).is_some());
     }
 
     #[test]

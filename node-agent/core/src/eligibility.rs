@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::evidence::Evidence;
-use crate::model::Track;
+use crate::model::{Origin, Track};
 use crate::policy::{Class, Policy};
 use crate::reason::{Hold, Reason};
 use crate::roster::OptOut;
@@ -12,6 +12,10 @@ use crate::units::Monotonic;
 
 /// A guest that has just booted still grows: nothing is taken before this.
 pub const BOOT_GRACE: Duration = Duration::from_secs(30);
+/// The host's kernel is asked each control period: that it missed three is no accident.
+const FACTS_PERIODS: u32 = 3;
+/// However short the period, a busy node may be late by some seconds.
+const SHORTEST_FACTS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What may be done with a guest.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,7 +45,7 @@ pub fn standing<'a>(track: &Track, policy: &'a Policy, now: Monotonic) -> Standi
         None => match class_of(track, policy) {
             None => Standing::Exempt(Reason::Unlisted),
             Some(class) if class.exclude => Standing::Exempt(Reason::OptOut(OptOut::Class)),
-            Some(class) => match hold(track, now) {
+            Some(class) => match hold(track, policy, now) {
                 Some(hold) => Standing::GiveOnly(class, hold),
                 None => Standing::Open(class),
             },
@@ -69,7 +73,7 @@ fn exemption(track: &Track) -> Option<Reason> {
     None
 }
 
-fn hold(track: &Track, now: Monotonic) -> Option<Hold> {
+fn hold(track: &Track, policy: &Policy, now: Monotonic) -> Option<Hold> {
     match track.sample.run_state {
         RunState::Unreachable | RunState::Busy => return Some(Hold::Busy),
         RunState::Paused => return Some(Hold::Paused),
@@ -82,8 +86,19 @@ fn hold(track: &Track, now: Monotonic) -> Option<Hold> {
     if track.membership.as_ref().is_some_and(|m| m.migrating) {
         return Some(Hold::Migrating);
     }
+    // Less than a target that is not in force may be more than it holds.
+    if track.origin == Origin::Supposed {
+        return Some(Hold::Adopting);
+    }
+    if track.sample.config.plugging {
+        return Some(Hold::Plugging);
+    }
     if !is_proven(track) {
         return Some(Hold::Unproven);
+    }
+    let facts_age = track.shown_at.map_or(Duration::ZERO, |shown| now.since(shown));
+    if facts_age > facts_patience(policy.interval) {
+        return Some(Hold::OldFacts { age: facts_age });
     }
     match track.evidence {
         Evidence::Missing if track.rebooted => return Some(Hold::Booting),
@@ -101,10 +116,18 @@ fn hold(track: &Track, now: Monotonic) -> Option<Hold> {
     track.conduct.is_stuck(now).then_some(Hold::NotFollowing)
 }
 
-/// In a cluster a floor and an exemption rest on what the kernel says of the pod: without that nothing is taken.
+/// In a cluster a floor and an exemption rest on what the kernel says of the pod: without that nothing is taken. Elsewhere
+/// it must at least have been asked, and have answered.
 fn is_proven(track: &Track) -> bool {
     let in_cluster = track.sample.name.namespace.is_some();
-    !in_cluster || (track.sample.incarnation.is_some() && track.sample.facts.request.is_some())
+    let shown = || track.sample.incarnation.is_some() && track.sample.facts.request.is_some();
+    track.sample.facts_age.is_some() && (!in_cluster || shown())
+}
+
+/// How old what the kernel says of a guest may be for a take, at the given control period: its floor, its limit and what
+/// the take is to free are judged by it.
+pub fn facts_patience(interval: Duration) -> Duration {
+    interval.saturating_mul(FACTS_PERIODS).max(SHORTEST_FACTS_PATIENCE)
 }
 
 /// When the guest's present life began: its last reboot, or the start of its process where that is known.

@@ -17,6 +17,9 @@ use crate::units::{Bytes, Monotonic, Permille};
 const MARGIN: Permille = Permille::new(10);
 /// `full avg10` in hundredths of a percent: a tenth of all time lost, by all tasks at once.
 const STALLED: u32 = 1000;
+/// Stalls are the node's only while this much at most is available above the line: a pod that thrashes within a limit of
+/// its own stalls too, and its tenant must not have the floors of others crossed.
+const STRAINED: Permille = Permille::new(50);
 /// An emergency lasts at least this long, so that it does not flicker.
 const LASTS: Duration = Duration::from_secs(10);
 
@@ -39,9 +42,9 @@ impl Emergency {
 
 /// The host's kernel says that memory is gone.
 pub fn distressed(host: &HostSample, eviction: Bytes) -> bool {
-    let line = eviction.plus(host.memory.total.share(MARGIN));
+    let below = |part| host.memory.available < eviction.plus(host.memory.total.share(part));
     let stalled = host.pressure.is_some_and(|p| p.full_avg10 >= STALLED);
-    host.memory.available < line || stalled
+    below(MARGIN) || (stalled && below(STRAINED))
 }
 
 #[cfg(test)]
@@ -68,9 +71,20 @@ mod tests {
             Emergency::default().declare(host, ledger, Bytes::from_mib(100), Monotonic::default())
         };
         assert!(declared(&host(150, 0), &short(1)));
-        assert!(declared(&host(5000, 1500), &short(1)));
+        assert!(declared(&host(550, 1500), &short(1)));
         assert!(!declared(&host(150, 0), &short(0)));
-        assert!(!declared(&host(5000, 999), &short(1000)));
+        assert!(!declared(&host(550, 999), &short(1000)));
+    }
+
+    #[test]
+    fn stalls_of_a_pod_within_its_own_limit_are_no_emergency_of_the_node() {
+        let mut emergency = Emergency::default();
+        assert!(!emergency.declare(
+            &host(650, 9000),
+            &short(1000),
+            Bytes::from_mib(100),
+            Monotonic::default()
+        ));
     }
 
     #[test]

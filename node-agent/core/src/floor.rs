@@ -23,7 +23,8 @@ pub fn of(track: &Track, class: &Class) -> (Bytes, FloorKind) {
     };
     raise(class.floor.bytes, FloorKind::Bytes);
     if let Some(request) = track.sample.facts.request.filter(|_| !class.floor.below_request) {
-        raise(request.minus(track.overhead()), FloorKind::Request);
+        // What was plugged into it is there already.
+        raise(request.minus(track.overhead()).minus(track.plugged()), FloorKind::Request);
     }
     if let Some(used) = track.used() {
         raise(used.scaled(WORKING_SET.0, WORKING_SET.1), FloorKind::WorkingSet);

@@ -8,14 +8,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::growth::Growth;
 use crate::model::{Model, Track};
-use crate::policy::Reserve;
-use crate::quantile::Window;
-use crate::sample::{GuestId, HostMemory, HostSample};
-use crate::units::{Bytes, Monotonic};
-
-/// A decision and its effect take about two control periods.
-const REACTION_PERIODS: u64 = 2;
+use crate::policy::{Policy, Reserve};
+use crate::sample::{HostMemory, HostSample};
+use crate::units::Bytes;
 
 /// The account at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +37,8 @@ pub struct Ledger {
     pub resident: Bytes,
     /// Measured or assumed overhead, part of `promised`.
     pub overhead: Bytes,
+    /// Memory that was plugged into guests, part of `promised`; no balloon can take it.
+    pub plugged: Bytes,
     /// With swap that guests may use: what may become resident before the loop can react.
     pub at_risk: Bytes,
     /// What counts against the budget: `promised`; with swap that guests may use `resident + at_risk`, but no less than
@@ -53,46 +52,14 @@ pub struct Ledger {
     pub reclaimed: Bytes,
     /// Saved by KSM; never part of the budget, for a surge undoes it.
     pub merged: Bytes,
+    /// How long it takes until guests have given what is suddenly gone, measured.
+    pub reaction: Duration,
 }
 
-/// What the account remembers from turn to turn.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Growth {
-    non_guest: Window,
-    resident: Window,
-    last: Option<Last>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Last {
-    at: Monotonic,
-    guests: Vec<GuestId>,
-    non_guest: Bytes,
-    resident: Bytes,
-}
-
-impl Growth {
-    /// Notes one control period's growth of non-guest and of resident guest memory. Growth between two sets of guests
-    /// says nothing: a guest that is not known yet looks like memory of the node's own.
-    pub fn note(&mut self, host: &HostSample, model: &Model, at: Monotonic, interval: Duration) {
-        let guests: Vec<GuestId> = model.tracks().map(|t| t.sample.id.clone()).collect();
-        let now = Last { at, guests, non_guest: non_guest(&host.memory, model), resident: resident(model) };
-        match self.last.as_ref().filter(|last| last.guests == now.guests) {
-            // A turn out of schedule: its growth belongs to the next one's.
-            Some(last) if at.since(last.at).saturating_mul(2) < interval => return,
-            Some(last) => {
-                self.non_guest.push(now.non_guest.minus(last.non_guest));
-                self.resident.push(now.resident.minus(last.resident));
-            }
-            None => {}
-        }
-        self.last = Some(now);
-    }
-}
-
-/// Everything that is no guest and stays: anonymous and shared memory beyond the guests', and the kernel's own.
-fn non_guest(memory: &HostMemory, model: &Model) -> Bytes {
-    let guests: Bytes = model.tracks().filter_map(|t| t.sample.facts.anon).sum();
+/// Everything that is no guest and stays: anonymous and shared memory beyond that of the guests that `count`, and the
+/// kernel's own.
+pub(crate) fn non_guest(memory: &HostMemory, model: &Model, count: impl Fn(&Track) -> bool) -> Bytes {
+    let guests: Bytes = model.tracks().filter(|t| count(t)).filter_map(|t| t.sample.facts.anon).sum();
     let kernel = [memory.slab_unreclaimable, memory.kernel_stack, memory.page_tables, memory.percpu];
     memory.anon.plus(memory.shmem).minus(guests).plus(kernel.into_iter().sum())
 }
@@ -104,29 +71,52 @@ fn usable_swap(memory: &HostMemory, model: &Model) -> Bytes {
     model.tracks().map(of).sum::<Bytes>().min(memory.swap_free)
 }
 
-fn resident(model: &Model) -> Bytes {
+pub(crate) fn resident(model: &Model) -> Bytes {
     model.tracks().filter_map(|t| t.sample.facts.resident).sum()
+}
+
+/// What guests may hold by now beyond what they were seen to, because nobody has looked since.
+fn unseen(model: &Model) -> Bytes {
+    let of = |t: &Track| t.charge().minus(t.sample.facts.resident.unwrap_or_default());
+    model.tracks().filter(|t| t.is_dated()).map(of).sum()
+}
+
+/// What is not for guests, whatever they need.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    /// The reserve in force: the policy's, or none while everything is given back.
+    pub reserve: &'a Reserve,
+    /// The kubelet's eviction line.
+    pub eviction: Bytes,
 }
 
 impl Ledger {
     /// The account of this moment.
-    pub fn of(host: &HostSample, model: &Model, reserve: &Reserve, growth: &Growth, eviction: Bytes) -> Self {
+    pub fn of(
+        host: &HostSample,
+        model: &Model,
+        policy: &Policy,
+        growth: &mut Growth,
+        kept: Kept<'_>,
+    ) -> Self {
         let memory = &host.memory;
-        let quantile = reserve.growth_quantile;
-        let ahead =
-            |window: &Window| window.quantile(quantile).unwrap_or_default().scaled(REACTION_PERIODS, 1);
+        let Kept { reserve, eviction } = kept;
+        let non_guest = growth.own(memory, model);
+        let reaction = growth.reaction(policy.interval);
         let mut ledger = Self {
             total: memory.total,
             huge_pages: memory.hugetlb,
             eviction,
             reserve: reserve.minimum.of(memory.total),
-            non_guest: non_guest(memory, model),
-            non_guest_growth: ahead(&growth.non_guest),
+            non_guest,
+            non_guest_growth: growth.of_non_guest(reserve.growth_quantile),
             promised: model.tracks().map(crate::model::Track::charge).sum(),
             overhead: model.tracks().map(crate::model::Track::overhead).sum(),
+            plugged: model.tracks().map(crate::model::Track::plugged).sum(),
             resident: resident(model),
             reclaimed: model.tracks().map(|t| t.ceiling.minus(t.target)).sum(),
             merged: host.ksm.map_or(Bytes::ZERO, |k| k.sharing),
+            reaction,
             ..Self::default()
         };
         let kept =
@@ -135,7 +125,8 @@ impl Ledger {
         ledger.committed = ledger.promised;
         let swap = usable_swap(memory, model);
         if !swap.is_zero() {
-            ledger.at_risk = ahead(&growth.resident).min(ledger.promised.minus(ledger.resident));
+            let grown = growth.of_resident(reserve.growth_quantile).plus(unseen(model));
+            ledger.at_risk = grown.min(ledger.promised.minus(ledger.resident));
             let expected = ledger.resident.plus(ledger.at_risk);
             ledger.committed = expected.max(ledger.promised.minus(swap)).min(ledger.promised);
         }

@@ -1,15 +1,16 @@
 //! What is known of every guest, folded from one sample after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::conduct::{Conduct, FOLLOW_TOLERANCE, Seen, Trust};
+use crate::eligibility::BOOT_GRACE;
 use crate::evidence::{self, Evidence};
 use crate::reason::Pain;
 use crate::roster::{Membership, Roster};
-use crate::sample::{Balloon, GuestId, GuestSample, RunState, Sample};
+use crate::sample::{Balloon, GuestId, GuestSample, ProcessFacts, RunState, Sample};
 use crate::step::Original;
 use crate::units::{Bytes, Monotonic};
 
@@ -33,9 +34,22 @@ const NEED_NUMERATOR: u64 = 100;
 const NEED_DENOMINATOR: u64 = 75;
 /// A demand once seen fades by this part per new statistics, so that a cap does not become its own proof.
 const DEMAND_FADE: u64 = 16;
+/// What the kernel said of a guest longer than this before the host was read is of another moment.
+const OF_ONE_MOMENT: Duration = Duration::from_secs(1);
 /// What processes hold beyond their overhead and the guest's balloon is charged from here on: overheads are measured
 /// seldom and by another count.
 const HELD_TOLERANCE: Bytes = Bytes::from_mib(16);
+
+/// Whose doing a target is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// The guest was found with it.
+    Found,
+    /// A predecessor's, and it may not be the one in force.
+    Supposed,
+    /// Ours.
+    Ours,
+}
 
 /// One guest over time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,14 +62,18 @@ pub struct Track {
     pub ceiling: Bytes,
     /// Balloon target in force.
     pub target: Bytes,
-    /// That target is our doing; otherwise it is what the guest was found with.
-    pub ours: bool,
+    /// Whose doing that target is.
+    pub origin: Origin,
     /// What the guest holds; the last known while its hypervisor is silent.
     pub actual: Bytes,
     /// Its `MemTotal` was seen to shrink with its balloon (a guest whose balloon deflates on OOM keeps it).
     total_follows: bool,
     /// `MemTotal` of the host.
     host_total: Bytes,
+    /// When the host was read.
+    host_at: Monotonic,
+    /// When the host's kernel showed its process last.
+    pub shown_at: Option<Monotonic>,
     /// What its statistics are worth.
     pub evidence: Evidence,
     /// When its life began as far as the loop knows: first seen, or rebooted.
@@ -81,6 +99,15 @@ pub struct Track {
     pain_at: Option<Monotonic>,
 }
 
+/// What a guest is known to hold beneath its shadow balloon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Beneath {
+    /// By its balloon.
+    pub actual: Bytes,
+    /// By the host's kernel, as far as it ever said.
+    pub facts: ProcessFacts,
+}
+
 /// All guests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Model {
@@ -98,6 +125,8 @@ pub struct Context<'a> {
     pub originals: &'a BTreeMap<GuestId, Original>,
     /// The balloons are shadows, which do all that is expected of them.
     pub observing: bool,
+    /// Guests whose target may not be the one in force.
+    pub supposed: &'a BTreeSet<GuestId>,
 }
 
 impl Model {
@@ -126,10 +155,11 @@ impl Model {
     }
 
     /// The end of observing: what shadow balloons held and did says nothing of the real ones, which held `beneath`.
-    pub fn forget_shadows(&mut self, beneath: &BTreeMap<GuestId, Bytes>) {
+    pub fn forget_shadows(&mut self, beneath: &BTreeMap<GuestId, Beneath>) {
         for track in self.tracks.values_mut() {
             let held = beneath.get(&track.sample.id).copied().unwrap_or_default();
-            track.actual = track.actual.max(track.sample.config.full).max(held);
+            track.actual = track.actual.max(track.sample.config.full).max(held.actual);
+            track.sample.facts = held.facts;
             track.conduct = Conduct::default();
         }
     }
@@ -159,10 +189,16 @@ impl Model {
             let full = track.sample.config.full;
             track.ceiling =
                 context.originals.get(&guest.id).map_or(full, |original| original.target.min(full));
-            track.ours = context.targets.contains_key(&guest.id);
+            track.origin = match context.targets.contains_key(&guest.id) {
+                false => Origin::Found,
+                true if context.supposed.contains(&guest.id) => Origin::Supposed,
+                true => Origin::Ours,
+            };
             track.target = context.targets.get(&guest.id).copied().unwrap_or(track.actual);
             let seen = track.seen(sample.at);
-            let looked_at = guest.balloon.is_some() && guest.run_state == RunState::Running;
+            let looked_at = guest.balloon.is_some()
+                && guest.run_state == RunState::Running
+                && track.origin != Origin::Supposed;
             track.followed_within = None;
             if !looked_at {
                 track.conduct.look_away();
@@ -182,10 +218,12 @@ impl Track {
             membership: None,
             ceiling: guest.config.full,
             target: guest.config.full,
-            ours: false,
+            origin: Origin::Found,
             actual: guest.config.full,
             total_follows: false,
             host_total: sample.host.memory.total,
+            host_at: sample.host_at(),
+            shown_at: guest.shown_at(sample.at),
             evidence: Evidence::Missing,
             alive_since: sample.at,
             rebooted: false,
@@ -222,7 +260,9 @@ impl Track {
     fn renewed(mut self, guest: &GuestSample, sample: &Sample) -> Self {
         let before = std::mem::replace(&mut self.sample, guest.clone());
         self.host_total = sample.host.memory.total;
+        self.host_at = sample.host_at();
         self.sample.facts = guest.facts.or(&before.facts);
+        self.shown_at = guest.shown_at(sample.at).or(self.shown_at);
         if guest.incarnation.is_none() {
             self.keep_what_the_host_showed(before);
         }
@@ -245,7 +285,7 @@ impl Track {
             let elapsed = self.last_update_at.map(|at| sample.at.since(at));
             self.last_update = stamp;
             self.last_update_at = Some(sample.at);
-            self.notice_total(&balloon);
+            self.notice_total(&balloon, sample.at);
             self.feel(&old, &balloon, elapsed, sample.at);
             self.learn_reserved(&old, &balloon);
         }
@@ -266,10 +306,13 @@ impl Track {
     }
 
     /// After a reboot the device says what the last kernel's balloon held until the new one's driver inflates; until
-    /// then its `MemTotal` is larger than that.
-    fn notice_total(&mut self, balloon: &Balloon) {
+    /// then its `MemTotal` is larger than that. Plugged memory, which is in it, is gone after a reboot and comes back: for
+    /// as long as that takes nothing can be told.
+    fn notice_total(&mut self, balloon: &Balloon, at: Monotonic) {
         let Some(total) = balloon.available else { return };
-        let within = total <= balloon.actual;
+        let plugged = self.plugged();
+        let settled = plugged.is_zero() || at.since(self.alive_since) >= BOOT_GRACE;
+        let within = settled && total.minus(plugged) <= balloon.actual;
         self.total_follows |= within && balloon.actual < self.sample.config.full;
         self.rebooted &= !within && self.total_follows;
     }
@@ -351,11 +394,20 @@ impl Track {
 
     fn seen(&self, at: Monotonic) -> Seen {
         let (target, actual, pain) = (self.target, self.actual, self.pain);
+        // What it held before it was asked says nothing about what it gave.
+        let held = self.held().filter(|_| !self.is_dated()).map(|held| held.minus(self.plugged()));
         let heard = self.last_update_at.filter(|_| self.evidence.fresh().is_some());
-        Seen { at, target, actual, squeezed: self.is_squeezed(), held: self.held(), pain, heard }
+        Seen { at, target, actual, squeezed: self.is_squeezed(), held, pain, heard }
     }
 
-    /// What the guest cannot do without, by its own words: everything that is not usable.
+    /// What is known of its processes is older than what is known of the host: what they hold may be more or less by now.
+    pub fn is_dated(&self) -> bool {
+        let of_one_moment = |shown: Monotonic| self.host_at.since(shown) <= OF_ONE_MOMENT;
+        self.sample.facts.anon.is_some() && !self.shown_at.is_some_and(of_one_moment)
+    }
+
+    /// What the guest cannot do without, by its own words: everything that is not usable. Plugged memory is no substitute
+    /// for what a balloon can take: a kernel keeps nothing of its own there.
     pub fn used(&self) -> Option<Bytes> {
         let statistics = self.evidence.fresh()?;
         Some(statistics.total.minus(statistics.usable).plus(self.reserved))
@@ -383,14 +435,18 @@ impl Track {
         facts.anon.zip(facts.overhead).map(|(anon, overhead)| anon.minus(overhead))
     }
 
-    /// What the guest itself may touch now: the largest of what it says it holds, what its processes are seen to hold,
-    /// and what it was promised; everything while nothing binds it, but no more than the host has. A squeezed guest that
-    /// is silent may have rebooted: until its new kernel's driver is up nothing binds it, although the device still says
-    /// what the last one held.
+    /// Memory that was plugged into it; no more than the host has.
+    pub fn plugged(&self) -> Bytes {
+        self.sample.config.plugged.min(self.host_total)
+    }
+
+    /// What the guest itself may touch now of the memory that its balloon can take: the largest of what it says it holds,
+    /// what its processes are seen to hold, and what it was promised; everything while nothing binds it, but no more than
+    /// the host has. A squeezed guest that is silent may have rebooted: until its new kernel's driver is up nothing binds
+    /// it, although the device still says what the last one held.
     pub fn reach(&self) -> Bytes {
         let full = self.sample.config.full;
-        let held = self.held().unwrap_or_default().minus(HELD_TOLERANCE);
-        // With plugged memory a guest may hold more than its full size.
+        let held = self.held().unwrap_or_default().minus(self.plugged()).minus(HELD_TOLERANCE);
         let promised = if self.is_bound() { self.target } else { self.target.max(full) };
         promised.max(self.actual).min(self.host_total).max(held)
     }
@@ -403,25 +459,36 @@ impl Track {
             && self.conduct.trust() == Trust::Trusted
     }
 
-    /// The most that it may be given while we hold it: its ceiling, and its cgroup's limit less overhead.
+    /// The most that it may be given while we hold it: its ceiling, and its cgroup's limit less what is beside it there.
     pub fn cap(&self) -> Bytes {
-        let limit = self.sample.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(self.overhead()));
-        self.ceiling.min(limit)
+        let beside = self.sample.config.plugged.plus(self.overhead());
+        self.ceiling.min(self.sample.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(beside)))
     }
 
-    /// What the node has promised for this guest, overhead included.
+    /// What the node has promised for this guest, plugged memory and overhead included.
     pub fn charge(&self) -> Bytes {
-        self.reach().plus(self.overhead())
+        let reach = self.reach();
+        reach.plus(self.plugged()).min(self.host_total).max(reach).plus(self.overhead())
+    }
+
+    /// What of its charge no balloon can take.
+    pub fn beside(&self) -> Bytes {
+        self.charge().minus(self.reach())
+    }
+
+    /// Its target is our doing, or our predecessor's.
+    pub fn is_ours(&self) -> bool {
+        self.origin != Origin::Found
     }
 
     /// It holds less than it may have, by our doing; a take that was thought to have failed may have had effect.
     pub fn is_squeezed(&self) -> bool {
-        self.target < self.ceiling || (self.ours && self.actual.plus(FOLLOW_TOLERANCE) < self.ceiling)
+        self.target < self.ceiling || (self.is_ours() && self.actual.plus(FOLLOW_TOLERANCE) < self.ceiling)
     }
 
     /// It holds less than its target: a command may have been lost, or come late.
     pub fn lags_behind(&self) -> bool {
-        self.ours && self.is_reachable() && self.actual.plus(FOLLOW_TOLERANCE) < self.target
+        self.origin == Origin::Ours && self.is_reachable() && self.actual.plus(FOLLOW_TOLERANCE) < self.target
     }
 
     /// Inflation under way that can still be expected to come.

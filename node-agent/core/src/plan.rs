@@ -2,6 +2,7 @@
 //!
 //! An actuator accepts only [`Plan<Guarded>`]; only the guard can make one.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,8 @@ impl Move {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan<Stage> {
     moves: Vec<Move>,
+    /// Where each guest's move stands: every guest is looked up, and there may be thousands.
+    places: BTreeMap<GuestId, usize>,
     stage: PhantomData<Stage>,
 }
 
@@ -51,13 +54,21 @@ pub struct Plan<Stage> {
 pub type Proposal = Plan<Proposed>;
 
 impl<Stage> Plan<Stage> {
+    fn new(moves: Vec<Move>) -> Self {
+        let mut places = BTreeMap::new();
+        for (place, step) in moves.iter().enumerate() {
+            places.entry(step.id.clone()).or_insert(place);
+        }
+        Self { moves, places, stage: PhantomData }
+    }
+
     /// The moves.
     pub fn moves(&self) -> &[Move] {
         &self.moves
     }
     /// The move of one guest.
     pub fn of(&self, id: &GuestId) -> Option<&Move> {
-        self.moves.iter().find(|m| m.id == *id)
+        self.moves.get(*self.places.get(id)?)
     }
     /// True when nothing is to be done.
     pub fn is_empty(&self) -> bool {
@@ -68,14 +79,14 @@ impl<Stage> Plan<Stage> {
 impl Plan<Proposed> {
     /// What an engine wants.
     pub fn proposed(moves: Vec<Move>) -> Self {
-        Self { moves, stage: PhantomData }
+        Self::new(moves)
     }
 }
 
 impl Plan<Guarded> {
     /// Only the guard vouches for a plan.
     pub(crate) fn vouched(moves: Vec<Move>) -> Self {
-        Self { moves, stage: PhantomData }
+        Self::new(moves)
     }
 
     /// The calls that carry the plan out: gives first, because they relieve and cannot fail for want of memory

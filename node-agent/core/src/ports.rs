@@ -36,27 +36,31 @@ pub struct Heard {
     pub glances: Vec<(GuestId, Option<u64>)>,
     /// When the first new word of a guest arrived; absent if nothing came but outcomes.
     pub news: Option<Instant>,
+    /// The host's kernel has answered about all guests that it was asked about.
+    pub host: bool,
 }
 
-/// How new the host's facts of the guests have to be.
+/// Which of the host's facts of the guests a sample holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// Read now.
+    /// The newest that came.
     Fresh,
-    /// As last read: enough between two ticks, and free.
+    /// Those of the last fresh sample: of one moment with the host as it was read then.
     Known,
 }
 
-/// Reads and drives the guests. Nothing here waits for a guest: what is asked for arrives later and is taken in by
-/// [`GuestPort::hear`], so a guest that does not answer delays no other and no decision.
+/// Reads and drives the guests. Nothing here waits for a guest or for the host's kernel: what is asked for arrives later
+/// and is taken in by [`GuestPort::hear`], so a guest that does not answer delays no other and no decision.
 pub trait GuestPort {
     /// Asks for everything of every guest.
     fn ask(&mut self);
+    /// Asks the host's kernel about every guest that is known by now.
+    fn ask_host(&mut self);
     /// Asks for the statistics of one guest.
     fn ask_statistics(&mut self, id: &GuestId);
     /// Takes in what has arrived.
     fn hear(&mut self) -> Heard;
-    /// True while an answer to the last [`GuestPort::ask`] may still come in time.
+    /// True while an answer to the last [`GuestPort::ask`] or [`GuestPort::ask_host`] may still come in time.
     fn is_waiting(&self) -> bool;
     /// All guests that exist, as known now.
     fn sample(&mut self, facts: Reading) -> Vec<GuestSample>;
@@ -74,26 +78,31 @@ pub trait GuestPort {
     }
 }
 
-/// Says what the host's kernel knows of guests, whatever their hypervisors say. Must not block.
+/// Says what the host's kernel knows of guests, whatever their hypervisors say. Each call may block for as long as a node
+/// that thrashes or a process that holds its memory lock likes, so it has a thread of its own.
 pub trait ProcessPort {
-    /// A new turn begins.
-    fn begin_turn(&mut self) {}
+    /// A new reading of all guests begins.
+    fn begin_reading(&mut self) {}
     /// What is known of one guest.
-    fn look(&mut self, who: &Who<'_>) -> HostView;
+    fn look(&mut self, who: &Who) -> HostView;
     /// Guests whose processes run in this pod (at most one: a launcher has one, and the pod's owner can start processes
     /// of any name there), or outside of pods.
     fn running(&mut self, pod_uid: Option<&str>) -> Vec<Evident>;
+    /// All that was asked is told: time for what takes longer, to be told next time.
+    fn end_reading(&mut self) {}
 }
 
 /// Which guest is asked about.
-#[derive(Clone, Copy, Debug)]
-pub struct Who<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
     /// Pod that its process must be in; absent on a host without Kubernetes.
-    pub pod_uid: Option<&'a str>,
+    pub pod_uid: Option<Arc<str>>,
     /// The domain's UUID in lower case: what libvirt passes to QEMU as `-uuid`.
-    pub uuid: &'a str,
+    pub uuid: Arc<str>,
     /// Its full size, by which its memory is told from QEMU's own.
     pub full: Bytes,
+    /// The most that each device can have by which memory is plugged; each has a mapping of its own.
+    pub pluggable: Vec<Bytes>,
 }
 
 /// What the host knows of a guest.
@@ -101,8 +110,6 @@ pub struct Who<'a> {
 pub struct HostView {
     /// Its QEMU process.
     pub incarnation: Option<Incarnation>,
-    /// UID of the VMI, from the device paths in QEMU's command line.
-    pub vmi_uid: Option<Arc<str>>,
     /// Its pod is of class Guaranteed.
     pub guaranteed: bool,
     /// The numbers.

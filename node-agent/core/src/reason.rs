@@ -128,6 +128,11 @@ pub enum Hold {
     AtFloor(FloorKind),
     /// The host does not show its process, or what its pod was promised.
     Unproven,
+    /// The host's kernel has not shown its process for too long.
+    OldFacts {
+        /// Since it last did.
+        age: Duration,
+    },
     /// It has just booted.
     Booting,
     /// It is paused.
@@ -136,6 +141,10 @@ pub enum Hold {
     Busy,
     /// A migration of it is pending.
     Migrating,
+    /// What the last agent left it with is not known to be in force yet.
+    Adopting,
+    /// Memory is being plugged into it, or out of it.
+    Plugging,
     /// It does not follow its balloon target.
     NotFollowing,
     /// A take failed lately: nothing is tried before this time is over.
@@ -224,10 +233,13 @@ impl Hold {
             Self::AtFloor(FloorKind::WorkingSet) => "AtFloorWorkingSet",
             Self::AtFloor(FloorKind::Emergency) => "AtFloorEmergency",
             Self::Unproven => "Unproven",
+            Self::OldFacts { .. } => "OldFacts",
             Self::Booting => "Booting",
             Self::Paused => "Paused",
             Self::Busy => "Busy",
             Self::Migrating => "Migrating",
+            Self::Adopting => "Adopting",
+            Self::Plugging => "Plugging",
             Self::NotFollowing => "NotFollowing",
             Self::BackingOff { .. } => "BackingOff",
             Self::NodeLimit => "NodeLimit",
@@ -319,10 +331,15 @@ impl fmt::Display for Hold {
             Self::AwaitingStatistics => f.write_str("the effect of the last take is not visible yet"),
             Self::AtFloor(kind) => write!(f, "it is at its floor: {kind}"),
             Self::Unproven => f.write_str("its process, or what its pod was promised, cannot be read"),
+            Self::OldFacts { age } => {
+                write!(f, "what the host's kernel says of its process is {} s old", age.as_secs())
+            }
             Self::Booting => f.write_str("it has just booted"),
             Self::Paused => f.write_str("it is paused"),
             Self::Busy => f.write_str("a migration, dump or snapshot is under way"),
             Self::Migrating => f.write_str("a migration of it is pending"),
+            Self::Adopting => f.write_str("what the last agent left it with is being made sure of"),
+            Self::Plugging => f.write_str("memory is being plugged into it or out of it"),
             Self::NotFollowing => f.write_str("it does not follow its balloon target"),
             Self::BackingOff { left, failure } => {
                 write!(f, "not tried again for {} s, because {failure}", left.as_secs())

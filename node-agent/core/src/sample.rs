@@ -70,10 +70,19 @@ pub struct Sample {
     /// The wall clock at the same moment, seconds since 1970; only ever compared with `last_update` of a guest
     /// seen for the first time.
     pub wall: Duration,
+    /// How long before `at` the host was read; not at all, but where fresh statistics alone are judged.
+    pub host_age: Duration,
     /// The host.
     pub host: HostSample,
     /// Every guest that a hypervisor lists, in no particular order.
     pub guests: Vec<GuestSample>,
+}
+
+impl Sample {
+    /// When the host was read.
+    pub fn host_at(&self) -> Monotonic {
+        Monotonic::new(self.at.since_origin().saturating_sub(self.host_age))
+    }
 }
 
 /// The host at one moment.
@@ -159,8 +168,6 @@ pub struct GuestSample {
     pub id: GuestId,
     /// Name for people and for the roster.
     pub name: GuestName,
-    /// UID of the VMI, where the launcher shows it.
-    pub vmi_uid: Option<Arc<str>>,
     /// Which QEMU process this is; absent when it could not be found.
     pub incarnation: Option<Incarnation>,
     /// What the domain's definition says.
@@ -171,8 +178,18 @@ pub struct GuestSample {
     pub balloon: Option<Balloon>,
     /// What the host's kernel says of the process and its pod.
     pub facts: ProcessFacts,
+    /// How long ago the kernel said that, and what `incarnation` is; absent while it has not answered about this guest.
+    pub facts_age: Option<Duration>,
     /// Why something is absent, for people.
     pub trouble: Option<String>,
+}
+
+impl GuestSample {
+    /// When the host's kernel showed the process, seen from `at`; absent if it did not.
+    pub fn shown_at(&self, at: Monotonic) -> Option<Monotonic> {
+        let age = self.facts_age.filter(|_| self.incarnation.is_some())?;
+        Some(Monotonic::new(at.since_origin().saturating_sub(age)))
+    }
 }
 
 /// One QEMU process: pids are reused, a pid with its start time is not.
@@ -194,11 +211,16 @@ impl Incarnation {
     }
 }
 
-/// What the domain's definition says about memory, read once per incarnation.
+/// What the domain's definition says about memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestConfig {
     /// Full size without pluggable memory: `<memory>` less all virtio-mem devices' sizes.
     pub full: Bytes,
+    /// Pluggable memory that the guest has, or may plug at any moment: of each virtio-mem device the larger of its
+    /// current and its requested size. No balloon can take it.
+    pub plugged: Bytes,
+    /// A virtio-mem device has another size than it was asked for.
+    pub plugging: bool,
     /// A virtio balloon device is there and its model is not `none`.
     pub has_balloon: bool,
     /// Free page reporting is on.

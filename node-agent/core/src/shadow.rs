@@ -14,7 +14,7 @@ pub fn overlay(sample: &Sample, targets: &BTreeMap<GuestId, Bytes>) -> Sample {
             continue;
         };
         let gone = balloon.actual.minus(*target);
-        let kept = target.plus(guest.facts.overhead.unwrap_or_default());
+        let kept = target.plus(guest.config.plugged).plus(guest.facts.overhead.unwrap_or_default());
         let freed = guest.facts.anon.map_or(Bytes::ZERO, |anon| anon.minus(kept));
         guest.facts.anon = guest.facts.anon.map(|anon| anon.minus(freed));
         shown.host.memory.anon = shown.host.memory.anon.minus(freed);

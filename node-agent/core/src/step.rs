@@ -9,9 +9,10 @@ use crate::adaptive::{self, Purpose, Wish};
 use crate::conduct::FOLLOW_TOLERANCE;
 use crate::eligibility::standing;
 use crate::emergency::Emergency;
+use crate::growth::Growth;
 use crate::guard::{self, Scene, Takings};
-use crate::ledger::{Growth, Ledger};
-use crate::model::{Context, Model, Track};
+use crate::ledger::{Kept, Ledger};
+use crate::model::{Beneath, Context, Model, Track};
 use crate::plan::{Command, Guarded, Outcome, Plan};
 use crate::policy::{Mode, Policy, Reserve};
 use crate::reason::Pain;
@@ -35,10 +36,12 @@ pub struct State {
     takings: Takings,
     /// Targets that were commanded.
     targets: BTreeMap<GuestId, Bytes>,
+    /// Guests whose target in `targets` may not be the one in force.
+    supposed: BTreeSet<GuestId>,
     /// Targets of the shadow balloon.
     shadow: BTreeMap<GuestId, Bytes>,
     /// What guests really held while shadow balloons hid it.
-    beneath: BTreeMap<GuestId, Bytes>,
+    beneath: BTreeMap<GuestId, Beneath>,
     originals: BTreeMap<GuestId, Original>,
     /// Guests whose statistics period is the loop's doing.
     hurried: BTreeSet<GuestId>,
@@ -144,9 +147,27 @@ pub enum Release {
 impl State {
     /// Takes over what a journal knows: originals, and the targets in force.
     pub fn adopt(&mut self, id: GuestId, original: Original, target: Bytes) {
+        self.supposed.remove(&id);
         self.targets.insert(id.clone(), target);
         self.hurried.insert(id.clone());
         self.originals.insert(id, original);
+    }
+
+    /// As [`State::adopt`], while it is not known whether that target is the one in force: until it is, the guest is not
+    /// judged by it.
+    pub fn suppose(&mut self, id: GuestId, original: Original, target: Bytes) {
+        self.adopt(id.clone(), original, target);
+        self.supposed.insert(id);
+    }
+
+    /// What was learned of this node, to be kept for a successor.
+    pub fn learned(&self) -> &Growth {
+        &self.growth
+    }
+
+    /// Goes on from what a predecessor learned.
+    pub fn recall(&mut self, learned: Growth) {
+        self.growth = learned.inherited();
     }
 
     /// What each guest had before it was touched.
@@ -175,6 +196,7 @@ impl State {
             match &outcome.command {
                 _ if outcome.result.is_err() => {}
                 Command::SetTarget { id, from, to } => {
+                    self.supposed.remove(id);
                     self.targets.insert(id.clone(), *to);
                     self.model.note_target(id, *from, *to, self.now);
                 }
@@ -202,13 +224,18 @@ impl State {
         let shown = if observing { Some(shadow::overlay(input.sample, &self.shadow)) } else { None };
         let sample = shown.as_ref().unwrap_or(input.sample);
         let targets = if observing { &self.shadow } else { &self.targets };
-        let originals = &self.originals;
-        self.model.fold(sample, Context { roster: input.roster, targets, originals, observing });
+        let (roster, originals, supposed) = (input.roster, &self.originals, &self.supposed);
+        self.model.fold(sample, Context { roster, targets, originals, supposed, observing });
+        // Shadow balloons follow at once; that says nothing of real ones.
+        if !observing {
+            self.growth.note_followed(&self.model);
+        }
         if input.turn == Turn::Tick {
             self.growth.note(&sample.host, &self.model, sample.at, input.policy.interval);
         }
         let reserve = if giving_back { &Reserve::NONE } else { &input.policy.reserve };
-        let ledger = Ledger::of(&sample.host, &self.model, reserve, &self.growth, input.eviction);
+        let kept = Kept { reserve, eviction: input.eviction };
+        let ledger = Ledger::of(&sample.host, &self.model, input.policy, &mut self.growth, kept);
         let emergency = self.emergency.declare(&sample.host, &ledger, input.eviction, sample.at);
         let scene = Scene {
             model: &self.model,
@@ -234,13 +261,16 @@ impl State {
         let lasting: BTreeSet<&GuestId> =
             input.sample.guests.iter().filter(|g| self.model.is_same_process(g)).map(|g| &g.id).collect();
         self.targets.retain(|id, _| lasting.contains(id));
+        self.supposed.retain(|id| lasting.contains(id));
         self.shadow.retain(|id, _| lasting.contains(id));
         self.beneath.retain(|id, _| lasting.contains(id));
         self.originals.retain(|id, _| lasting.contains(id));
         self.hurried.retain(|id| lasting.contains(id));
         for guest in &input.sample.guests {
+            let beneath = self.beneath.entry(guest.id.clone()).or_default();
+            beneath.facts = guest.facts.or(&beneath.facts);
             let Some(balloon) = guest.balloon else { continue };
-            self.beneath.insert(guest.id.clone(), balloon.actual);
+            beneath.actual = balloon.actual;
             self.originals.entry(guest.id.clone()).or_insert_with(|| Original {
                 target: if input.keep_found { balloon.actual } else { guest.config.full },
                 period: balloon.period,
@@ -305,11 +335,11 @@ impl State {
 
     fn release_state(&self, ledger: &Ledger, complete: bool) -> Release {
         let outstanding: Bytes =
-            self.model.tracks().filter(|t| t.ours).map(|t| t.ceiling.minus(t.target)).sum();
+            self.model.tracks().filter(|t| t.is_ours()).map(|t| t.ceiling.minus(t.target)).sum();
         let following = self
             .model
             .tracks()
-            .filter(|t| t.ours && !t.conduct.is_stuck(self.now) && t.sample.config.has_balloon);
+            .filter(|t| t.is_ours() && !t.conduct.is_stuck(self.now) && t.sample.config.has_balloon);
         let moving = following.map(|t| t.target.minus(t.actual)).any(|left| left > FOLLOW_TOLERANCE);
         match outstanding {
             Bytes::ZERO if !moving && complete => Release::Done,

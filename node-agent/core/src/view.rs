@@ -24,6 +24,8 @@ pub struct GuestView {
     pub name: GuestName,
     /// Full size.
     pub full: Bytes,
+    /// Memory that was plugged into it besides.
+    pub plugged: Bytes,
     /// Target after this turn; of the shadow balloon while observing.
     pub target: Bytes,
     /// What it was before.
@@ -50,6 +52,8 @@ pub struct GuestView {
     pub statistics_age: Option<Duration>,
     /// What the host's kernel says of it.
     pub facts: ProcessFacts,
+    /// How long ago it last showed the guest's process; absent if it never did.
+    pub facts_age: Option<Duration>,
     /// What its hypervisor says it does.
     pub run_state: RunState,
     /// How it hurts, if it does.
@@ -90,6 +94,7 @@ fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> Gue
         id: id.clone(),
         name: track.sample.name.clone(),
         full: track.sample.config.full,
+        plugged: track.plugged(),
         target,
         previous_target: track.target,
         wished: wish.proposal.of(id).map(|m| m.to),
@@ -103,6 +108,7 @@ fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> Gue
         statistics: track.evidence.fresh().copied(),
         statistics_age: track.statistics_age(scene.now),
         facts: track.sample.facts,
+        facts_age: track.shown_at.map(|shown| scene.now.since(shown)),
         run_state: track.sample.run_state,
         pain: track.pain,
         distressed: track.pain.is_some() && track.is_squeezed(),

@@ -10,7 +10,7 @@ use overcommit_core::policy::Mode;
 use overcommit_core::reason::{Failure, Hold, Reason};
 use overcommit_core::roster::OptOut;
 use overcommit_core::sample::{RunState, Untouchable};
-use overcommit_core::step::{Decision, Turn};
+use overcommit_core::step::{Decision, Original, Turn};
 use overcommit_core::units::{Amount, Permille};
 use overcommit_core::view::GuestView;
 use world::{World, guest, mib, world};
@@ -310,4 +310,25 @@ fn plugged_memory_that_a_shadow_hid_is_charged_when_enforcing_begins() {
     w.guest("a").state = RunState::Unreachable;
     w.total = 2048;
     assert_eq!(w.decide(1, Turn::Relief).ledger.promised, mib(700 + 512));
+}
+
+/// What a predecessor's journal says that a guest was told, while it holds less.
+fn supposed(total: u64) -> World {
+    let mut w = world(total, vec![guest("a", 1000, 50)]);
+    w.guest("a").actual = 600;
+    let original = Original { target: mib(1000), period: Some(10) };
+    w.state.suppose(World::id("a"), original, mib(700));
+    w
+}
+
+#[test]
+fn a_target_that_may_not_be_in_force_is_neither_taken_from_nor_added_slack_to() {
+    for total in [620, 790] {
+        let mut w = supposed(total);
+        let decision = w.decide(40, Turn::Tick);
+        assert!(decision.plan.is_empty() && decision.again.is_empty(), "{total}: {:?}", decision.plan);
+    }
+    let mut w = supposed(730);
+    w.guest("a").used = 580;
+    assert!(!w.decide(40, Turn::Tick).plan.is_empty(), "what it needs it is given");
 }

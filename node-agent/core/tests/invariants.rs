@@ -154,7 +154,7 @@ fn gives_never_promise_more_than_the_host_can_pay() {
             let before = oracle::promised(moment, &memory, |view| view.previous_target);
             let after = oracle::promised(moment, &memory, |view| view.target.max(view.previous_target));
             // What is charged in full, for whatever reason, may be given without promising more.
-            let most = oracle::most(moment).max(before).max(moment.decision.ledger.promised);
+            let most = oracle::most(moment, &memory).max(before).max(moment.decision.ledger.promised);
             prop_assert!(after <= most, "{after} > {most}");
             Ok(())
         }
@@ -165,10 +165,13 @@ fn gives_never_promise_more_than_the_host_can_pay() {
 #[test]
 fn gives_never_exceed_what_is_spare() {
     prove(any_course(), || {
-        |moment| {
+        let mut memory = Memory::default();
+        move |moment| {
+            memory.observe(moment);
             let ledger = &moment.decision.ledger;
-            let resident: Bytes = moment.sample.guests.iter().filter_map(|g| g.facts.resident).sum();
-            let spare = oracle::most(moment).minus(resident.min(ledger.promised));
+            let resident = |g: &GuestSample| memory.known(&g.id).facts.resident;
+            let resident: Bytes = moment.sample.guests.iter().filter_map(resident).sum();
+            let spare = oracle::most(moment, &memory).minus(resident.min(ledger.promised));
             let reach = |id: &GuestId| moment.state.model().track(id).unwrap().reach();
             let added: Bytes = gives(moment).map(|m| m.to.minus(reach(&m.id))).sum();
             prop_assert!(ledger.spare.is_zero() || ledger.shortfall.is_zero());

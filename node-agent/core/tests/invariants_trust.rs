@@ -12,12 +12,14 @@ use course::oracle::{self, Memory};
 use course::prove::prove;
 use overcommit_core::conduct::Trust;
 use overcommit_core::reason::Failure;
-use overcommit_core::sample::{GuestId, RunState};
+use overcommit_core::sample::{GuestId, GuestSample, RunState};
 use overcommit_core::units::{Bytes, Monotonic};
 use proptest::{prop_assert, prop_assert_eq};
 
 /// Less than this between target and actual is no disobedience.
 const TOLERANCE: Bytes = Bytes::from_mib(4);
+/// What the kernel says of a guest this much before the host is read is taken for of one moment with it.
+const OF_ONE_MOMENT: Duration = Duration::from_secs(1);
 
 /// Invariant 6: a guest whose balloon obeys and whose process lets go is never accused of anything else.
 #[test]
@@ -45,7 +47,7 @@ fn who_does_not_follow_is_not_believed() {
             for guest in &moment.sample.guests {
                 let view = oracle::view(moment, &guest.id);
                 let life = memory.life(&guest.id);
-                let looked_at = guest.run_state == RunState::Running && !life.awaited();
+                let looked_at = guest.run_state == RunState::Running && !life.awaited() && !life.is_blurred();
                 let actual =
                     guest.balloon.filter(|_| looked_at && !oracle::observing(moment)).map(|b| b.actual);
                 let squeezed = view.previous_target < moment.state.model().track(&guest.id).unwrap().ceiling;
@@ -115,9 +117,39 @@ fn the_ledger_charges_all_that_guests_may_touch() {
 #[test]
 fn the_budget_is_never_more_than_the_host_has() {
     prove(any_course(), || {
-        |moment| {
-            let (budget, most) = (moment.decision.ledger.budget, oracle::most(moment));
+        let mut memory = Memory::default();
+        move |moment| {
+            memory.observe(moment);
+            let (budget, most) = (moment.decision.ledger.budget, oracle::most(moment, &memory));
             prop_assert!(moment.decision.observing || budget <= most, "{budget} > {most}");
+            Ok(())
+        }
+    });
+}
+
+/// Design §4: while the kernel does not answer about a guest, what is no guest is not believed to have shrunk: what went
+/// may be that guest's, and memory that is there twice would be given away.
+#[test]
+fn what_cannot_be_told_apart_is_never_spare() {
+    prove(tempered(Temper::Valid), || {
+        let mut memory = Memory::default();
+        let mut told: Option<Bytes> = None;
+        move |moment| {
+            memory.observe(moment);
+            let (own, believed) = (oracle::own(moment), moment.decision.ledger.non_guest);
+            let age = |g: &GuestSample| memory.life(&g.id).facts_age(moment.sample.at);
+            let is_now = |g: &GuestSample| age(g).is_none_or(|a| a.is_zero() && g.incarnation.is_some());
+            if moment.sample.guests.iter().all(is_now) {
+                told = Some(own);
+            }
+            // What moves within that time is nobody's.
+            let just_now = |g: &&GuestSample| !is_now(g) && age(g).is_some_and(|age| age <= OF_ONE_MOMENT);
+            if moment.sample.guests.iter().any(|g| just_now(&g)) {
+                told = Some(told.unwrap_or(own).min(own).min(believed));
+                return Ok(());
+            }
+            let least = told.map_or(own, |told| told.min(own));
+            prop_assert!(moment.decision.observing || believed >= least, "{believed} < {least}");
             Ok(())
         }
     });

@@ -59,7 +59,7 @@ impl Directory {
     }
 
     /// A guest that runs while nothing was ever listed.
-    pub(crate) fn sample(&self, seen: &Observation, host: HostView) -> GuestSample {
+    pub(crate) fn sample(&self, seen: &Observation, host: &HostView) -> GuestSample {
         let silent = self.link.as_ref().and_then(|l| l.asked).map(|_| SILENT.to_owned());
         let why = silent.or_else(|| self.trouble.clone());
         unreached(GuestId::new(Arc::clone(&seen.uuid)), name(false, &seen.domain), seen, host, why)
@@ -102,6 +102,12 @@ impl Connection {
         state(self.link.asked, self.trouble.as_ref())
     }
 
+    /// True if an answer tells of guests that were not there before.
+    pub(crate) fn brings_newcomers(&self, reply: &Reply) -> bool {
+        let Reply::Observed(Ok(now)) = reply else { return false };
+        now.iter().any(|guest| self.seen.iter().all(|known| known.uuid != guest.uuid))
+    }
+
     /// Takes an answer in; true if it tells something new of a guest.
     pub(crate) fn take(&mut self, reply: Reply) -> bool {
         self.link.answered(&reply);
@@ -142,11 +148,11 @@ impl Connection {
         id: GuestId,
         in_cluster: bool,
         seen: &Observation,
-        host: HostView,
+        host: &HostView,
         patience: Duration,
     ) -> GuestSample {
         let name = name(in_cluster, &seen.domain);
-        let mut sample = if self.is_silent(patience) {
+        if self.is_silent(patience) {
             let silent = self.link.asked.map(|_| SILENT.to_owned());
             unreached(id, name, seen, host, silent.or_else(|| self.trouble.clone()))
         } else {
@@ -157,9 +163,7 @@ impl Connection {
                 trouble,
                 ..unreached(id, name, seen, host, None)
             }
-        };
-        sample.vmi_uid = self.link.target.vmi_uid().or(sample.vmi_uid);
-        sample
+        }
     }
 }
 
@@ -173,7 +177,7 @@ fn unreached(
     id: GuestId,
     name: GuestName,
     seen: &Observation,
-    host: HostView,
+    host: &HostView,
     why: Option<String>,
 ) -> GuestSample {
     let mut config = seen.config.clone();
@@ -189,12 +193,12 @@ fn unreached(
     GuestSample {
         id,
         name,
-        vmi_uid: host.vmi_uid,
         incarnation: host.incarnation,
         config,
         run_state: RunState::Unreachable,
         balloon: None,
         facts: host.facts,
+        facts_age: None,
         trouble,
     }
 }

@@ -6,8 +6,13 @@ use roxmltree::{Document, Node, ParsingOptions};
 
 /// Largest definition accepted: real ones are about 30 KiB, libvirt sends up to 4 MiB.
 const CAP: usize = 1 << 20;
-/// Most elements, attributes and texts accepted.
+/// Most elements and texts accepted.
 const NODES: u32 = 50_000;
+/// Most attributes of an element accepted: the parser compares each with all others.
+const ATTRIBUTES: usize = 1000;
+/// Most declarations of namespaces accepted: the parser hands each down to every element below, and libvirt's own are about
+/// five.
+const NAMESPACES: usize = 64;
 
 /// The parts that matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +20,15 @@ pub(crate) struct Definition {
     pub(crate) config: GuestConfig,
     /// Statistics period in seconds; absent without a balloon.
     pub(crate) period: Option<u32>,
+    /// The most that each virtio-mem device can have; QEMU maps each of them apart.
+    pub(crate) pluggable: Vec<Bytes>,
+}
+
+/// One virtio-mem device.
+struct Pluggable {
+    size: Bytes,
+    requested: Bytes,
+    current: Bytes,
 }
 
 /// Why a definition is not understood.
@@ -22,6 +36,8 @@ pub(crate) struct Definition {
 pub(crate) enum DefinitionError {
     #[error("the domain's definition is {0} bytes long, more than {CAP}")]
     TooLong(usize),
+    #[error("the domain's definition has more {0} than any that libvirt writes")]
+    TooMany(&'static str),
     #[error("the domain's definition is no XML: {0}")]
     Xml(#[from] roxmltree::Error),
     #[error("the domain's definition has no usable <{0}>")]
@@ -33,6 +49,7 @@ pub(crate) fn parse(xml: &str) -> Result<Definition, DefinitionError> {
     if xml.len() > CAP {
         return Err(DefinitionError::TooLong(xml.len()));
     }
+    refuse_costly(xml)?;
     let options = ParsingOptions { allow_dtd: false, nodes_limit: NODES, ..ParsingOptions::default() };
     let document = Document::parse_with_options(xml, options)?;
     let domain = document.root_element();
@@ -41,24 +58,47 @@ pub(crate) fn parse(xml: &str) -> Result<Definition, DefinitionError> {
     let balloon = devices
         .and_then(|d| child(d, "memballoon"))
         .filter(|b| b.attribute("model").is_some_and(|model| model.starts_with("virtio")));
+    let pluggable = pluggable(devices)?;
     let period = |b| child(b, "stats").and_then(|s| s.attribute("period")?.parse().ok()).unwrap_or(0);
     Ok(Definition {
         config: GuestConfig {
-            full: total.minus(pluggable(devices)?),
+            full: total.minus(pluggable.iter().map(|p| p.size).sum()),
+            plugged: pluggable.iter().map(|p| p.current.max(p.requested)).sum(),
+            plugging: pluggable.iter().any(|p| p.current != p.requested),
             has_balloon: balloon.is_some(),
             free_page_reporting: balloon.is_some_and(|b| b.attribute("freePageReporting") == Some("on")),
             untouchable: untouchable(domain, devices),
         },
         period: balloon.map(period),
+        pluggable: pluggable.into_iter().map(|p| p.size).collect(),
     })
+}
+
+/// The parser's time grows with the square of an element's attributes and with the cube of nested namespaces, and a
+/// tenant's libvirt may send any. Each attribute has a `=` of its own within its tag, each namespace an `xmlns`.
+fn refuse_costly(xml: &str) -> Result<(), DefinitionError> {
+    let attributes = |tag: &str| tag.bytes().filter(|b| *b == b'=').count();
+    if xml.split('<').any(|tag| attributes(tag) > ATTRIBUTES) {
+        return Err(DefinitionError::TooMany("attributes"));
+    }
+    if xml.matches("xmlns").count() > NAMESPACES {
+        return Err(DefinitionError::TooMany("namespaces"));
+    }
+    Ok(())
 }
 
 /// Stands in for a definition that is not understood: never touched, because it has no balloon, and charged at the
 /// most that libvirt says it may use.
 pub(crate) fn unknown(max: Bytes) -> Definition {
-    let config =
-        GuestConfig { full: max, has_balloon: false, free_page_reporting: false, untouchable: Vec::new() };
-    Definition { config, period: None }
+    let config = GuestConfig {
+        full: max,
+        plugged: Bytes::ZERO,
+        plugging: false,
+        has_balloon: false,
+        free_page_reporting: false,
+        untouchable: Vec::new(),
+    };
+    Definition { config, period: None, pluggable: Vec::new() }
 }
 
 fn child<'a>(node: Node<'a, 'a>, name: &str) -> Option<Node<'a, 'a>> {
@@ -69,19 +109,26 @@ fn children<'a>(node: Option<Node<'a, 'a>>, name: &'static str) -> impl Iterator
     node.into_iter().flat_map(|n| n.children()).filter(move |n| n.has_tag_name(name))
 }
 
-/// Sizes of all virtio-mem devices: `<memory>` includes them, the balloon does not.
-fn pluggable(devices: Option<Node<'_, '_>>) -> Result<Bytes, DefinitionError> {
-    children(devices, "memory")
-        .filter(|m| m.attribute("model") == Some("virtio-mem"))
-        .map(|m| {
-            let target = child(m, "target").and_then(|t| child(t, "size"));
-            target.and_then(size).ok_or(DefinitionError::Missing("devices/memory/target/size"))
-        })
-        .sum()
+/// All virtio-mem devices: `<memory>` includes their sizes, the balloon does not. What one does not say of itself is taken
+/// for the most that it can be.
+fn pluggable(devices: Option<Node<'_, '_>>) -> Result<Vec<Pluggable>, DefinitionError> {
+    let of = |memory: Node<'_, '_>| {
+        let says = |name| child(child(memory, "target")?, name).and_then(amount);
+        let size = says("size").filter(|size| !size.is_zero());
+        let size = size.ok_or(DefinitionError::Missing("devices/memory/target/size"))?;
+        let requested = says("requested").unwrap_or(size);
+        Ok(Pluggable { size, requested, current: says("current").unwrap_or(requested) })
+    };
+    children(devices, "memory").filter(|m| m.attribute("model") == Some("virtio-mem")).map(of).collect()
+}
+
+/// A size that is not nothing.
+fn size(node: Node<'_, '_>) -> Option<Bytes> {
+    amount(node).filter(|bytes| !bytes.is_zero())
 }
 
 /// A size with its unit; KiB where none is given.
-fn size(node: Node<'_, '_>) -> Option<Bytes> {
+fn amount(node: Node<'_, '_>) -> Option<Bytes> {
     let number: u64 = node.text()?.trim().parse().ok()?;
     let unit: u64 = match node.attribute("unit").unwrap_or("KiB") {
         "b" | "bytes" => 1,
@@ -95,7 +142,7 @@ fn size(node: Node<'_, '_>) -> Option<Bytes> {
         "T" | "TiB" => 1 << 40,
         _ => return None,
     };
-    number.checked_mul(unit).filter(|bytes| *bytes > 0).map(Bytes::new)
+    number.checked_mul(unit).map(Bytes::new)
 }
 
 fn untouchable(domain: Node<'_, '_>, devices: Option<Node<'_, '_>>) -> Vec<Untouchable> {
@@ -144,7 +191,9 @@ mod tests {
                <memory unit='KiB'>1310720</memory><currentMemory unit='KiB'>1000000</currentMemory>
                <vcpu placement='static'>1</vcpu>{extra}
                <devices>
-                 <memory model='virtio-mem'><target><size unit='KiB'>262144</size><node>0</node></target></memory>
+                 <memory model='virtio-mem'><target><size unit='KiB'>262144</size><node>0</node>
+                   <block unit='KiB'>2048</block><requested unit='KiB'>131072</requested>
+                   <current unit='KiB'>131072</current></target></memory>
                  <memballoon model='virtio-non-transitional' freePageReporting='on'><stats period='10'/></memballoon>
                  {devices}
                </devices>
@@ -156,9 +205,36 @@ mod tests {
     fn the_full_size_leaves_pluggable_memory_out() {
         let definition = parse(&kubevirt("", "")).unwrap();
         assert_eq!(definition.config.full, Bytes::from_gib(1));
+        assert_eq!((definition.config.plugged, definition.config.plugging), (Bytes::from_mib(128), false));
+        assert_eq!(definition.pluggable, [Bytes::from_mib(256)]);
         assert!(definition.config.has_balloon && definition.config.free_page_reporting);
         assert_eq!(definition.period, Some(10));
         assert_eq!(definition.config.untouchable, []);
+    }
+
+    #[test]
+    fn plugged_memory_is_what_the_guest_has_or_was_promised() {
+        let device = |target: &str| {
+            format!("<memory model='virtio-mem'><target><size unit='GiB'>4</size>{target}</target></memory>")
+        };
+        let plugged = |devices: &[String]| {
+            let devices = devices.concat();
+            let xml = format!("<domain><memory unit='GiB'>64</memory><devices>{devices}</devices></domain>");
+            let Definition { config, pluggable, .. } = parse(&xml).unwrap();
+            (config.plugged.to_mib_floor(), config.plugging, pluggable.len())
+        };
+        let at = |requested, current| {
+            device(&format!(
+                "<requested unit='MiB'>{requested}</requested><current unit='MiB'>{current}</current>"
+            ))
+        };
+        assert_eq!(plugged(&[]), (0, false, 0));
+        assert_eq!(plugged(&[at(0, 0)]), (0, false, 1));
+        assert_eq!(plugged(&[at(1024, 512)]), (1024, true, 1), "it may plug the rest at any moment");
+        assert_eq!(plugged(&[at(512, 1024)]), (1024, true, 1), "it has not let go of it yet");
+        assert_eq!(plugged(&[at(512, 512), at(256, 256)]), (768, false, 2));
+        assert_eq!(plugged(&[at(512, 256), at(256, 512)]), (1024, true, 2), "sums hide nothing");
+        assert_eq!(plugged(&[device("")]), (4096, false, 1), "a device that does not say");
     }
 
     #[test]
@@ -239,6 +315,12 @@ mod tests {
         ] {
             assert!(parse(xml).is_err(), "{}", xml.get(..60).unwrap_or(xml));
         }
+        let wide = (0..50_000).map(|n| format!(" a{n}=''")).collect::<Vec<_>>().concat();
+        let wide = format!("<domain{wide}><memory>1</memory></domain>");
+        assert!(matches!(parse(&wide), Err(DefinitionError::TooMany("attributes"))));
+        let handed_down = (0..2000).map(|n| format!("<a xmlns:a{n}='a'>")).collect::<Vec<_>>().concat();
+        let handed_down = format!("<domain><memory>1</memory>{handed_down}{}</domain>", "</a>".repeat(2000));
+        assert!(matches!(parse(&handed_down), Err(DefinitionError::TooMany("namespaces"))));
         // On a stack as small as that of a connection's thread.
         let thread = std::thread::Builder::new().stack_size(crate::link::STACK);
         let parsed = thread.spawn(move || parse(&closed).is_ok()).unwrap().join();

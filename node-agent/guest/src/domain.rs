@@ -23,6 +23,8 @@ pub(crate) struct Observation {
     pub(crate) uuid: Arc<str>,
     pub(crate) domain: Arc<str>,
     pub(crate) config: GuestConfig,
+    /// The most that each pluggable device can have.
+    pub(crate) pluggable: Vec<Bytes>,
     pub(crate) run_state: RunState,
     pub(crate) balloon: Option<Balloon>,
     pub(crate) trouble: Option<String>,
@@ -36,10 +38,13 @@ impl Observation {
             domain: Arc::from(clean(&evident.domain)),
             config: GuestConfig {
                 full: evident.full,
+                plugged: Bytes::ZERO,
+                plugging: false,
                 has_balloon: evident.has_balloon,
                 free_page_reporting: false,
                 untouchable: Vec::new(),
             },
+            pluggable: Vec::new(),
             run_state: RunState::Unreachable,
             balloon: None,
             trouble: None,
@@ -105,13 +110,16 @@ impl Tracked {
             }
         }
         let domain = Arc::clone(&self.name);
-        let config = read.definition.config;
-        Ok(Some(Observation { uuid: Arc::clone(uuid), domain, config, run_state, balloon, trouble }))
+        let Definition { config, pluggable, .. } = read.definition;
+        let uuid = Arc::clone(uuid);
+        Ok(Some(Observation { uuid, domain, config, pluggable, run_state, balloon, trouble }))
     }
 
-    /// The definition, read again when it is old or the domain's size changed.
+    /// The definition, read again when it is old or the domain's size changed, and each time where memory can be plugged:
+    /// nothing cheaper says how much of it the guest has.
     fn definition(&mut self, info: &DomainInfo) -> Result<Read, Error> {
-        let fresh = |read: &&Read| read.at.elapsed() < DEFINITION_AGE && read.max_mem == info.max_mem;
+        let lasts = |read: &&Read| read.definition.pluggable.is_empty() && read.at.elapsed() < DEFINITION_AGE;
+        let fresh = |read: &&Read| lasts(read) && read.max_mem == info.max_mem;
         if let Some(read) = self.definition.as_ref().filter(fresh) {
             return Ok(read.clone());
         }
@@ -173,7 +181,7 @@ pub(crate) fn text(error: &Error) -> String {
 }
 
 /// One line of bounded length: names and messages may come from a tenant's daemon.
-fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.chars().take(LONGEST_TEXT).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 

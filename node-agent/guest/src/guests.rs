@@ -1,16 +1,19 @@
 //! The guests' port: asks all connections at once, takes in what comes, waits for nobody.
 
+mod view;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use overcommit_core::plan::{Command, Outcome};
-use overcommit_core::ports::{GuestPort, Heard, HostView, ProcessPort, Reading, Who};
+use overcommit_core::ports::{GuestPort, Heard, Reading};
 use overcommit_core::sample::{GuestId, GuestSample};
 
 use crate::connection::{Connection, ConnectionReport, Directory};
 use crate::domain::Observation;
+use crate::facts::{Facts, MakePort, Said};
 use crate::link::{Answer, COMMAND_DEADLINE, Link, Notify, Post, Reply, Request};
 use crate::session::{Listed, Order, Scope};
 use crate::target::{ConnectionKey, Target};
@@ -29,12 +32,11 @@ pub struct Guests {
     retired: Vec<(ConnectionKey, Link)>,
     /// Where each guest of the last sample is.
     places: HashMap<GuestId, (ConnectionKey, Arc<str>)>,
-    facts: Box<dyn ProcessPort + Send>,
-    /// What the host said last of each guest.
-    views: HashMap<GuestId, HostView>,
-    /// Guests that are known by their processes alone, by their connection; absent for those of a libvirt that has listed
-    /// none.
-    evident: Vec<(Option<ConnectionKey>, Observation)>,
+    facts: Facts,
+    /// What the host's kernel had said when the last fresh sample was made.
+    said: Said,
+    /// A guest came after the kernel was asked.
+    newcomers: bool,
     patience: Duration,
     answers: Receiver<Answer>,
     post: Post,
@@ -43,6 +45,8 @@ pub struct Guests {
     /// Outcomes that need no answer.
     settled: Vec<Outcome>,
     asked: Option<Instant>,
+    /// The kernel was asked since.
+    asked_host: bool,
     next_link: u64,
     next_number: u64,
 }
@@ -55,27 +59,28 @@ struct Carrying {
 
 impl Guests {
     /// The guests of one libvirt, say `qemu:///system`.
-    pub fn standalone(uri: &str, facts: Box<dyn ProcessPort + Send>) -> Self {
+    pub fn standalone(uri: &str, facts: MakePort) -> Self {
         Self { directory: Some(Directory::new(uri)), ..Self::in_cluster(facts) }
     }
 
     /// The guests of launcher pods; none until [`Guests::set_launchers`].
-    pub fn in_cluster(facts: Box<dyn ProcessPort + Send>) -> Self {
+    pub fn in_cluster(facts: MakePort) -> Self {
         let (sender, answers) = channel();
         Self {
             directory: None,
             connections: BTreeMap::new(),
             retired: Vec::new(),
             places: HashMap::new(),
-            facts,
-            views: HashMap::new(),
-            evident: Vec::new(),
+            facts: Facts::new(facts, PATIENCE),
+            said: Said::default(),
+            newcomers: false,
             patience: PATIENCE,
             answers,
             post: Post { answers: sender, notify: Arc::new(|| {}) },
             carrying: BTreeMap::new(),
             settled: Vec::new(),
             asked: None,
+            asked_host: false,
             next_link: 0,
             next_number: 0,
         }
@@ -91,17 +96,17 @@ impl Guests {
     /// The same with other patience.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+        Self { patience, facts: self.facts.with_patience(patience), ..self }
     }
 
     /// Waits for the next answer, for callers that have nothing else to wait for.
     pub fn wait(&mut self, at_most: Duration) -> Heard {
         let first = self.answers.recv_timeout(at_most).ok();
-        self.take_all(first)
+        self.hear_all(first)
     }
 
     /// Says which launchers there are now. Guests of all others are gone; a launcher with another target is
-    /// connected to anew, and what was last seen of its guests stands until it answers.
+    /// connected to anew, and what was last seen of its guests stands until it answers. New ones are asked at once.
     pub fn set_launchers(&mut self, launchers: Vec<(ConnectionKey, Target)>) {
         let wanted: BTreeMap<ConnectionKey, Target> = launchers.into_iter().collect();
         let gone: Vec<ConnectionKey> =
@@ -112,11 +117,23 @@ impl Guests {
         for (key, target) in wanted {
             let moved = self.connections.get(&key).is_some_and(|c| !target.same(&c.link.target));
             let seen = if moved { self.retire(&key) } else { Vec::new() };
+            let is_new = !self.connections.contains_key(&key);
             self.connect(key.clone(), target, Scope::Launcher);
-            if let Some(connection) = self.connections.get_mut(&key).filter(|_| moved) {
+            if let Some(connection) = self.connections.get_mut(&key).filter(|_| is_new) {
                 connection.seen = seen;
+                connection.link.ask(Request::Observe(connection.scope.clone()));
             }
         }
+    }
+
+    /// What the host's kernel does not say, for people.
+    pub fn host_trouble(&self) -> Option<String> {
+        self.facts.trouble()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// How each connection is.
@@ -163,7 +180,18 @@ impl Guests {
         connection.seen
     }
 
-    /// Takes `first` and everything else in that has arrived.
+    /// Takes in what has come from everywhere.
+    fn hear_all(&mut self, first: Option<Answer>) -> Heard {
+        let mut heard = self.take_all(first);
+        heard.host = self.facts.hear();
+        // Who came after the kernel was asked is not to wait for a control period.
+        if self.newcomers && self.asked_host && !self.waits_for_guests() && !self.facts.is_asked() {
+            self.ask_host();
+        }
+        heard
+    }
+
+    /// Takes `first` and everything else in that guests have sent.
     fn take_all(&mut self, first: Option<Answer>) -> Heard {
         let mut heard = Heard { outcomes: std::mem::take(&mut self.settled), ..Heard::default() };
         let mut next = first.or_else(|| self.answers.try_recv().ok());
@@ -209,6 +237,7 @@ impl Guests {
             };
         }
         if let Some(c) = self.connections.values_mut().find(|c| c.link.id == answer.link) {
+            self.newcomers |= c.brings_newcomers(&answer.reply);
             return c.take(answer.reply);
         }
         self.retired.retain(|(_, link)| link.id != answer.link);
@@ -265,49 +294,18 @@ impl Guests {
         }
     }
 
-    /// Reads what the host's kernel says of the guests anew.
-    fn read_host(&mut self) {
-        self.facts.begin_turn();
-        self.views.clear();
-        self.evident.clear();
-        let in_cluster = self.directory.is_none();
-        for (key, connection) in self.connections.iter().filter(|(_, c)| c.is_silent(self.patience)) {
-            let mut running = self.facts.running(in_cluster.then(|| key.as_str()));
-            running.retain(|guest| {
-                (in_cluster || *guest.uuid == *key.as_str())
-                    && connection.seen.iter().all(|s| s.uuid != guest.uuid)
-            });
-            let unseen = running.into_iter().map(Observation::of_process);
-            self.evident.extend(unseen.map(|guest| (Some(key.clone()), guest)));
-        }
-        if self.directory.as_ref().is_some_and(|directory| !directory.answered) {
-            let running = self.facts.running(None).into_iter().map(Observation::of_process);
-            self.evident.extend(running.map(|guest| (None, guest)));
-        }
-    }
-
-    fn samples(&mut self) -> Vec<GuestSample> {
-        self.places.clear();
-        let in_cluster = self.directory.is_none();
-        let mut samples = Vec::new();
-        for (key, connection) in &self.connections {
-            let pod_uid = in_cluster.then(|| key.as_str());
-            let unseen = self.evident.iter().filter(|(at, _)| at.as_ref() == Some(key)).map(|(_, seen)| seen);
-            for seen in connection.seen.iter().chain(unseen) {
-                let id = identity(pod_uid, seen);
-                self.places.insert(id.clone(), (key.clone(), Arc::clone(&seen.uuid)));
-                let host = look(&mut self.views, self.facts.as_mut(), &id, &who(pod_uid, seen));
-                samples.push(connection.sample(id, in_cluster, seen, host, self.patience));
-            }
-        }
-        if let Some(directory) = &self.directory {
-            for (_, seen) in self.evident.iter().filter(|(at, _)| at.is_none()) {
-                let host =
-                    look(&mut self.views, self.facts.as_mut(), &identity(None, seen), &who(None, seen));
-                samples.push(directory.sample(seen, host));
-            }
-        }
-        samples
+    /// An answer of a guest to the last `ask` may still come in time. Requests older than that are not waited for again,
+    /// but for the first ones of new connections, which are made when those come. The list of domains, which libvirt holds
+    /// back for seconds while one starts, is waited for only while none is known.
+    fn waits_for_guests(&self) -> bool {
+        let Some(since) = self.asked.filter(|since| since.elapsed() < self.patience) else { return false };
+        let is_new = |asked: Instant| asked.elapsed() < self.patience;
+        let of_connection = |c: &Connection| {
+            c.link.asked.is_some_and(|asked| asked >= since || (!c.answered && is_new(asked)))
+        };
+        let directory = self.directory.as_ref().filter(|_| self.connections.is_empty());
+        let listing = directory.and_then(|d| d.link.as_ref()?.asked);
+        self.connections.values().any(of_connection) || listing.is_some_and(|asked| asked >= since)
     }
 
     /// Sends orders to one connection; what cannot be sent is settled at once.
@@ -328,32 +326,18 @@ impl Guests {
     }
 }
 
-/// Identity of a guest: in a cluster by pod and domain, so that no tenant can claim another's.
-fn identity(pod_uid: Option<&str>, seen: &Observation) -> GuestId {
-    match pod_uid {
-        Some(pod) => GuestId::new(format!("{pod}/{}", seen.uuid)),
-        None => GuestId::new(Arc::clone(&seen.uuid)),
-    }
-}
-
-fn who<'a>(pod_uid: Option<&'a str>, seen: &'a Observation) -> Who<'a> {
-    Who { pod_uid, uuid: &seen.uuid, full: seen.config.full }
-}
-
-/// What the host's kernel says of a guest, read once per reading of the host.
-fn look(
-    views: &mut HashMap<GuestId, HostView>,
-    facts: &mut dyn ProcessPort,
-    id: &GuestId,
-    who: &Who<'_>,
-) -> HostView {
-    views.entry(id.clone()).or_insert_with(|| facts.look(who)).clone()
-}
-
 impl GuestPort for Guests {
     fn ask(&mut self) {
         self.asked = Some(Instant::now());
+        self.asked_host = false;
         self.ask_all();
+    }
+
+    fn ask_host(&mut self) {
+        self.asked_host = true;
+        let notify = Arc::clone(&self.post.notify);
+        // An answer that is under way already will not tell of them.
+        self.newcomers &= !self.facts.ask(self.question(), &notify);
     }
 
     fn ask_statistics(&mut self, id: &GuestId) {
@@ -364,21 +348,17 @@ impl GuestPort for Guests {
     }
 
     fn hear(&mut self) -> Heard {
-        self.take_all(None)
+        self.hear_all(None)
     }
 
-    /// Requests older than the last `ask` are not waited for again. The list of domains, which libvirt holds back for
-    /// seconds while one starts, is waited for only while none is known.
     fn is_waiting(&self) -> bool {
-        let Some(since) = self.asked.filter(|since| since.elapsed() < self.patience) else { return false };
-        let directory = self.directory.as_ref().filter(|_| self.connections.is_empty());
-        let links = self.connections.values().map(|c| &c.link).chain(directory.and_then(|d| d.link.as_ref()));
-        links.filter_map(|link| link.asked).any(|asked| asked >= since)
+        self.waits_for_guests() || self.facts.is_waiting()
     }
 
     fn sample(&mut self, reading: Reading) -> Vec<GuestSample> {
         if reading == Reading::Fresh {
-            self.read_host();
+            self.facts.hear();
+            self.said.clone_from(self.facts.newest());
         }
         self.samples()
     }

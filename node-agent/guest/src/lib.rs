@@ -9,7 +9,8 @@
 //! - [`Guests`] is the port that the loop uses: [`Guests::standalone`] for one libvirt with many domains (a
 //!   connection lists them, and each domain gets one of its own, so that a stuck QEMU delays no other),
 //!   [`Guests::in_cluster`] for one libvirt per launcher pod.
-//! - What the host's kernel knows of a guest's process comes in through [`overcommit_core::ports::ProcessPort`].
+//! - What the host's kernel knows of a guest's process comes in through [`overcommit_core::ports::ProcessPort`], which may
+//!   hang as well and has a thread of its own.
 //!
 //! *Architecture invariants:* this crate alone uses `virt`; nothing here decides; nothing here runs on the caller's
 //! thread that could block.
@@ -18,12 +19,16 @@ mod balloon;
 mod connection;
 mod definition;
 mod domain;
+mod facts;
+#[doc(hidden)]
+pub mod fuzz;
 mod guests;
 mod link;
 mod session;
 mod target;
 
 pub use connection::{ConnectionReport, ConnectionState};
+pub use facts::MakePort;
 pub use guests::Guests;
 pub use link::Notify;
 pub use target::{ConnectionKey, Target};

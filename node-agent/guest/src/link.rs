@@ -71,6 +71,8 @@ impl Post {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) id: u64,
+    /// Dropped before `requests`, which ends the thread: so it is that thread which lets go of a socket last, and waits
+    /// for the disk if its file is gone.
     pub(crate) target: Target,
     requests: Sender<Request>,
     /// Since when the answer to a list or a look is waited for.

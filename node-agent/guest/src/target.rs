@@ -17,6 +17,10 @@ impl ConnectionKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+    /// The text, to keep.
+    pub(crate) fn text(&self) -> &Arc<str> {
+        &self.0
+    }
 }
 
 impl fmt::Display for ConnectionKey {
@@ -30,13 +34,8 @@ impl fmt::Display for ConnectionKey {
 pub enum Target {
     /// A libvirt URI, as people write it.
     Uri(Arc<str>),
-    /// A pinned socket of a launcher's daemon, and the VMI's UID if known.
-    Launcher {
-        /// The socket's inode; held open so that it can be connected to again.
-        socket: Arc<OwnedFd>,
-        /// UID of the VMI.
-        vmi_uid: Option<Arc<str>>,
-    },
+    /// A pinned socket of a launcher's daemon: its inode, held open so that it can be connected to again.
+    Launcher(Arc<OwnedFd>),
     /// A launcher's daemon that must not be connected to, and why: its guest is there all the same.
     Refused(Arc<str>),
 }
@@ -48,7 +47,7 @@ impl Target {
         match self {
             Self::Uri(uri) => vec![uri.to_string()],
             Self::Refused(_) => Vec::new(),
-            Self::Launcher { socket, .. } => ["session", "system"]
+            Self::Launcher(socket) => ["session", "system"]
                 .iter()
                 .map(|path| format!("qemu+unix:///{path}?socket=/proc/self/fd/{}", socket.as_raw_fd()))
                 .collect(),
@@ -59,15 +58,8 @@ impl Target {
     pub(crate) fn same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Uri(a), Self::Uri(b)) | (Self::Refused(a), Self::Refused(b)) => a == b,
-            (Self::Launcher { socket: a, .. }, Self::Launcher { socket: b, .. }) => Arc::ptr_eq(a, b),
+            (Self::Launcher(a), Self::Launcher(b)) => Arc::ptr_eq(a, b),
             _ => false,
-        }
-    }
-
-    pub(crate) fn vmi_uid(&self) -> Option<Arc<str>> {
-        match self {
-            Self::Uri(_) | Self::Refused(_) => None,
-            Self::Launcher { vmi_uid, .. } => vmi_uid.clone(),
         }
     }
 }

@@ -169,13 +169,17 @@ pub(crate) struct Holds {
 
 /// What the cgroup holds now.
 pub(crate) fn holds(dir: &std::path::Path, version: Version) -> Option<Holds> {
-    let text = read_text(&dir.join("memory.stat"), STAT_CAP).ok()?;
+    parse_stat(&read_text(&dir.join("memory.stat"), STAT_CAP).ok()?, version)
+}
+
+/// What a `memory.stat` tells of it.
+pub(crate) fn parse_stat(text: &str, version: Version) -> Option<Holds> {
     // v1 sums up the tree under names of its own: NR_ANON_MAPPED and NR_SHMEM (memcg1_stats in mm/memcontrol-v1.c).
     let (anon, shmem) = match version {
         Version::V1 => ("total_rss", "total_shmem"),
         Version::V2 => ("anon", "shmem"),
     };
-    let bytes = |name| counter(&text, name).map(Bytes::new);
+    let bytes = |name| counter(text, name).map(Bytes::new);
     Some(Holds { anon: bytes(anon)?, shmem: bytes(shmem) })
 }
 
@@ -200,7 +204,7 @@ pub(crate) fn swappable(dirs: &[PathBuf], version: Version) -> Option<Bytes> {
 }
 
 /// v2 writes `max`, v1 a number near 2^63 (`PAGE_COUNTER_MAX`, `include/linux/page_counter.h`) for no limit.
-fn one_limit(text: &str) -> Option<Bytes> {
+pub(crate) fn one_limit(text: &str) -> Option<Bytes> {
     const UNLIMITED: u64 = 1 << 62;
     text.trim().parse().ok().filter(|limit| *limit < UNLIMITED).map(Bytes::new)
 }

@@ -50,7 +50,7 @@ struct Config {
 }
 
 /// What is in force, gathered from the weakest source to the strongest.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Gathered {
     signals: Option<(BTreeMap<String, String>, String)>,
     merge: bool,
@@ -63,10 +63,22 @@ impl EvictionLine {
 
     /// The line of the kubelet that runs below `root`, on a node with `total` memory.
     pub fn read(root: &Root, total: Bytes) -> Self {
-        let mut gathered = Gathered { signals: None, merge: false, trouble: None };
+        let mut gathered = Gathered::default();
         match kubelet::find(root) {
             Some(kubelet) => gathered.add_process(&kubelet),
             None => gathered.add_usual_file(root),
+        }
+        gathered.line(total)
+    }
+
+    /// The line that these texts name: those of configuration files, the weakest first, and of the flag.
+    pub(crate) fn of_texts(files: &[&str], flag: Option<&str>, total: Bytes) -> Self {
+        let mut gathered = Gathered::default();
+        for text in files {
+            gathered.add_text(text, Path::new(USUAL_CONFIG));
+        }
+        if let Some(flag) = flag {
+            gathered.add_flag(flag);
         }
         gathered.line(total)
     }
@@ -88,10 +100,14 @@ impl Gathered {
             }
         }
         if let Some(flag) = flag_value(&arguments, "--eviction-hard") {
-            let pairs = flag.split(',').filter_map(|pair| pair.split_once('<'));
-            let signals = pairs.map(|(k, v)| (k.trim().to_owned(), v.trim().to_owned())).collect();
-            self.signals = Some((signals, "the kubelet's flag --eviction-hard".to_owned()));
+            self.add_flag(flag);
         }
+    }
+
+    fn add_flag(&mut self, flag: &str) {
+        let pairs = flag.split(',').filter_map(|pair| pair.split_once('<'));
+        let signals = pairs.map(|(k, v)| (k.trim().to_owned(), v.trim().to_owned())).collect();
+        self.signals = Some((signals, "the kubelet's flag --eviction-hard".to_owned()));
     }
 
     /// No kubelet is seen: perhaps its configuration is.

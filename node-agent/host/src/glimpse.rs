@@ -67,14 +67,14 @@ impl Files {
 }
 
 /// Fields 12 (`majflt`) and 22 (`starttime`) of `stat`, counted from behind the name in parentheses.
-fn faults(text: &str) -> Option<(u64, u64)> {
+pub(crate) fn faults(text: &str) -> Option<(u64, u64)> {
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
     let faults = fields.nth(9)?.parse().ok()?;
     Some((faults, fields.nth(9)?.parse().ok()?))
 }
 
 /// The larger of what was asked of files and of disks: a cached image costs no disk, direct I/O asks no file.
-fn bytes_read(text: &str) -> u64 {
+pub(crate) fn bytes_read(text: &str) -> u64 {
     let value = |line| counter_line(line).filter(|(name, _)| matches!(*name, "rchar:" | "read_bytes:"));
     text.lines().filter_map(value).map(|(_, bytes)| bytes).max().unwrap_or(0)
 }

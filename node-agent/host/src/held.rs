@@ -60,6 +60,12 @@ impl ReadError {
         matches!(self, Self::Io { source, .. }
             if source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(ESRCH))
     }
+    /// True if file descriptors or memory ran out: then the failure says nothing of the file.
+    pub fn is_exhaustion(&self) -> bool {
+        const EXHAUSTION: [i32; 3] = [12, 23, 24]; // ENOMEM, ENFILE, EMFILE; same file
+        matches!(self, Self::Io { source, .. }
+            if source.raw_os_error().is_some_and(|errno| EXHAUSTION.contains(&errno)))
+    }
 }
 
 /// Largest text accepted from a file of the kernel's that is read each tick; `/proc/vmstat` is about 5 KiB.
@@ -104,20 +110,29 @@ impl Held {
             Some(file) => file,
             None => file.insert(File::open(&*path).map_err(|e| ReadError::io(path, e))?),
         };
-        buffer.clear();
-        let mut chunk = [0_u8; 8 << 10];
-        loop {
-            let offset = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
-            let count = match file.read_at(&mut chunk, offset) {
-                Ok(0) => return Ok(()),
-                Ok(count) => count,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(ReadError::io(path, e)),
-            };
-            buffer.extend_from_slice(chunk.get(..count).unwrap_or_default());
-            if buffer.len() > HELD_CAP {
-                return Err(ReadError::TooLarge { path: path.clone(), cap: HELD_CAP });
-            }
+        fill(buffer, path, |chunk, offset| file.read_at(chunk, offset))
+    }
+}
+
+/// All that `read` gives from the beginning on; a signal in between is no end.
+fn fill(
+    buffer: &mut Vec<u8>,
+    path: &Path,
+    read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
+) -> Result<(), ReadError> {
+    buffer.clear();
+    let mut chunk = [0_u8; 8 << 10];
+    loop {
+        let offset = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
+        let count = match read(&mut chunk, offset) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(ReadError::io(path, e)),
+        };
+        buffer.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        if buffer.len() > HELD_CAP {
+            return Err(ReadError::TooLarge { path: path.to_owned(), cap: HELD_CAP });
         }
     }
 }
@@ -172,6 +187,24 @@ mod tests {
         assert!(matches!(error, ReadError::TooLarge { .. }), "{error}");
         let error = read_text(Path::new("/dev/zero"), 100).unwrap_err();
         assert!(matches!(error, ReadError::TooLarge { cap: 100, .. }), "{error}");
+    }
+
+    #[test]
+    fn signals_between_two_reads_lose_nothing_and_repeat_nothing() {
+        let (text, calls) = (b"one two three", std::cell::Cell::new(0_usize));
+        let interrupted = |chunk: &mut [u8], offset: u64| {
+            calls.set(calls.get() + 1);
+            if calls.get() % 2 == 1 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let rest = &text[usize::try_from(offset).unwrap()..];
+            let count = rest.len().min(4);
+            chunk[..count].copy_from_slice(&rest[..count]);
+            Ok(count)
+        };
+        let mut buffer = b"of the last time".to_vec();
+        fill(&mut buffer, Path::new("f"), interrupted).unwrap();
+        assert_eq!(buffer, text);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::root::Root;
 /// The kubelet's process: of those that are believed the oldest.
 pub(crate) fn find(root: &Root) -> Option<Proc> {
     let pids = proc::pids(root).ok()?;
-    let named = pids.into_iter().filter(|pid| proc::name(root, *pid) == "kubelet");
+    let named = pids.into_iter().filter(|pid| proc::name(root, *pid).is_ok_and(|name| name == "kubelet"));
     let processes = named.filter_map(|pid| Proc::open(root, pid).ok());
     processes.filter(believed).min_by_key(|p| p.incarnation().start_ticks)
 }
@@ -29,7 +29,7 @@ fn believed(process: &Proc) -> bool {
 
 /// True if the real, effective, saved and file system user IDs are all 0 (`proc_pid_status(5)`). They are told in the
 /// reader's user namespace: root of a namespace of its own is nobody here.
-fn is_root(status: &str) -> bool {
+pub(crate) fn is_root(status: &str) -> bool {
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     ids.is_some_and(|ids| {
         ids.split_ascii_whitespace().count() == 4 && ids.split_ascii_whitespace().all(|id| id == "0")

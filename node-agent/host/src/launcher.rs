@@ -8,7 +8,8 @@ use overcommit_core::sample::Incarnation;
 use rustix::fd::OwnedFd;
 
 use crate::cgroup::CgroupPlace;
-use crate::proc::{self, Proc, flag_value};
+use crate::held::ReadError;
+use crate::proc::{self, Proc};
 use crate::root::Root;
 use crate::socket::{self, SocketError};
 
@@ -28,8 +29,6 @@ pub struct Launcher {
     /// The daemon's socket, pinned; connect to `/proc/self/fd/N`. The same `Arc` from scan to scan while the same
     /// daemon runs.
     pub socket: Arc<OwnedFd>,
-    /// UID of the VMI, as the launcher's command line says.
-    pub vmi_uid: Option<Arc<str>>,
 }
 
 /// A launcher that cannot be talked to.
@@ -67,8 +66,8 @@ pub struct Launchers {
 struct Pod {
     /// The daemon, and whether it is the monolithic one.
     daemon: Option<(bool, Proc)>,
-    /// The process that carries the VMI's identity on its command line.
-    launcher: Option<Proc>,
+    /// A virt-launcher runs: the pod is one of KubeVirt's.
+    has_launcher: bool,
     /// A QEMU runs.
     has_guest: bool,
 }
@@ -90,9 +89,9 @@ impl Launchers {
         for (pod_uid, pod) in pods {
             let admitted = match &pod.daemon {
                 // Somebody's own libvirt in a pod, not KubeVirt's.
-                Some((true, _)) if pod.launcher.is_none() => continue,
-                Some((_, daemon)) => self.admit(&pod_uid, daemon, pod.launcher.as_ref()),
-                None if pod.has_guest && (pod.launcher.is_some() || self.known.contains_key(&pod_uid)) => {
+                Some((true, _)) if !pod.has_launcher => continue,
+                Some((_, daemon)) => self.admit(&pod_uid, daemon),
+                None if pod.has_guest && (pod.has_launcher || self.known.contains_key(&pod_uid)) => {
                     Err(SocketError::NoDaemon)
                 }
                 None => continue,
@@ -111,29 +110,19 @@ impl Launchers {
         Ok(scan)
     }
 
-    fn admit(
-        &mut self,
-        pod_uid: &Arc<str>,
-        daemon: &Proc,
-        launcher: Option<&Proc>,
-    ) -> Result<Launcher, SocketError> {
+    fn admit(&mut self, pod_uid: &Arc<str>, daemon: &Proc) -> Result<Launcher, SocketError> {
         if let Some(known) = self.known.get(pod_uid).filter(|k| k.daemon == daemon.incarnation()) {
             return Ok(known.clone());
         }
         let socket = socket::pin(&self.root, daemon, pod_uid)?;
-        let arguments = launcher.and_then(|p| p.arguments().ok()).unwrap_or_default();
-        let vmi_uid = flag_value(&arguments, "--uid").filter(|uid| uid.len() <= 64).map(Arc::from);
-        let found = Launcher { pod_uid: Arc::clone(pod_uid), daemon: daemon.incarnation(), socket, vmi_uid };
+        let found = Launcher { pod_uid: Arc::clone(pod_uid), daemon: daemon.incarnation(), socket };
         self.known.insert(Arc::clone(pod_uid), found.clone());
         Ok(found)
     }
 
     /// Launcher pods by UID. Processes that end while they are looked at are passed over.
     fn pods(&mut self) -> Result<HashMap<Arc<str>, Pod>, PortError> {
-        let processes = proc::pids(&self.root).map_err(|e| PortError {
-            what: "launcher pods".to_owned(),
-            why: format!("{e}; the agent needs the host's procfs"),
-        })?;
+        let processes = proc::pids(&self.root).map_err(|e| unreadable(&e))?;
         if self.scans.is_multiple_of(FULL_SCAN) {
             self.dull.clear();
         }
@@ -142,7 +131,8 @@ impl Launchers {
         let mut pods: HashMap<Arc<str>, Pod> = HashMap::new();
         for pid in processes {
             let looks = before.remove(&pid).unwrap_or(0);
-            let name = if looks < LOOKS { proc::name(&self.root, pid) } else { String::new() };
+            let name = if looks < LOOKS { proc::name(&self.root, pid) } else { Ok(String::new()) };
+            let name = name.map_err(|e| unreadable(&e))?;
             let daemon = matches!(name.as_str(), "virtqemud" | "libvirtd");
             // Names are cut to 15 characters: virt-launcher-monitor shows as virt-launcher-m.
             let guest = name.starts_with("qemu-");
@@ -150,23 +140,35 @@ impl Launchers {
                 self.dull.insert(pid, looks.saturating_add(1).min(LOOKS));
                 continue;
             }
-            let Some((uid, process)) = self.in_pod(pid) else { continue };
+            let found = match self.in_pod(pid) {
+                // Not to be seen now is not to be gone.
+                Err(error) if error.is_exhaustion() => return Err(unreadable(&error)),
+                found => found.ok().flatten(),
+            };
+            let Some((uid, process)) = found else { continue };
             let pod = pods.entry(uid).or_default();
             if guest {
                 pod.has_guest = true;
             } else if daemon {
                 pod.offer(name == "libvirtd", process);
-            } else if pod.launcher.is_none() {
-                pod.launcher = Some(process);
+            } else {
+                pod.has_launcher = true;
             }
         }
         Ok(pods)
     }
 
-    fn in_pod(&self, pid: u32) -> Option<(Arc<str>, Proc)> {
-        let process = Proc::open(&self.root, pid).ok()?;
-        let place = CgroupPlace::parse(&process.text("cgroup").ok()?)?;
-        Some((Arc::clone(place.pod_uid()?), process))
+    fn in_pod(&self, pid: u32) -> Result<Option<(Arc<str>, Proc)>, ReadError> {
+        let process = Proc::open(&self.root, pid)?;
+        let place = CgroupPlace::parse(&process.text("cgroup")?);
+        Ok(place.and_then(|place| place.pod_uid().cloned()).map(|uid| (uid, process)))
+    }
+}
+
+fn unreadable(error: &ReadError) -> PortError {
+    PortError {
+        what: "launcher pods".to_owned(),
+        why: format!("{error}; the agent needs the host's procfs and file descriptors"),
     }
 }
 

@@ -2,7 +2,8 @@
 //! where KubeVirt's launchers listen.
 //!
 //! - [`HostReader`] reads meminfo, vmstat, PSI and KSM each tick, files held open.
-//! - [`ProcessFactsReader`] finds the QEMU process of a guest and says what it and its pod hold.
+//! - [`ProcessFactsReader`] finds the QEMU process of a guest and says what it and its pod hold; [`Visits`] keeps one that
+//!   hangs at a process from holding up the next.
 //! - [`Glimpses`] looks at those processes between two samples.
 //! - [`Launchers`] finds the libvirt daemons in KubeVirt's launcher pods and pins their sockets.
 //! - [`EvictionLine`] says at which line the kubelet starts to evict.
@@ -17,6 +18,8 @@
 mod cgroup;
 mod eviction;
 mod facts;
+#[doc(hidden)]
+pub mod fuzz;
 mod glimpse;
 mod held;
 mod ksm;
@@ -35,6 +38,7 @@ mod smaps;
 mod socket;
 mod status;
 mod text;
+mod visits;
 mod vmstat;
 
 pub use cgroup::{CgroupPlace, Qos};
@@ -48,3 +52,4 @@ pub use proc::runs;
 pub use reader::HostReader;
 pub use root::Root;
 pub use socket::SocketError;
+pub use visits::Visits;

@@ -13,19 +13,19 @@ const MOUNTINFO_CAP: usize = 4 << 20;
 
 /// One mounted tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Mount {
+pub(crate) struct Mount {
     /// Which part of the tree is mounted.
-    root: String,
+    pub(crate) root: String,
     /// Where, as this process reaches it.
-    point: PathBuf,
+    pub(crate) point: PathBuf,
 }
 
 /// The mounted trees. In a pod the agent's own mounts show only its own cgroup; the node's are then reached
 /// through the root directory of process 1 (host PID namespace and `SYS_PTRACE`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CgroupMounts {
-    v1: Option<Mount>,
-    v2: Option<Mount>,
+    pub(crate) v1: Option<Mount>,
+    pub(crate) v2: Option<Mount>,
 }
 
 impl CgroupMounts {
@@ -41,7 +41,7 @@ impl CgroupMounts {
     }
 
     /// The first of each kind in `mountinfo`; a line that is none is passed over.
-    fn parse(text: &str, base: &Path) -> Self {
+    pub(crate) fn parse(text: &str, base: &Path) -> Self {
         let mut mounts = Self::default();
         for line in text.lines().filter_map(|line| MountInfo::from_line(line).ok()) {
             let point = || base.join(line.mount_point.strip_prefix("/").unwrap_or(&line.mount_point));

@@ -58,11 +58,7 @@ impl Proc {
     /// Its arguments; empty for a kernel thread or a zombie.
     pub(crate) fn arguments(&self) -> Result<Vec<String>, ReadError> {
         let bytes = read_fd(self.file("cmdline")?, &self.path.join("cmdline"), COMMAND_LINE)?;
-        let trimmed = bytes.strip_suffix(&[0]).unwrap_or(&bytes);
-        if trimmed.is_empty() {
-            return Ok(Vec::new());
-        }
-        Ok(trimmed.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect())
+        Ok(split_arguments(&bytes))
     }
 
     /// `oom_score_adj`.
@@ -71,19 +67,33 @@ impl Proc {
         text.trim().parse().map_err(|_| ReadError::missing(&self.path.join("oom_score_adj"), "score"))
     }
 
-    /// Start time in clock ticks since boot: field 22 of `stat`, the twentieth after the name in parentheses
-    /// (which may itself hold spaces and parentheses).
+    /// Start time in clock ticks since boot.
     pub(crate) fn start_ticks(&self) -> Result<u64, ReadError> {
-        let text = self.text("stat")?;
-        text.rsplit_once(')')
-            .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19)?.parse().ok())
-            .ok_or_else(|| ReadError::missing(&self.path.join("stat"), "start time"))
+        let ticks = start_time(&self.text("stat")?);
+        ticks.ok_or_else(|| ReadError::missing(&self.path.join("stat"), "start time"))
     }
 }
 
-/// True if that very process still runs.
+/// What stands in `cmdline`, each argument with a zero byte behind it.
+pub(crate) fn split_arguments(bytes: &[u8]) -> Vec<String> {
+    let trimmed = bytes.strip_suffix(&[0]).unwrap_or(bytes);
+    if trimmed.is_empty() {
+        return Vec::new();
+    }
+    trimmed.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect()
+}
+
+/// Field 22 of `stat`, the twentieth after the name in parentheses (which may itself hold spaces and parentheses).
+pub(crate) fn start_time(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// True if that very process still runs, or nobody can tell: only a process that is known to have ended is forgotten.
 pub fn runs(root: &Root, process: Incarnation) -> bool {
-    Proc::open(root, process.pid).is_ok_and(|found| found.incarnation() == process)
+    match Proc::open(root, process.pid) {
+        Ok(found) => found.incarnation() == process,
+        Err(error) => !error.is_gone(),
+    }
 }
 
 /// All pids now, in no order.
@@ -94,14 +104,20 @@ pub(crate) fn pids(root: &Root) -> Result<Vec<u32>, ReadError> {
 }
 
 /// The name of a process without opening its directory first: what a scan over all processes asks. Empty once it
-/// is gone.
-pub(crate) fn name(root: &Root, pid: u32) -> String {
-    let text = crate::held::read_text(&root.join(format!("proc/{pid}/comm")), SMALL);
-    text.map(|mut t| {
-        t.truncate(t.trim_end().len());
-        t
-    })
-    .unwrap_or_default()
+/// is gone, or cannot be read.
+///
+/// # Errors
+/// When file descriptors or memory ran out: then nothing is known of any process, and a scan must not say that none is
+/// there.
+pub(crate) fn name(root: &Root, pid: u32) -> Result<String, ReadError> {
+    match crate::held::read_text(&root.join(format!("proc/{pid}/comm")), SMALL) {
+        Ok(mut text) => {
+            text.truncate(text.trim_end().len());
+            Ok(text)
+        }
+        Err(error) if error.is_exhaustion() => Err(error),
+        Err(_) => Ok(String::new()),
+    }
 }
 
 /// The value after `flag`, as in `--uid X` or `--uid=X`.
@@ -176,7 +192,7 @@ pub(crate) mod tests {
     fn a_vanished_pid_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Proc::open(&Root::new(dir.path()), 7).unwrap_err().is_gone());
-        assert_eq!(name(&Root::new(dir.path()), 7), "");
+        assert_eq!(name(&Root::new(dir.path()), 7).unwrap(), "");
     }
 
     #[test]

@@ -35,10 +35,13 @@ fn power_of_ten(suffix: &str) -> Option<u128> {
     10_u128.checked_pow(exponent.strip_prefix('+').unwrap_or(exponent).parse().ok()?)
 }
 
+/// As many as 2^64 has; with nine decimals more it still fits.
+const DIGITS: usize = 20;
+
 /// `12.5` as 125 and 10; at most nine decimals.
 fn fixed(number: &str) -> Option<(u128, u128)> {
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
-    if (whole.is_empty() && part.is_empty()) || part.len() > 9 || whole.len() > 19 || part.contains('.') {
+    if (whole.is_empty() && part.is_empty()) || part.len() > 9 || whole.len() > DIGITS || part.contains('.') {
         return None;
     }
     let denominator = 10_u128.checked_pow(u32::try_from(part.len()).ok()?)?;
@@ -68,6 +71,7 @@ mod tests {
             ("1.5Gi", 3 << 29),
             ("100M", 100_000_000),
             ("128974848", 128_974_848),
+            ("18446744073709551615", u64::MAX),
             ("129e6", 129_000_000),
             ("1500m", 2),
             (".5Ki", 512),

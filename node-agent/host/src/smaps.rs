@@ -13,14 +13,15 @@ use crate::text::kib_line;
 
 /// Largest smaps accepted; a QEMU has about 500 mappings of 0.7 KiB of text each.
 const CAP: u64 = 64 << 20;
-/// Longest line accepted; paths are at most `PATH_MAX` = 4096.
+/// What is read of a line. A path may be longer: `PATH_MAX` is 4096, and the kernel writes each line feed in it as four
+/// characters (`mangle_path`, `fs/seq_file.c`).
 const LINE_CAP: u64 = 8 << 10;
 /// Mappings smaller than this are never taken for a part of guest memory.
 const SMALLEST_PART: Bytes = Bytes::from_mib(8);
 
 /// One mapping.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Mapping {
+pub(crate) struct Mapping {
     size: Bytes,
     resident: Bytes,
     proportional: Bytes,
@@ -42,21 +43,30 @@ enum Kind {
 }
 
 /// Resident memory of a QEMU that is not its guest's: private memory whole, mapped files in proportion (`Pss`,
-/// so that eight QEMUs of one image pay for its pages once). Absent if the guest's memory, `full` bytes, is not found.
-pub(crate) fn beside_guest(process: &Proc, full: Bytes) -> Result<Option<Bytes>, ReadError> {
+/// so that eight QEMUs of one image pay for its pages once). Absent if the guest's memory, `full` bytes, is not found;
+/// memory of these `pluggable` sizes is the guest's, too.
+pub(crate) fn beside_guest(
+    process: &Proc,
+    full: Bytes,
+    pluggable: &[Bytes],
+) -> Result<Option<Bytes>, ReadError> {
     let path = process.dir().1.join("smaps");
     let reader = BufReader::with_capacity(64 << 10, File::from(process.file("smaps")?).take(CAP));
     let mappings = parse(reader).map_err(|e| ReadError::io(&path, e))?;
-    Ok(beside(mappings, full))
+    Ok(beside(mappings, full, pluggable))
 }
 
-fn parse(mut reader: impl BufRead) -> std::io::Result<Vec<Mapping>> {
+pub(crate) fn parse(mut reader: impl BufRead) -> std::io::Result<Vec<Mapping>> {
     let mut mappings: Vec<Mapping> = Vec::new();
     let mut line = Vec::new();
     loop {
         line.clear();
         if reader.by_ref().take(LINE_CAP).read_until(b'\n', &mut line)? == 0 {
             return Ok(mappings);
+        }
+        if !line.ends_with(b"\n") {
+            // Whoever names the file must not write lines of ours.
+            reader.skip_until(b'\n')?;
         }
         let text = String::from_utf8_lossy(&line);
         if let Some((name, value)) = kib_line(&text) {
@@ -90,7 +100,7 @@ fn header(line: &str) -> Option<Kind> {
     })
 }
 
-fn beside(mut mappings: Vec<Mapping>, full: Bytes) -> Option<Bytes> {
+pub(crate) fn beside(mut mappings: Vec<Mapping>, full: Bytes, pluggable: &[Bytes]) -> Option<Bytes> {
     let own: Bytes = mappings
         .iter()
         .map(|m| match m.kind {
@@ -101,6 +111,13 @@ fn beside(mut mappings: Vec<Mapping>, full: Bytes) -> Option<Bytes> {
         .sum();
     let backing: Bytes = mappings.iter().filter(|m| m.kind == Kind::Backing).map(|m| m.size).sum();
     mappings.retain(|m| m.kind == Kind::Nameless);
+    for size in pluggable {
+        let largest = size.plus(size.scaled(1, 8));
+        let fits = |m: &Mapping| m.size >= *size && m.size <= largest;
+        if let Some(at) = mappings.iter().position(fits) {
+            mappings.swap_remove(at);
+        }
+    }
     mappings.sort_unstable_by_key(|m| std::cmp::Reverse(m.size));
     let most = full.scaled(3, 4);
     let (mut covered, mut rest) = (backing, Bytes::ZERO);
@@ -136,13 +153,13 @@ mod tests {
             mapping(Kind::Nameless, 512, 300),
             mapping(Kind::Nameless, 64, 5),
         ];
-        assert_eq!(beside(mappings, FULL), Some(Bytes::from_mib(10 + 40 + 5)));
+        assert_eq!(beside(mappings, FULL, &[]), Some(Bytes::from_mib(10 + 40 + 5)));
     }
 
     #[test]
     fn memory_in_a_memfd_is_the_guests() {
         let mappings = vec![mapping(Kind::Backing, 512, 300), mapping(Kind::Nameless, 64, 5)];
-        assert_eq!(beside(mappings, FULL), Some(Bytes::from_mib(5)));
+        assert_eq!(beside(mappings, FULL, &[]), Some(Bytes::from_mib(5)));
     }
 
     #[test]
@@ -152,19 +169,28 @@ mod tests {
             mapping(Kind::Nameless, 256, 200),
             mapping(Kind::Nameless, 64, 5),
         ];
-        assert_eq!(beside(parts, FULL), Some(Bytes::from_mib(5)));
+        assert_eq!(beside(parts, FULL, &[]), Some(Bytes::from_mib(5)));
         let pluggable = vec![
             mapping(Kind::Nameless, 2048, 100),
             mapping(Kind::Nameless, 512, 300),
             mapping(Kind::Nameless, 64, 5),
         ];
-        assert_eq!(beside(pluggable, FULL), Some(Bytes::from_mib(5)));
+        assert_eq!(beside(pluggable, FULL, &[]), Some(Bytes::from_mib(5)));
+        for size in [128, 256, 520] {
+            let known = vec![
+                mapping(Kind::Nameless, size, 100),
+                mapping(Kind::Nameless, 512, 300),
+                mapping(Kind::Nameless, 64, 5),
+            ];
+            let pluggable = [Bytes::from_mib(size)];
+            assert_eq!(beside(known, FULL, &pluggable), Some(Bytes::from_mib(5)), "{size}");
+        }
     }
 
     #[test]
     fn without_the_guests_memory_nothing_is_known() {
-        assert_eq!(beside(vec![mapping(Kind::Nameless, 64, 5)], FULL), None);
-        assert_eq!(beside(Vec::new(), FULL), None);
+        assert_eq!(beside(vec![mapping(Kind::Nameless, 64, 5)], FULL, &[]), None);
+        assert_eq!(beside(Vec::new(), FULL, &[]), None);
     }
 
     #[test]
@@ -180,11 +206,20 @@ mod tests {
     }
 
     #[test]
+    fn a_name_longer_than_any_line_cannot_pass_for_a_mapping() {
+        let header = "7f00-7f01 r--p 00000000 08:01 123    /";
+        let padding = "a".repeat(usize::try_from(LINE_CAP).unwrap() - header.len());
+        let text = format!("{header}{padding}0-1 rwxp 0 0 0 [heap]\nSize: 8 kB\nRss: 4 kB\nPss: 2 kB\n");
+        let kinds: Vec<Kind> = parse(text.as_bytes()).unwrap().iter().map(|m| m.kind).collect();
+        assert_eq!(kinds, [Kind::Shared]);
+    }
+
+    #[test]
     fn this_very_process_can_be_read() {
         let process = Proc::open(&crate::Root::default(), std::process::id()).unwrap();
         let full = Bytes::from_mib(64);
         let memory = vec![1_u8; 64 << 20];
-        let own = beside_guest(&process, full).unwrap();
+        let own = beside_guest(&process, full, &[]).unwrap();
         assert_eq!(memory.iter().map(|b| u64::from(*b)).sum::<u64>(), 64 << 20);
         let own = own.expect("the large mapping is found");
         assert!(own > Bytes::ZERO && own < Bytes::from_mib(60), "{own}");

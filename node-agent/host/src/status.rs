@@ -28,7 +28,7 @@ impl Status {
 }
 
 /// Absent for a zombie or a kernel thread, which hold nothing.
-fn parse(text: &str) -> Option<Status> {
+pub(crate) fn parse(text: &str) -> Option<Status> {
     let mut status = Status::default();
     let mut resident = None;
     for (name, value) in text.lines().filter_map(kib_line) {

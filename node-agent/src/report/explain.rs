@@ -3,7 +3,7 @@
 
 use overcommit_core::conduct::Trust;
 use overcommit_core::policy::Mode;
-use overcommit_core::reason::Reason;
+use overcommit_core::reason::{FloorKind, Reason};
 use overcommit_core::view::GuestView;
 
 use super::{Report, lines};
@@ -15,7 +15,7 @@ pub(crate) fn explanation(report: &Report, guest: &GuestView) -> String {
         ("holds", Some(holds(guest))),
         ("its words", Some(words(guest))),
         ("needs", needs(guest)),
-        ("floor", Some(format!("{}, {}", guest.floor, guest.floor_kind))),
+        ("floor", Some(floor(guest))),
         ("hurts", guest.pain.map(|pain| pain.to_string())),
         ("last take", last_take(guest)),
         ("balloon", trust(guest)),
@@ -38,11 +38,17 @@ fn target(report: &Report, guest: &GuestView) -> String {
         .wished
         .filter(|wished| *wished != guest.target)
         .map_or(String::new(), |wished| format!("; the engine wanted {wished}, the guard allowed this"));
-    format!("{} of {}{shadow}, {moved}{wanted}", guest.target, guest.full)
+    let plugged = if guest.plugged.is_zero() {
+        String::new()
+    } else {
+        format!(", and {} plugged, which no balloon can take", guest.plugged)
+    };
+    format!("{} of {}{plugged}{shadow}, {moved}{wanted}", guest.target, guest.full)
 }
 
 fn holds(guest: &GuestView) -> String {
-    let processes = guest.facts.anon.map_or("unknown".to_owned(), |anon| anon.to_string());
+    let age = guest.facts_age.map_or(String::new(), |age| format!(" {:.1} s ago", age.as_secs_f64()));
+    let processes = guest.facts.anon.map_or("unknown".to_owned(), |anon| format!("{anon}{age}"));
     let overhead = guest.facts.overhead.map_or("not measured yet".to_owned(), |o| format!("{o} of that"));
     format!(
         "{} by its balloon, {processes} by its processes (overhead: {overhead}); charged {}",
@@ -62,6 +68,20 @@ fn words(guest: &GuestView) -> String {
 fn needs(guest: &GuestView) -> Option<String> {
     let used = guest.used?;
     Some(format!("{} for the {used} that it uses", guest.demand))
+}
+
+fn floor(guest: &GuestView) -> String {
+    let hint = if requests_all(guest) {
+        ", which is all it has: nothing can be taken. Let it request less, or set floor.belowRequest for its class"
+    } else {
+        ""
+    };
+    format!("{}, {}{hint}", guest.floor, guest.floor_kind)
+}
+
+/// The scheduler promised its pod as much as it has, as KubeVirt asks for unless told otherwise.
+pub(super) fn requests_all(guest: &GuestView) -> bool {
+    !guest.exempt && guest.floor_kind == FloorKind::Request && guest.floor >= guest.full
 }
 
 fn last_take(guest: &GuestView) -> Option<String> {
@@ -103,4 +123,39 @@ fn next(guest: &GuestView) -> String {
         return back.to_owned();
     }
     format!("{back}; could give {} to others that need it", guest.reclaimable)
+}
+
+#[cfg(test)]
+mod tests {
+    use overcommit_core::units::Bytes;
+
+    use super::*;
+    use crate::report::fixture;
+
+    #[test]
+    fn a_guest_that_requests_all_it_has_is_told_what_to_set() {
+        let part = fixture::guest(1, Reason::FullSize);
+        let request = GuestView { floor_kind: FloorKind::Request, ..part.clone() };
+        let all = GuestView { floor: request.full, ..request.clone() };
+        let told = |guest: &GuestView| {
+            explanation(&fixture::report(Vec::new()), guest).contains("floor.belowRequest")
+        };
+        assert!(told(&all));
+        assert!(!told(&request) && !told(&part));
+        assert!(!told(&GuestView { full: Bytes::from_gib(2), ..all }));
+    }
+
+    #[test]
+    fn every_reason_is_documented() {
+        let documented = include_str!("../../../docs/reasons.md");
+        let code = |line: &'static str| line.split_once("=> \"")?.1.strip_suffix("\",");
+        let named =
+            |code: &&str| code.starts_with(char::is_uppercase) && code.chars().all(char::is_alphanumeric);
+        let codes: Vec<&str> =
+            include_str!("../../core/src/reason.rs").lines().filter_map(code).filter(named).collect();
+        assert!(codes.len() > 40, "{codes:?}");
+        for code in codes {
+            assert!(documented.contains(&format!("`{code}`")), "docs/reasons.md does not explain {code}");
+        }
+    }
 }

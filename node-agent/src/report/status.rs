@@ -13,6 +13,7 @@ use overcommit_crds::node::{
 };
 use overcommit_crds::quantity::Size;
 
+use super::explain::requests_all;
 use super::{Action, Report};
 
 /// Guests shown at most.
@@ -180,9 +181,11 @@ fn degradation(report: &Report) -> (bool, &'static str, String) {
         return (true, "Emergency", message);
     }
     if !shortfall.is_zero() {
-        let message = format!(
-            "short of {shortfall} if every guest touched all it may; takes are under way or at their floors"
-        );
+        let rest = match report.guests.iter().filter(|guest| requests_all(guest)).count() {
+            0 => "takes are under way or at their floors".to_owned(),
+            guests => format!("guests that request all they have, and give none: {guests}"),
+        };
+        let message = format!("short of {shortfall} if every guest touched all it may; {rest}");
         return (true, "Overcommitted", message);
     }
     (false, "AsExpected", "nothing to report".to_owned())
@@ -190,7 +193,25 @@ fn degradation(report: &Report) -> (bool, &'static str, String) {
 
 #[cfg(test)]
 mod tests {
+    use overcommit_core::reason::{FloorKind, Reason};
+
     use super::*;
+    use crate::report::fixture;
+
+    #[test]
+    fn a_shortfall_names_the_guests_that_cannot_give_for_their_requests() {
+        let short = |guests| {
+            let ledger = Ledger { shortfall: Bytes::from_mib(5), ..Ledger::default() };
+            degradation(&Report { ledger: Some(ledger), ..fixture::report(guests) })
+        };
+        let gives = fixture::guest(1, Reason::FullSize);
+        let all = GuestView { floor_kind: FloorKind::Request, floor: gives.full, ..gives.clone() };
+        assert!(short(vec![gives.clone()]).2.ends_with("at their floors"));
+        let (degraded, reason, message) = short(vec![gives, all]);
+        assert_eq!((degraded, reason), (true, "Overcommitted"));
+        assert!(message.ends_with("request all they have, and give none: 1"), "{message}");
+        assert!(message.len() <= MAX_SENTENCE, "{message}");
+    }
 
     #[test]
     fn the_longest_names_and_sentences_fit_with_some_of_each() {

@@ -1,5 +1,6 @@
 //! One task writes the status: on material change, at its pace, refreshed with jitter.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,23 +14,30 @@ use overcommit_crds::node::{NodeOvercommit, NodeOvercommitStatus};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::done::Done;
 use super::material::turned;
 use super::pace::Pace;
 use super::{Action, Report, status};
+use crate::contact::{Ask, Contact, Fault};
 use crate::orders::{Standing, Version};
 
 /// Every call to the API server ends by then.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Actions remembered.
 const REMEMBERED: usize = 5;
+/// Undone takes that wait for their events.
+const UNTOLD: usize = 64;
 
 /// Writes the status of one NodeOvercommit.
 pub(crate) struct Writer {
     api: Api<NodeOvercommit>,
     name: String,
     recorder: Recorder,
+    contact: Arc<Contact>,
     written: Option<NodeOvercommitStatus>,
     actions: Vec<Action>,
+    /// Takes that were undone and of which no event tells yet, the oldest first.
+    undone: VecDeque<Action>,
     about: Option<ObjectReference>,
     pace: Pace,
     /// The object as the last write left it.
@@ -67,15 +75,17 @@ enum Unwritten {
 
 impl Writer {
     /// A writer for the node's own object.
-    pub(crate) fn new(client: Client, node: &str) -> Self {
+    pub(crate) fn new(client: Client, node: &str, contact: Arc<Contact>) -> Self {
         let reporter =
             EventReporter { controller: "overcommit-agent".to_owned(), instance: Some(node.to_owned()) };
         Self {
             api: Api::all(client.clone()),
             name: node.to_owned(),
             recorder: Recorder::new(client, reporter),
+            contact,
             written: None,
             actions: Vec::new(),
+            undone: VecDeque::new(),
             about: None,
             pace: Pace::new(node),
             seen: None,
@@ -84,7 +94,7 @@ impl Writer {
     }
 
     /// Runs until the loop is gone, then writes once more.
-    pub(crate) async fn run(mut self, mut reports: watch::Receiver<Option<Arc<Report>>>) {
+    pub(crate) async fn run(mut self, mut reports: watch::Receiver<Option<Arc<Report>>>, done: Done) {
         loop {
             let refresh = self.pace.refresh_at(Instant::now());
             let gone = tokio::select! {
@@ -92,25 +102,44 @@ impl Writer {
                 () = sleep_until(refresh) => false,
             };
             let latest = reports.borrow_and_update().clone();
+            self.remember(done.take());
             if let Some(report) = latest {
-                self.remember(&report).await;
                 self.consider(&report, gone).await;
             }
+            self.tell_undone().await;
             if gone {
                 return;
             }
         }
     }
 
-    async fn remember(&mut self, report: &Report) {
-        for action in report.actions.iter().filter(|a| a.failed.is_none()) {
-            self.actions.insert(0, action.clone());
-            if action.undoes {
-                self.publish(EventType::Warning, "TakeUndone", format!("{}: {}", action.guest, action.why))
-                    .await;
-            }
+    fn remember(&mut self, done: Vec<Action>) {
+        self.undone.extend(done.iter().filter(|action| action.undoes).cloned());
+        let too_many = self.undone.len().saturating_sub(UNTOLD);
+        if too_many > 0 {
+            self.undone.drain(..too_many);
+            tracing::warn!(too_many, "takes were undone and no event tells of them");
         }
-        self.actions.truncate(REMEMBERED);
+        let newest_first = done.into_iter().rev().chain(std::mem::take(&mut self.actions));
+        self.actions = newest_first.take(REMEMBERED).collect();
+    }
+
+    /// Events of takes that were undone; the rest with the next report if the API server does not take one now.
+    async fn tell_undone(&mut self) {
+        while let Some(action) = self.undone.front() {
+            // Events that differ in their notes alone count as one: the guest and what failed are to tell them apart.
+            let event = Event {
+                type_: EventType::Warning,
+                reason: "TakeUndone".to_owned(),
+                note: Some(format!("{}: {}", action.guest, action.why)),
+                action: action.reason.to_owned(),
+                secondary: guest(&action.guest),
+            };
+            if !self.publish(&event).await {
+                return;
+            }
+            self.undone.pop_front();
+        }
     }
 
     async fn consider(&mut self, report: &Report, last: bool) {
@@ -139,12 +168,13 @@ impl Writer {
         self.pace.wrote(patched.is_ok(), turned, began);
         match patched {
             Ok(object) => {
+                self.contact.well(Ask::Status);
                 let before = self.written.replace(fresh);
                 let conditions = object.status.as_ref().map_or(Vec::new(), |s| s.conditions.clone());
                 self.about = Some(object.object_ref(&()));
                 self.tell(before.as_ref(), &conditions).await;
             }
-            Err(error) => self.failed(&error.to_string()),
+            Err(error) => self.failed(&error),
         }
     }
 
@@ -176,9 +206,21 @@ impl Writer {
         Ok(object)
     }
 
-    fn failed(&mut self, why: &str) {
+    fn failed(&mut self, why: &Unwritten) {
         self.written = None;
-        tracing::warn!(why, failures = self.pace.failures(), "status not written; the loop goes on");
+        let fault = match why {
+            // Overtaken by another write, or by the object's end: the watch tells.
+            Unwritten::Api(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => None,
+            Unwritten::MadeAnew => None,
+            Unwritten::Api(error) => Some(Fault::of(error)),
+            Unwritten::Late(_) => Some(Fault::Silent),
+        };
+        match fault {
+            Some(fault) => self.contact.failed(Ask::Status, fault, why),
+            None => {
+                tracing::warn!(%why, failures = self.pace.failures(), "status not written; the loop goes on");
+            }
+        }
     }
 
     /// An object that is gone has no status: an event says what is so. Once Released was asked for, it is as it should.
@@ -196,7 +238,7 @@ impl Writer {
             ..ObjectReference::default()
         });
         let note = report.troubles.first().cloned().unwrap_or_default();
-        self.publish(EventType::Warning, "OrdersGone", note).await;
+        self.publish(&report_of(EventType::Warning, "OrdersGone", note)).await;
     }
 
     /// Events for state changes only.
@@ -213,17 +255,45 @@ impl Writer {
                 continue;
             }
             let type_ = if bad { EventType::Warning } else { EventType::Normal };
-            self.publish(type_, &condition.reason, condition.message.clone()).await;
+            self.publish(&report_of(type_, &condition.reason, condition.message.clone())).await;
         }
     }
 
-    /// An event about the node's object, once that is known.
-    async fn publish(&self, type_: EventType, reason: &str, note: String) {
-        let Some(about) = &self.about else { return };
-        let (reason, action) = (reason.to_owned(), "Report".to_owned());
-        let event = Event { type_, reason, note: Some(note), action, secondary: None };
-        if let Ok(Err(error)) = timeout(DEADLINE, self.recorder.publish(&event, about)).await {
-            tracing::warn!(%error, "event not written");
+    /// An event about the node's object, once that is known; false if it may be told later.
+    async fn publish(&self, event: &Event) -> bool {
+        let Some(about) = &self.about else { return false };
+        match timeout(DEADLINE, self.recorder.publish(event, about)).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "event not written");
+                // What was refused for what it is will be refused again.
+                matches!(&error, kube::Error::Api(status) if (400..500).contains(&status.code))
+            }
+            Err(late) => {
+                tracing::warn!(%late, "event not written");
+                false
+            }
         }
     }
 }
+
+/// An event about the node as a whole.
+fn report_of(type_: EventType, reason: &str, note: String) -> Event {
+    let (reason, action) = (reason.to_owned(), "Report".to_owned());
+    Event { type_, reason, note: Some(note), action, secondary: None }
+}
+
+/// A guest by its full name.
+fn guest(name: &str) -> Option<ObjectReference> {
+    let (namespace, name) = name.split_once('/')?;
+    Some(ObjectReference {
+        api_version: Some("kubevirt.io/v1".to_owned()),
+        kind: Some("VirtualMachineInstance".to_owned()),
+        namespace: Some(namespace.to_owned()),
+        name: Some(name.to_owned()),
+        ..ObjectReference::default()
+    })
+}
+
+#[cfg(test)]
+mod tests;

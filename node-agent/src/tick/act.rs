@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::sample::{GuestId, Incarnation, Sample};
-use overcommit_core::step::{Decision, Turn};
+use overcommit_core::step::{Decision, SQUEEZED_PERIOD, Turn};
 
 use super::Loop;
+use crate::failpoint;
 use crate::journal::Content;
 use crate::report::{Action, Report};
 
@@ -24,20 +25,36 @@ pub(super) struct Takes {
     decided: Instant,
 }
 
+/// What was there before has to be on disk first: a size that is lowered, and a period that is shortened.
+fn changes_what_was_found(command: &Command) -> bool {
+    command.takes() || matches!(command, Command::SetPeriod { seconds: SQUEEZED_PERIOD, .. })
+}
+
 impl Loop {
     /// Sends what a decision wants. Giving needs no disk and waits for none.
     pub(super) fn act(&mut self, decision: &Decision, sample: &Sample) {
         for step in decision.plan.moves() {
+            // Its target is known from here on.
+            self.unconfirmed.remove(&step.id);
             self.moves.insert(step.id.clone(), step.clone());
         }
-        let (takes, mut gives): (Vec<Command>, Vec<Command>) =
-            decision.plan.commands().into_iter().partition(Command::takes);
-        gives.extend(decision.again.iter().chain(&decision.periods).cloned());
+        self.forget_takes(|id| decision.plan.of(id).is_some_and(|step| !step.takes()));
+        let again = decision.again.iter().chain(&decision.periods).cloned();
+        let commands = decision.plan.commands().into_iter().chain(again);
+        let (takes, gives): (Vec<Command>, Vec<Command>) = commands.partition(changes_what_was_found);
         if !gives.is_empty() {
             self.parts.guests.send(&gives);
+            failpoint::reach("gives-sent");
         }
         if !takes.is_empty() {
             self.take(takes, sample);
+        }
+    }
+
+    /// Takes that wait for the journal are not made from guests of which `so` holds: what was decided since is worth more.
+    pub(super) fn forget_takes(&mut self, so: impl Fn(&GuestId) -> bool) {
+        if let Some(takes) = &mut self.takes {
+            takes.commands.retain(|command| !so(command.id()));
         }
     }
 
@@ -50,6 +67,7 @@ impl Loop {
             Some(content) => {
                 self.parts.scribe.write(content);
                 self.takes = Some(Takes { commands, decided: Instant::now() });
+                failpoint::reach("journal-asked");
             }
         }
     }
@@ -92,7 +110,11 @@ impl Loop {
         let written = self.parts.journal.wrote(content, result);
         let Some(takes) = self.takes.take() else { return };
         if written && takes.decided.elapsed() < STALE {
+            failpoint::reach("before-takes");
             self.parts.guests.send(&takes.commands);
+            if !takes.commands.is_empty() {
+                failpoint::reach("takes-sent");
+            }
         } else {
             let refused = || "not taken: the journal cannot be written".to_owned();
             let outcome = |command| Outcome { command, result: Err(refused()) };
@@ -101,9 +123,12 @@ impl Loop {
         }
     }
 
-    /// Takes in what came from the guests.
+    /// Takes in what came from the guests, and from the kernel about them.
     pub(super) fn hear(&mut self) {
         let heard = self.parts.guests.hear();
+        if !heard.outcomes.is_empty() {
+            failpoint::reach("heard");
+        }
         self.state.note(&heard.outcomes);
         self.tell(&heard.outcomes);
         self.glanced(&heard.glances);
@@ -112,6 +137,7 @@ impl Loop {
         if heard.news.is_some() && !tick_does && self.is_enforcing() && !self.watched.is_empty() {
             self.turn(Turn::Relief);
         }
+        self.answer_alarm(heard.host);
     }
 
     /// Publishes what was done since the last report.

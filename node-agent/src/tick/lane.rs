@@ -11,6 +11,8 @@ use overcommit_core::units::Monotonic;
 use super::Loop;
 use crate::clock;
 
+/// A host that lost memory is not judged before the kernel has said how much of it guests hold, unless it takes longer.
+pub(super) const WHOSE_MEMORY: Duration = Duration::from_millis(50);
 /// An answer that has not come by then is not waited for before asking again.
 const ANSWER: Duration = Duration::from_millis(300);
 
@@ -56,14 +58,22 @@ impl Loop {
         if !self.is_enforcing() {
             return;
         }
-        let Some((before, ledger)) = &self.known else { return };
+        let Some(known) = &self.known else { return };
         // A host that cannot be read now is told by the next tick.
         let Ok(now) = self.parts.host.sample() else { return };
-        if host_alarm(before, &now, ledger, self.eviction) {
-            self.turn(Turn::Alarm);
+        if self.alarm.is_none() && host_alarm(&known.host, &now, &known.ledger, self.eviction) {
+            self.parts.guests.ask_host();
+            self.alarm = Some(Instant::now());
         }
         if self.anybody_hurts() {
             self.turn(Turn::Relief);
+        }
+    }
+
+    /// Decides on a host that lost memory, once the kernel has `said` whose it is or had its time.
+    pub(super) fn answer_alarm(&mut self, said: bool) {
+        if self.alarm.take_if(|since| said || since.elapsed() >= WHOSE_MEMORY).is_some() {
+            self.turn(Turn::Alarm);
         }
     }
 

@@ -3,14 +3,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use overcommit_core::conduct::FOLLOW_TOLERANCE;
 use overcommit_core::plan::Command;
 use overcommit_core::ports::Reading;
 use overcommit_core::sample::{GuestSample, HostSample, Sample};
 use overcommit_core::step::{Decision, Input, Mandate, Original, Turn};
+use overcommit_core::units::Monotonic;
 use overcommit_host::Root;
 
-use super::Loop;
+use super::panics::TOLD_FOR;
+use super::{Known, Loop};
 use crate::clock;
+use crate::contact::Contact;
+use crate::failpoint;
 use crate::orders::Orders;
 use crate::report::Report;
 
@@ -22,31 +27,56 @@ impl Loop {
         // Fresh statistics alone are judged with the host as it was when all guests were last read: the two belong
         // together, or a guest's growth would pass for the node's own.
         let reading = if turn == Turn::Relief { Reading::Known } else { Reading::Fresh };
-        let Some(host) = self.host(reading, &orders) else { return };
+        let Some((host, host_at)) = self.host(reading, &orders) else { return };
         let guests = self.parts.guests.sample(reading);
-        let sample = Sample { at: clock::now(), wall: clock::wall(), host, guests };
-        self.adopt(&sample);
+        let at = clock::now();
+        let sample = Sample { at, wall: clock::wall(), host_age: at.since(host_at), host, guests };
+        failpoint::reach("sampled");
+        self.adopt(&sample, turn);
+        failpoint::reach("adopted");
         self.mend_journal();
         let decision = self.decide(&orders, &sample, turn);
+        failpoint::reach("decided");
         self.act(&decision, &sample);
-        self.known = Some((sample.host.clone(), decision.ledger));
+        failpoint::reach("acted");
+        self.known = Some(Known { host: sample.host.clone(), at: host_at, ledger: decision.ledger });
         self.watch_squeezed();
         let mut troubles: Vec<String> = self.parts.journal.troubles().collect();
+        troubles.extend(self.parts.scribe.troubles());
+        let contact = self.parts.contact.as_deref();
+        troubles.extend(contact.into_iter().flat_map(Contact::troubles));
+        let api_failing_since = contact.and_then(Contact::failing_since);
         troubles.extend(self.parts.guests.troubles());
+        troubles.extend(self.former_failures());
         if turn == Turn::Tick {
             troubles.append(&mut self.failures);
         } else {
             troubles.extend(self.failures.iter().cloned());
         }
-        self.publish(Report::of(&orders, &sample, &decision, troubles, began.elapsed()));
+        let report = Report::of(&orders, &sample, &decision, troubles, began.elapsed());
+        self.publish(Report { api_failing_since, ..report });
     }
 
-    fn host(&mut self, reading: Reading, orders: &Orders) -> Option<HostSample> {
-        if let Some((host, _)) = self.known.as_ref().filter(|_| reading == Reading::Known) {
-            return Some(host.clone());
+    /// What failed inside of the agent lately: a person is to see it, also when it went on well.
+    fn former_failures(&self) -> impl Iterator<Item = String> + use<> {
+        let died = self.parts.restarted.as_ref().filter(|_| self.age() < TOLD_FOR);
+        let died = died.map(|why| format!("the loop was started anew, for the former one failed: {why}"));
+        let asked = self.release && self.stopping.is_none();
+        let asked = asked.then(|| {
+            "everything was asked back by `overcommit-agent release`: nothing is taken until the agent is started anew"
+                .to_owned()
+        });
+        self.panics.trouble().into_iter().chain(died).chain(asked)
+    }
+
+    /// The host, and when it was so.
+    fn host(&mut self, reading: Reading, orders: &Orders) -> Option<(HostSample, Monotonic)> {
+        if let Some(known) = self.known.as_ref().filter(|_| reading == Reading::Known) {
+            return Some((known.host.clone(), known.at));
         }
+        let at = clock::now();
         match self.parts.host.sample() {
-            Ok(host) => Some(host),
+            Ok(host) => Some((host, at)),
             Err(error) => {
                 self.publish(Report::unreadable(orders, &error));
                 None
@@ -63,7 +93,10 @@ impl Loop {
             policy: &orders.policy,
             roster: &roster,
             turn,
-            mandate: match (orders.release || self.release, orders.paused || journal.is_behind()) {
+            mandate: match (
+                orders.release || self.release,
+                orders.paused || journal.is_behind() || self.panics.holds_takes(),
+            ) {
                 (true, _) => Mandate::Release,
                 (false, true) => Mandate::GiveOnly,
                 (false, false) => Mandate::Full,
@@ -77,17 +110,21 @@ impl Loop {
 
     /// On the first sight of a guest: take over what the journal knows. The target that QEMU has cannot be read, so it
     /// is set again, to no less than what the guest holds, once that is known.
-    fn adopt(&mut self, sample: &Sample) {
+    fn adopt(&mut self, sample: &Sample, turn: Turn) {
         let root = Root::default();
         let runs = |process| overcommit_host::runs(&root, process);
         for (guest, entry) in self.parts.journal.adopt(&sample.guests, runs) {
             let (target, original) = (entry.target.min(entry.original.target), entry.original);
             tracing::info!(guest = %guest.name, %target, original = %original.target, "adopted");
-            self.state.adopt(guest.id.clone(), original, target);
-            self.unconfirmed.insert(guest.id.clone());
+            self.state.suppose(guest.id.clone(), original, target);
+            self.unconfirmed.insert(guest.id.clone(), None);
         }
         if self.parts.journal.is_lost() {
             self.find_squeezed(&sample.guests);
+        }
+        // While decisions fail, what was given back without one must not be taken back by this.
+        if self.panics.persist() || turn != Turn::Tick {
+            return;
         }
         let again: Vec<Command> = sample.guests.iter().filter_map(|guest| self.confirmation(guest)).collect();
         if !again.is_empty() {
@@ -108,14 +145,23 @@ impl Loop {
         }
     }
 
-    /// The command that makes sure of an adopted target; nothing while the guest is out of reach.
+    /// The command that makes sure of an adopted target, once its balloon rests; nothing while the guest is out of reach.
     fn confirmation(&mut self, guest: &GuestSample) -> Option<Command> {
         let holds = guest.balloon?.actual;
-        if !self.unconfirmed.remove(&guest.id) {
+        let last = self.unconfirmed.get_mut(&guest.id)?;
+        // What the last agent sent may still be under way.
+        if last.replace(holds) != Some(holds) {
             return None;
         }
+        self.unconfirmed.remove(&guest.id);
         let original = *self.state.originals().get(&guest.id)?;
-        let to = (*self.state.targets().get(&guest.id)?).max(holds).min(original.target);
+        let target = *self.state.targets().get(&guest.id)?;
+        if holds.plus(FOLLOW_TOLERANCE) < target {
+            tracing::warn!(guest = %guest.name, %holds, %target, "somebody else set its balloon since: left as it is");
+            self.state.adopt(guest.id.clone(), original, holds);
+            return None;
+        }
+        let to = target.max(holds).min(original.target);
         self.state.adopt(guest.id.clone(), original, to);
         Some(Command::SetTarget { id: guest.id.clone(), from: to, to })
     }
@@ -124,5 +170,6 @@ impl Loop {
         let report = Arc::new(report);
         self.last = Some(Arc::clone(&report));
         self.parts.reporter.publish(report);
+        failpoint::reach("published");
     }
 }

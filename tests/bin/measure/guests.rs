@@ -10,7 +10,7 @@ use overcommit_tests::guests::{Guest, GuestSpec, Hypervisor};
 use overcommit_tests::session::Session;
 use overcommit_tests::wait;
 
-use crate::process::{Memory, cpu_ms, memory, released};
+use crate::process::{Memory, cpu_ms, released, whole};
 use crate::spread::Spread;
 
 /// Guests at most.
@@ -78,7 +78,7 @@ impl Bench {
 
     /// Makes memory short for the agent, and waits until it has taken what was missing.
     pub(crate) fn squeeze(&self, agent: &Agent) -> Result<()> {
-        let count = self.guests.len() as u64;
+        let count = agent.guests()?;
         self.host.set(agent.promised_mib(count)?.saturating_sub(SHORT * count))?;
         wait::until(SQUEEZED_BY, "all guests to be squeezed", || {
             let missing = agent.ledger("shortfall")?;
@@ -107,6 +107,26 @@ impl Bench {
         Ok(costs)
     }
 
+    /// Boots one more.
+    pub(crate) fn add(&self, spec: &GuestSpec) -> Result<Guest> {
+        self.hypervisor.define_and_start(spec)
+    }
+
+    /// Where they run.
+    pub(crate) fn uri(&self) -> &str {
+        self.hypervisor.uri()
+    }
+
+    /// The agent's host is large again.
+    pub(crate) fn host_has_plenty(&self) -> Result<()> {
+        self.host.set(PLENTY)
+    }
+
+    /// The agent's host loses so many MiB.
+    pub(crate) fn host_loses(&self, mib: u64) -> Result<()> {
+        self.host.set(self.host.get()?.saturating_sub(mib))
+    }
+
     /// Lets the agent give everything back, for which its host needs the memory.
     pub(crate) fn end(&self, agent: &Agent) -> Result<()> {
         self.host.set(PLENTY)?;
@@ -119,7 +139,7 @@ impl Bench {
         // What came before the window is no part of it.
         turns.as_mut().map(Turns::fresh).transpose()?;
         let spent = || -> Result<[f64; 3]> {
-            let agent = agent.map_or(Ok(0.0), |agent| cpu_ms(agent.pid()))?;
+            let agent = agent.map_or(Ok(0.0), |agent| agent.pids().into_iter().map(cpu_ms).sum())?;
             let all = pids.iter().map(|pid| cpu_ms(*pid)).sum::<Result<f64>>()?;
             let each = u32::try_from(pids.len().max(1)).context("number of guests")?;
             Ok([agent, cpu_ms(self.hypervisor.daemon_pid())?, all / f64::from(each)])
@@ -134,7 +154,7 @@ impl Bench {
                 let at = |values: &[f64; 3]| values.get(n).copied().unwrap_or_default();
                 (at(&after) - at(&before)) * per_minute
             }));
-            memories.extend(agent.map(|agent| memory(agent.pid())).transpose()?);
+            memories.extend(agent.map(|agent| whole(&agent.pids())).transpose()?);
         }
         let turns = turns.as_mut().map(Turns::fresh).transpose()?.unwrap_or_default();
         let [agent, libvirtd, qemu] =

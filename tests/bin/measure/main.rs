@@ -3,6 +3,7 @@
 
 mod distress;
 mod guests;
+mod lane;
 mod machine;
 mod operator;
 mod process;
@@ -42,13 +43,16 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let sizes = sizes::measure()?;
     // Two API servers idle beside the guests' boot and the trials, never beside a window in which CPU time is counted.
     let operator = std::thread::spawn(operator::measure);
-    say("measure: booting the guests (all of it takes about 12 min)");
+    say("measure: booting the guests (all of it takes about 20 min)");
     let mut bench = guests::Bench::boot()?;
     say("measure: distress");
     let distress = distress::measure(&bench)?;
+    say("measure: the fast lane");
+    let lane = lane::measure(&bench)?;
     say("measure: waiting for the operator's figures");
     let operator = operator.join().map_err(|_| anyhow!("measuring the operator panicked"))??;
     text.add(&distress);
+    text.add(&lane);
     text.add(&operator);
     text.add(&sizes);
     let mut costs = Vec::new();

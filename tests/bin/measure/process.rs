@@ -35,6 +35,12 @@ pub(crate) struct Memory {
     pub(crate) file: f64,
 }
 
+/// Memory of some processes, what they share counted once (`Pss` in `/proc/PID/smaps_rollup`; only they map the program).
+pub(crate) fn whole(pids: &[u32]) -> Result<Memory> {
+    let each = pids.iter().map(|pid| memory(*pid)).collect::<Result<Vec<_>>>()?;
+    Ok(Memory { anonymous: each.iter().map(|m| m.anonymous).sum(), file: each.iter().map(|m| m.file).sum() })
+}
+
 /// Reads `/proc/PID/smaps_rollup`.
 pub(crate) fn memory(pid: u32) -> Result<Memory> {
     let path = format!("/proc/{pid}/smaps_rollup");
@@ -44,6 +50,6 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
         let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u32>().ok());
         Ok(f64::from(kib.with_context(|| format!("no {key} in {path}"))?) / 1024.0)
     };
-    let anonymous = value("Anonymous")?;
-    Ok(Memory { anonymous, file: value("Rss")? - anonymous })
+    let anonymous = value("Pss_Anon")?;
+    Ok(Memory { anonymous, file: value("Pss")? - anonymous })
 }

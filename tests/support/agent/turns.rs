@@ -11,10 +11,35 @@ use serde::Deserialize;
 /// One turn of the loop, as the agent prints it with `--output json`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Turn {
+    /// When it was told.
+    pub at: jiff::Timestamp,
+    /// Every guest.
+    pub guests: Vec<Told>,
     /// How long it took.
     pub took: Duration,
     /// What was done.
     pub actions: Vec<Action>,
+}
+
+/// One guest in a turn.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Told {
+    name: Name,
+    /// How old its last statistics were.
+    statistics_age: Option<Duration>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Name {
+    name: String,
+}
+
+impl Turn {
+    /// When the last statistics of a guest were first seen.
+    pub fn statistics_came(&self, guest: &str) -> Option<jiff::Timestamp> {
+        let age = self.guests.iter().find(|told| told.name.name == guest)?.statistics_age?;
+        self.at.checked_sub(jiff::SignedDuration::try_from(age).ok()?).ok()
+    }
 }
 
 /// One balloon command.

@@ -25,20 +25,23 @@ const MOVED_MIB: u64 = 60;
 const SQUEEZED_AT_MOST: Duration = Duration::from_mins(12);
 const BOOTED: Duration = Duration::from_mins(3);
 const FULL: Duration = Duration::from_mins(1);
-const IMAGES: &str = "operator.image.repository=localhost/overcommit-operator,operator.image.tag=dev,\
+pub(super) const IMAGES: &str = "operator.image.repository=localhost/overcommit-operator,operator.image.tag=dev,\
                       agent.image.repository=localhost/overcommit-agent,agent.image.tag=dev";
+
+/// What the road's policy reserves.
+pub(super) const RESERVE: &str = "8%";
 
 /// The policy of the road, decided every 2 s. The growth to survive is the median, not the highest of a while: the
 /// machine may do other things beside.
-fn policy(mode: &str) -> String {
+fn policy(mode: &str, reserve: &str) -> String {
     format!(
         "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {{name: pool}}\nspec:\n  mode: {mode}\n  \
-         interval: 2s\n  reserve: {{minimum: 8%, growthPercentile: 50}}\n"
+         interval: 2s\n  reserve: {{minimum: {reserve}, growthPercentile: 50}}\n"
     )
 }
 
 /// The node's own memory wanders by this much while nothing happens.
-const WANDERS_MIB: u64 = 24;
+pub(super) const WANDERS_MIB: u64 = 24;
 /// What has to be reclaimed at least before it is shown that memory moves.
 const RECLAIMED_MIB: u64 = 100;
 
@@ -114,7 +117,7 @@ impl Road<'_> {
             "a policy that only observes",
             "Mode Observe is where every policy starts: it measures, plans, reports, and touches nothing.",
         );
-        self.apply("Observe")?;
+        self.apply("Observe", RESERVE)?;
         self.wait_ready("Observing")?;
         self.kubectl(&["get", "ocp,noc"]).map(drop)
     }
@@ -164,7 +167,7 @@ impl Road<'_> {
     pub(super) fn enforce(&self) -> Result<Duration> {
         self.step("the same policy, enforced", "One word of the policy changes.");
         let begun = Instant::now();
-        self.apply("Enforce")?;
+        self.apply("Enforce", RESERVE)?;
         self.wait_report("promises within the budget", |report| {
             let settled = report.ledger.is_some_and(|l| {
                 l.shortfall <= Bytes::from_mib(WANDERS_MIB) && l.reclaimed > Bytes::from_mib(RECLAIMED_MIB)
@@ -204,11 +207,11 @@ impl Road<'_> {
             "why?",
             "Every number has a reason: in the status, in the metrics, and from the agent itself.",
         );
+        let agent = self.agent_of("idle")?;
         for name in GUESTS {
             let guest = format!("default/{name}");
-            let agent =
-                ["--namespace", NAMESPACE, "exec", "daemonset/overcommit-agent", "--", "overcommit-agent"];
-            let told = self.kubectl(&[&agent[..], &["explain", &guest]].concat())?;
+            let exec = ["--namespace", NAMESPACE, "exec", &agent, "--", "overcommit-agent"];
+            let told = self.kubectl(&[&exec[..], &["explain", &guest]].concat())?;
             ensure!(told.contains(&format!("{guest}:")), "no explanation of {guest}: {told}");
         }
         self.saw(
@@ -235,19 +238,6 @@ impl Road<'_> {
         Ok((lacked, took))
     }
 
-    /// Uninstalls the release; every guest must have its full size then.
-    ///
-    /// # Errors
-    /// When the release's hook fails or a balloon stays inflated.
-    pub fn uninstall(&self) -> Result<()> {
-        self.step(
-            "the release goes",
-            "A hook releases what policies are left and waits; the CRDs stay, as Helm leaves them.",
-        );
-        self.helm_uninstall()?;
-        self.all_full()
-    }
-
     fn helm_uninstall(&self) -> Result<()> {
         let args = ["uninstall", "overcommit", "--namespace", NAMESPACE, "--wait"];
         let output = self.meanwhile("helm waits for the hook and the pods", || self.cluster.helm(&args))?;
@@ -255,10 +245,11 @@ impl Road<'_> {
         Ok(())
     }
 
-    fn apply(&self, mode: &str) -> Result<()> {
-        let answer = self.cluster.apply(&policy(mode))?;
+    pub(super) fn apply(&self, mode: &str, reserve: &str) -> Result<()> {
+        let policy = policy(mode, reserve);
+        let answer = self.cluster.apply(&policy)?;
         self.screen.say("  $ kubectl apply -f - <<.");
-        policy(mode).lines().for_each(|line| self.screen.say(&format!("    {line}")));
+        policy.lines().for_each(|line| self.screen.say(&format!("    {line}")));
         self.screen.say(&format!("    .\n    {}", answer.trim_end()));
         Ok(())
     }
@@ -268,7 +259,7 @@ impl Road<'_> {
         self.wait_status(&what, |status| ready_reason(status) == Some(reason)).map(drop)
     }
 
-    fn all_full(&self) -> Result<()> {
+    pub(super) fn all_full(&self) -> Result<()> {
         for name in GUESTS {
             wait::until(FULL, format!("{name} to have its full size"), || {
                 let actual = self.actual_mib(name)?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{BalloonCommand, GUESTS, SIZE_MIB};
+use super::{BalloonCommand, GUESTS, SIZE_MIB, Upgrade};
 
 /// What was seen on the way.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Summary {
     pub commands: Vec<BalloonCommand>,
     /// What the worker and the idle guest held when memory had moved, in MiB.
     pub moved: (u64, u64),
+    /// What the idle guest held while the agent was replaced.
+    pub upgrade: Upgrade,
     /// What all guests together lacked before the policy went, in MiB, and how long giving it back took.
     pub given_back: (u64, Duration),
     /// Why the valve opened, if it did.
@@ -53,6 +55,13 @@ impl fmt::Display for Summary {
             )?;
         }
         writeln!(f, "  when memory had moved: worker {worker} MiB, idle {idle} MiB")?;
+        let Upgrade { before, meanwhile, spare } = &self.upgrade;
+        writeln!(
+            f,
+            "  upgrade of the agent: idle held {before} MiB before, {} to {} MiB meanwhile ({spare} MiB were spare)",
+            meanwhile.start(),
+            meanwhile.end()
+        )?;
         writeln!(f, "  given back at the end: {back} MiB in {}", seconds(took))?;
         write!(f, "  valve: {}", self.valve.as_deref().unwrap_or("never opened"))
     }

@@ -1,6 +1,5 @@
 //! The API server with our rights installed, an operator, and what a test does and sees there.
 
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
@@ -8,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use overcommit_tests::api::{Access, Api, Identity, free_port};
+use overcommit_tests::http;
 use overcommit_tests::machine::sibling;
 use overcommit_tests::process::{Launch, Process};
 use overcommit_tests::session::Session;
@@ -40,12 +40,7 @@ impl Operator {
     }
 
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        (code, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+        http::get(self.port, path).unwrap()
     }
 
     pub(crate) fn wait_ready(&self) {

@@ -58,6 +58,11 @@ fn number(temper: Temper, valid: impl Strategy<Value = u64> + 'static) -> BoxedS
     }
 }
 
+/// Any number, and often one at which arithmetic goes wrong.
+pub fn absurd() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => prop::sample::select(ABSURD.to_vec()), 1 => any::<u64>(), 2 => (0..4096_u64).prop_map(|n| n << 20)]
+}
+
 fn bytes(temper: Temper, mib: std::ops::Range<u64>) -> BoxedStrategy<Bytes> {
     number(temper, mib.prop_map(|n| n << 20)).prop_map(Bytes::new).boxed()
 }
@@ -172,7 +177,7 @@ pub fn guest(temper: Temper) -> BoxedStrategy<Guest> {
     let fault = prop_oneof![30 => Just(None), 1 => prop::sample::select(vec![0_u8, 1, 2, 3]).prop_map(Some)];
     (memory, pod, fault, prop_oneof![6 => Just(0_u8), 1 => 1..3_u8], option::weighted(0.9, 1..15_u32))
         .prop_map(
-            |(
+            move |(
                 ((full, used, cache, follows), in_cluster),
                 (overhead, request, limit),
                 fault,
@@ -182,6 +187,8 @@ pub fn guest(temper: Temper) -> BoxedStrategy<Guest> {
                 in_cluster,
                 full,
                 actual: full,
+                plugged: Bytes::ZERO,
+                plugging: false,
                 used,
                 cache,
                 follows,
@@ -200,7 +207,8 @@ pub fn guest(temper: Temper) -> BoxedStrategy<Guest> {
                 migrating: false,
                 state: RunState::Running,
                 silent: false,
-                process: (fault != Some(3)).then_some(1),
+                // A guest of which nobody sees that it is another process by now seems to disobey.
+                process: (fault != Some(3) || temper == Temper::Honest).then_some(1),
                 started: 0,
                 present: true,
                 swap_in: 0,
@@ -248,6 +256,8 @@ fn ordinary(temper: Temper) -> BoxedStrategy<Change> {
         1 => any::<bool>().prop_map(Change::Migrating),
         1 => option::of(b(0..2048)).prop_map(Change::Request),
         1 => option::of(b(64..4096)).prop_map(Change::Limit),
+        1 => b(0..1024).prop_map(Change::Plugs),
+        1 => prop::bool::weighted(0.3).prop_map(Change::Plugging),
         3 => Just(Change::Reboot),
         1 => Just(Change::Restart),
         1 => any::<bool>().prop_map(Change::Present),
@@ -272,6 +282,7 @@ fn fault(temper: Temper) -> BoxedStrategy<Change> {
         2 => number(temper, 0..(100_u64 << 20)).prop_map(Change::SwapIn),
         1 => number(temper, 0..10_000_u64).prop_map(Change::Faults),
         1 => Just(Change::LoseProcess),
+        2 => prop::bool::weighted(0.4).prop_map(Change::Shown),
     ]
     .boxed()
 }

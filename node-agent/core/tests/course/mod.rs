@@ -66,6 +66,9 @@ pub struct Guest {
     pub in_cluster: bool,
     pub full: Bytes,
     pub actual: Bytes,
+    /// Memory that was plugged into it, and whether that goes on.
+    pub plugged: Bytes,
+    pub plugging: bool,
     /// What its programs cannot do without.
     pub used: Bytes,
     pub cache: Bytes,
@@ -146,9 +149,13 @@ pub enum Change {
     Migrating(bool),
     SwapIn(u64),
     Faults(u64),
+    Plugs(Bytes),
+    Plugging(bool),
     Reboot,
     /// Another process under the same identity.
     Restart,
     LoseProcess,
+    /// The host's kernel answers about its process, or does not.
+    Shown(bool),
     Present(bool),
 }

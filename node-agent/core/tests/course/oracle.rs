@@ -31,8 +31,12 @@ pub struct Life {
     /// When that stamp came; absent before the first.
     stamped: Option<Monotonic>,
     rebooted: Option<Monotonic>,
+    /// It has said how much memory it has since it was first seen or rebooted.
+    told_total: bool,
     first_seen: Monotonic,
     counters: Option<Balloon>,
+    /// When the host's kernel showed its process last.
+    shown: Option<Monotonic>,
 }
 
 impl Memory {
@@ -50,8 +54,10 @@ impl Memory {
                 stamp: None,
                 stamped: None,
                 rebooted: None,
+                told_total: false,
                 first_seen: sample.at,
                 counters: None,
+                shown: None,
             });
             life.observe(guest, moment);
             self.lives.insert(guest.id.clone(), life);
@@ -71,23 +77,36 @@ impl Life {
     fn observe(&mut self, guest: &GuestSample, moment: &Moment<'_>) {
         self.process = self.process.or(guest.incarnation);
         self.known = held_on(&self.known, guest);
+        if let Some(age) = guest.facts_age.filter(|_| guest.incarnation.is_some()) {
+            let at = moment.sample.at.since_origin();
+            self.shown = Some(Monotonic::new(at.saturating_sub(age)));
+        }
         let Some(balloon) = guest.balloon else { return };
         let (at, wall) = (moment.sample.at, moment.sample.wall);
         let first = self.counters.is_none();
         if self.counters.replace(balloon).is_some_and(|old| ran_backwards(&old, &balloon)) {
             self.rebooted = Some(at);
             self.stamped = None;
+            self.told_total = false;
         }
         let new = balloon.last_update.filter(|s| *s > 0 && Some(*s) != self.stamp);
         let Some(stamp) = new else { return };
         self.stamp = Some(stamp);
+        self.told_total |= balloon.available.is_some();
         let age = if first { wall.saturating_sub(Duration::from_secs(stamp)) } else { Duration::ZERO };
         self.stamped = Some(Monotonic::new(at.since_origin().saturating_sub(age)));
     }
 
-    /// It rebooted and has not reported since: it may touch everything.
+    /// It rebooted and has not reported since, or not how much memory it has: it may touch everything.
     pub fn awaited(&self) -> bool {
-        self.rebooted.is_some() && self.stamped.is_none()
+        self.rebooted.is_some() && (self.stamped.is_none() || !self.told_total)
+    }
+
+    /// It rebooted, and whether its balloon is up again cannot be told: it says that it has more than that leaves, or what
+    /// of it is plugged memory that came back is not known.
+    pub fn is_blurred(&self) -> bool {
+        let more = self.counters.is_some_and(|b| b.available.is_some_and(|total| total > b.actual));
+        self.rebooted.is_some() && (more || !self.known.config.plugged.is_zero())
     }
 
     /// Its process was first seen, or its kernel came anew, in this turn.
@@ -99,6 +118,18 @@ impl Life {
     /// The guest as far as it was ever shown: a reading that failed unsays nothing.
     pub fn known(&self) -> &GuestSample {
         &self.known
+    }
+
+    /// How old is what is known of what its processes hold; absent while nothing is.
+    pub fn facts_age(&self, now: Monotonic) -> Option<Duration> {
+        self.known.facts.anon?;
+        Some(self.shown.map_or(Duration::MAX, |shown| now.since(shown)))
+    }
+
+    /// Its processes were not shown for three control periods.
+    fn is_out_of_sight(&self, moment: &Moment<'_>) -> bool {
+        let patience = moment.policy.interval.saturating_mul(3).max(Duration::from_secs(10));
+        self.shown.is_some_and(|shown| moment.sample.at.since(shown) > patience)
     }
 
     /// The stamp of the statistics that were seen last.
@@ -185,13 +216,16 @@ pub fn exempt(moment: &Moment<'_>, memory: &Memory, id: &GuestId) -> bool {
         || class(moment, guest).is_none_or(|c| c.exclude)
 }
 
-/// Design §6.5: giving goes on, taking does not; in a cluster not without what the kernel says of its pod.
+/// Design §6.5: giving goes on, taking does not; in a cluster not without what the kernel says of its pod, and nowhere
+/// while that is too old.
 pub fn give_only(moment: &Moment<'_>, life: &Life) -> bool {
     let guest = life.known();
     let shown = guest.incarnation.is_some() && guest.facts.request.is_some();
     (guest.name.namespace.is_some() && !shown)
+        || life.is_out_of_sight(moment)
         || guest.run_state != RunState::Running
         || member(moment, guest).is_some_and(|m| m.migrating)
+        || guest.config.plugging
         || life.boots(guest, moment.sample.at)
 }
 
@@ -201,7 +235,7 @@ pub fn overhead(guest: &GuestSample) -> Bytes {
 
 /// What its cgroup leaves to the guest itself.
 pub fn limit(guest: &GuestSample) -> Bytes {
-    guest.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(overhead(guest)))
+    guest.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(overhead(guest)).minus(guest.config.plugged))
 }
 
 /// The least that a guest keeps by its class and its own words.
@@ -209,7 +243,7 @@ pub fn floor(guest: &GuestSample, class: &Class, used: Bytes) -> Bytes {
     let full = guest.config.full;
     let request = guest.facts.request.filter(|_| !class.floor.below_request);
     let part = share(full, u64::from(class.floor.part.get()), 1000);
-    let request = request.unwrap_or_default().minus(overhead(guest));
+    let request = request.unwrap_or_default().minus(overhead(guest)).minus(guest.config.plugged);
     part.max(class.floor.bytes).max(request).max(share(used, 10, 9)).min(full)
 }
 
@@ -239,16 +273,19 @@ pub fn promised(moment: &Moment<'_>, memory: &Memory, target: impl Fn(&GuestView
         let least = if unbound { g.config.full.max(actual) } else { actual };
         let facts = &life.known.facts;
         let held = facts.anon.zip(facts.overhead).map(|(anon, overhead)| anon.minus(overhead));
-        let held = held.unwrap_or_default().minus(Bytes::from_mib(16));
-        target(view).max(least).min(moment.sample.host.memory.total).max(held).plus(overhead(&life.known))
+        let total = moment.sample.host.memory.total;
+        let plugged = g.config.plugged.min(total);
+        let held = held.unwrap_or_default().minus(plugged).minus(Bytes::from_mib(16));
+        let own = target(view).max(least).min(total).max(held);
+        own.plus(plugged).min(total).max(own).plus(overhead(&life.known))
     };
     moment.sample.guests.iter().map(charge).sum()
 }
 
 /// The most that may be promised on this host, with nothing that has to be learnt taken off.
-pub fn most(moment: &Moment<'_>) -> Bytes {
+pub fn most(moment: &Moment<'_>, known: &Memory) -> Bytes {
     let memory = &moment.sample.host.memory;
-    let guests: Bytes = moment.sample.guests.iter().filter_map(|g| g.facts.anon).sum();
+    let guests: Bytes = moment.sample.guests.iter().filter_map(|g| known.known(&g.id).facts.anon).sum();
     let other = memory.anon.plus(memory.shmem).minus(guests);
     let kernel =
         memory.slab_unreclaimable.plus(memory.kernel_stack).plus(memory.page_tables).plus(memory.percpu);
@@ -259,10 +296,17 @@ pub fn most(moment: &Moment<'_>) -> Bytes {
         .fold(memory.total, Bytes::minus)
 }
 
+/// What the host uses that is no guest's.
+pub fn own(moment: &Moment<'_>) -> Bytes {
+    let m = &moment.host.memory;
+    [m.anon, m.shmem, m.slab_unreclaimable, m.kernel_stack, m.page_tables, m.percpu].into_iter().sum()
+}
+
 /// The host's kernel says that memory is gone.
 pub fn distressed(host: &HostSample, eviction: Bytes) -> bool {
     let line = eviction.plus(share(host.memory.total, 1, 100));
-    host.memory.available < line || host.pressure.is_some_and(|p| p.full_avg10 >= 1000)
+    let strained = host.memory.available < eviction.plus(share(host.memory.total, 5, 100));
+    host.memory.available < line || (strained && host.pressure.is_some_and(|p| p.full_avg10 >= 1000))
 }
 
 pub fn observing(moment: &Moment<'_>) -> bool {

@@ -37,6 +37,15 @@ struct Body {
     device: Bytes,
     stamp: Option<u64>,
     minor_faults: u64,
+    /// What the host's kernel said last, and when; absent while it goes on saying.
+    told: Option<Told>,
+}
+
+#[derive(Clone, Copy)]
+struct Told {
+    at: Duration,
+    process: Option<Incarnation>,
+    facts: ProcessFacts,
 }
 
 /// One turn as the loop saw it, and what it decided; before anything of it was carried out.
@@ -46,6 +55,8 @@ pub struct Moment<'a> {
     pub policy: &'a Policy,
     pub roster: &'a Roster,
     pub plan: &'a TurnPlan,
+    /// The host as it is, without its guests.
+    pub host: &'a Host,
     /// The loop's memory after the decision.
     pub state: &'a State,
     /// The same before it.
@@ -57,7 +68,7 @@ impl Plant {
     pub fn new(course: &Course) -> Self {
         let body = |guest: &Guest| {
             let device = guest.full;
-            Body { guest: guest.clone(), device, stamp: None, minor_faults: 0 }
+            Body { guest: guest.clone(), device, stamp: None, minor_faults: 0, told: None }
         };
         Self {
             host: course.host.clone(),
@@ -97,6 +108,7 @@ impl Plant {
             policy: &self.policy,
             roster: &roster,
             plan,
+            host: &self.host,
             state: &state,
             before: &before,
             decision: &decision,
@@ -120,10 +132,9 @@ impl Plant {
         for body in &mut self.guests {
             body.live(plan.after);
         }
-        let (count, ticks) =
-            (self.guests.len(), u64::try_from(self.now.as_millis() / 10).unwrap_or(u64::MAX));
+        let count = self.guests.len();
         for (index, change) in &plan.changes {
-            self.guests[index % count].suffer(*change, ticks);
+            self.guests[index % count].suffer(*change, self.now);
         }
         for body in &mut self.guests {
             body.report(self.wall);
@@ -132,12 +143,14 @@ impl Plant {
 
     fn sample(&self) -> Sample {
         let guests: Vec<GuestSample> =
-            self.guests.iter().enumerate().filter_map(|(i, b)| b.sample(i)).collect();
+            self.guests.iter().enumerate().filter_map(|(i, b)| b.sample(i, self.now)).collect();
         let mut memory = self.host.memory;
-        memory.anon = guests.iter().filter_map(|g| g.facts.anon).fold(memory.anon, Bytes::plus);
+        let held = self.guests.iter().filter(|b| b.guest.present).map(Body::anon);
+        memory.anon = held.fold(memory.anon, Bytes::plus);
         Sample {
             at: Monotonic::new(self.now),
             wall: Duration::from_secs(self.wall.unsigned_abs()),
+            host_age: Duration::ZERO,
             host: HostSample { memory, pressure: self.host.pressure, ..HostSample::default() },
             guests,
         }
@@ -172,6 +185,11 @@ impl Plant {
 }
 
 impl Guest {
+    /// All memory that it has.
+    fn all(&self) -> Bytes {
+        self.actual.plus(self.plugged)
+    }
+
     fn name(&self, index: usize) -> GuestName {
         let name = format!("g{index}");
         if self.in_cluster { GuestName::namespaced("cluster", name) } else { GuestName::standalone(name) }
@@ -194,7 +212,10 @@ impl Body {
         self.minor_faults = self.minor_faults.saturating_add(after.as_secs());
     }
 
-    fn suffer(&mut self, change: Change, ticks: u64) {
+    fn suffer(&mut self, change: Change, now: Duration) {
+        // What was said last was said a while ago.
+        let at = now.saturating_sub(Duration::from_secs(2));
+        let told = Told { at, process: self.process(), facts: self.facts() };
         let g = &mut self.guest;
         match change {
             Change::Uses(n) => g.used = n,
@@ -217,16 +238,20 @@ impl Body {
             Change::Migrating(m) => g.migrating = m,
             Change::SwapIn(n) => g.swap_in = g.swap_in.saturating_add(n),
             Change::Faults(n) => g.faults = g.faults.saturating_add(n),
+            Change::Plugs(n) => g.plugged = n,
+            Change::Plugging(p) => g.plugging = p,
             Change::Reboot => (g.swap_in, g.faults, self.minor_faults) = (0, 0, 0),
             Change::Restart => {
                 (g.swap_in, g.faults, self.minor_faults) = (0, 0, 0);
                 g.process = Some(g.process.unwrap_or(0) + 1);
-                g.started = ticks;
+                g.started = u64::try_from(now.as_millis() / 10).unwrap_or(u64::MAX);
                 g.actual = g.full;
                 self.device = g.full;
                 self.stamp = None;
             }
             Change::LoseProcess => g.process = None,
+            Change::Shown(true) => self.told = None,
+            Change::Shown(false) => self.told = self.told.or(Some(told)),
             Change::Present(p) => g.present = p,
         }
     }
@@ -242,40 +267,62 @@ impl Body {
         };
     }
 
-    fn sample(&self, index: usize) -> Option<GuestSample> {
+    fn process(&self) -> Option<Incarnation> {
+        let start_ticks = self.guest.started;
+        self.guest.process.map(|pid| Incarnation { pid, start_ticks })
+    }
+
+    /// What its processes hold.
+    fn anon(&self) -> Bytes {
         let g = &self.guest;
-        let used = g.used.min(g.actual);
-        let anon = g.held.unwrap_or(used.plus(g.cache).min(g.actual)).plus(g.overhead.unwrap_or_default());
+        g.held.unwrap_or(g.used.plus(g.cache).min(g.all())).plus(g.overhead.unwrap_or_default())
+    }
+
+    /// What is seen of its process; nothing of one that is not found.
+    fn facts(&self) -> ProcessFacts {
+        let (g, anon) = (&self.guest, self.anon());
+        if g.process.is_none() {
+            return ProcessFacts::default();
+        }
+        ProcessFacts {
+            swappable: None,
+            resident: Some(anon),
+            anon: Some(anon),
+            overhead: g.overhead,
+            request: g.request,
+            limit: g.limit,
+        }
+    }
+
+    fn sample(&self, index: usize, now: Duration) -> Option<GuestSample> {
+        let g = &self.guest;
+        let used = g.used.min(g.all());
+        let told = self.told.unwrap_or(Told { at: now, process: self.process(), facts: self.facts() });
         g.present.then(|| GuestSample {
             id: GuestId::new(format!("g{index}")),
             name: g.name(index),
-            vmi_uid: None,
-            incarnation: g.process.map(|pid| Incarnation { pid, start_ticks: g.started }),
+            incarnation: told.process,
             config: GuestConfig {
                 full: g.full,
+                plugged: g.plugged,
+                plugging: g.plugging,
                 has_balloon: g.has_balloon,
                 free_page_reporting: false,
                 untouchable: g.untouchable.into_iter().collect(),
             },
             run_state: g.state,
             balloon: (!g.silent && g.state != RunState::Unreachable).then(|| self.balloon(used)),
-            facts: ProcessFacts {
-                swappable: None,
-                resident: Some(anon),
-                anon: Some(anon),
-                overhead: g.overhead,
-                request: g.request,
-                limit: g.limit,
-            },
+            facts: told.facts,
+            facts_age: Some(now.saturating_sub(told.at)),
             trouble: None,
         })
     }
 
     fn balloon(&self, used: Bytes) -> Balloon {
         let g = &self.guest;
-        let usable = g.actual.minus(used);
+        let usable = g.all().minus(used);
         let (available, unused, usable) = match g.words {
-            Words::Honest => (Some(g.actual), Some(usable.minus(g.cache)), Some(usable)),
+            Words::Honest => (Some(g.all()), Some(usable.minus(g.cache)), Some(usable)),
             Words::Raw { total, unused, usable } => (total, unused, usable),
         };
         Balloon {

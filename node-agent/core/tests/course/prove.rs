@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use overcommit_core::step::State;
 use proptest::prelude::*;
-use proptest::test_runner::{TestError, TestRunner};
+use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
 
 use super::Course;
 use super::plant::{Moment, Plant};
@@ -22,6 +22,20 @@ fn turns() -> u64 {
     std::env::var("OVERCOMMIT_TURNS").ok().map_or(TURNS, |text| text.parse().unwrap())
 }
 
+/// `OVERCOMMIT_SEED`, or 0: `make test` shows the same courses each time, so that a change is what made it fail, and
+/// `make soak` others.
+fn seed() -> u64 {
+    std::env::var("OVERCOMMIT_SEED").ok().map_or(0, |text| text.parse().unwrap())
+}
+
+/// The courses of one batch of one seed.
+fn rng(seed: u64, batch: u64) -> TestRng {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes[8..16].copy_from_slice(&batch.to_le_bytes());
+    TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
+}
+
 /// Runs a course and shows `check` every turn.
 pub fn run(course: &Course, mut check: impl FnMut(&Moment<'_>) -> Verdict) -> Verdict {
     let mut plant = Plant::new(course);
@@ -31,8 +45,8 @@ pub fn run(course: &Course, mut check: impl FnMut(&Moment<'_>) -> Verdict) -> Ve
     Ok(())
 }
 
-/// Shows courses to fresh checks until enough turns have passed; panics with the smallest course that fails. Courses
-/// are new each time: one that fails becomes a test of its own in `found.rs`.
+/// Shows courses to fresh checks until enough turns have passed; panics with the smallest course that fails. One
+/// that fails becomes a test of its own in `found.rs`.
 pub fn prove<C: FnMut(&Moment<'_>) -> Verdict>(
     courses: impl Strategy<Value = Course>,
     fresh: impl Fn() -> C,
@@ -53,14 +67,20 @@ pub fn prove_over<C: FnMut(&Moment<'_>) -> Verdict>(
         failure_persistence: None,
         ..ProptestConfig::default()
     };
-    while seen.get() < wanted {
-        let outcome = TestRunner::new(config.clone()).run(&courses, |course| {
+    let chosen = seed();
+    for batch in 0.. {
+        if seen.get() >= wanted {
+            return;
+        }
+        let outcome = TestRunner::new_with_rng(config.clone(), rng(chosen, batch)).run(&courses, |course| {
             seen.set(seen.get() + u64::try_from(course.turns.len()).unwrap());
             run(&course, fresh())
         });
         match outcome {
             Ok(()) => {}
-            Err(TestError::Fail(why, course)) => panic!("after {} turns: {why}\n{course:?}", seen.get()),
+            Err(TestError::Fail(why, course)) => {
+                panic!("seed {chosen}, after {} turns: {why}\n{course:?}", seen.get())
+            }
             Err(TestError::Abort(why)) => panic!("{why}"),
         }
     }

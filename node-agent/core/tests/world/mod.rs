@@ -49,6 +49,8 @@ pub struct Guest {
     pub weight_class: &'static str,
     /// 0 while its process cannot be found.
     pub pid: u32,
+    /// When the kernel said last what its process holds, and what that was; absent while it does so now.
+    pub facts_of: Option<(u64, u64)>,
     pub started: u64,
     /// Its balloon does what it is told.
     pub follows: bool,
@@ -56,6 +58,9 @@ pub struct Guest {
     pub held: Option<u64>,
     /// How much of it may be swapped out.
     pub swappable: Option<u64>,
+    /// Memory that was plugged into it, MiB, and whether that goes on.
+    pub plugged: u64,
+    pub plugging: bool,
     /// Its `MemTotal`, where its kernel does not count the balloon out of it.
     pub total: Option<u64>,
 }
@@ -82,10 +87,13 @@ pub fn guest(name: &str, full: u64, used: u64) -> Guest {
         state: RunState::Running,
         weight_class: "default",
         pid: 1,
+        facts_of: None,
         started: 0,
         follows: true,
         held: None,
         swappable: None,
+        plugged: 0,
+        plugging: false,
         total: None,
     }
 }
@@ -168,6 +176,7 @@ impl World {
         Sample {
             at: Monotonic::new(Duration::from_secs(now)),
             wall: Duration::from_secs(1_000_000 + now),
+            host_age: Duration::ZERO,
             host: HostSample { memory, ..HostSample::default() },
             guests,
         }
@@ -198,9 +207,15 @@ impl World {
     /// One turn in which nothing of the plan is carried out yet.
     pub fn decide(&mut self, seconds: u64, turn: Turn) -> Decision {
         self.now += seconds;
-        let (sample, roster) = (self.sample(), self.roster());
+        let sample = self.sample();
+        self.decide_on(&sample, turn)
+    }
+
+    /// The same on a sample that was made before.
+    pub fn decide_on(&mut self, sample: &Sample, turn: Turn) -> Decision {
+        let roster = self.roster();
         let input = Input {
-            sample: &sample,
+            sample,
             policy: &self.policy,
             roster: &roster,
             turn,
@@ -253,20 +268,30 @@ impl World {
 
 /// What its process holds.
 fn held(g: &Guest) -> u64 {
-    g.held.unwrap_or_else(|| g.used.min(g.actual))
+    g.held.unwrap_or_else(|| g.used.min(g.actual + g.plugged))
+}
+
+impl Guest {
+    /// From now on the kernel says nothing new of its process.
+    pub fn stop_facts(&mut self, now: u64) {
+        self.facts_of = Some((now, held(self)));
+    }
 }
 
 fn sample_of(g: &Guest, now: u64) -> GuestSample {
-    let usable = g.actual.saturating_sub(g.used);
+    let all = g.actual + g.plugged;
+    let usable = all.saturating_sub(g.used);
     let unused = usable.saturating_sub(g.cache);
     let reported = g.stamp > 0;
+    let shown = g.facts_of.map_or_else(|| held(g), |(_, held)| held);
     GuestSample {
         id: World::id(&g.name),
         name: GuestName::standalone(g.name.as_str()),
-        vmi_uid: None,
         incarnation: (g.pid > 0).then_some(Incarnation { pid: g.pid, start_ticks: g.started * 100 }),
         config: GuestConfig {
             full: mib(g.full),
+            plugged: mib(g.plugged),
+            plugging: g.plugging,
             has_balloon: g.has_balloon,
             free_page_reporting: false,
             untouchable: g.untouchable.clone(),
@@ -276,7 +301,7 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
             actual: mib(g.actual),
             last_update: reported.then_some(g.stamp),
             period: Some(g.period),
-            available: reported.then(|| mib(g.total.unwrap_or(g.actual))),
+            available: reported.then(|| mib(g.total.unwrap_or(all))),
             unused: reported.then(|| mib(unused)),
             usable: reported.then(|| mib(usable)),
             swap_in: Some(mib(g.swap_in)),
@@ -284,9 +309,10 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
             major_faults: Some(g.faults),
             minor_faults: Some(now),
         }),
+        facts_age: Some(Duration::from_secs(g.facts_of.map_or(0, |(at, _)| now - at))),
         facts: ProcessFacts {
-            resident: Some(mib(held(g))),
-            anon: Some(mib(held(g))),
+            resident: Some(mib(shown)),
+            anon: Some(mib(shown)),
             overhead: Some(Bytes::ZERO),
             request: g.request.map(mib),
             limit: g.limit.map(mib),

@@ -1,6 +1,6 @@
 use std::os::unix::net::UnixListener;
 
-use overcommit_core::ports::{Evident, HostView};
+use overcommit_core::ports::{Evident, HostView, ProcessPort, Who};
 use overcommit_core::sample::{GuestName, Incarnation, ProcessFacts, RunState, Untouchable};
 use overcommit_core::units::Bytes;
 
@@ -12,8 +12,13 @@ const TEST: &str = "test:///default";
 /// A host that says the same of every guest.
 struct Same(HostView);
 
+/// Hosts that say this of every guest.
+fn same(view: HostView) -> MakePort {
+    Arc::new(move || Box::new(Same(view.clone())))
+}
+
 impl ProcessPort for Same {
-    fn look(&mut self, _: &Who<'_>) -> HostView {
+    fn look(&mut self, _: &Who) -> HostView {
         self.0.clone()
     }
     fn running(&mut self, _: Option<&str>) -> Vec<Evident> {
@@ -25,10 +30,16 @@ impl ProcessPort for Same {
 fn sample(guests: &mut Guests) -> Vec<GuestSample> {
     guests.hear();
     guests.ask();
+    wait(guests);
+    guests.ask_host();
+    wait(guests);
+    guests.sample(Reading::Fresh)
+}
+
+fn wait(guests: &mut Guests) {
     while guests.is_waiting() {
         guests.wait(Duration::from_millis(10));
     }
-    guests.sample(Reading::Fresh)
 }
 
 /// What becomes of commands.
@@ -65,7 +76,7 @@ fn a_host_without_kubernetes_shows_its_domains_at_the_first_sample() {
     let incarnation = Some(Incarnation { pid: 7, start_ticks: 8 });
     let facts = ProcessFacts { resident: Some(Bytes::from_mib(3)), ..ProcessFacts::default() };
     let host = HostView { incarnation, facts, ..HostView::default() };
-    let guest = guest(&mut Guests::standalone(TEST, Box::new(Same(host))));
+    let guest = guest(&mut Guests::standalone(TEST, same(host)));
     assert_eq!(guest.name, GuestName::standalone("test"));
     assert_eq!(guest.id.as_str().len(), 36);
     assert_eq!((guest.run_state, guest.incarnation), (RunState::Running, incarnation));
@@ -74,7 +85,7 @@ fn a_host_without_kubernetes_shows_its_domains_at_the_first_sample() {
 
 #[test]
 fn a_launchers_guest_is_known_by_pod_and_named_by_namespace() {
-    let mut guests = Guests::in_cluster(Box::new(Same(HostView { guaranteed: true, ..HostView::default() })));
+    let mut guests = Guests::in_cluster(same(HostView { guaranteed: true, ..HostView::default() }));
     let key = ConnectionKey::new("pod-1");
     guests.set_launchers(vec![(key.clone(), Target::Uri(Arc::from(TEST)))]);
     let first = guest(&mut guests);
@@ -92,7 +103,7 @@ fn a_launchers_guest_is_known_by_pod_and_named_by_namespace() {
 
 #[test]
 fn commands_are_carried_out_and_each_outcome_told() {
-    let mut guests = Guests::standalone(TEST, Box::new(Same(HostView::default())));
+    let mut guests = Guests::standalone(TEST, same(HostView::default()));
     let id = guest(&mut guests).id;
     let to = |mib| Command::SetTarget { id: id.clone(), from: Bytes::ZERO, to: Bytes::from_mib(mib) };
     let stranger = Command::SetPeriod { id: GuestId::new("nobody"), seconds: 1 };
@@ -106,7 +117,7 @@ fn commands_are_carried_out_and_each_outcome_told() {
 #[test]
 fn a_mute_libvirt_delays_the_others_once_and_only_until_the_deadline() {
     let (_dir, _listener, uri) = mute();
-    let mut guests = Guests::in_cluster(Box::new(Same(HostView::default()))).with_patience(short());
+    let mut guests = Guests::in_cluster(same(HostView::default())).with_patience(short());
     guests.set_launchers(vec![
         (ConnectionKey::new("mute"), Target::Uri(Arc::from(uri))),
         (ConnectionKey::new("well"), Target::Uri(Arc::from(TEST))),
@@ -130,7 +141,7 @@ fn a_stuck_connection_that_is_given_up_and_comes_back_keeps_its_one_thread() {
     let (_dir, listener, uri) = mute();
     let target = Target::Uri(Arc::from(uri));
     let key = ConnectionKey::new("mute");
-    let mut guests = Guests::in_cluster(Box::new(Same(HostView::default()))).with_patience(short());
+    let mut guests = Guests::in_cluster(same(HostView::default())).with_patience(short());
     for _ in 0..5 {
         guests.set_launchers(vec![(key.clone(), target.clone())]);
         assert!(sample(&mut guests).is_empty());
@@ -150,13 +161,12 @@ fn a_stuck_connection_that_is_given_up_and_comes_back_keeps_its_one_thread() {
 
 #[test]
 fn a_libvirt_out_of_reach_is_told_and_its_guests_stay_known() {
-    let mut guests =
-        Guests::standalone("qemu+unix:///system?socket=/nonexistent", Box::new(Same(HostView::default())));
+    let mut guests = Guests::standalone("qemu+unix:///system?socket=/nonexistent", same(HostView::default()));
     assert!(sample(&mut guests).is_empty());
     let state = guests.connections().remove(0).state;
     assert!(matches!(&state, ConnectionState::Failing(why) if why.contains("/nonexistent")), "{state:?}");
 
-    let mut guests = Guests::standalone(TEST, Box::new(Same(HostView::default())));
+    let mut guests = Guests::standalone(TEST, same(HostView::default()));
     let before = guest(&mut guests);
     let connection = guests.connections.values_mut().next().unwrap();
     connection.take(Reply::Observed(Err("lost".to_owned())));
@@ -169,7 +179,7 @@ fn a_libvirt_out_of_reach_is_told_and_its_guests_stay_known() {
 
 #[test]
 fn nothing_is_sent_to_a_connection_that_does_not_answer() {
-    let mut guests = Guests::standalone(TEST, Box::new(Same(HostView::default())));
+    let mut guests = Guests::standalone(TEST, same(HostView::default()));
     let id = guest(&mut guests).id;
     guests.connections.values_mut().next().unwrap().link.asked = Instant::now().checked_sub(PATIENCE);
     let outcome = apply(&mut guests, &[Command::SetPeriod { id, seconds: 1 }]).remove(0);
@@ -178,7 +188,7 @@ fn nothing_is_sent_to_a_connection_that_does_not_answer() {
 
 #[test]
 fn an_answer_under_anothers_number_is_nobodys() {
-    let mut guests = Guests::in_cluster(Box::new(Same(HostView::default())));
+    let mut guests = Guests::in_cluster(same(HostView::default()));
     let (hostile, neighbour) = (1, 2);
     let command = Command::SetPeriod { id: GuestId::new("x"), seconds: 1 };
     let carrying = Carrying { link: neighbour, sent: Instant::now(), commands: vec![command] };
@@ -191,7 +201,7 @@ fn an_answer_under_anothers_number_is_nobodys() {
 
 #[test]
 fn commands_that_are_not_answered_are_given_up() {
-    let mut guests = Guests::standalone(TEST, Box::new(Same(HostView::default())));
+    let mut guests = Guests::standalone(TEST, same(HostView::default()));
     let command = Command::SetPeriod { id: GuestId::new("x"), seconds: 1 };
     let sent = Instant::now().checked_sub(COMMAND_DEADLINE * 2).unwrap();
     guests.carrying.insert(7, Carrying { link: 1, sent, commands: vec![command] });
@@ -202,7 +212,17 @@ fn commands_that_are_not_answered_are_given_up() {
 
 #[test]
 fn fresh_statistics_are_news_and_the_same_again_are_not() {
-    let mut guests = Guests::standalone(TEST, Box::new(Same(HostView::default())));
+    // A node of its own: that of all other tests is one, and they set targets too.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node.xml");
+    let uuid = "11111111-2222-3333-4444-555555555555";
+    let domain = format!(
+        "<domain type='test'><name>own</name><uuid>{uuid}</uuid><memory>2097152</memory>\
+         <os><type>hvm</type></os><devices><memballoon model='virtio'/></devices></domain>"
+    );
+    std::fs::write(&path, format!("<node>{domain}</node>")).unwrap();
+    let uri = format!("test://{}", path.display());
+    let mut guests = Guests::standalone(&uri, same(HostView::default()));
     let id = guest(&mut guests).id;
     apply(&mut guests, &[Command::SetTarget { id: id.clone(), from: Bytes::ZERO, to: Bytes::from_gib(1) }]);
     guests.ask_statistics(&id);
@@ -214,7 +234,7 @@ fn fresh_statistics_are_news_and_the_same_again_are_not() {
 
 #[test]
 fn a_restarted_launcher_is_connected_to_anew_and_its_guest_stays_known() {
-    let mut guests = Guests::in_cluster(Box::new(Same(HostView::default()))).with_patience(short());
+    let mut guests = Guests::in_cluster(same(HostView::default())).with_patience(short());
     let key = ConnectionKey::new("pod-1");
     let (_dir, _listener, uri) = mute();
     guests.set_launchers(vec![(key.clone(), Target::Uri(Arc::from(TEST)))]);
@@ -232,26 +252,27 @@ fn a_restarted_launcher_is_connected_to_anew_and_its_guest_stays_known() {
 struct Running(Evident);
 
 impl ProcessPort for Running {
-    fn look(&mut self, _: &Who<'_>) -> HostView {
-        HostView { vmi_uid: Some(Arc::from("vmi-1")), ..HostView::default() }
+    fn look(&mut self, _: &Who) -> HostView {
+        HostView::default()
     }
     fn running(&mut self, _: Option<&str>) -> Vec<Evident> {
         vec![self.0.clone()]
     }
 }
 
-fn running(uuid: &str) -> Running {
+fn running(uuid: &str) -> MakePort {
     let domain = "default_tiny\u{1b}[31m".to_owned();
-    Running(Evident { uuid: Arc::from(uuid), domain, full: Bytes::from_gib(8), has_balloon: true })
+    let evident = Evident { uuid: Arc::from(uuid), domain, full: Bytes::from_gib(8), has_balloon: true };
+    Arc::new(move || Box::new(Running(evident.clone())))
 }
 
 fn test_uuid() -> String {
-    guest(&mut Guests::standalone(TEST, Box::new(Same(HostView::default())))).id.as_str().to_owned()
+    guest(&mut Guests::standalone(TEST, same(HostView::default()))).id.as_str().to_owned()
 }
 
 #[test]
 fn a_guest_of_a_launcher_that_never_answered_is_the_same_guest_later() {
-    let mut guests = Guests::in_cluster(Box::new(running(&test_uuid()))).with_patience(short());
+    let mut guests = Guests::in_cluster(running(&test_uuid())).with_patience(short());
     let key = ConnectionKey::new("pod-1");
     let (_dir, _listener, uri) = mute();
     let mut ids = Vec::new();
@@ -266,7 +287,7 @@ fn a_guest_of_a_launcher_that_never_answered_is_the_same_guest_later() {
         assert_eq!(seen.trouble.is_some(), state == RunState::Unreachable, "{:?}", seen.trouble);
         if state == RunState::Unreachable {
             assert_eq!(seen.name, GuestName::namespaced("default", "tiny?[31m"));
-            assert_eq!((seen.balloon, seen.vmi_uid.as_deref()), (None, Some("vmi-1")));
+            assert_eq!(seen.balloon, None);
         }
         ids.push(seen.id);
     }
@@ -275,7 +296,7 @@ fn a_guest_of_a_launcher_that_never_answered_is_the_same_guest_later() {
 
 #[test]
 fn a_refused_launcher_says_why() {
-    let mut guests = Guests::in_cluster(Box::new(running(&test_uuid())));
+    let mut guests = Guests::in_cluster(running(&test_uuid()));
     guests.set_launchers(vec![(ConnectionKey::new("pod-1"), Target::Refused(Arc::from("tampered with")))]);
     assert!(guest(&mut guests).trouble.unwrap().starts_with("tampered with; known by its process alone"));
     let state = guests.connections().remove(0).state;
@@ -285,11 +306,11 @@ fn a_refused_launcher_says_why() {
 #[test]
 fn guests_of_a_libvirt_that_never_answered_are_those_whose_processes_run() {
     let (_dir, listener, uri) = mute();
-    let mut guests = Guests::standalone(&uri, Box::new(running(&test_uuid()))).with_patience(short());
+    let mut guests = Guests::standalone(&uri, running(&test_uuid())).with_patience(short());
     let silent = guest(&mut guests);
     assert_eq!((silent.run_state, silent.config.full), (RunState::Unreachable, Bytes::from_gib(8)));
     assert!(silent.trouble.unwrap().contains("libvirt does not answer"));
     drop(listener);
-    let mut guests = Guests::standalone(TEST, Box::new(running("00000000-1111-2222-3333-444444444444")));
+    let mut guests = Guests::standalone(TEST, running("00000000-1111-2222-3333-444444444444"));
     assert_eq!(guest(&mut guests).run_state, RunState::Running, "what libvirt lists is all there is");
 }

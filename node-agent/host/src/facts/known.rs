@@ -1,10 +1,9 @@
 //! One guest's process and what is measured of it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use overcommit_core::ports::HostView;
+use overcommit_core::ports::{HostView, Who};
 use overcommit_core::sample::ProcessFacts;
 use overcommit_core::units::Bytes;
 
@@ -24,7 +23,7 @@ const OVERHEAD_AGE: Duration = Duration::from_mins(1);
 const EARLY_OVERHEAD_AGE: Duration = Duration::from_secs(10);
 /// How many measurements are early ones.
 const EARLY_MEASUREMENTS: u32 = 3;
-/// How long first measurements may take together in one turn; the others wait for the next.
+/// How long first measurements may take together in one reading; the others wait for the next.
 const FIRST_MEASUREMENTS: Duration = Duration::from_millis(50);
 /// Processes of one pod that are looked at; a launcher's has about eight.
 const PROCESSES_PER_POD: usize = 256;
@@ -37,8 +36,9 @@ pub(super) struct Known {
     /// Its own cgroups, the outermost first.
     directories: Vec<PathBuf>,
     pub(super) line: CommandLine,
-    vmi_uid: Option<Arc<str>>,
     overhead: Option<Measured>,
+    /// Which guest it was looked at for last.
+    who: Option<Who>,
 }
 
 /// An overhead that was measured.
@@ -50,22 +50,13 @@ struct Measured {
     before: u32,
 }
 
-/// What was measured in one turn.
-#[derive(Debug, Default)]
-pub(super) struct Measurements {
-    again: bool,
-    first: Duration,
-}
-
 impl Known {
     pub(super) fn open(root: &Root, mounts: &CgroupMounts, pid: u32) -> Result<Self, ReadError> {
         let process = Proc::open(root, pid)?;
         let place = CgroupPlace::parse(&process.text("cgroup")?);
         let directories = place.as_ref().map(|p| mounts.own_directories(p)).unwrap_or_default();
-        let arguments = process.arguments()?;
-        let vmi_uid = arguments.iter().find_map(|a| private_directory_uid(a));
-        let line = CommandLine::parse(&arguments);
-        Ok(Self { process, place, directories, line, vmi_uid, overhead: None })
+        let line = CommandLine::parse(&process.arguments()?);
+        Ok(Self { process, place, directories, line, overhead: None, who: None })
     }
 
     pub(super) fn view(
@@ -91,7 +82,6 @@ impl Known {
         let unreached = qos.is_some() && self.directories.is_empty();
         Ok(HostView {
             incarnation: Some(self.process.incarnation()),
-            vmi_uid: self.vmi_uid.clone(),
             guaranteed,
             facts: ProcessFacts {
                 resident: Some(status.resident),
@@ -114,32 +104,51 @@ impl Known {
         cgroup::holds(self.directories.first()?, self.place.as_ref()?.version())
     }
 
-    /// The overhead as last measured; measured again when old, one guest per turn.
+    /// The overhead as last measured; measured now if it never was and this reading has time for it.
     pub(super) fn overhead(
         &mut self,
         root: &Root,
-        turn: &mut Measurements,
-        full: Bytes,
+        spent: &mut Duration,
+        who: &Who,
         status: Status,
     ) -> Result<Option<Bytes>, ReadError> {
-        let due = match self.overhead {
-            None => turn.first < FIRST_MEASUREMENTS,
-            Some(last) => !turn.again && last.at.elapsed() >= last.may_age(),
-        };
-        if due {
+        self.who = Some(who.clone());
+        if self.overhead.is_none() && *spent < FIRST_MEASUREMENTS {
             let at = Instant::now();
-            let measured = smaps::beside_guest(&self.process, full)?;
-            let others = self.others(root).plus(self.files_in_memory(status));
-            let bytes = measured.map(|own| own.plus(status.page_tables).plus(others));
-            if let Some(last) = self.overhead {
-                turn.again = true;
-                self.overhead = Some(Measured { at, bytes, before: last.before.saturating_add(1) });
-            } else {
-                turn.first = turn.first.saturating_add(at.elapsed());
-                self.overhead = Some(Measured { at, bytes, before: 0 });
-            }
+            let bytes = self.measure(root, who, status)?;
+            *spent = spent.saturating_add(at.elapsed());
+            self.overhead = Some(Measured { at, bytes, before: 0 });
         }
         Ok(self.overhead.and_then(|last| last.bytes))
+    }
+
+    #[cfg(test)]
+    pub(super) fn age_by(&mut self, time: Duration) {
+        if let Some(last) = &mut self.overhead {
+            last.at = last.at.checked_sub(time).unwrap();
+        }
+    }
+
+    /// For how long its overhead is too old; absent if it is not, or was never measured.
+    pub(super) fn overdue(&self) -> Option<Duration> {
+        let last = self.overhead?;
+        last.at.elapsed().checked_sub(last.may_age())
+    }
+
+    /// Measures its overhead for the next look. Walking the page tables takes milliseconds per GiB.
+    pub(super) fn measure_again(&mut self, root: &Root) -> Result<(), ReadError> {
+        let (Some(last), Some(who)) = (self.overhead, self.who.clone()) else { return Ok(()) };
+        let at = Instant::now();
+        let status = Status::read(&self.process)?;
+        let bytes = self.measure(root, &who, status)?;
+        self.overhead = Some(Measured { at, bytes, before: last.before.saturating_add(1) });
+        Ok(())
+    }
+
+    fn measure(&self, root: &Root, who: &Who, status: Status) -> Result<Option<Bytes>, ReadError> {
+        let measured = smaps::beside_guest(&self.process, who.full, &who.pluggable)?;
+        let others = self.others(root).plus(self.files_in_memory(status));
+        Ok(measured.map(|own| own.plus(status.page_tables).plus(others)))
     }
 
     /// What the pod keeps in tmpfs: it counts as the guest's, and is none of its memory.
@@ -179,12 +188,4 @@ fn processes_below(dir: &std::path::Path, depth: u32, pids: &mut Vec<u32>) {
         }
     }
     pids.truncate(PROCESSES_PER_POD);
-}
-
-/// The UID in `…/kubevirt-private/<uid>/virt-serial0` (pkg/virt-launcher/virtwrap/converter, KubeVirt 1.9).
-fn private_directory_uid(argument: &str) -> Option<Arc<str>> {
-    let (_, rest) = argument.split_once("/kubevirt-private/")?;
-    let (uid, _) = rest.split_once('/')?;
-    let shape = uid.len() == 36 && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    shape.then(|| Arc::from(uid))
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::proc::tests::add_process;
 
 const POD: &str = "4cd1b2a0-0a39-4f5e-9d11-3c4a2d9b7e10";
-const VMI: &str = "11111111-2222-3333-4444-555555555555";
+const OTHER: &str = "4cd1b2a0-0a39-4f5e-9d11-3c4a2d9b7e99";
 const UUID: &str = "5a9f9c3e-1111-2222-3333-444444444444";
 
 /// A node of 10 GiB with one launcher pod on the unified hierarchy.
@@ -36,18 +36,7 @@ impl Node {
     }
 
     fn add_qemu(&self, pid: u32, cgroup: &str) {
-        let serial = format!("socket,path=/var/run/kubevirt-private/{VMI}/virt-serial0");
-        let arguments = [
-            "qemu",
-            "-name",
-            "guest=default_tiny,debug-threads=on",
-            "-m",
-            "512",
-            "-uuid",
-            UUID,
-            "-chardev",
-            &serial,
-        ];
+        let arguments = ["qemu", "-name", "guest=default_tiny,debug-threads=on", "-m", "512", "-uuid", UUID];
         add_process(self.dir.path(), pid, "qemu-system-x86", cgroup, &arguments);
         self.write(&format!("proc/{pid}/status"), "VmRSS: 350000 kB\nRssAnon: 300000 kB\nVmPTE: 1024 kB\n");
         self.write(
@@ -67,8 +56,13 @@ impl Node {
     }
 }
 
-fn query(pod: Option<&str>) -> Who<'_> {
-    Who { pod_uid: pod, uuid: UUID, full: Bytes::from_mib(512) }
+fn query(pod: Option<&str>) -> Who {
+    Who {
+        pod_uid: pod.map(Arc::from),
+        uuid: Arc::from(UUID),
+        full: Bytes::from_mib(512),
+        pluggable: Vec::new(),
+    }
 }
 
 #[test]
@@ -79,7 +73,6 @@ fn a_guest_in_a_pod_is_seen_whole() {
     let view = node.reader().look(&query(Some(POD)));
     assert_eq!(view.trouble, None);
     assert_eq!(view.incarnation, Some(Incarnation { pid: 80, start_ticks: 1080 }));
-    assert_eq!(view.vmi_uid.as_deref(), Some(VMI));
     assert!(!view.guaranteed);
     assert_eq!(view.facts.resident, Some(Bytes::from_kib(350_000)));
     assert_eq!(view.facts.anon, Some(Bytes::from_mib(400)));
@@ -112,7 +105,7 @@ fn a_guaranteed_pods_request_is_its_limit() {
 fn a_process_in_another_pod_or_on_the_host_is_not_the_guest() {
     let node = Node::new("max\n");
     node.add_qemu(80, &Node::cgroup());
-    for other in [None, Some("4cd1b2a0-0a39-4f5e-9d11-3c4a2d9b7e99")] {
+    for other in [None, Some(OTHER)] {
         let view = node.reader().look(&query(other));
         assert_eq!(view.incarnation, None);
         assert!(view.trouble.unwrap().contains(UUID));
@@ -135,11 +128,11 @@ fn the_successor_of_a_process_that_ended_is_found_in_the_same_turn() {
     let node = Node::new("max\n");
     node.add_qemu(80, &Node::cgroup());
     let mut reader = node.reader();
-    reader.begin_turn();
+    reader.begin_reading();
     assert_eq!(reader.look(&query(Some(POD))).incarnation.unwrap().pid, 80);
     std::fs::remove_dir_all(node.dir.path().join("proc/80")).unwrap();
     node.add_qemu(99, &Node::cgroup());
-    reader.begin_turn();
+    reader.begin_reading();
     assert_eq!(reader.look(&query(Some(POD))).incarnation.unwrap().pid, 99);
 }
 
@@ -150,22 +143,32 @@ fn a_guest_that_is_gone_is_forgotten() {
     let mut reader = node.reader();
     reader.look(&query(Some(POD)));
     std::fs::remove_dir_all(node.dir.path().join("proc/80")).unwrap();
-    reader.begin_turn();
+    reader.begin_reading();
     assert_eq!(reader.look(&query(Some(POD))).incarnation, None);
-    reader.begin_turn();
-    reader.begin_turn();
+    reader.begin_reading();
+    reader.begin_reading();
     assert!(reader.known.is_empty());
 }
 
 #[test]
-fn the_overhead_is_measured_once_and_then_only_when_it_is_old() {
+fn the_overhead_is_measured_once_and_again_when_it_is_old_and_nobody_waits() {
     let node = Node::new("max\n");
     node.add_qemu(80, &Node::cgroup());
     let mut reader = node.reader();
-    let first = reader.look(&query(Some(POD))).facts.overhead;
-    std::fs::remove_file(node.dir.path().join("proc/80/smaps")).unwrap();
-    reader.begin_turn();
-    assert_eq!(reader.look(&query(Some(POD))).facts.overhead, first);
+    let look = |reader: &mut ProcessFactsReader| {
+        reader.begin_reading();
+        let overhead = reader.look(&query(Some(POD))).facts.overhead;
+        reader.end_reading();
+        overhead
+    };
+    let first = look(&mut reader);
+    assert_eq!(first, Some(Bytes::from_mib(10 + 1)));
+    let text = std::fs::read_to_string(node.dir.path().join("proc/80/smaps")).unwrap();
+    node.write("proc/80/smaps", &text.replace("10240 kB", "20480 kB"));
+    assert_eq!((look(&mut reader), look(&mut reader)), (first, first));
+    reader.known.values_mut().for_each(|known| known.age_by(Duration::from_secs(10)));
+    assert_eq!(look(&mut reader), first, "what is told does not wait for it");
+    assert_eq!(look(&mut reader), Some(Bytes::from_mib(20 + 1)));
 }
 
 #[test]
@@ -189,7 +192,7 @@ fn a_guest_is_evident_by_its_process_in_its_pod_alone() {
     };
     assert_eq!(node.reader().running(Some(POD)), [evident]);
     assert_eq!(node.reader().running(None), []);
-    assert_eq!(node.reader().running(Some("4cd1b2a0-0a39-4f5e-9d11-3c4a2d9b7e99")), []);
+    assert_eq!(node.reader().running(Some(OTHER)), []);
 }
 
 #[test]
@@ -208,7 +211,6 @@ fn what_a_pod_forges_beside_its_guest_is_not_counted() {
 
 #[test]
 fn guests_of_two_pods_with_one_uuid_are_two() {
-    const OTHER: &str = "4cd1b2a0-0a39-4f5e-9d11-3c4a2d9b7e99";
     let node = Node::new("max\n");
     node.add_qemu(80, &Node::cgroup());
     node.add_qemu(90, &Node::cgroup().replace(POD, OTHER));
@@ -253,4 +255,52 @@ fn memory_in_a_memfd_counts_without_a_cgroup_too() {
     let facts = node.reader().look(&query(None)).facts;
     assert_eq!(facts.anon, Some(Bytes::from_mib(20 + 200)));
     assert_eq!(facts.overhead, Some(Bytes::from_mib(11)));
+}
+
+#[test]
+fn a_process_that_does_not_answer_holds_up_one_reader_and_no_other() {
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    node.add_qemu(90, &format!("0::/kubepods/burstable/pod{OTHER}/abc\n"));
+    // Stands for a process whose memory lock is held: opening it waits for a writer.
+    let line = node.dir.path().join("proc/90/cmdline");
+    let text = std::fs::read(&line).unwrap();
+    std::fs::remove_file(&line).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&line).status().unwrap().success());
+    let visits = Visits::default();
+    let mut first = node.reader().among(visits.clone());
+    let stuck = std::thread::spawn(move || first.look(&query(Some(OTHER))).incarnation.map(|i| i.pid));
+    let end = Instant::now() + Duration::from_secs(20);
+    while !visits.is_at(90) {
+        assert!(Instant::now() < end, "the first reader never came there");
+        std::thread::yield_now();
+    }
+
+    let mut second = node.reader().among(visits);
+    assert_eq!(second.look(&query(Some(POD))).incarnation.unwrap().pid, 80);
+    let trouble = second.look(&query(Some(OTHER))).trouble.unwrap();
+    assert!(trouble.contains("does not answer"), "{trouble}");
+    assert_eq!(second.running(Some(OTHER)), []);
+
+    let aside = node.dir.path().join("aside");
+    std::fs::rename(&line, &aside).unwrap();
+    std::fs::write(&line, &text).unwrap();
+    std::fs::write(&aside, &text).unwrap();
+    assert_eq!(stuck.join().unwrap(), Some(90));
+    second.begin_reading();
+    assert_eq!(second.look(&query(Some(POD))).incarnation.unwrap().pid, 80);
+}
+
+#[test]
+fn guests_that_were_evident_remain_while_nobody_can_look() {
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    let mut reader = node.reader();
+    assert_eq!(reader.running(Some(POD)).len(), 1);
+    std::fs::rename(node.dir.path().join("proc"), node.dir.path().join("away")).unwrap();
+    reader.evident.as_mut().unwrap().0 -= EVIDENT_AGE;
+    assert_eq!(reader.running(Some(POD)).len(), 1);
+    std::fs::create_dir(node.dir.path().join("proc")).unwrap();
+    reader.evident.as_mut().unwrap().0 -= EVIDENT_AGE;
+    assert!(reader.running(Some(POD)).is_empty(), "its process is gone");
 }

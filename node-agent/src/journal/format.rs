@@ -1,0 +1,30 @@
+//! What a journal holds; on disk it lies in an envelope.
+//!
+//! Names nothing of this crate but what it is given: `tests/fuzz` takes this very file in.
+
+use std::collections::BTreeMap;
+
+use overcommit_core::sample::{GuestId, Incarnation};
+use overcommit_core::step::Original;
+use overcommit_core::units::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// One guest's entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// Its process.
+    pub(crate) incarnation: Option<Incarnation>,
+    /// What it had.
+    pub(crate) original: Original,
+    /// The target in force, or about to be.
+    pub(crate) target: Bytes,
+}
+
+/// All entries of one boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Content {
+    /// Which boot.
+    pub(crate) boot_id: String,
+    /// By guest.
+    pub(crate) guests: BTreeMap<GuestId, Entry>,
+}

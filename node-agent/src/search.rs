@@ -1,0 +1,171 @@
+//! The search for launchers, on a thread of its own: it opens what tenants own, and on a node that thrashes a look at all
+//! processes takes its time.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use overcommit_core::ports::PortError;
+use overcommit_guest::{ConnectionKey, Notify, Target};
+use overcommit_host::{Launcher, Refusal, Scan};
+
+/// Looking at all processes costs some milliseconds; a new guest is charged a little later, never wrongly. A little less
+/// than the usual control period, whose ticks ask.
+const SCAN_AGE: Duration = Duration::from_secs(4);
+/// How long the first tick waits for the first search.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A search that takes longer is a trouble.
+const LATE: Duration = Duration::from_secs(10);
+
+/// The launchers of this node as they were found last.
+pub(crate) struct Search {
+    requests: Sender<()>,
+    found: Receiver<Result<Scan, PortError>>,
+    /// Since when an answer is waited for.
+    asked: Option<Instant>,
+    /// When the last search that came back began.
+    at: Option<Instant>,
+    /// Launchers were found, or that there are none.
+    searched: bool,
+    refusals: Vec<String>,
+}
+
+impl Search {
+    /// Starts the thread; it ends with the value, once the search that it is in returns.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(crate) fn start(
+        mut scan: impl FnMut() -> Result<Scan, PortError> + Send + 'static,
+        notify: Notify,
+    ) -> std::io::Result<Self> {
+        let (requests, inbox) = channel();
+        let (out, found) = channel();
+        std::thread::Builder::new().name("launchers".to_owned()).spawn(move || {
+            while inbox.recv().is_ok() && out.send(scan()).is_ok() {
+                notify();
+            }
+        })?;
+        Ok(Self { requests, found, asked: None, at: None, searched: false, refusals: Vec::new() })
+    }
+
+    /// Asks, if it is time to look again and nothing is under way.
+    pub(crate) fn ask(&mut self) {
+        let is_new = self.at.is_some_and(|at| at.elapsed() < SCAN_AGE);
+        if !is_new && self.asked.is_none() && self.requests.send(()).is_ok() {
+            self.asked = Some(Instant::now());
+        }
+    }
+
+    /// The launchers there are now, if that has come.
+    pub(crate) fn hear(&mut self) -> Option<Vec<(ConnectionKey, Target)>> {
+        let answer = self.found.try_recv().ok()?;
+        self.at = self.asked.take();
+        match answer {
+            Ok(scan) => {
+                self.searched = true;
+                Some(self.take(scan))
+            }
+            Err(error) => {
+                self.refusals = vec![error.to_string()];
+                None
+            }
+        }
+    }
+
+    fn take(&mut self, scan: Scan) -> Vec<(ConnectionKey, Target)> {
+        let known = |r: &Refusal| scan.launchers.iter().any(|l| l.pod_uid == r.pod_uid);
+        let (told, refused): (Vec<_>, Vec<_>) = scan.refusals.into_iter().partition(known);
+        self.refusals = told.iter().map(ToString::to_string).collect();
+        let launcher = |l: Launcher| (ConnectionKey::new(l.pod_uid), Target::Launcher(l.socket));
+        // One that must not be talked to has a guest all the same.
+        let out_of_reach = |r: Refusal| {
+            let why = Target::Refused(Arc::from(r.to_string()));
+            (ConnectionKey::new(r.pod_uid), why)
+        };
+        let launchers = scan.launchers.into_iter().map(launcher);
+        launchers.chain(refused.into_iter().map(out_of_reach)).collect()
+    }
+
+    /// True until launchers were looked for once: before that nobody knows of any guest.
+    pub(crate) fn is_blind(&self) -> bool {
+        !self.searched
+    }
+
+    /// The first answer may still come in time.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.is_blind() && self.asked.is_some_and(|asked| asked.elapsed() < PATIENCE)
+    }
+
+    /// What does not work, for people.
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = String> {
+        let late = self.asked.map(|asked| asked.elapsed()).filter(|age| *age >= LATE).map(|age| {
+            format!(
+                "the search for launcher pods has not come back for {} s: guests that are new are not seen",
+                age.as_secs()
+            )
+        });
+        late.into_iter().chain(self.refusals.iter().cloned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    fn told(search: &Search) -> String {
+        search.troubles().collect()
+    }
+
+    /// What comes in the end.
+    fn heard(search: &mut Search) -> Option<usize> {
+        let end = Instant::now() + DEADLINE;
+        while search.asked.is_some() {
+            if let Some(found) = search.hear() {
+                return Some(found.len());
+            }
+            assert!(Instant::now() < end, "no answer");
+            std::thread::yield_now();
+        }
+        None
+    }
+
+    #[test]
+    fn a_search_that_hangs_holds_nobody_up_and_is_told() {
+        let (release, held) = channel::<()>();
+        let scan = move || {
+            let _ = held.recv();
+            Ok(Scan::default())
+        };
+        let mut search = Search::start(scan, Arc::new(|| ())).unwrap();
+        search.ask();
+        assert!(search.hear().is_none() && search.is_blind() && search.is_waiting());
+        assert_eq!(told(&search), "");
+        search.asked = Instant::now().checked_sub(LATE);
+        search.ask();
+        assert!(told(&search).contains("has not come back for 10 s"), "{}", told(&search));
+        assert!(search.is_blind() && !search.is_waiting(), "the first tick goes on without it");
+        release.send(()).unwrap();
+        assert_eq!(heard(&mut search), Some(0));
+        assert!(!search.is_blind() && told(&search).is_empty());
+    }
+
+    #[test]
+    fn a_search_that_fails_leaves_the_node_unknown_and_is_made_again() {
+        let mut fails = true;
+        let error = || PortError { what: "launcher pods".to_owned(), why: "no procfs".to_owned() };
+        let scan = move || if std::mem::take(&mut fails) { Err(error()) } else { Ok(Scan::default()) };
+        let mut search = Search::start(scan, Arc::new(|| ())).unwrap();
+        search.ask();
+        assert_eq!(heard(&mut search), None);
+        assert!(search.is_blind() && told(&search).contains("no procfs"));
+        search.ask();
+        assert!(search.asked.is_none(), "it is too early");
+        search.at = Instant::now().checked_sub(SCAN_AGE);
+        search.ask();
+        assert_eq!(heard(&mut search), Some(0));
+        assert!(!search.is_blind() && told(&search).is_empty());
+    }
+}

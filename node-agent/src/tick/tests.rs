@@ -1,0 +1,274 @@
+//! The loop with real guests' port and a kernel that hangs.
+
+use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::{Mutex, PoisonError};
+
+use overcommit_core::plan::Command;
+use overcommit_core::ports::{
+    Evident, GuestPort, Heard, HostPort, HostView, PortError, ProcessPort, Reading, Who,
+};
+use overcommit_core::sample::{Balloon, GuestSample, HostMemory, Incarnation, ProcessFacts};
+use overcommit_crds::OvercommitPolicySpec;
+use overcommit_crds::policy::Mode as Wished;
+use overcommit_crds::quantity::Period;
+use overcommit_guest::Guests;
+use overcommit_host::Root;
+use prometheus_client::registry::Registry;
+
+use super::*;
+use crate::cluster::Node;
+use crate::kept::Pulse;
+use crate::report::metrics;
+use crate::state_dir::StateDir;
+
+const DEADLINE: Duration = Duration::from_mins(1);
+/// How long the loop waits for guests and for the kernel.
+const PATIENCE: Duration = Duration::from_millis(300);
+const WELL: &str = "11111111-2222-3333-4444-000000000002";
+const STUCK: &str = "11111111-2222-3333-4444-000000000001";
+
+/// Two domains of 1 GiB on libvirt's test driver.
+fn hypervisor(dir: &std::path::Path) -> String {
+    let domain = |name: &str, uuid: &str| {
+        format!(
+            "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>1048576</memory>\
+             <os><type>hvm</type></os><devices><memballoon model='virtio'/></devices></domain>"
+        )
+    };
+    let path = dir.join("node.xml");
+    let mut file = std::fs::File::create(&path).unwrap();
+    write!(file, "<node>{}{}</node>", domain("stuck", STUCK), domain("well", WELL)).unwrap();
+    format!("test://{}", path.display())
+}
+
+/// What the world looks like, and what is done to it.
+struct World {
+    /// MiB.
+    host: AtomicU64,
+    hurts: AtomicBool,
+    /// What the well guest holds.
+    holds: Mutex<Bytes>,
+    /// The kernel hangs at the other one.
+    hangs: AtomicBool,
+}
+
+struct Host(Arc<World>);
+
+impl HostPort for Host {
+    fn sample(&mut self) -> Result<HostSample, PortError> {
+        let total = Bytes::from_mib(self.0.host.load(Ordering::Relaxed));
+        let memory = HostMemory { total, available: total, ..HostMemory::default() };
+        Ok(HostSample { memory, ..HostSample::default() })
+    }
+}
+
+/// A kernel that does not answer about the stuck guest's process.
+struct Kernel(Arc<World>, Arc<AtomicBool>);
+
+impl ProcessPort for Kernel {
+    fn look(&mut self, who: &Who) -> HostView {
+        if *who.uuid == *STUCK {
+            // One reader hangs there, and others pass it over.
+            if self.1.swap(true, Ordering::Relaxed) {
+                return HostView::default();
+            }
+            while self.0.hangs.load(Ordering::Relaxed) {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            self.1.store(false, Ordering::Relaxed);
+        }
+        let held = Some(Bytes::from_mib(100));
+        let facts = ProcessFacts {
+            resident: held,
+            anon: held,
+            overhead: Some(Bytes::ZERO),
+            ..ProcessFacts::default()
+        };
+        HostView {
+            incarnation: Some(Incarnation { pid: u32::MAX, start_ticks: 1 }),
+            facts,
+            ..HostView::default()
+        }
+    }
+
+    fn running(&mut self, _: Option<&str>) -> Vec<Evident> {
+        Vec::new()
+    }
+}
+
+/// The port, with statistics that libvirt's test driver does not have: the stuck guest sends none.
+struct Port(Node, Arc<World>);
+
+impl Port {
+    fn holds(&self) -> std::sync::MutexGuard<'_, Bytes> {
+        self.1.holds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl GuestPort for Port {
+    fn ask(&mut self) {
+        self.0.ask();
+    }
+    fn ask_host(&mut self) {
+        self.0.ask_host();
+    }
+    fn ask_statistics(&mut self, id: &GuestId) {
+        self.0.ask_statistics(id);
+    }
+    fn hear(&mut self) -> Heard {
+        self.0.hear()
+    }
+    fn is_waiting(&self) -> bool {
+        self.0.is_waiting()
+    }
+    fn sample(&mut self, reading: Reading) -> Vec<GuestSample> {
+        let mut samples = self.0.sample(reading);
+        let holds = *self.holds();
+        let hurts = self.1.hurts.load(Ordering::Relaxed);
+        for guest in samples.iter_mut().filter(|g| g.id.as_str() == WELL) {
+            let stamp = clock::wall();
+            guest.balloon = guest.balloon.map(|balloon| Balloon {
+                actual: holds,
+                last_update: Some(stamp.as_secs()),
+                period: Some(1),
+                available: Some(holds),
+                unused: Some(holds.scaled(9, 10)),
+                usable: Some(holds.scaled(9, 10)),
+                // Grows for as long as it hurts.
+                swap_in: Some(if hurts { Bytes::from_mib(stamp.as_secs()) } else { Bytes::ZERO }),
+                ..balloon
+            });
+        }
+        samples
+    }
+    fn send(&mut self, commands: &[Command]) {
+        for command in commands {
+            if let Command::SetTarget { id, to, .. } = command
+                && id.as_str() == WELL
+            {
+                *self.holds() = *to;
+            }
+        }
+        self.0.send(commands);
+    }
+    fn is_carrying(&self) -> bool {
+        self.0.is_carrying()
+    }
+    fn troubles(&self) -> Vec<String> {
+        self.0.troubles()
+    }
+}
+
+/// A loop that runs.
+struct Running {
+    wakes: Sender<Wake>,
+    world: Arc<World>,
+    _temp: tempfile::TempDir,
+}
+
+impl Running {
+    /// On a host of so many MiB.
+    fn start(host: u64) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let world = Arc::new(World {
+            host: AtomicU64::new(host),
+            hurts: AtomicBool::new(false),
+            holds: Mutex::new(Bytes::from_gib(1)),
+            hangs: AtomicBool::new(true),
+        });
+        let (wakes, inbox) = channel();
+        let (kernel, entered) = (Arc::clone(&world), Arc::new(AtomicBool::new(false)));
+        let notify = wakes.clone();
+        let guests = Guests::standalone(
+            &hypervisor(temp.path()),
+            Arc::new(move || Box::new(Kernel(Arc::clone(&kernel), Arc::clone(&entered)))),
+        );
+        let guests =
+            guests.with_patience(PATIENCE).with_notify(Arc::new(move || drop(notify.send(Wake::News))));
+        let node = Node { guests, search: None, line: None };
+        let registry = &mut Registry::default();
+        let beat = crate::http::beat();
+        let (reporter, _, _) =
+            Reporter::new(metrics::Metrics::register(registry, Vec::new()), None, beat, Pulse::default());
+        let dir = Arc::new(StateDir::open(&temp.path().join("state")).unwrap());
+        let recorded = wakes.clone();
+        let told = move |content, result| drop(recorded.send(Wake::Recorded(content, result)));
+        let work = Loop::new(Parts {
+            host: Box::new(Host(Arc::clone(&world))),
+            guests: Box::new(Port(node, Arc::clone(&world))),
+            glimpses: Glimpses::new(&Root::new(temp.path())),
+            journal: Journal::open(&dir, "boot"),
+            scribe: Scribe::start(dir, told).unwrap(),
+            contact: None,
+            reporter,
+            eviction: Box::new(|_| Bytes::ZERO),
+            learned: Growth::default(),
+            purpose: Purpose::Control,
+            released: false,
+            restarted: None,
+        });
+        std::thread::spawn(move || work.run(&inbox));
+        let spec = OvercommitPolicySpec {
+            mode: Wished::Enforce,
+            interval: Period("1s".into()),
+            ..OvercommitPolicySpec::default()
+        };
+        let orders = Orders::from_file("p", &spec).unwrap();
+        wakes.send(Wake::Orders(Arc::new(orders))).unwrap();
+        Self { wakes, world, _temp: temp }
+    }
+
+    fn report(&self) -> Option<Arc<Report>> {
+        let (reply, answer) = sync_channel(1);
+        self.wakes.send(Wake::Ask(reply)).unwrap();
+        answer.recv_timeout(DEADLINE).unwrap()
+    }
+
+    /// The first report of which `what` is true; what takes longer in the loop than the port's patience fails.
+    fn wait(&self, what: &str, so: impl Fn(&Report) -> bool) -> Arc<Report> {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            if let Some(report) = self.report() {
+                assert!(report.took < PATIENCE, "a turn took {:?}", report.took);
+                if so(&report) {
+                    return report;
+                }
+                assert!(Instant::now() < end, "{what}: {report:?}");
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.world.hangs.store(false, Ordering::Relaxed);
+        drop(self.wakes.send(Wake::Stop(Stop::Handover)));
+    }
+}
+
+fn target(report: &Report, id: &str) -> Option<Bytes> {
+    report.guests.iter().find(|g| g.id.as_str() == id).map(|g| g.target)
+}
+
+#[test]
+fn a_kernel_that_hangs_at_one_guest_keeps_no_other_from_what_it_needs() {
+    let full = Bytes::from_gib(1);
+    let running = Running::start(1850);
+    running.wait("to take from the well guest", |r| target(r, WELL).is_some_and(|t| t < full));
+    let told = |r: &Report| r.troubles.iter().any(|t| t.contains("kernel does not answer"));
+    running.wait("to tell the trouble", told);
+    running.world.hurts.store(true, Ordering::Relaxed);
+    running.world.host.store(4096, Ordering::Relaxed);
+    running.wait("to give to the well guest", |r| target(r, WELL) == Some(full));
+    let shown = |r: &Report, id: &str| {
+        let guest = r.guests.iter().find(|g| g.id.as_str() == id);
+        guest.and_then(|g| g.facts_age)
+    };
+    let last = running.wait("a turn of now", told);
+    assert!(shown(&last, WELL).unwrap() < Duration::from_secs(5) && shown(&last, STUCK).is_none());
+    running.world.hangs.store(false, Ordering::Relaxed);
+    running.wait("to know both", |r| shown(r, STUCK).is_some() && !told(r));
+}

@@ -1,0 +1,195 @@
+//! An API server with the chart installed, one node's agent, and what a test does and sees there.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use overcommit_tests::agent::Agent;
+use overcommit_tests::api::{Access, Api, Identity, free_port};
+use overcommit_tests::http;
+use overcommit_tests::process::{Launch, Process};
+use overcommit_tests::session::Session;
+use overcommit_tests::wait::until;
+use serde_json::{Value, json};
+
+pub(crate) const SYSTEM: &str = "overcommit-system";
+pub(crate) const NODE: &str = "a";
+pub(crate) const SOON: Duration = Duration::from_secs(40);
+/// A watch that failed for a while is tried again after up to 45 s, and once more when it then
+/// has to list anew (kube-runtime, `DefaultBackoff`: 30 s and half of it as jitter).
+pub(crate) const AFTER_TROUBLE: Duration = Duration::from_secs(150);
+/// What the API server does is told once it has lasted for 30 s; by then the pauses between two tries are long.
+const TOLD_BY: Duration = Duration::from_mins(2);
+/// The loop turns every second; asking may wait for a turn that is under way.
+const PROMPT: Duration = Duration::from_secs(5);
+
+/// An API server of its own with the chart installed, and one node's agent.
+pub(crate) struct Bench {
+    pub(crate) api: Api,
+    access: Access,
+    pub(crate) dir: PathBuf,
+    port: u16,
+    agent: Option<Process>,
+}
+
+impl Bench {
+    pub(crate) fn start() -> Self {
+        let api = Api::start().unwrap();
+        api.install_vmi_crd().unwrap();
+        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/chart");
+        let chart = chart.to_str().unwrap();
+        api.helm(&["install", "overcommit", chart, "--namespace", SYSTEM, "--create-namespace"]).unwrap();
+        api.wait_for("", "crd/nodeovercommits.overcommit.dev", "condition=Established", 20).unwrap();
+        let who = Identity { namespace: SYSTEM, name: "overcommit-agent", node: Some(NODE) };
+        let access = api.as_service_account(who).unwrap();
+        let dir = Session::shared().unwrap().fresh_dir("agent").unwrap();
+        Self { api, access, dir, port: free_port().unwrap(), agent: None }
+    }
+
+    /// A bench whose agent has reported its first orders.
+    pub(crate) fn running() -> Self {
+        Self::running_with(&[])
+    }
+
+    pub(crate) fn running_with(further: &[&str]) -> Self {
+        let mut bench = Self::start();
+        bench.order("one");
+        bench.start_agent_with(further);
+        bench.expect_reported("one");
+        bench
+    }
+
+    pub(crate) fn start_agent(&mut self) {
+        self.start_agent_with(&[]);
+    }
+
+    pub(crate) fn start_agent_with(&mut self, further: &[&str]) {
+        let launch = Launch::new("agent", Agent::program().unwrap())
+            .args(["run", "--node", NODE, "--state-dir"])
+            .arg(&self.dir)
+            .arg(format!("--http=127.0.0.1:{}", self.port))
+            .args(further)
+            .env("KUBECONFIG", self.access.kubeconfig_path());
+        self.agent = Some(Session::shared().unwrap().spawn(launch).unwrap());
+    }
+
+    pub(crate) fn stop_agent(&mut self) {
+        self.agent.take().unwrap().terminate(SOON).unwrap();
+    }
+
+    pub(crate) fn agent(&self) -> &Process {
+        self.agent.as_ref().unwrap()
+    }
+
+    /// The node's orders, as the operator would write them.
+    pub(crate) fn order(&self, revision: &str) {
+        let resolved = overcommit_crds::resolve::resolve(&overcommit_crds::OvercommitPolicySpec::default());
+        let mut spec = json!({"policy": "p", "revision": revision, "resolved": resolved});
+        spec["resolved"]["interval"] = json!("1s");
+        let object = json!({"apiVersion": "overcommit.dev/v1alpha1", "kind": "NodeOvercommit",
+            "metadata": {"name": NODE}, "spec": spec});
+        until(SOON, "the object", || self.api.apply(&object.to_string())).unwrap();
+    }
+
+    /// What a probe or Prometheus is told.
+    pub(crate) fn get(&self, path: &str) -> Result<(u16, String), String> {
+        http::get(self.port, path).map_err(|e| format!("{e:#}"))
+    }
+
+    /// What `status` answers.
+    pub(crate) fn ask(&self) -> Result<Value, String> {
+        let asked = Command::new(Agent::program().unwrap())
+            .args(["status", "--output", "json", "--state-dir"])
+            .arg(&self.dir)
+            .output()
+            .map_err(|e| e.to_string())?;
+        let words = String::from_utf8_lossy(&asked.stderr).into_owned();
+        serde_json::from_slice(&asked.stdout).map_err(|_| words)
+    }
+
+    pub(crate) fn wait_report(&self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
+        self.wait(AFTER_TROUBLE, what, || {
+            let report = self.ask()?;
+            if so(&report) { Ok(report) } else { Err(report.to_string()) }
+        })
+    }
+
+    /// Waits until `path` is answered with this code and all these words.
+    pub(crate) fn wait_answer(&self, path: &str, code: u16, words: &[&str]) {
+        self.wait(AFTER_TROUBLE, path, || {
+            let (seen, body) = self.get(path)?;
+            let good = seen == code && words.iter().all(|word| body.contains(word));
+            if good { Ok(()) } else { Err(format!("{seen} {body}")) }
+        });
+    }
+
+    /// Waits until one of the troubles has all these words.
+    pub(crate) fn wait_trouble(&self, words: &[&str]) {
+        self.wait(TOLD_BY, &format!("the trouble {words:?}"), || {
+            let report = self.ask()?;
+            let mut troubles = report["troubles"].as_array().unwrap().iter().map(|t| t.as_str().unwrap());
+            let good = troubles.any(|trouble| words.iter().all(|word| trouble.contains(word)));
+            if good { Ok(()) } else { Err(report["troubles"].to_string()) }
+        });
+    }
+
+    pub(crate) fn wait_no_trouble(&self) {
+        self.wait_report("no trouble", |report| report["troubles"] == json!([]));
+    }
+
+    /// Several turns from now, each question answered at once.
+    pub(crate) fn expect_turning(&self) -> Value {
+        let began = Timestamp::now();
+        let due = began + jiff::SignedDuration::from_secs(3);
+        self.wait_report("three more turns", |report| {
+            let asked = Instant::now();
+            self.ask().unwrap();
+            assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
+            report["at"].as_str().unwrap().parse::<Timestamp>().unwrap() > due
+        })
+    }
+
+    pub(crate) fn expect_reported(&self, revision: &str) {
+        self.expect("{.status.observedRevision}", |seen| seen == revision);
+    }
+
+    /// Waits for a field of the node's object.
+    pub(crate) fn expect(&self, path: &str, so: impl Fn(&str) -> bool) {
+        self.wait(AFTER_TROUBLE, path, || {
+            let seen = self.api.field("", &format!("noc/{NODE}"), path).map_err(|e| format!("{e:#}"))?;
+            if so(&seen) { Ok(()) } else { Err(seen) }
+        });
+    }
+
+    pub(crate) fn expect_said(&self, words: &str) {
+        self.wait(SOON, words, || if self.agent().output().contains(words) { Ok(()) } else { Err("silent") });
+    }
+
+    pub(crate) fn wait<T, E: std::fmt::Display>(
+        &self,
+        limit: Duration,
+        what: &str,
+        look: impl FnMut() -> Result<T, E>,
+    ) -> T {
+        let log = || self.agent.as_ref().map(Process::log_tail).unwrap_or_default();
+        until(limit, what, look).unwrap_or_else(|e| panic!("{e:#}\n{}", log()))
+    }
+
+    /// The verbs that agents have on the nodes' objects.
+    pub(crate) fn grant(&self, verbs: &[&str]) {
+        self.grant_by(0, verbs);
+    }
+
+    /// The verbs that agents have on the status of the nodes' objects.
+    pub(crate) fn grant_status(&self, verbs: &[&str]) {
+        self.grant_by(1, verbs);
+    }
+
+    fn grant_by(&self, rule: usize, verbs: &[&str]) {
+        let verbs = json!([{"op": "replace", "path": format!("/rules/{rule}/verbs"), "value": verbs}]);
+        let patch =
+            ["patch", "clusterrole", "overcommit-agent", "--type=json", "--patch", &verbs.to_string()];
+        self.api.kubectl(&patch).unwrap();
+    }
+}
