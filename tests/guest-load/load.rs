@@ -39,6 +39,14 @@ pub enum Load {
         /// Sizes, each with how long it lasts.
         Vec<(u64, u64)>,
     ),
+    /// Touches all that it can get and keeps it, whatever that is by then: grows while more than this is usable
+    /// (`MemAvailable`). `surge:SPARE:RATE`
+    Surge {
+        /// What it leaves usable, for the kernel.
+        spare_mib: u64,
+        /// Growth per second at most.
+        ramp_mib_per_s: u64,
+    },
 }
 
 /// Page cache of an idle guest where none is asked for.
@@ -58,12 +66,21 @@ impl Load {
             Self::Hold { mib } => *mib,
             Self::Waves { low_mib, high_mib, period_s } => wave(*low_mib, *high_mib, *period_s, second),
             Self::Steps(steps) => course(steps, second),
+            Self::Surge { ramp_mib_per_s, .. } => ramp_mib_per_s.saturating_mul(second.saturating_add(1)),
+        }
+    }
+
+    /// What must stay usable, where the buffer takes only what is.
+    pub fn spares_mib(&self) -> Option<u64> {
+        match self {
+            Self::Surge { spare_mib, .. } => Some(*spare_mib),
+            _ => None,
         }
     }
 
     /// Whether the buffer is written over and over, rather than once.
     pub fn keeps_writing(&self) -> bool {
-        !matches!(self, Self::Idle { .. } | Self::Hold { .. })
+        !matches!(self, Self::Idle { .. } | Self::Hold { .. } | Self::Surge { .. })
     }
 }
 
@@ -97,6 +114,7 @@ impl fmt::Display for Load {
                 let words: Vec<_> = steps.iter().map(|(size, lasts)| format!("{size}x{lasts}")).collect();
                 write!(f, "steps:{}", words.join(","))
             }
+            Self::Surge { spare_mib, ramp_mib_per_s } => write!(f, "surge:{spare_mib}:{ramp_mib_per_s}"),
         }
     }
 }
@@ -121,8 +139,10 @@ impl FromStr for Load {
             ("waves", [low, high, period]) => {
                 Ok(Self::Waves { low_mib: *low, high_mib: *high, period_s: *period })
             }
+            ("surge", [spare, ramp]) => Ok(Self::Surge { spare_mib: *spare, ramp_mib_per_s: *ramp }),
             _ => Err(format!(
-                "unknown load: {text} (idle[:CACHE] busy:SIZE:RATE hold:SIZE waves:LOW:HIGH:PERIOD steps:SIZExSECONDS,…)"
+                "unknown load: {text} (idle[:CACHE] busy:SIZE:RATE hold:SIZE waves:LOW:HIGH:PERIOD steps:SIZExSECONDS,… \
+                 surge:SPARE:RATE)"
             )),
         }
     }
@@ -142,7 +162,9 @@ mod tests {
 
     #[test]
     fn words_come_back_as_they_were_written() {
-        for word in ["idle:24", "busy:300:50", "hold:200", "waves:50:250:60", "steps:100x20,300x40"] {
+        for word in
+            ["idle:24", "busy:300:50", "hold:200", "waves:50:250:60", "steps:100x20,300x40", "surge:16:50"]
+        {
             assert_eq!(word.parse::<Load>().unwrap().to_string(), word);
         }
     }

@@ -1,9 +1,11 @@
 //! The load program of the test guests: `load supervise` is process 1 of the guest, `load work WORD` its child that uses memory.
 //!
 //! The kernel command line names the first load (`load=…`) and, with `reboot_after=SECONDS`, has the guest reboot itself so long after
-//! each start. Lines on the command port replace the load (`load WORD`), ask for it (`status`) or reboot (`reboot`); each is answered
-//! by one line that begins with `ok` or `error`. Standard library only: it is compiled alone, statically, for the guest.
+//! each start. Lines on the command port replace the load (`load WORD`), ask for it (`status`), reboot (`reboot`), take the
+//! balloon's driver away and bring it back (`driver off|on`), or keep the processor from everything else (`freeze SECONDS`); each is
+//! answered by one line that begins with `ok` or `error`. Standard library only: it is compiled alone, statically, for the guest.
 
+mod fault;
 #[allow(unreachable_pub, reason = "public for the test bed, whose module this is too")]
 mod load;
 mod port;
@@ -29,7 +31,11 @@ fn main() -> ExitCode {
             Ok(load) => work::work(&load),
             Err(error) => fail(&error),
         },
-        _ => fail("usage: load supervise | load work WORD"),
+        ["hog", seconds] => match seconds.parse() {
+            Ok(seconds) => fault::hog(seconds),
+            Err(_) => fail("not a number of seconds"),
+        },
+        _ => fail("usage: load supervise | load work WORD | load hog SECONDS"),
     }
 }
 
@@ -108,13 +114,27 @@ fn obey(order: Order, mut running: Running) -> Running {
             let _ = reply.send(format!("ok {} {alive} {}", running.load, progress.trim()));
             running
         }
+        Order::Driver(present, reply) => {
+            let _ = reply.send(fault::driver(present));
+            running
+        }
+        Order::Freeze(seconds, reply) => {
+            let _ = reply.send("ok".to_owned());
+            let_it_leave();
+            fault::freeze(seconds);
+            running
+        }
         Order::Reboot(reply) => {
             let _ = reply.send("ok".to_owned());
-            // Long enough for the answer to leave.
-            std::thread::sleep(LOOK);
+            let_it_leave();
             reboot()
         }
     }
+}
+
+/// Long enough for an answer to leave.
+fn let_it_leave() {
+    std::thread::sleep(LOOK);
 }
 
 /// Says how the load ended, if it has. It is not begun again: whoever watches shall see that the guest lost it.

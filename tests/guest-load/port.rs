@@ -22,6 +22,10 @@ pub(crate) enum Order {
     Status(Sender<String>),
     /// Reboot the guest.
     Reboot(Sender<String>),
+    /// Load the balloon's driver, or unload it.
+    Driver(bool, Sender<String>),
+    /// Let nothing else run for so many seconds.
+    Freeze(u64, Sender<String>),
 }
 
 /// Serves the port for ever; returns where the guest has none.
@@ -66,11 +70,21 @@ fn answer(line: &str, orders: &Sender<Order>) -> String {
     let order = match line.trim().split_once(' ').unwrap_or((line.trim(), "")) {
         ("status", "") => Order::Status(reply),
         ("reboot", "") => Order::Reboot(reply),
+        ("driver", "on") => Order::Driver(true, reply),
+        ("driver", "off") => Order::Driver(false, reply),
+        ("freeze", seconds) => match seconds.parse() {
+            Ok(seconds) => Order::Freeze(seconds, reply),
+            Err(_) => return format!("error not a number of seconds: {seconds}"),
+        },
         ("load", word) => match word.parse() {
             Ok(load) => Order::Load(load, reply),
             Err(error) => return format!("error {error}"),
         },
-        _ => return format!("error unknown order: {line} (load WORD, status, reboot)"),
+        _ => {
+            return format!(
+                "error unknown order: {line} (load WORD, status, reboot, driver on|off, freeze SECONDS)"
+            );
+        }
     };
     if orders.send(order).is_err() {
         return "error no supervisor".to_owned();

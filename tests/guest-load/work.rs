@@ -38,7 +38,11 @@ pub(crate) fn work(load: &Load) -> ! {
     loop {
         let began = Instant::now();
         let wanted = load.wanted_mib(start.elapsed().as_secs());
-        let mut pages = buffer.resize(usize::try_from(wanted).unwrap_or(0));
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        let mut pages = match load.spares_mib() {
+            Some(spare) => buffer.grow_into(wanted, spare),
+            None => buffer.resize(wanted),
+        };
         if load.keeps_writing() {
             while began.elapsed() < SECOND && !buffer.pieces.is_empty() {
                 pages += buffer.write_some();
@@ -63,6 +67,16 @@ impl Buffer {
         pages
     }
 
+    /// Grows while more than `spare` MiB are usable, by one piece after each look. What it has it keeps. Returns the
+    /// pages written.
+    fn grow_into(&mut self, wanted: usize, spare: u64) -> usize {
+        let mut pages = 0;
+        while self.pieces.len() < wanted && usable_mib() > spare {
+            pages += self.resize(self.pieces.len() + 1);
+        }
+        pages
+    }
+
     /// Writes the next few pages anew, in order, round and round. Returns how many.
     fn write_some(&mut self) -> usize {
         const AT_ONCE: usize = 16;
@@ -78,6 +92,13 @@ impl Buffer {
         self.next += AT_ONCE;
         AT_ONCE
     }
+}
+
+/// The kernel's own estimate of what can be had without swapping (`MemAvailable`).
+fn usable_mib() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    line.and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok()).map_or(0, |kib| kib >> 10)
 }
 
 /// Fills with numbers that nothing can compress or merge (xorshift64).

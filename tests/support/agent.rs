@@ -9,12 +9,14 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use overcommit_core::view::GuestView;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::machine;
 use crate::process::{Launch, Process};
 use crate::session::Session;
+use crate::table;
 use crate::wait;
 
 pub use turns::{Action, Turn, Turns};
@@ -121,7 +123,7 @@ impl Agent {
         state_dir: &Path,
         host: &HostMemory,
     ) -> Result<Self> {
-        Self::launch(program, (uri, policy), state_dir, host, &[])
+        Self::launch(program, (uri, policy), state_dir, Some(host), &[])
     }
 
     /// As [`Agent::start`], with further arguments of `run`.
@@ -135,14 +137,22 @@ impl Agent {
         host: &HostMemory,
         further: &[&str],
     ) -> Result<Self> {
-        Self::launch(&Self::program()?, (uri, policy), state_dir, host, further)
+        Self::launch(&Self::program()?, (uri, policy), state_dir, Some(host), further)
+    }
+
+    /// As [`Agent::start`], on the machine as it is.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn start_on_this_machine(uri: &str, policy: &str, state_dir: &Path) -> Result<Self> {
+        Self::launch(&Self::program()?, (uri, policy), state_dir, None, &[])
     }
 
     fn launch(
         program: &Path,
         (uri, policy): (&str, &str),
         state_dir: &Path,
-        host: &HostMemory,
+        host: Option<&HostMemory>,
         further: &[&str],
     ) -> Result<Self> {
         let session = Session::shared()?;
@@ -150,7 +160,7 @@ impl Agent {
         std::fs::write(&file, policy).with_context(|| format!("writing {}", file.display()))?;
         let launch = Launch::new("agent", "sh")
             .args(["-c", "mount --bind \"$0\" /proc/meminfo && exec \"$@\""])
-            .arg(&host.file)
+            .arg(host.map_or(Path::new("/proc/meminfo"), |host| &host.file))
             .arg(program)
             .args(["run", "--connect", uri, "--output", "json", "--policy"])
             .arg(&file)
@@ -165,9 +175,14 @@ impl Agent {
 
     /// A policy that reserves nothing and decides every 2 s, with further lines of the spec (indented by two).
     pub fn policy(mode: &str, further: &str) -> String {
+        Self::policy_keeping(0, mode, further)
+    }
+
+    /// The same that keeps so many MiB for the node.
+    pub fn policy_keeping(mib: u64, mode: &str, further: &str) -> String {
         format!(
             "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {{name: trial}}\nspec:\n  \
-             mode: {mode}\n  interval: 2s\n  reserve: {{minimum: \"0\", growthPercentile: 50}}\n{further}"
+             mode: {mode}\n  interval: 2s\n  reserve: {{minimum: {mib}Mi, growthPercentile: 50}}\n{further}"
         )
     }
 
@@ -182,6 +197,22 @@ impl Agent {
     /// When it does not answer.
     pub fn report(&self) -> Result<Value> {
         Ok(serde_json::from_slice(&self.ask(&["status", "--output", "json"])?.stdout)?)
+    }
+
+    /// The same with its types.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn told(&self) -> Result<table::Report> {
+        table::Report::read(&String::from_utf8_lossy(&self.ask(&["status", "--output", "json"])?.stdout))
+    }
+
+    /// All that it tells of one guest.
+    ///
+    /// # Errors
+    /// When it does not answer or does not know the guest.
+    pub fn view(&self, name: &str) -> Result<GuestView> {
+        self.told()?.guest(name).cloned().with_context(|| format!("no guest {name}"))
     }
 
     /// One entry of its account, in bytes.

@@ -19,8 +19,15 @@ use crate::parts::{Part, Workshop};
 /// Debian's statically linked busybox (package busybox-static).
 const BUSYBOX: &str = "/bin/busybox";
 
+/// Of this machine (package util-linux), with what it is linked to, under the same names in the guest: busybox has none.
+const CHRT: [(&str, &str); 3] = [
+    ("/usr/bin/chrt", "bin/chrt"),
+    ("/lib/x86_64-linux-gnu/libc.so.6", "lib/x86_64-linux-gnu/libc.so.6"),
+    ("/lib64/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2"),
+];
+
 /// Sources of what runs in the guest, below `guest-load/`.
-const SOURCES: [&str; 5] = ["init", "main.rs", "load.rs", "port.rs", "work.rs"];
+const SOURCES: [&str; 6] = ["init", "main.rs", "fault.rs", "load.rs", "port.rs", "work.rs"];
 
 /// Drivers that the guests load, in the kernel's names; those that they need come before them.
 const DRIVERS: [&str; 4] = ["virtio_pci", "virtio_blk", "virtio_console", "virtio_balloon"];
@@ -59,11 +66,13 @@ pub static GUEST_KERNEL: Part =
 
 fn inputs() -> Result<Vec<Vec<u8>>> {
     machine::require("busybox", "busybox-static")?;
+    machine::require("chrt", "util-linux")?;
     let package = kernel::package()?;
     let words = [RECIPE, &package.name, &package.version, GuestImage::KERNEL_ARGS];
     let mut inputs: Vec<Vec<u8>> =
         words.iter().chain(&DRIVERS).chain(&RUSTC).map(|word| word.as_bytes().to_vec()).collect();
-    for file in SOURCES.iter().map(|name| guest_load().join(name)).chain([PathBuf::from(BUSYBOX)]) {
+    let ours = SOURCES.iter().map(|name| guest_load().join(name));
+    for file in ours.chain([BUSYBOX].into_iter().chain(CHRT.map(|(from, _)| from)).map(PathBuf::from)) {
         inputs.push(fs::read(&file).with_context(|| format!("reading {}", file.display()))?);
     }
     Ok(inputs)
@@ -77,8 +86,12 @@ fn build(shop: &Workshop) -> Result<()> {
     let kernel = kernel::package()?.unpack(&shop.scratch)?;
     fs::copy(&kernel.vmlinuz, shop.out.join("vmlinuz"))?;
     let load = compile_load(&shop.scratch)?;
-    let archive =
-        initramfs::archive(BUSYBOX.as_ref(), &load, &guest_load().join("init"), &kernel.drivers(&DRIVERS)?)?;
+    let init = guest_load().join("init");
+    let programs =
+        [("init", init.as_path()), ("bin/busybox", BUSYBOX.as_ref()), ("bin/load", load.as_path())];
+    let programs: Vec<_> =
+        programs.into_iter().chain(CHRT.iter().map(|(from, to)| (*to, Path::new(*from)))).collect();
+    let archive = initramfs::archive(&programs, &kernel.drivers(&DRIVERS)?)?;
     fs::write(shop.out.join("initrd"), archive).context("initrd")
 }
 

@@ -9,6 +9,7 @@ pub mod guests;
 pub mod http;
 pub mod hugepages;
 pub mod images;
+pub mod kernel_counts;
 #[path = "../guest-load/load.rs"]
 pub mod load;
 pub mod machine;

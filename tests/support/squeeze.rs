@@ -27,22 +27,28 @@ impl Squeeze {
     /// Takes away as much as leaves the machine with so many MiB available (`MemAvailable`). The valve opens by this deadline at the
     /// latest, counted from when the squeeze begins.
     pub fn leaving(session: &Session, left_mib: u64, deadline: Duration) -> Result<Self> {
-        Self::begin(session, deadline, |available| (available.saturating_sub(left_mib), left_mib))
+        let order = ValveOrder::huge_pages(deadline);
+        Self::begin(session, &order, |available| (available.saturating_sub(left_mib), left_mib))
     }
 
     /// Takes away so many MiB.
     pub fn taking(session: &Session, mib: u64, deadline: Duration) -> Result<Self> {
-        Self::begin(session, deadline, |available| (mib, available.saturating_sub(mib)))
+        Self::taking_behind(session, mib, &ValveOrder::huge_pages(deadline))
+    }
+
+    /// Takes away so many MiB behind a valve of other patience.
+    pub fn taking_behind(session: &Session, mib: u64, order: &ValveOrder) -> Result<Self> {
+        Self::begin(session, order, |available| (mib, available.saturating_sub(mib)))
     }
 
     /// `split` divides what is available into what is taken and what is left.
-    fn begin(session: &Session, deadline: Duration, split: impl Fn(u64) -> (u64, u64)) -> Result<Self> {
+    fn begin(session: &Session, order: &ValveOrder, split: impl Fn(u64) -> (u64, u64)) -> Result<Self> {
         let pool = HugePages::take_over(session, PATIENCE)?;
         // What caches hold is not short: a squeeze that leaves them only puts the moment off.
         hugepages::make_room()?;
         let (take, left) = split(machine::meminfo("MemAvailable")? / MIB);
         ensure!(left >= LEAST_LEFT_MIB, "a squeeze must leave {LEAST_LEFT_MIB} MiB, not {left}");
-        let valve = Valve::start(session, &ValveOrder::huge_pages(deadline))?;
+        let valve = Valve::start(session, order)?;
         let squeeze = Self { taken: pool, valve };
         squeeze.taken.grow(take * MIB, || squeeze.valve.check())?;
         Ok(squeeze)

@@ -16,8 +16,8 @@ pub const FOLLOW_TOLERANCE: Bytes = Bytes::from_mib(4);
 /// A balloon that did not move for this long although it should is not following: a thrashing guest inflates slowly,
 /// but it does move.
 const FOLLOW_PATIENCE: Duration = Duration::from_secs(30);
-/// A device reset shows the full size for a moment before the statistics tell of a reboot; a deflation that lasts is
-/// the guest's own.
+/// A device reset shows the full size for a moment before the statistics tell of a reboot; a deflation that lasts, and of
+/// whose guest something is heard, is the guest's own.
 const DEFLATE_PATIENCE: Duration = Duration::from_secs(10);
 /// After the balloon has followed, pain that the take caused shows within this time: some statistics at 1 to 2 s.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -38,9 +38,9 @@ pub struct Conduct {
     strikes: u32,
     until: Option<Monotonic>,
     trust: Trust,
-    /// The target that `actual` reached last.
+    /// The least target that `actual` reached, and what it was really given since.
     reached: Option<Bytes>,
-    deflated_since: Option<Monotonic>,
+    deflation: Option<Deflation>,
     follow: Option<Following>,
     /// It was not looked at since it last reported: its silence may not be its own.
     unseen: bool,
@@ -73,6 +73,13 @@ struct Trial {
     followed: Option<Monotonic>,
     /// Since when its process holds too much for what the balloon says.
     over: Option<Monotonic>,
+}
+
+/// More memory in the hands of a guest than it was left with and given.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Deflation {
+    since: Monotonic,
+    by: Bytes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,19 +149,21 @@ impl Conduct {
             Some(self.trial.map_or(new, |running| Trial { to, asked: seen.at, followed: None, ..running }));
     }
 
-    /// Something was given: the rest of a trial is judged from there, and a paid undo is over.
-    pub fn gave(&mut self, to: Bytes) {
+    /// Something was given: the rest of a trial is judged from there, and a paid undo is over. A target that only goes to
+    /// where the guest is already gives nothing.
+    pub fn gave(&mut self, from: Bytes, to: Bytes, seen: &Seen) {
         self.trial = self.trial.filter(|trial| to < trial.from).map(|trial| Trial { to, ..trial });
         self.undo = self.undo.filter(|undo| to < undo.to);
-        self.reached = self.reached.map(|reached| reached.max(to));
+        let given = to.minus(from.max(seen.actual));
+        self.reached = self.reached.map(|reached| reached.plus(given));
     }
 
     /// Looks at the guest; returns how long its balloon took to follow when it has just done so.
     pub fn observe(&mut self, seen: &Seen) -> Option<Duration> {
         self.watch_movement(seen);
         self.unseen &= seen.heard.is_none();
-        if self.deflates_by_itself(seen) {
-            self.fail(Failure::Deflated { by: seen.actual.minus(seen.target) }, seen.actual, seen.at);
+        if let Some(by) = self.deflates_by_itself(seen) {
+            self.fail(Failure::Deflated { by }, seen.actual, seen.at);
             return None;
         }
         if self.trial.is_none() && self.trust == Trust::Trusted && self.ignores_its_target(seen) {
@@ -192,7 +201,7 @@ impl Conduct {
     /// Nobody can tell whether it moves: it is paused, has a job under way, or its hypervisor is silent.
     pub fn look_away(&mut self) {
         self.follow = None;
-        self.deflated_since = None;
+        self.deflation = None;
         self.unseen = true;
         self.trial = self.trial.map(|trial| Trial { over: None, ..trial });
     }
@@ -240,7 +249,7 @@ impl Conduct {
         let wait = BACK_OFF.saturating_mul(1 << self.strikes.min(16)).min(BACK_OFF_MAX);
         self.trial = None;
         self.reached = None;
-        self.deflated_since = None;
+        self.deflation = None;
         self.undo = Some(Undo { to: back_to, failure });
         self.last_failure = Some(failure);
         self.strikes = self.strikes.saturating_add(1);
@@ -256,7 +265,9 @@ impl Conduct {
         let apart = seen.actual.minus(seen.target).max(seen.target.minus(seen.actual));
         if apart <= FOLLOW_TOLERANCE {
             self.follow = None;
-            self.reached = Some(seen.target);
+            let here = seen.target.max(seen.actual);
+            let lasts = self.reached.filter(|_| seen.squeezed || self.deflation.is_some());
+            self.reached = Some(lasts.map_or(here, |reached| reached.min(here)));
             return;
         }
         // A target that moves on in the same direction is no excuse.
@@ -271,15 +282,16 @@ impl Conduct {
         seen.squeezed && apart && self.is_stuck(seen.at)
     }
 
-    /// It had reached this target, or a lower one, and holds lastingly more.
-    fn deflates_by_itself(&mut self, seen: &Seen) -> bool {
-        let had = self.reached.is_some_and(|reached| reached <= seen.target);
-        if !had || seen.actual <= seen.target.plus(FOLLOW_TOLERANCE) {
-            self.deflated_since = None;
-            return false;
-        }
-        let since = *self.deflated_since.get_or_insert(seen.at);
-        seen.at.since(since) >= DEFLATE_PATIENCE
+    /// It holds lastingly more than it was left with and given: by how much. That its target went after it is no excuse:
+    /// in distress it is given what it has taken.
+    fn deflates_by_itself(&mut self, seen: &Seen) -> Option<Bytes> {
+        let more = self.reached.map(|reached| seen.actual.minus(reached)).filter(|by| *by > FOLLOW_TOLERANCE);
+        let known =
+            self.deflation.or_else(|| seen.squeezed.then_some(Deflation { since: seen.at, by: Bytes::ZERO }));
+        self.deflation = known.zip(more).map(|(known, more)| Deflation { by: known.by.max(more), ..known });
+        let known = self.deflation?;
+        let heard = seen.heard.is_some_and(|heard| heard > known.since);
+        (heard && seen.at.since(known.since) >= DEFLATE_PATIENCE).then_some(known.by)
     }
 }
 
@@ -451,10 +463,41 @@ mod tests {
     }
 
     #[test]
+    fn what_a_balloon_gave_back_by_itself_is_no_give_though_the_target_goes_after_it() {
+        let mut conduct = taken();
+        conduct.observe(&seen(1, 400, 400, 400));
+        conduct.observe(&seen(11, 400, 400, 400));
+        for second in 12..=23 {
+            let (before, now) = (400 + 3 * (second - 12), 400 + 3 * (second - 11));
+            conduct.observe(&seen(second, before, now, 400));
+            if second < 23 {
+                conduct.gave(MIB(before), MIB(now), &seen(second, before, now, 400));
+            }
+        }
+        let failure = conduct.undo().unwrap().failure;
+        assert!(matches!(failure, Failure::Deflated { by } if by >= MIB(30)), "{failure:?}");
+    }
+
+    #[test]
+    fn small_gives_in_a_row_are_no_deflation() {
+        let mut conduct = taken();
+        conduct.observe(&seen(1, 400, 400, 400));
+        for second in 2..=40 {
+            conduct.gave(
+                MIB(397 + second),
+                MIB(398 + second),
+                &seen(second, 397 + second, 397 + second, 400),
+            );
+            conduct.observe(&seen(second, 398 + second, 398 + second, 400));
+        }
+        assert_eq!(conduct.undo(), None);
+    }
+
+    #[test]
     fn a_give_is_no_deflation() {
         let mut conduct = taken();
         conduct.observe(&seen(1, 400, 400, 400));
-        conduct.gave(MIB(500));
+        conduct.gave(MIB(400), MIB(500), &seen(1, 400, 400, 400));
         conduct.observe(&seen(2, 500, 450, 450));
         conduct.observe(&seen(20, 500, 500, 500));
         assert_eq!(conduct.undo(), None);
@@ -483,9 +526,9 @@ mod tests {
     fn a_paid_undo_is_over() {
         let mut conduct = taken();
         conduct.observe(&Seen { pain: Some(Pain::LowUsable { usable: MIB(1) }), ..seen(3, 400, 405, 405) });
-        conduct.gave(MIB(450));
+        conduct.gave(MIB(400), MIB(450), &seen(3, 400, 405, 405));
         assert!(conduct.undo().is_some());
-        conduct.gave(MIB(512));
+        conduct.gave(MIB(450), MIB(512), &seen(4, 450, 450, 450));
         assert_eq!(conduct.undo(), None);
     }
 }

@@ -123,6 +123,8 @@ pub struct Context<'a> {
     pub targets: &'a BTreeMap<GuestId, Bytes>,
     /// What guests had before they were touched; one that is not in it may have its full size.
     pub originals: &'a BTreeMap<GuestId, Original>,
+    /// The balloons are shadows, which do all that is expected of them.
+    pub observing: bool,
     /// Guests whose target may not be the one in force.
     pub supposed: &'a BTreeSet<GuestId>,
 }
@@ -169,7 +171,7 @@ impl Model {
         if to < from {
             track.conduct.took(from, to, &seen);
         } else if to > from {
-            track.conduct.gave(to);
+            track.conduct.gave(from, to, &seen);
         }
         track.target = to;
     }
@@ -200,7 +202,7 @@ impl Model {
             track.followed_within = None;
             if !looked_at {
                 track.conduct.look_away();
-            } else if !track.rebooted {
+            } else if !track.rebooted && !context.observing {
                 track.followed_within = track.conduct.observe(&seen);
             }
             next.insert(guest.id.clone(), track);

@@ -254,6 +254,26 @@ fn who_loses_its_driver_over_a_take_is_not_believed_before_it_obeys() {
 }
 
 #[test]
+fn who_takes_its_memory_back_in_distress_is_charged_for_all_that_it_can_take() {
+    let mut w = world(1000, vec![guest("a", 512, 50)]);
+    w.anon_other = 600;
+    settle(&mut w, 12);
+    let held = w.target("a");
+    assert!(held <= 400);
+    w.guest("a").follows = false;
+    let mut seen = Vec::new();
+    for second in 1..=13 {
+        let a = w.guest("a");
+        (a.actual, a.used) = (held + 3 * second, held + 3 * second - 5);
+        seen.push(view(&w.turn(1, Turn::Relief), "a"));
+    }
+    let told = seen.pop().unwrap();
+    assert!(seen.iter().any(|then| then.target > mib(held + 10)), "its target follows: {seen:?}");
+    assert!(matches!(told.failure, Some(Failure::Deflated { .. })), "{told:?}");
+    assert_eq!((told.trust, told.charge), (Trust::Unresponsive, mib(512)));
+}
+
+#[test]
 fn who_was_suspended_in_the_middle_of_a_take_is_not_accused_of_its_silence() {
     let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
     w.guest("a").follows = false;

@@ -53,6 +53,8 @@ pub struct Action {
     pub from: u64,
     /// Target after, in bytes.
     pub to: u64,
+    /// Why, in one word.
+    pub reason: String,
 }
 
 /// Reads an agent's turns as they come.

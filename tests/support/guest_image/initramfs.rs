@@ -15,15 +15,15 @@ const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 const LINK: u32 = 0o120_777;
 
-/// Packs what a guest needs; `modules` in the order of loading.
-pub(super) fn archive(busybox: &Path, load: &Path, init: &Path, modules: &[PathBuf]) -> Result<Vec<u8>> {
+/// Packs what a guest needs: programs by their names in the guest, and `modules` in the order of loading.
+pub(super) fn archive(programs: &[(&str, &Path)], modules: &[PathBuf]) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
-    for folder in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
+    for folder in ["bin", "dev", "lib", "lib/x86_64-linux-gnu", "lib64", "proc", "sys", "tmp", "modules"] {
         archive.add(folder, FOLDER, b"")?;
     }
-    archive.add("init", PROGRAM, &read(init)?)?;
-    archive.add("bin/busybox", PROGRAM, &read(busybox)?)?;
-    archive.add("bin/load", PROGRAM, &read(load)?)?;
+    for (name, file) in programs {
+        archive.add(name, PROGRAM, &read(file)?)?;
+    }
     for applet in APPLETS {
         archive.add(&format!("bin/{applet}"), LINK, b"busybox")?;
     }

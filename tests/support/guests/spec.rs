@@ -39,6 +39,7 @@ pub struct GuestSpec {
     hugepages: bool,
     shared: bool,
     pluggable_mib: u64,
+    deflates: bool,
     vcpus: u32,
     extra_args: String,
 }
@@ -55,6 +56,7 @@ impl GuestSpec {
             hugepages: false,
             shared: false,
             pluggable_mib: 0,
+            deflates: false,
             vcpus: 1,
             extra_args: String::new(),
         }
@@ -78,6 +80,13 @@ impl GuestSpec {
     #[must_use]
     pub fn stats_period_s(self, seconds: u32) -> Self {
         self.balloon(Balloon::Present { free_page_reporting: true, stats_period_s: seconds })
+    }
+
+    /// Its balloon gives memory back by itself rather than let the guest's kernel kill (`autodeflate`).
+    #[must_use]
+    pub fn deflates_on_oom(mut self) -> Self {
+        self.deflates = true;
+        self
     }
 
     /// A disk of this size that the guest swaps to.
@@ -137,10 +146,11 @@ impl GuestSpec {
             Balloon::WithoutDriver => (true, KUBEVIRT_STATS_PERIOD),
             Balloon::Present { free_page_reporting, stats_period_s } => (free_page_reporting, stats_period_s),
         };
-        let reporting = if reporting { "on" } else { "off" };
+        let [reporting, deflates] = [reporting, self.deflates].map(|on| if on { "on" } else { "off" });
         let stats = if period > 0 { format!("<stats period='{period}'/>") } else { String::new() };
         format!(
-            "<memballoon model='virtio-non-transitional' freePageReporting='{reporting}'>{stats}</memballoon>"
+            "<memballoon model='virtio-non-transitional' autodeflate='{deflates}' \
+             freePageReporting='{reporting}'>{stats}</memballoon>"
         )
     }
 
@@ -221,10 +231,7 @@ mod tests {
     #[test]
     fn a_plain_guest_is_as_kubevirt_makes_them() {
         let xml = xml(&GuestSpec::new("plain", 256));
-        assert!(
-            xml.contains("virtio-non-transitional' freePageReporting='on'><stats period='10'/>"),
-            "{xml}"
-        );
+        assert!(xml.contains("autodeflate='off' freePageReporting='on'><stats period='10'/>"), "{xml}");
         assert!(!xml.contains("<disk") && !xml.contains("hugepages"), "{xml}");
     }
 
