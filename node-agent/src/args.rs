@@ -32,7 +32,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FILE", requires = "connect")]
     pub(crate) policy: Option<PathBuf>,
     /// Without Kubernetes: the hypervisor, such as `qemu:///system`.
-    #[arg(long, value_name = "URI", requires = "policy")]
+    #[arg(long, value_name = "URI", requires = "policy", value_parser = hypervisor)]
     pub(crate) connect: Option<String>,
     /// In a cluster: this node's name; the loop follows the NodeOvercommit of that name.
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
@@ -103,4 +103,14 @@ pub(crate) enum Only {
     HandOver,
     /// Give everything back.
     Release,
+}
+
+/// A connection to QEMU by libvirt's rules (`driver[+transport]://…`, <https://libvirt.org/uri.html>), or to libvirt's
+/// own driver for tests. No other has balloons that report.
+fn hypervisor(uri: &str) -> Result<String, String> {
+    let (scheme, _) = uri.split_once("://").ok_or("no libvirt URI: write one such as qemu:///system")?;
+    match scheme.split('+').next() {
+        Some("qemu" | "test") => Ok(uri.to_owned()),
+        _ => Err("only guests of QEMU can be driven: write a URI such as qemu:///system".to_owned()),
+    }
 }

@@ -91,10 +91,12 @@ impl GuestPort for Node {
     fn troubles(&self) -> Vec<String> {
         let search = self.search.iter().flat_map(Search::troubles);
         let silent = self.guests.connections().into_iter().filter_map(|connection| {
-            let who =
-                connection.key.map_or_else(|| "the hypervisor".to_owned(), |key| format!("libvirt of {key}"));
+            let (who, remedy) = match connection.key {
+                Some(key) => (format!("libvirt of {key}"), ""),
+                None => ("the hypervisor".to_owned(), "; see that it runs, or name another with --connect"),
+            };
             match connection.state {
-                ConnectionState::Failing(why) => Some(format!("{who}: {why}")),
+                ConnectionState::Failing(why) => Some(format!("{who}: {why}{remedy}")),
                 ConnectionState::Unresponsive(_) => {
                     Some(format!("{who} does not answer; its guests keep what they have"))
                 }

@@ -96,10 +96,11 @@ fn latest(wakes: &Sender<Wake>, contact: Option<&Contact>) -> anyhow::Result<Val
 }
 
 fn explained(latest: &Value, guest: &str) -> Value {
+    if latest.get("error").is_some() {
+        return latest.clone();
+    }
     let Some(text) = latest.get("explain").and_then(|e| e.get(guest)) else {
-        let known: Vec<&String> =
-            latest.get("explain").and_then(Value::as_object).map_or_else(Vec::new, |o| o.keys().collect());
-        return serde_json::json!({ "error": format!("no guest {guest:?} here; there are: {known:?}") });
+        return serde_json::json!({ "error": missed(latest, guest) });
     };
     let guests = latest.get("report").and_then(|r| r.get("guests")).and_then(Value::as_array);
     let named = |g: &&Value| {
@@ -109,6 +110,18 @@ fn explained(latest: &Value, guest: &str) -> Value {
             .is_some_and(|full| full == guest)
     };
     serde_json::json!({ "report": guests.and_then(|all| all.iter().find(named)), "text": text })
+}
+
+/// Which guests there are instead, and what may hide one.
+fn missed(latest: &Value, guest: &str) -> String {
+    let known: Vec<&str> = latest
+        .get("explain")
+        .and_then(Value::as_object)
+        .map_or_else(Vec::new, |known| known.keys().map(String::as_str).collect());
+    let there = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let troubles = latest.pointer("/report/troubles").and_then(Value::as_array);
+    let told = troubles.into_iter().flatten().filter_map(Value::as_str);
+    told.fold(format!("no guest {guest:?} here; there are: {there}"), |all, trouble| all + "\n  ! " + trouble)
 }
 
 /// `overcommit-agent status`.
@@ -211,7 +224,7 @@ mod tests {
         }
         let (answer, released) = ask(b"release\n");
         assert!(released && answer.is_some());
-        assert!(error(b"explain a/b\n").contains("no guest"));
+        assert!(error(b"explain a/b\n").contains("nothing is done yet"));
     }
 
     #[test]
@@ -250,5 +263,12 @@ mod tests {
         {
             assert!(explained(latest, guest)["error"].as_str().unwrap().contains("no guest"), "{guest}");
         }
+    }
+
+    #[test]
+    fn whoever_misses_a_guest_is_told_which_there_are_and_what_may_hide_it() {
+        let latest = serde_json::json!({ "explain": { "n/g": "", "n/h": "" }, "report": { "troubles": ["libvirt hangs"] } });
+        let told = explained(&latest, "n/i")["error"].as_str().unwrap().to_owned();
+        assert_eq!(told, "no guest \"n/i\" here; there are: n/g, n/h\n  ! libvirt hangs");
     }
 }

@@ -6,8 +6,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use overcommit_tests::agent::Agent;
+use overcommit_tests::process::Launch;
+use overcommit_tests::session::Session;
 use overcommit_tests::wait::until;
 use rustix::fs::{OFlags, fcntl_setfl};
 use serde_json::Value;
@@ -76,6 +78,46 @@ fn wrong_usage_is_refused_with_exit_2() -> Result<()> {
     assert_eq!(code(&["run", "--policy", "/nowhere.yaml"])?, Some(2));
     assert_eq!(code(&["run", "--policy", "/nowhere.yaml", "--connect", "test:///default"])?, Some(2));
     assert_eq!(code(&["dance"])?, Some(2));
+    Ok(())
+}
+
+#[test]
+fn a_uri_that_names_no_qemu_is_refused_with_one_that_does() -> Result<()> {
+    for uri in ["", "qemu", "not a uri", "xen:///system", "quemu+ssh://host/system"] {
+        let words = ["run", "--policy", "/nowhere.yaml", "--connect", uri];
+        let output = Command::new(Agent::program()?).args(words).output()?;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{uri}: {told}");
+        assert!(told.contains("--connect") && told.contains("qemu:///system"), "{uri}: {told}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_hypervisor_that_is_away_is_named_with_the_remedy_in_status_and_by_explain() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("policy.yaml");
+    std::fs::write(&file, format!("{HEAD}spec: {{interval: 1s}}\n"))?;
+    let launch = Launch::new("agent", Agent::program()?)
+        .args(["run", "--connect", "qemu+unix:///system?socket=/nowhere/libvirt-sock", "--policy"])
+        .arg(&file)
+        .arg("--state-dir")
+        .arg(dir.path());
+    let agent = Session::shared()?.spawn(launch)?;
+    let told = |words: &[&str]| -> Result<String> {
+        let mut ask = Command::new(Agent::program()?);
+        let output = ask.args(words).arg("--state-dir").arg(dir.path()).output()?;
+        Ok(String::from_utf8([output.stdout, output.stderr].concat())?)
+    };
+    for words in [&["status"][..], &["explain", "guest"]] {
+        until(Duration::from_secs(30), "the trouble", || {
+            let told = told(words)?;
+            let good = told.contains("/nowhere/libvirt-sock") && told.contains("name another with --connect");
+            ensure!(good, "{told}");
+            Ok(())
+        })?;
+    }
+    assert_eq!(agent.terminate(Duration::from_secs(10))?.code(), Some(0));
     Ok(())
 }
 
