@@ -9,6 +9,7 @@ use overcommit_tests::agent::{Agent, HostMemory};
 use overcommit_tests::guests::{Balloon, Guest, GuestSpec, Hypervisor, Load};
 use overcommit_tests::session::Session;
 use overcommit_tests::wait;
+use rustix::process::{Pid, Signal, kill_process};
 
 const MIB: u64 = 1 << 20;
 const SIZE: u64 = 384;
@@ -148,6 +149,28 @@ fn a_stopped_libvirtd_delays_nothing_and_its_guests_are_reported() -> Result<()>
     agent.wait_guest(GIVEN_BY, "left", "to be back", |g| g.reason.contains("FullSize"))?;
     drop(guests);
     wait::until(GIVEN_BY, "the agent to forget a guest that is gone", || agent.guest("left").is_err())?;
+    agent.terminate()
+}
+
+#[test]
+fn a_guest_that_vanishes_inside_a_call_is_forgotten_and_its_memory_given_to_the_rest() -> Result<()> {
+    let hypervisor = Hypervisor::start()?;
+    let guests = boot(&hypervisor, &["stays", "vanishes"])?;
+    let host = HostMemory::new(promised_mib(&hypervisor, 2)? - 150)?;
+    let dir = Session::shared()?.fresh_dir("state")?;
+    let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &dir, &host)?;
+    agent.wait_guest(SQUEEZED_BY, "stays", "to be squeezed", |g| g.target < (SIZE - 40) * MIB)?;
+    let qemu = Pid::from_raw(guests[1].qemu_pid()?.try_into()?).context("no process")?;
+    // libvirtd passes calls on to it, and waits for the answer.
+    kill_process(qemu, Signal::STOP)?;
+    let inside = agent.wait_guest(GIVEN_BY, "vanishes", "to be silent", |g| g.reason.contains("Unreachable"));
+    kill_process(qemu, Signal::KILL)?;
+    inside?;
+    wait::until(GIVEN_BY, "the agent to forget it", || agent.guest("vanishes").is_err())?;
+    agent.wait_guest(GIVEN_BY, "stays", "to have its full size", |g| g.actual == SIZE * MIB)?;
+    wait::until(GIVEN_BY, "no trouble left", || {
+        agent.report().is_ok_and(|report| report["troubles"] == serde_json::json!([]))
+    })?;
     agent.terminate()
 }
 
