@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use overcommit_core::dealings::Dealing;
 use overcommit_core::sample::{GuestId, GuestSample, Incarnation};
-use overcommit_core::step::{Original, State};
+use overcommit_core::step::State;
 use overcommit_core::units::Bytes;
 
 use crate::envelope;
@@ -106,14 +107,14 @@ impl Journal {
         incarnations: &BTreeMap<GuestId, Option<Incarnation>>,
         about_to: &BTreeMap<GuestId, Bytes>,
     ) -> Option<Content> {
-        let entry = |(id, original): (&GuestId, &Original)| {
-            let current = state.targets().get(id).copied();
+        let entry = |(id, dealing): (&GuestId, &Dealing)| {
+            let (original, current) = (dealing.original?, dealing.target);
             let target = about_to.get(id).copied().or(current)?;
             let incarnation = incarnations.get(id).copied().flatten();
-            Some((id.clone(), Entry { incarnation, original: *original, target }))
+            Some((id.clone(), Entry { incarnation, original, target }))
         };
         let unseen = self.found.iter().map(|(id, entry)| (id.clone(), entry.clone()));
-        let guests = unseen.chain(state.originals().iter().filter_map(entry)).collect();
+        let guests = unseen.chain(state.dealings().iter().filter_map(entry)).collect();
         let content = Content { boot_id: self.written.boot_id.clone(), guests };
         (content != self.written || self.is_behind()).then_some(content)
     }
@@ -164,6 +165,8 @@ mod tests {
 
     use overcommit_core::sample::{GuestConfig, GuestName, ProcessFacts, RunState};
 
+    use overcommit_core::dealings::Original;
+
     use super::*;
 
     fn dir() -> (tempfile::TempDir, Arc<StateDir>) {
@@ -175,7 +178,7 @@ mod tests {
     fn state(target: u64) -> State {
         let mut state = State::default();
         let original = Original { target: Bytes::from_mib(512), period: Some(10) };
-        state.adopt(GuestId::new("a"), original, Bytes::from_mib(target));
+        state.adopt(&GuestId::new("a"), original, Bytes::from_mib(target));
         state
     }
 

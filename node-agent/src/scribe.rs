@@ -217,8 +217,9 @@ mod tests {
     use std::process::Command;
     use std::sync::mpsc::channel;
 
+    use overcommit_core::dealings::Original;
     use overcommit_core::sample::GuestId;
-    use overcommit_core::step::{Original, State};
+    use overcommit_core::step::State;
     use overcommit_core::units::Bytes;
 
     use super::*;
@@ -246,7 +247,7 @@ mod tests {
     fn journal(dir: &StateDir, guest: &str) -> Content {
         let mut state = State::default();
         let original = Original { target: Bytes::from_mib(512), period: None };
-        state.adopt(GuestId::new(guest), original, Bytes::from_mib(300));
+        state.adopt(&GuestId::new(guest), original, Bytes::from_mib(300));
         Journal::open(dir, "boot").next(&state, &BTreeMap::new(), &BTreeMap::new()).unwrap()
     }
 

@@ -11,6 +11,7 @@
 pub mod adaptive;
 pub mod cadence;
 pub mod conduct;
+pub mod dealings;
 pub mod eligibility;
 pub mod emergency;
 pub mod evidence;

@@ -1,17 +1,18 @@
 //! What is known of every guest, folded from one sample after the other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::conduct::{Conduct, FOLLOW_TOLERANCE, Seen, Trust};
+use crate::dealings::{Beneath, Dealings};
 use crate::eligibility::BOOT_GRACE;
 use crate::evidence::{self, Evidence};
 use crate::reason::Pain;
 use crate::roster::{Membership, Roster};
-use crate::sample::{Balloon, GuestId, GuestSample, ProcessFacts, RunState, Sample};
-use crate::step::Original;
+use crate::sample::{Balloon, GuestId, GuestSample, RunState, Sample};
 use crate::units::{Bytes, Monotonic};
 
 /// What QEMU and its launcher need beside the guest's memory until it was measured: QEMU about 90 MiB, virt-launcher
@@ -97,15 +98,8 @@ pub struct Track {
     /// The last one that was read: a guest may reboot while its hypervisor is silent.
     last_balloon: Option<Balloon>,
     pain_at: Option<Monotonic>,
-}
-
-/// What a guest is known to hold beneath its shadow balloon.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Beneath {
-    /// By its balloon.
-    pub actual: Bytes,
-    /// By the host's kernel, as far as it ever said.
-    pub facts: ProcessFacts,
+    /// It is in the sample that is being taken in.
+    listed: bool,
 }
 
 /// All guests.
@@ -119,14 +113,11 @@ pub struct Model {
 pub struct Context<'a> {
     /// Which guests the policy covers.
     pub roster: &'a Roster,
-    /// Targets in force; a guest that is not in it follows nothing but its `actual`.
-    pub targets: &'a BTreeMap<GuestId, Bytes>,
-    /// What guests had before they were touched; one that is not in it may have its full size.
-    pub originals: &'a BTreeMap<GuestId, Original>,
+    /// What was done to guests: one without a target follows nothing but its `actual`, one without an original may have
+    /// its full size.
+    pub dealings: &'a Dealings,
     /// The balloons are shadows, which do all that is expected of them.
     pub observing: bool,
-    /// Guests whose target may not be the one in force.
-    pub supposed: &'a BTreeSet<GuestId>,
 }
 
 impl Model {
@@ -155,9 +146,9 @@ impl Model {
     }
 
     /// The end of observing: what shadow balloons held and did says nothing of the real ones, which held `beneath`.
-    pub fn forget_shadows(&mut self, beneath: &BTreeMap<GuestId, Beneath>) {
+    pub fn forget_shadows(&mut self, dealings: &Dealings) {
         for track in self.tracks.values_mut() {
-            let held = beneath.get(&track.sample.id).copied().unwrap_or_default();
+            let held = dealings.of(&track.sample.id).map_or_else(Beneath::default, |dealing| dealing.beneath);
             track.actual = track.actual.max(track.sample.config.full).max(held.actual);
             track.sample.facts = held.facts.or(&track.sample.facts);
             track.conduct = Conduct::default();
@@ -178,36 +169,25 @@ impl Model {
 
     /// Takes a sample in. A guest that is no longer listed is forgotten.
     pub fn fold(&mut self, sample: &Sample, context: Context<'_>) {
-        let mut next = BTreeMap::new();
+        self.tracks.values_mut().for_each(|track| track.listed = false);
         for guest in &sample.guests {
-            let before = self.tracks.remove(&guest.id).filter(|track| track.is_process_of(guest));
-            let mut track = match before {
-                Some(track) => track.renewed(guest, sample),
-                None => Track::new(guest, sample),
+            let track = match self.tracks.entry(guest.id.clone()) {
+                Entry::Occupied(known) => {
+                    let track = known.into_mut();
+                    if track.is_process_of(guest) {
+                        track.renew(guest, sample);
+                    } else {
+                        *track = Track::new(guest, sample);
+                    }
+                    track
+                }
+                Entry::Vacant(place) => place.insert(Track::new(guest, sample)),
             };
-            track.membership = context.roster.membership(guest).cloned();
-            let full = track.sample.config.full;
-            track.ceiling =
-                context.originals.get(&guest.id).map_or(full, |original| original.target.min(full));
-            track.origin = match context.targets.contains_key(&guest.id) {
-                false => Origin::Found,
-                true if context.supposed.contains(&guest.id) => Origin::Supposed,
-                true => Origin::Ours,
-            };
-            track.target = context.targets.get(&guest.id).copied().unwrap_or(track.actual);
-            let seen = track.seen(sample.at);
-            let looked_at = guest.balloon.is_some()
-                && guest.run_state == RunState::Running
-                && track.origin != Origin::Supposed;
-            track.followed_within = None;
-            if !looked_at {
-                track.conduct.look_away();
-            } else if !track.rebooted && !context.observing {
-                track.followed_within = track.conduct.observe(&seen);
-            }
-            next.insert(guest.id.clone(), track);
+            track.listed = true;
+            track.place(context);
+            track.watch(sample.at, context.observing);
         }
-        self.tracks = next;
+        self.tracks.retain(|_, track| track.listed);
     }
 }
 
@@ -237,6 +217,7 @@ impl Track {
             last_update_at: None,
             last_balloon: guest.balloon,
             pain_at: None,
+            listed: true,
         };
         if let Some(balloon) = guest.balloon {
             track.actual = balloon.actual;
@@ -257,7 +238,40 @@ impl Track {
         self.weigh(balloon, sample.at);
     }
 
-    fn renewed(mut self, guest: &GuestSample, sample: &Sample) -> Self {
+    /// What the policy and the loop's own doing make of it.
+    fn place(&mut self, context: Context<'_>) {
+        let Context { roster, dealings, observing } = context;
+        let membership = roster.membership(&self.sample);
+        if self.membership.as_ref() != membership {
+            self.membership = membership.cloned();
+        }
+        let dealing = dealings.of(&self.sample.id);
+        let full = self.sample.config.full;
+        self.ceiling = dealing.and_then(|d| d.original).map_or(full, |original| original.target.min(full));
+        let target = dealing.and_then(|d| if observing { d.shadow } else { d.target });
+        self.origin = match target {
+            None => Origin::Found,
+            Some(_) if dealing.is_some_and(|d| d.supposed) => Origin::Supposed,
+            Some(_) => Origin::Ours,
+        };
+        self.target = target.unwrap_or(self.actual);
+    }
+
+    /// Judges whether it does what takes expect of it.
+    fn watch(&mut self, now: Monotonic, observing: bool) {
+        let seen = self.seen(now);
+        let looked_at = self.sample.balloon.is_some()
+            && self.sample.run_state == RunState::Running
+            && self.origin != Origin::Supposed;
+        self.followed_within = None;
+        if !looked_at {
+            self.conduct.look_away();
+        } else if !self.rebooted && !observing {
+            self.followed_within = self.conduct.observe(&seen);
+        }
+    }
+
+    fn renew(&mut self, guest: &GuestSample, sample: &Sample) {
         let before = std::mem::replace(&mut self.sample, guest.clone());
         self.host_total = sample.host.memory.total;
         self.host_at = sample.host_at();
@@ -268,7 +282,7 @@ impl Track {
         }
         let Some(balloon) = guest.balloon else {
             self.age(sample.at);
-            return self;
+            return;
         };
         let old = self.last_balloon.replace(balloon).unwrap_or_default();
         self.actual = balloon.actual;
@@ -279,7 +293,7 @@ impl Track {
         if self.last_update.is_none() {
             // Known for a while, heard of for the first time: how old these are nobody saw.
             self.first_statistics(&balloon, sample);
-            return self;
+            return;
         }
         if stamp.is_some() && stamp != self.last_update {
             let elapsed = self.last_update_at.map(|at| sample.at.since(at));
@@ -290,7 +304,6 @@ impl Track {
             self.learn_reserved(&old, &balloon);
         }
         self.weigh(&balloon, sample.at);
-        self
     }
 
     /// What the host could not show this time holds on: it is the same guest until another process is seen. What its

@@ -1,25 +1,23 @@
 //! The shadow balloon of Observe: guests are shown to the engine as if the plan had been followed, so the loop
 //! converges and reports what it would reach instead of proposing the same step for ever.
 
-use std::collections::BTreeMap;
-
-use crate::sample::{GuestId, Sample};
+use crate::dealings::Dealings;
+use crate::sample::Sample;
 use crate::units::Bytes;
 
 /// `sample` as it would look if each guest held its shadow target.
-pub fn overlay(sample: &Sample, targets: &BTreeMap<GuestId, Bytes>) -> Sample {
+pub fn overlay(sample: &Sample, dealings: &Dealings) -> Sample {
     let mut shown = sample.clone();
     for guest in &mut shown.guests {
-        let (Some(target), Some(balloon)) = (targets.get(&guest.id), guest.balloon.as_mut()) else {
-            continue;
-        };
-        let gone = balloon.actual.minus(*target);
+        let target = dealings.of(&guest.id).and_then(|dealing| dealing.shadow);
+        let Some((target, balloon)) = target.zip(guest.balloon.as_mut()) else { continue };
+        let gone = balloon.actual.minus(target);
         let kept = target.plus(guest.config.plugged).plus(guest.facts.overhead.unwrap_or_default());
         let freed = guest.facts.anon.map_or(Bytes::ZERO, |anon| anon.minus(kept));
         guest.facts.anon = guest.facts.anon.map(|anon| anon.minus(freed));
         shown.host.memory.anon = shown.host.memory.anon.minus(freed);
         guest.facts.resident = guest.facts.resident.map(|resident| resident.min(kept));
-        balloon.actual = balloon.actual.min(*target);
+        balloon.actual = balloon.actual.min(target);
         for amount in [&mut balloon.available, &mut balloon.unused, &mut balloon.usable] {
             *amount = amount.map(|a| a.minus(gone));
         }

@@ -1,18 +1,18 @@
 //! One turn: fold, decide, guard. The only function that a node, a simulator and a replay call.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::adaptive::{self, Purpose, Wish};
 use crate::conduct::FOLLOW_TOLERANCE;
+use crate::dealings::{Dealings, Original};
 use crate::eligibility::standing;
 use crate::emergency::Emergency;
 use crate::growth::Growth;
 use crate::guard::{self, Scene, Takings};
 use crate::ledger::{Kept, Ledger};
-use crate::model::{Beneath, Context, Model, Track};
+use crate::model::{Context, Model, Track};
 use crate::plan::{Command, Guarded, Outcome, Plan};
 use crate::policy::{Mode, Policy, Reserve};
 use crate::reason::Pain;
@@ -34,30 +34,9 @@ pub struct State {
     model: Model,
     growth: Growth,
     takings: Takings,
-    /// Targets that were commanded.
-    targets: BTreeMap<GuestId, Bytes>,
-    /// Guests whose target in `targets` may not be the one in force.
-    supposed: BTreeSet<GuestId>,
-    /// Targets of the shadow balloon.
-    shadow: BTreeMap<GuestId, Bytes>,
-    /// What guests really held while shadow balloons hid it.
-    beneath: BTreeMap<GuestId, Beneath>,
-    originals: BTreeMap<GuestId, Original>,
-    /// Guests whose statistics period is the loop's doing.
-    hurried: BTreeSet<GuestId>,
+    dealings: Dealings,
     emergency: Emergency,
-    /// When targets were set again last.
-    asked_again: BTreeMap<GuestId, Monotonic>,
     now: Monotonic,
-}
-
-/// What a guest had before the loop touched it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Original {
-    /// Balloon target to give back.
-    pub target: Bytes,
-    /// Statistics period to restore, seconds; absent if unknown.
-    pub period: Option<u32>,
 }
 
 /// Why this turn is taken.
@@ -145,19 +124,20 @@ pub enum Release {
 }
 
 impl State {
-    /// Takes over what a journal knows: originals, and the targets in force.
-    pub fn adopt(&mut self, id: GuestId, original: Original, target: Bytes) {
-        self.supposed.remove(&id);
-        self.targets.insert(id.clone(), target);
-        self.hurried.insert(id.clone());
-        self.originals.insert(id, original);
+    /// Takes over what a journal knows: what the guest had, and the target in force.
+    pub fn adopt(&mut self, id: &GuestId, original: Original, target: Bytes) {
+        let dealing = self.dealings.with(id);
+        dealing.supposed = false;
+        dealing.target = Some(target);
+        dealing.hurried = true;
+        dealing.original = Some(original);
     }
 
     /// As [`State::adopt`], while it is not known whether that target is the one in force: until it is, the guest is not
     /// judged by it.
-    pub fn suppose(&mut self, id: GuestId, original: Original, target: Bytes) {
-        self.adopt(id.clone(), original, target);
-        self.supposed.insert(id);
+    pub fn suppose(&mut self, id: &GuestId, original: Original, target: Bytes) {
+        self.adopt(id, original, target);
+        self.dealings.with(id).supposed = true;
     }
 
     /// What was learned of this node, to be kept for a successor.
@@ -170,19 +150,14 @@ impl State {
         self.growth = learned.inherited();
     }
 
-    /// What each guest had before it was touched.
-    pub fn originals(&self) -> &BTreeMap<GuestId, Original> {
-        &self.originals
+    /// What was done to every guest, and what it had before.
+    pub fn dealings(&self) -> &Dealings {
+        &self.dealings
     }
 
     /// What is known of every guest.
     pub fn model(&self) -> &Model {
         &self.model
-    }
-
-    /// The targets in force.
-    pub fn targets(&self) -> &BTreeMap<GuestId, Bytes> {
-        &self.targets
     }
 
     /// Notes that a guest was seen to hurt from outside.
@@ -196,15 +171,13 @@ impl State {
             match &outcome.command {
                 _ if outcome.result.is_err() => {}
                 Command::SetTarget { id, from, to } => {
-                    self.supposed.remove(id);
-                    self.targets.insert(id.clone(), *to);
+                    let dealing = self.dealings.with(id);
+                    dealing.supposed = false;
+                    dealing.target = Some(*to);
                     self.model.note_target(id, *from, *to, self.now);
                 }
-                Command::SetPeriod { id, seconds: SQUEEZED_PERIOD } => {
-                    self.hurried.insert(id.clone());
-                }
-                Command::SetPeriod { id, .. } => {
-                    self.hurried.remove(id);
+                Command::SetPeriod { id, seconds } => {
+                    self.dealings.with(id).hurried = *seconds == SQUEEZED_PERIOD;
                 }
             }
         }
@@ -213,19 +186,18 @@ impl State {
     /// Decides one turn.
     pub fn step(&mut self, input: &Input<'_>) -> Decision {
         self.now = input.sample.at;
-        self.meet(input);
+        self.dealings.meet(input.sample, &self.model, input.keep_found);
         let giving_back = input.mandate == Mandate::Release
-            || (input.policy.mode == Mode::Observe && self.holds_anything(input.sample));
+            || (input.policy.mode == Mode::Observe
+                && self.dealings.iter().any(|(_, dealing)| dealing.holds_anything()));
         let observing = input.policy.mode == Mode::Observe && !giving_back;
-        if !observing && !self.shadow.is_empty() {
-            self.shadow.clear();
-            self.model.forget_shadows(&self.beneath);
+        if !observing && self.dealings.iter().any(|(_, dealing)| dealing.shadow.is_some()) {
+            self.dealings.iter_mut().for_each(|dealing| dealing.shadow = None);
+            self.model.forget_shadows(&self.dealings);
         }
-        let shown = if observing { Some(shadow::overlay(input.sample, &self.shadow)) } else { None };
+        let shown = if observing { Some(shadow::overlay(input.sample, &self.dealings)) } else { None };
         let sample = shown.as_ref().unwrap_or(input.sample);
-        let targets = if observing { &self.shadow } else { &self.targets };
-        let (roster, originals, supposed) = (input.roster, &self.originals, &self.supposed);
-        self.model.fold(sample, Context { roster, targets, originals, supposed, observing });
+        self.model.fold(sample, Context { roster: input.roster, dealings: &self.dealings, observing });
         // Shadow balloons follow at once; that says nothing of real ones.
         if !observing {
             self.growth.note_followed(&self.model);
@@ -255,43 +227,9 @@ impl State {
         Decision { plan, periods, again, ledger, guests, release, observing, emergency }
     }
 
-    /// Remembers what a guest had when it was first seen, and forgets guests that are gone.
-    fn meet(&mut self, input: &Input<'_>) {
-        // Another process under the same identity has a balloon of its own, at its full size.
-        let lasting: BTreeSet<&GuestId> =
-            input.sample.guests.iter().filter(|g| self.model.is_same_process(g)).map(|g| &g.id).collect();
-        self.targets.retain(|id, _| lasting.contains(id));
-        self.supposed.retain(|id| lasting.contains(id));
-        self.shadow.retain(|id, _| lasting.contains(id));
-        self.beneath.retain(|id, _| lasting.contains(id));
-        self.originals.retain(|id, _| lasting.contains(id));
-        self.hurried.retain(|id| lasting.contains(id));
-        for guest in &input.sample.guests {
-            let beneath = self.beneath.entry(guest.id.clone()).or_default();
-            beneath.facts = guest.facts.or(&beneath.facts);
-            let Some(balloon) = guest.balloon else { continue };
-            beneath.actual = balloon.actual;
-            self.originals.entry(guest.id.clone()).or_insert_with(|| Original {
-                target: if input.keep_found { balloon.actual } else { guest.config.full },
-                period: balloon.period,
-            });
-        }
-    }
-
-    fn holds_anything(&self, sample: &Sample) -> bool {
-        sample.guests.iter().any(|guest| {
-            let original = self.originals.get(&guest.id).map(|o| o.target);
-            self.targets
-                .get(&guest.id)
-                .copied()
-                .zip(original)
-                .is_some_and(|(target, original)| target < original)
-        })
-    }
-
     fn follow(&mut self, plan: &Plan<Guarded>) -> Plan<Guarded> {
         for step in plan.moves() {
-            self.shadow.insert(step.id.clone(), step.to);
+            self.dealings.with(&step.id).shadow = Some(step.to);
         }
         Plan::vouched(Vec::new())
     }
@@ -305,8 +243,8 @@ impl State {
                 return Some(SQUEEZED_PERIOD);
             }
             let unchanged = track.sample.balloon?.period == Some(SQUEEZED_PERIOD);
-            let ours = unchanged && self.hurried.contains(&track.sample.id);
-            self.originals.get(&track.sample.id)?.period.filter(|_| ours)
+            let dealing = self.dealings.of(&track.sample.id)?;
+            dealing.original?.period.filter(|_| unchanged && dealing.hurried)
         };
         let tracks = self.model.tracks().filter(|t| t.is_reachable() && t.sample.config.has_balloon);
         tracks
@@ -320,14 +258,13 @@ impl State {
     /// Targets of guests that hold less than theirs, each set again at most every [`AGAIN`].
     fn again(&mut self, plan: &Plan<Guarded>) -> Vec<Command> {
         let now = self.now;
-        self.asked_again.retain(|_, at| now.since(*at) < AGAIN);
-        let lagging = self.model.tracks().filter(|t| t.lags_behind() && plan.of(&t.sample.id).is_none());
         let mut commands = Vec::new();
-        for track in lagging {
-            let (id, to) = (track.sample.id.clone(), track.target);
-            if !self.asked_again.contains_key(&id) {
-                self.asked_again.insert(id.clone(), now);
-                commands.push(Command::SetTarget { id, from: to, to });
+        for track in self.model.tracks().filter(|t| t.lags_behind() && plan.of(&t.sample.id).is_none()) {
+            let (id, to) = (&track.sample.id, track.target);
+            let asked = &mut self.dealings.with(id).asked_again;
+            if asked.is_none_or(|at| now.since(at) >= AGAIN) {
+                *asked = Some(now);
+                commands.push(Command::SetTarget { id: id.clone(), from: to, to });
             }
         }
         commands

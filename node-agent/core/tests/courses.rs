@@ -505,8 +505,8 @@ fn observing_declares_an_emergency_and_takes_nothing() {
 fn a_guest_out_of_reach_is_charged_and_sent_nothing() {
     let mut w = world(900, vec![guest("silent", 512, 60), guest("other", 512, 60)]);
     w.guest("silent").state = RunState::Unreachable;
-    let original = overcommit_core::step::Original { target: mib(512), period: Some(10) };
-    w.state.adopt(World::id("silent"), original, mib(300));
+    let original = overcommit_core::dealings::Original { target: mib(512), period: Some(10) };
+    w.state.adopt(&World::id("silent"), original, mib(300));
     for _ in 0..30 {
         let decision = w.tick();
         assert!(decision.plan.of(&World::id("silent")).is_none(), "{:?}", decision.plan);

@@ -5,12 +5,13 @@
 mod world;
 
 use overcommit_core::conduct::Trust;
+use overcommit_core::dealings::Original;
 use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::policy::Mode;
 use overcommit_core::reason::{Failure, Hold, Reason};
 use overcommit_core::roster::OptOut;
 use overcommit_core::sample::{RunState, Untouchable};
-use overcommit_core::step::{Decision, Original, Turn};
+use overcommit_core::step::{Decision, Turn};
 use overcommit_core::units::{Amount, Permille};
 use overcommit_core::view::GuestView;
 use world::{World, guest, mib, world};
@@ -317,7 +318,7 @@ fn supposed(total: u64) -> World {
     let mut w = world(total, vec![guest("a", 1000, 50)]);
     w.guest("a").actual = 600;
     let original = Original { target: mib(1000), period: Some(10) };
-    w.state.suppose(World::id("a"), original, mib(700));
+    w.state.suppose(&World::id("a"), original, mib(700));
     w
 }
 

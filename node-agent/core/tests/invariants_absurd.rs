@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use course::generate::{Temper, absurd, policy};
 use overcommit_core::cadence::Cadence;
+use overcommit_core::dealings::Original;
 use overcommit_core::lane::{Glimpse, Lane, host_alarm};
 use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::policy::Policy;
@@ -22,7 +23,7 @@ use overcommit_core::sample::{
     Balloon, GuestConfig, GuestId, GuestName, GuestSample, HostCounters, HostMemory, HostSample, Incarnation,
     Ksm, Pressure, ProcessFacts, RunState, Sample, Untouchable,
 };
-use overcommit_core::step::{Input, Mandate, Original, State, Turn};
+use overcommit_core::step::{Input, Mandate, State, Turn};
 use overcommit_core::units::{Bytes, Monotonic};
 use proptest::collection::vec;
 use proptest::option;
@@ -262,7 +263,7 @@ fn id(n: u8) -> GuestId {
 /// Takes a turn; the checks are what every decision must keep.
 fn take(state: &mut State, lane: &mut Lane, roster: &Roster, absurd: &Absurd) -> Result<(), TestCaseError> {
     if let Some((n, original, target)) = absurd.adopted {
-        state.adopt(id(n), Original { target: original, period: Some(u32::MAX) }, target);
+        state.adopt(&id(n), Original { target: original, period: Some(u32::MAX) }, target);
     }
     let input = Input {
         sample: &absurd.sample,

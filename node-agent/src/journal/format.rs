@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use overcommit_core::dealings::Original;
 use overcommit_core::sample::{GuestId, Incarnation};
-use overcommit_core::step::Original;
 use overcommit_core::units::Bytes;
 use serde::{Deserialize, Serialize};
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use overcommit_core::conduct::FOLLOW_TOLERANCE;
+use overcommit_core::dealings::Original;
 use overcommit_core::plan::Command;
 use overcommit_core::ports::Reading;
 use overcommit_core::sample::{GuestSample, HostSample, Sample};
-use overcommit_core::step::{Decision, Input, Mandate, Original, Turn};
+use overcommit_core::step::{Decision, Input, Mandate, Turn};
 use overcommit_core::units::Monotonic;
 use overcommit_host::Root;
 
@@ -116,7 +117,7 @@ impl Loop {
         for (guest, entry) in self.parts.journal.adopt(&sample.guests, runs) {
             let (target, original) = (entry.target.min(entry.original.target), entry.original);
             tracing::info!(guest = %guest.name, %target, original = %original.target, "adopted");
-            self.state.suppose(guest.id.clone(), original, target);
+            self.state.suppose(&guest.id, original, target);
             self.unconfirmed.insert(guest.id.clone(), None);
         }
         if self.parts.journal.is_lost() {
@@ -135,13 +136,15 @@ impl Loop {
     /// Without a journal nobody knows who took what a guest lacks that ran before this agent: it is owed its full size.
     fn find_squeezed(&mut self, guests: &[GuestSample]) {
         let ran_before = |guest: &GuestSample| guest.incarnation.is_none_or(|p| p.started() < self.began);
-        let known = |guest: &GuestSample| self.state.originals().contains_key(&guest.id);
+        let known = |guest: &GuestSample| {
+            self.state.dealings().of(&guest.id).is_some_and(|dealing| dealing.original.is_some())
+        };
         let found: Vec<_> = guests.iter().filter(|guest| ran_before(guest) && !known(guest)).collect();
         for guest in found {
             let Some(balloon) = guest.balloon.filter(|b| b.actual < guest.config.full) else { continue };
             tracing::warn!(guest = %guest.name, holds = %balloon.actual, full = %guest.config.full, "found squeezed");
             let original = Original { target: guest.config.full, period: balloon.period };
-            self.state.adopt(guest.id.clone(), original, balloon.actual);
+            self.state.adopt(&guest.id, original, balloon.actual);
         }
     }
 
@@ -154,15 +157,15 @@ impl Loop {
             return None;
         }
         self.unconfirmed.remove(&guest.id);
-        let original = *self.state.originals().get(&guest.id)?;
-        let target = *self.state.targets().get(&guest.id)?;
+        let dealing = self.state.dealings().of(&guest.id)?;
+        let (original, target) = dealing.original.zip(dealing.target)?;
         if holds.plus(FOLLOW_TOLERANCE) < target {
             tracing::warn!(guest = %guest.name, %holds, %target, "somebody else set its balloon since: left as it is");
-            self.state.adopt(guest.id.clone(), original, holds);
+            self.state.adopt(&guest.id, original, holds);
             return None;
         }
         let to = target.max(holds).min(original.target);
-        self.state.adopt(guest.id.clone(), original, to);
+        self.state.adopt(&guest.id, original, to);
         Some(Command::SetTarget { id: guest.id.clone(), from: to, to })
     }
 

@@ -262,7 +262,7 @@ impl World {
 
     pub fn target(&self, name: &str) -> u64 {
         let full = self.guests.iter().find(|g| g.name == name).unwrap().full;
-        self.state.targets().get(&Self::id(name)).map_or(full, |t| t.to_mib_floor())
+        self.state.dealings().of(&Self::id(name)).and_then(|d| d.target).map_or(full, |t| t.to_mib_floor())
     }
 }
 

@@ -1,0 +1,107 @@
+//! What the loop did to each guest, and what it found there: everything that an end of the loop has to give back.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Model;
+use crate::sample::{Balloon, GuestId, GuestSample, ProcessFacts, Sample};
+use crate::units::{Bytes, Monotonic};
+
+/// What a guest had before the loop touched it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Original {
+    /// Balloon target to give back.
+    pub target: Bytes,
+    /// Statistics period to restore, seconds; absent if unknown.
+    pub period: Option<u32>,
+}
+
+/// What a guest is known to hold beneath its shadow balloon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Beneath {
+    /// By its balloon.
+    pub actual: Bytes,
+    /// By the host's kernel, as far as it ever said.
+    pub facts: ProcessFacts,
+}
+
+/// What passed between the loop and one guest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Dealing {
+    /// The target that was commanded last.
+    pub target: Option<Bytes>,
+    /// That target may not be the one in force.
+    pub supposed: bool,
+    /// The target of its shadow balloon.
+    pub shadow: Option<Bytes>,
+    /// What it really held while a shadow balloon hid it.
+    pub beneath: Beneath,
+    /// What it had before it was touched.
+    pub original: Option<Original>,
+    /// Its statistics period is the loop's doing.
+    pub hurried: bool,
+    /// When its target was set again last, for it held less.
+    pub asked_again: Option<Monotonic>,
+    /// It is in the sample that is being taken in.
+    met: bool,
+}
+
+impl Dealing {
+    /// True if it holds less than it had because of the loop.
+    pub fn holds_anything(&self) -> bool {
+        self.target.zip(self.original).is_some_and(|(target, original)| target < original.target)
+    }
+
+    fn meet(&mut self, guest: &GuestSample, found: impl Fn(&Balloon) -> Bytes) {
+        self.met = true;
+        self.beneath.facts = guest.facts.or(&self.beneath.facts);
+        let Some(balloon) = guest.balloon else { return };
+        self.beneath.actual = balloon.actual;
+        self.original.get_or_insert_with(|| Original { target: found(&balloon), period: balloon.period });
+    }
+}
+
+/// Dealings with all guests.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Dealings {
+    guests: BTreeMap<GuestId, Dealing>,
+}
+
+impl Dealings {
+    /// Those with one guest.
+    pub fn of(&self, id: &GuestId) -> Option<&Dealing> {
+        self.guests.get(id)
+    }
+
+    /// The same, to be changed; begun where there were none.
+    pub fn with(&mut self, id: &GuestId) -> &mut Dealing {
+        self.guests.entry(id.clone()).or_default()
+    }
+
+    /// All, in the order of the guests' identities.
+    pub fn iter(&self) -> impl Iterator<Item = (&GuestId, &Dealing)> {
+        self.guests.iter()
+    }
+
+    /// All, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Dealing> {
+        self.guests.values_mut()
+    }
+
+    /// Remembers what a guest had when it was first seen, and forgets guests that are gone. A guest found with an inflated
+    /// balloon keeps that as its ceiling if `keep_found`, else it may have its full size.
+    pub fn meet(&mut self, sample: &Sample, model: &Model, keep_found: bool) {
+        self.guests.values_mut().for_each(|dealing| dealing.met = false);
+        for guest in &sample.guests {
+            let dealing = self.with(&guest.id);
+            if !model.is_same_process(guest) {
+                // Another process under the same identity has a balloon of its own, at its full size.
+                *dealing = Dealing::default();
+            }
+            let full = guest.config.full;
+            dealing.meet(guest, |balloon| if keep_found { balloon.actual } else { full });
+        }
+        self.guests.retain(|_, dealing| dealing.met);
+    }
+}
