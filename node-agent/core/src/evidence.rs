@@ -52,12 +52,14 @@ const MISSED_UPDATES: u32 = 3;
 const STAMP_SLACK_SECONDS: u32 = 2;
 /// However short the period, a busy guest may be late by some seconds.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(10);
+/// However long the period: what a guest used some minutes ago says little of what it uses now.
+const LONGEST_PATIENCE: Duration = Duration::from_mins(2);
 
 /// How old statistics may be at the given period.
 pub fn patience(period: Option<u32>) -> Duration {
     let period = period.filter(|p| *p > 0).unwrap_or(DEFAULT_PERIOD_SECONDS);
     let seconds = period.saturating_mul(MISSED_UPDATES).saturating_add(STAMP_SLACK_SECONDS);
-    Duration::from_secs(u64::from(seconds)).max(SHORTEST_PATIENCE)
+    Duration::from_secs(u64::from(seconds)).clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE)
 }
 
 /// No machine addresses more: 52 bits of physical address on x86-64 (Intel SDM, `MAXPHYADDR`) and arm64
@@ -112,6 +114,8 @@ mod tests {
         assert!(matches!(judge(&good, Some(Duration::from_secs(11))), Evidence::Stale { .. }));
         assert_eq!(patience(Some(10)), Duration::from_secs(32));
         assert_eq!(patience(None), patience(Some(0)));
+        assert_eq!(patience(Some(3600)), Duration::from_secs(120));
+        assert_eq!(patience(Some(u32::MAX)), Duration::from_secs(120));
     }
 
     #[test]
