@@ -85,7 +85,7 @@ fuzz: setup ## whatever comes from outside, thrown at the parsers for 10 minutes
 $(MUTANTS):
 	cargo install --quiet --locked --version $(MUTANTS_VERSION) --root $(CACHE)/tools/cargo-mutants-$(MUTANTS_VERSION) cargo-mutants
 
-# One or more files: make mutants MUTATE="-f guard.rs". Each mutant is shown fewer turns than `make test` shows.
+# Some of them: make mutants MUTATE="-F guard.rs", a pattern over their names. Each mutant is shown fewer turns than `make test` shows.
 MUTATE ?=
 mutants: setup $(MUTANTS) ## breaks the decisions in every small way and looks whether a test notices, some hours
 	OVERCOMMIT_TURNS=10000 $(MUTANTS) mutants --package overcommit-core --output target $(MUTATE)
