@@ -278,6 +278,7 @@ fn sample(now: Duration, wall: u64, guests: Vec<GuestSample>) -> Sample {
         host_age: Duration::ZERO,
         host,
         guests,
+        strangers: Vec::new(),
     }
 }
 
