@@ -22,6 +22,7 @@ use overcommit_core::ports::PortError;
 use overcommit_core::reason::Reason;
 use overcommit_core::sample::{HostSample, Sample};
 use overcommit_core::step::{Decision, Release};
+use overcommit_core::stranger::Unlisted;
 use overcommit_core::units::Bytes;
 use overcommit_core::view::GuestView;
 use overcommit_serve::Beat;
@@ -58,6 +59,8 @@ pub(crate) struct Report {
     pub(crate) host: Option<HostSample>,
     /// Every guest.
     pub(crate) guests: Vec<GuestView>,
+    /// Pods that look like guests and are not listed.
+    pub(crate) unlisted: Unlisted,
     /// What was done now.
     pub(crate) actions: Vec<Action>,
     /// The node is about to kill guests: floors are those of an emergency.
@@ -106,6 +109,7 @@ impl Report {
             ledger: Some(decision.ledger),
             host: Some(sample.host.clone()),
             guests: decision.guests.clone(),
+            unlisted: decision.unlisted,
             emergency: decision.emergency,
             release: decision.release,
             troubles: troubles(orders).chain(others).chain(guest_troubles).collect(),
@@ -135,6 +139,7 @@ impl Report {
             ledger: None,
             host: None,
             guests: Vec::new(),
+            unlisted: Unlisted::default(),
             actions: Vec::new(),
             emergency: false,
             release: None,

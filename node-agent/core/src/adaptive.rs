@@ -134,8 +134,8 @@ fn give(track: &Track, to: Bytes, reason: Reason) -> Option<Move> {
 impl<'a> Seat<'a> {
     fn new(track: &'a Track, class: &'a Class, scene: &Scene<'_>, open: bool) -> Self {
         let (floor, kind) = scene.floor(track, class);
-        // What its cgroup forbids it to have must not wait for it.
-        let ceiling = track.cap().max(track.target).min(track.ceiling);
+        // What its cgroup forbids it to have must not wait for it, nor be counted as what it could give.
+        let ceiling = track.cap().max(track.target.min(track.reach())).min(track.ceiling);
         // What cannot be taken now stays promised: the others make room for it.
         let gives = open && track.conduct.trust() == Trust::Trusted;
         let belief = match track.conduct.underway(scene.now) {
@@ -351,11 +351,13 @@ fn take(seat: &Seat<'_>, level: Bytes, deficit: Bytes, policy: &Policy, moves: &
     // The last step to a division may be smaller than the dead band: then it overshoots, but not into what is needed.
     let last_step = dead.min(seat.track.target.minus(seat.need.max(seat.floor)));
     let room = seat.track.target.minus(level).max(last_step).min(policy.limits.take_per_guest.of(full));
-    let amount = deficit.max(dead).min(room);
-    if deficit.is_zero() || seat.moves.get() || amount < dead {
+    // What its cgroup keeps it from is promised to nobody: taking that frees nothing.
+    let idle = seat.track.target.minus(seat.track.reach());
+    let amount = deficit.plus(idle).max(dead).min(room);
+    if deficit.is_zero() || seat.moves.get() || amount < dead || (!idle.is_zero() && room <= idle) {
         return Bytes::ZERO;
     }
     seat.moves.set(true);
     moves.push(seat.take_to(seat.track.target.minus(amount).to_balloon_page_floor()));
-    amount
+    amount.minus(idle)
 }

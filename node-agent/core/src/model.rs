@@ -466,7 +466,23 @@ impl Track {
         let full = self.sample.config.full;
         let held = self.surely_held().minus(self.plugged());
         let promised = if self.is_bound() { self.target } else { self.target.max(full) };
-        promised.max(self.actual).min(self.host_total).max(held)
+        let allowed = self.allowed().minus(self.beside_balloon());
+        promised.max(self.actual).min(self.host_total).min(allowed).max(held)
+    }
+
+    /// The most that its pod can hold, whatever it was promised: the kernel refuses a cgroup every page beyond its
+    /// `memory.max`. All of a guest's memory is charged there, be it anonymous, a memfd or shared memory (to the cgroup of
+    /// who touches it first, which is a process of the pod, or a kernel thread that works with the pod's memory), and so
+    /// is everything of its launcher; page cache and the kernel's part count against the same limit. What the pod holds is
+    /// charged in any case, also where a limit was lowered below it. A limit that is raised counts as soon as it is
+    /// read, once per control period: only the kubelet can raise those that are looked at.
+    fn allowed(&self) -> Bytes {
+        self.sample.facts.bound.unwrap_or(Bytes::MAX)
+    }
+
+    /// What is in its pod beside the memory that its balloon can take.
+    fn beside_balloon(&self) -> Bytes {
+        self.plugged().plus(self.overhead())
     }
 
     /// Its balloon is there, up, heard of and believed.
@@ -479,15 +495,18 @@ impl Track {
 
     /// The most that it may be given while we hold it: its ceiling, and its cgroup's limit less what is beside it there.
     pub fn cap(&self) -> Bytes {
-        let beside = self.plugged().plus(self.overhead());
+        let beside = self.beside_balloon();
         self.ceiling.min(self.sample.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(beside)))
     }
 
-    /// What the node has promised for this guest, plugged memory and overhead included.
+    /// What the node has promised for this guest, plugged memory and overhead included: no more than its pod may hold by
+    /// its limit, and no less than it holds.
     pub fn charge(&self) -> Bytes {
         let reach = self.reach();
         let all = reach.plus(self.plugged()).min(self.host_total);
-        all.max(reach).max(self.surely_held()).plus(self.overhead())
+        let promised = all.max(reach).max(self.surely_held()).plus(self.overhead());
+        let holds = self.sample.facts.anon.unwrap_or_default().minus(HELD_TOLERANCE);
+        promised.min(self.allowed()).max(reach).max(holds)
     }
 
     /// What its processes hold beside their overhead, but for what two measurements may differ by.

@@ -174,6 +174,7 @@ fn held_on(before: &GuestSample, now: &GuestSample) -> GuestSample {
     known.facts.request = new.request.or(old.request);
     known.facts.limit = new.limit.or(old.limit);
     known.facts.swappable = new.swappable.or(old.swappable);
+    known.facts.bound = if new.anon.is_some() { new.bound } else { old.bound };
     if now.incarnation.is_none() {
         known.incarnation = before.incarnation;
         known.config.untouchable.extend(&before.config.untouchable);
@@ -274,9 +275,12 @@ pub fn promised(moment: &Moment<'_>, memory: &Memory, target: impl Fn(&GuestView
         let facts = &life.known.facts;
         let held = facts.anon.zip(facts.overhead).map(|(anon, overhead)| anon.minus(overhead));
         let total = moment.sample.host.memory.total;
-        let held = held.unwrap_or_default().minus(Bytes::from_mib(16));
+        let tolerance = Bytes::from_mib(16);
+        let held = held.unwrap_or_default().minus(tolerance);
         let own = target(view).max(least).min(total).max(held.minus(g.config.plugged));
-        own.plus(g.config.plugged).min(total).max(own).max(held).plus(overhead(&life.known))
+        let all = own.plus(g.config.plugged).min(total).max(own).max(held).plus(overhead(&life.known));
+        // The kernel gives its pod no more than its limit, and took nothing back of what it holds.
+        all.min(facts.bound.unwrap_or(Bytes::MAX)).max(facts.anon.unwrap_or_default().minus(tolerance))
     };
     moment.sample.guests.iter().map(charge).sum()
 }
