@@ -351,10 +351,10 @@ fn take(seat: &Seat<'_>, level: Bytes, deficit: Bytes, policy: &Policy, moves: &
     // The last step to a division may be smaller than the dead band: then it overshoots, but not into what is needed.
     let last_step = dead.min(seat.track.target.minus(seat.need.max(seat.floor)));
     let room = seat.track.target.minus(level).max(last_step).min(policy.limits.take_per_guest.of(full));
-    // What its cgroup keeps it from is promised to nobody: taking that frees nothing.
+    // What the host or its cgroup keeps it from is promised to nobody: taking that frees nothing yet.
     let idle = seat.track.target.minus(seat.track.reach());
     let amount = deficit.plus(idle).max(dead).min(room);
-    if deficit.is_zero() || seat.moves.get() || amount < dead || (!idle.is_zero() && room <= idle) {
+    if deficit.is_zero() || seat.moves.get() || amount < dead {
         return Bytes::ZERO;
     }
     seat.moves.set(true);
