@@ -135,7 +135,7 @@ impl<'a> Seat<'a> {
     fn new(track: &'a Track, class: &'a Class, scene: &Scene<'_>, open: bool) -> Self {
         let (floor, kind) = scene.floor(track, class);
         // What its cgroup forbids it to have must not wait for it, nor be counted as what it could give.
-        let ceiling = track.cap().max(track.target.min(track.reach())).min(track.ceiling);
+        let ceiling = track.cap().max(track.target.minus(track.idle())).min(track.ceiling);
         // What cannot be taken now stays promised: the others make room for it.
         let gives = open && track.conduct.trust() == Trust::Trusted;
         let belief = match track.conduct.underway(scene.now) {
@@ -351,10 +351,14 @@ fn take(seat: &Seat<'_>, level: Bytes, deficit: Bytes, policy: &Policy, moves: &
     // The last step to a division may be smaller than the dead band: then it overshoots, but not into what is needed.
     let last_step = dead.min(seat.track.target.minus(seat.need.max(seat.floor)));
     let room = seat.track.target.minus(level).max(last_step).min(policy.limits.take_per_guest.of(full));
-    // What the host or its cgroup keeps it from is promised to nobody: taking that frees nothing yet.
-    let idle = seat.track.target.minus(seat.track.reach());
+    // What its pod's limit keeps it from is promised to nobody: taking that frees nothing, but comes before what does.
+    let idle = seat.track.idle();
     let amount = deficit.plus(idle).max(dead).min(room);
-    if deficit.is_zero() || seat.moves.get() || amount < dead {
+    if deficit.is_zero()
+        || seat.moves.get()
+        || amount < dead
+        || (!idle.is_zero() && level >= seat.track.reach())
+    {
         return Bytes::ZERO;
     }
     seat.moves.set(true);

@@ -483,6 +483,11 @@ impl Track {
         self.sample.facts.bound.unwrap_or(Bytes::MAX)
     }
 
+    /// What of its target its pod's limit keeps it from.
+    pub fn idle(&self) -> Bytes {
+        self.target.min(self.host_total).minus(self.reach())
+    }
+
     /// What is in its pod beside the memory that its balloon can take.
     fn beside_balloon(&self) -> Bytes {
         self.plugged().plus(self.overhead())

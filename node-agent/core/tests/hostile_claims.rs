@@ -116,3 +116,15 @@ fn what_a_limit_keeps_a_guest_from_is_not_counted_as_what_it_could_give() {
     assert_eq!(decision.ledger.shortfall, Bytes::ZERO, "{:?}", decision.ledger);
     assert!(w.target("idle") < 1024, "{}", w.target("idle"));
 }
+
+#[test]
+fn a_guest_gives_by_and_by_what_its_limit_lets_it_have() {
+    let mut w = world(1000, vec![guest("bound", 2048, 100), guest("idle", 1024, 100)]);
+    w.guest("bound").bound = Some(900);
+    for _ in 0..40 {
+        w.tick();
+    }
+    let decision = w.decide(1, Turn::Tick);
+    assert_eq!(decision.ledger.shortfall, Bytes::ZERO, "{:?}", decision.ledger);
+    assert!(w.target("bound") < 900, "{}", w.target("bound"));
+}

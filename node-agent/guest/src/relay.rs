@@ -10,12 +10,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::retry_on_intr;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 
 /// Longest message that passes: the longest definition that is read, and what is around it.
@@ -46,14 +47,18 @@ static TURNS: Turns = Turns { taken: Mutex::new(0), freed: Condvar::new() };
 pub(crate) struct Door(OwnedFd);
 
 impl Door {
-    /// A door to the daemon whose socket is `daemon`.
-    pub(crate) fn open(daemon: Arc<OwnedFd>) -> io::Result<Self> {
+    /// A door to the daemon whose socket is `daemon`, which is connected to at once.
+    ///
+    /// # Errors
+    /// When the daemon takes no connection, or no socket can be made.
+    pub(crate) fn open(daemon: &OwnedFd) -> io::Result<Self> {
+        let daemon = knock(daemon)?;
         let (listener, inode) =
             listen(Path::new(SHARED_MEMORY)).or_else(|_| listen(&std::env::temp_dir()))?;
         thread::Builder::new().name("relay".to_owned()).stack_size(STACK).spawn(move || {
             let client = accept(&listener);
             drop(listener);
-            if let Err(error) = client.and_then(|client| serve(client, knock(&daemon)?, &TURNS)) {
+            if let Err(error) = client.and_then(|client| serve(client, daemon, &TURNS)) {
                 tracing::debug!(%error, "a connection to a launcher's libvirt was ended");
             }
         })?;
@@ -87,7 +92,7 @@ fn listen(dir: &Path) -> io::Result<(UnixListener, OwnedFd)> {
 /// The client, which is this very process.
 fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
     let mut ready = [PollFd::new(listener, PollFlags::IN)];
-    poll(&mut ready, Some(&timespec(COMPLETE_WITHIN)))?;
+    retry_on_intr(|| poll(&mut ready, Some(&timespec(COMPLETE_WITHIN))))?;
     listener.set_nonblocking(true)?;
     let (client, _) = listener.accept()?;
     let peer = sockopt::socket_peercred(&client)?.pid.as_raw_nonzero().get();
@@ -128,7 +133,7 @@ fn serve(mut client: UnixStream, mut daemon: UnixStream, turns: &Turns) -> io::R
     loop {
         let patience = messages.patience()?.map(timespec);
         let mut ready = [PollFd::new(&client, PollFlags::IN), PollFd::new(&daemon, PollFlags::IN)];
-        poll(&mut ready, patience.as_ref())?;
+        retry_on_intr(|| poll(&mut ready, patience.as_ref()))?;
         let [from_client, from_daemon] = ready.map(|fd| !fd.revents().is_empty());
         if from_client {
             let count = client.read(&mut piece)?;

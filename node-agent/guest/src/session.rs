@@ -196,7 +196,7 @@ impl Session {
         }
         let mut why = Vec::new();
         for way in self.target.ways() {
-            let opened = way.open().map_err(|e| format!("no socket can be made: {e}"));
+            let opened = way.open().map_err(|error| format!("{way}: {error}"));
             let connected = opened.and_then(|(uri, _door)| {
                 Connect::open(Some(&uri)).map_err(|error| format!("{way}: {}", text(&error)))
             });

@@ -65,7 +65,7 @@ impl Way {
         match self {
             Self::Straight(uri) => Ok((uri.to_string(), None)),
             Self::Relayed(_, socket) => {
-                let door = Door::open(Arc::clone(socket))?;
+                let door = Door::open(socket)?;
                 Ok((format!("{self}?socket={}", door.path()), Some(door)))
             }
         }
