@@ -220,7 +220,7 @@ impl Track {
             listed: true,
         };
         if let Some(balloon) = guest.balloon {
-            track.actual = balloon.actual;
+            track.actual = guest.holds(&balloon);
             track.first_statistics(&balloon, sample);
         }
         track
@@ -285,7 +285,7 @@ impl Track {
             return;
         };
         let old = self.last_balloon.replace(balloon).unwrap_or_default();
-        self.actual = balloon.actual;
+        self.actual = guest.holds(&balloon);
         if rebooted(&old, &balloon) {
             self.begin_life_anew(sample.at);
         }
@@ -353,7 +353,10 @@ impl Track {
     }
 
     fn weigh(&mut self, balloon: &Balloon, at: Monotonic) {
-        self.evidence = evidence::judge(balloon, self.last_update_at.map(|came| at.since(came)));
+        self.evidence = match self.last_update_at.map(|came| at.since(came)) {
+            _ if balloon.actual > self.sample.config.full => Evidence::Impossible,
+            age => evidence::judge(balloon, age),
+        };
         if self.pain_at.is_some_and(|felt| at.since(felt) > PAIN_HOLD) {
             self.pain = None;
             self.pain_at = None;

@@ -192,6 +192,13 @@ pub struct GuestSample {
 }
 
 impl GuestSample {
+    /// What the guest holds by its balloon, and no more than it has. The device's word for what it gave is the guest's
+    /// to write (virtio 1.2, 5.5.4, `actual`), and QEMU subtracts it unchecked (`virtio_balloon_stat` in
+    /// hw/virtio/virtio-balloon.c), so that a hostile kernel can claim any amount.
+    pub fn holds(&self, balloon: &Balloon) -> Bytes {
+        balloon.actual.min(self.config.full)
+    }
+
     /// When the host's kernel showed the process, seen from `at`; absent if it did not.
     pub fn shown_at(&self, at: Monotonic) -> Option<Monotonic> {
         let age = self.facts_age.filter(|_| self.incarnation.is_some())?;

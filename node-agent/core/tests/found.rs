@@ -130,7 +130,8 @@ fn a_target_that_moves_on_is_no_excuse_for_a_balloon_that_does_not() {
 fn a_guest_with_plugged_memory_that_is_not_believed_is_charged_for_all_it_holds() {
     let mut w = squeezed();
     w.guest("a").follows = false;
-    w.guest("a").actual = 700;
+    w.guest("a").actual = 512;
+    w.guest("a").plugged = 188;
     settle(&mut w, 4);
     let decision = w.tick();
     assert_eq!(view(&decision, "a").trust, Trust::Unresponsive);
@@ -305,7 +306,7 @@ fn nothing_is_kept_back_for_an_exempt_guest_whose_balloon_is_not_our_doing() {
 fn plugged_memory_that_a_shadow_hid_is_charged_when_enforcing_begins() {
     let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
     w.policy.mode = Mode::Observe;
-    w.guest("a").actual = 700;
+    w.guest("a").plugged = 188;
     settle(&mut w, 10);
     w.policy.mode = Mode::Enforce;
     w.guest("a").state = RunState::Unreachable;

@@ -301,6 +301,12 @@ fn take(state: &mut State, lane: &mut Lane, roster: &Roster, absurd: &Absurd) ->
     }
     let (resident, read, major_faults) = absurd.glimpse;
     for track in state.model().tracks() {
+        // Whatever its device says that it holds, a guest costs what it can touch.
+        let (sample, held) = (&track.sample, track.sample.facts.anon.unwrap_or_default());
+        let known = if sample.balloon.is_none() { track.actual } else { Bytes::ZERO };
+        let own = sample.config.full.max(track.target).max(known);
+        let touchable = own.plus(sample.config.plugged).max(held);
+        prop_assert!(track.charge() <= touchable.plus(track.overhead()), "{track:?}");
         let _ = lane.look(track, Glimpse { resident, read, major_faults }, absurd.sample.at);
     }
     let _ = host_alarm(&absurd.sample.host, &absurd.sample.host, ledger, absurd.eviction);

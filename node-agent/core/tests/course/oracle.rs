@@ -158,7 +158,7 @@ impl Life {
         let usable = balloon.usable.unwrap_or(unused);
         let possible = !total.is_zero() && unused <= total && usable <= total && total.get() <= ADDRESSABLE;
         let period = balloon.period.filter(|p| *p > 0).unwrap_or(10);
-        let patience = Duration::from_secs((u64::from(period) * 3 + 2).max(10));
+        let patience = Duration::from_secs((u64::from(period) * 3 + 2).clamp(10, 120));
         let fresh = now.since(self.stamped?) <= patience && balloon.last_update.is_some_and(|s| s > 0);
         (possible && fresh).then_some((total, usable))
     }
@@ -269,9 +269,12 @@ pub fn promised(moment: &Moment<'_>, memory: &Memory, target: impl Fn(&GuestView
     let charge = |g: &GuestSample| {
         let (view, life) = (view(moment, &g.id), memory.life(&g.id));
         let silent = life.words(moment.sample.at).is_none();
-        let unbound = silent || life.awaited() || !g.config.has_balloon || view.trust != Trust::Trusted;
         let actual = life.counters.map_or(Bytes::ZERO, |b| b.actual);
-        let least = if unbound { g.config.full.max(actual) } else { actual };
+        // Nobody holds more than it has: who says so is not believed.
+        let lies = actual > g.config.full;
+        let trusted = g.config.has_balloon && view.trust == Trust::Trusted;
+        let unbound = silent || lies || life.awaited() || !trusted;
+        let least = if unbound { g.config.full } else { actual };
         let facts = &life.known.facts;
         let held = facts.anon.zip(facts.overhead).map(|(anon, overhead)| anon.minus(overhead));
         let total = moment.sample.host.memory.total;
