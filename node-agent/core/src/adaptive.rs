@@ -85,7 +85,7 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
                 rest.insert(track.sample.id.clone(), reason);
                 // Only what we took: how it was found is its owner's doing.
                 let give = give(track, track.ceiling, Reason::GiveExempt).filter(|_| track.is_ours());
-                let due = give.as_ref().map_or(Bytes::ZERO, |m| m.to.minus(track.reach()));
+                let due = give.as_ref().map_or(Bytes::ZERO, |m| track.cost(m.to));
                 exempt = exempt.plus(track.charge()).plus(due);
                 owed = owed.plus(due);
                 moves.extend(give);
@@ -135,7 +135,8 @@ impl<'a> Seat<'a> {
     fn new(track: &'a Track, class: &'a Class, scene: &Scene<'_>, open: bool) -> Self {
         let (floor, kind) = scene.floor(track, class);
         // What its cgroup forbids it to have must not wait for it, nor be counted as what it could give.
-        let ceiling = track.cap().max(track.target.minus(track.idle())).min(track.ceiling);
+        let has = if track.idle().is_zero() { track.target } else { track.reach() };
+        let ceiling = track.cap().max(has).min(track.ceiling);
         // What cannot be taken now stays promised: the others make room for it.
         let gives = open && track.conduct.trust() == Trust::Trusted;
         let belief = match track.conduct.underway(scene.now) {

@@ -126,7 +126,7 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> V
         }
         match guard_give(&step, track, spare) {
             Some(step) => {
-                spare = spare.minus(cost(track, step.to));
+                spare = spare.minus(track.cost(step.to));
                 passed.push(step);
             }
             None => drop(dropped.insert(step.id.clone(), Reason::Waiting)),
@@ -197,8 +197,7 @@ fn guard_take(step: &Move, track: &Track, scene: &Scene<'_>, takings: &Takings) 
 fn guard_give(step: &Move, track: &Track, spare: Bytes) -> Option<Move> {
     let restores = matches!(step.reason, Reason::GiveRelease | Reason::GiveExempt | Reason::Undo(_));
     let most = if restores { track.ceiling } else { track.cap() };
-    let affordable = track.reach().plus(spare);
-    let to = step.to.min(most).min(affordable).to_balloon_page_floor();
+    let to = step.to.min(most).min(track.affordable(spare)).to_balloon_page_floor();
     // A ceiling need not be a multiple of a page: reaching it counts.
     let to = if step.to >= track.ceiling && to == track.ceiling.to_balloon_page_floor() {
         track.ceiling
@@ -206,9 +205,4 @@ fn guard_give(step: &Move, track: &Track, spare: Bytes) -> Option<Move> {
         to
     };
     (to > track.target).then(|| Move { from: track.target, to, ..step.clone() })
-}
-
-/// What a give adds to the promises: nothing up to what the guest may touch already.
-fn cost(track: &Track, to: Bytes) -> Bytes {
-    to.minus(track.reach())
 }

@@ -488,6 +488,17 @@ impl Track {
         self.target.min(self.host_total).minus(self.reach())
     }
 
+    /// What a target of `to` adds to the promises: nothing up to what it may touch already, and nothing beyond its pod's limit.
+    pub fn cost(&self, to: Bytes) -> Bytes {
+        to.min(self.allowed().minus(self.beside_balloon())).minus(self.reach())
+    }
+
+    /// The largest target that `spare` pays.
+    pub fn affordable(&self, spare: Bytes) -> Bytes {
+        let to = self.reach().plus(spare);
+        if to >= self.allowed().minus(self.beside_balloon()) { Bytes::MAX } else { to }
+    }
+
     /// What is in its pod beside the memory that its balloon can take.
     fn beside_balloon(&self) -> Bytes {
         self.plugged().plus(self.overhead())
