@@ -160,6 +160,7 @@ impl Conduct {
 
     /// Looks at the guest; returns how long its balloon took to follow when it has just done so.
     pub fn observe(&mut self, seen: &Seen) -> Option<Duration> {
+        self.undo = self.undo.filter(|undo| undo.to > seen.target);
         self.watch_movement(seen);
         self.unseen &= seen.heard.is_none();
         if let Some(by) = self.deflates_by_itself(seen) {
@@ -192,7 +193,7 @@ impl Conduct {
         } else if follows && trial.followed.is_none() {
             self.trial = Some(Trial { followed: Some(seen.at), ..trial });
             return Some(seen.at.since(trial.asked));
-        } else if too_much.is_none() && trial.has_settled(seen) {
+        } else if follows && too_much.is_none() && trial.has_settled(seen) {
             self.succeed();
         }
         None
@@ -460,6 +461,20 @@ mod tests {
         conduct.observe(&seen(30, 400, 500, 500));
         assert_eq!(conduct.undo().unwrap().failure, Failure::Deflated { by: MIB(100) });
         assert_eq!(conduct.trust(), Trust::Unresponsive);
+    }
+
+    #[test]
+    fn a_balloon_that_deflates_while_it_is_watched_has_not_succeeded() {
+        let mut conduct = taken();
+        conduct.fail(Failure::Silent, MIB(512), seen(0, 0, 0, 0).at);
+        conduct.took(MIB(512), MIB(400), &seen(0, 512, 512, 512));
+        conduct.observe(&seen(1, 400, 400, 400));
+        conduct.observe(&seen(5, 400, 400, 400));
+        for second in 6..=16 {
+            conduct.observe(&seen(second, 400, 512, 512));
+        }
+        assert_eq!(conduct.undo().unwrap().failure, Failure::Deflated { by: MIB(112) });
+        assert_eq!(conduct.strikes, 2);
     }
 
     #[test]

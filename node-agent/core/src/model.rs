@@ -254,7 +254,7 @@ impl Track {
             self.last_update_at = Some(Monotonic::new(at));
             self.rebooted = false;
         }
-        self.weigh(balloon, sample.at);
+        self.weigh(balloon, true, sample.at);
     }
 
     fn renewed(mut self, guest: &GuestSample, sample: &Sample) -> Self {
@@ -281,7 +281,8 @@ impl Track {
             self.first_statistics(&balloon, sample);
             return self;
         }
-        if stamp.is_some() && stamp != self.last_update {
+        let came = stamp.is_some() && stamp != self.last_update;
+        if came {
             let elapsed = self.last_update_at.map(|at| sample.at.since(at));
             self.last_update = stamp;
             self.last_update_at = Some(sample.at);
@@ -289,7 +290,7 @@ impl Track {
             self.feel(&old, &balloon, elapsed, sample.at);
             self.learn_reserved(&old, &balloon);
         }
-        self.weigh(&balloon, sample.at);
+        self.weigh(&balloon, came, sample.at);
         self
     }
 
@@ -339,8 +340,15 @@ impl Track {
         }
     }
 
-    fn weigh(&mut self, balloon: &Balloon, at: Monotonic) {
-        self.evidence = evidence::judge(balloon, self.last_update_at.map(|came| at.since(came)));
+    /// Judges what the guest says, which is new or was heard before. Who gets its memory back is asked as seldom as it was
+    /// before: that a longer period allows older words makes those no younger that were too old already.
+    fn weigh(&mut self, balloon: &Balloon, new: bool, at: Monotonic) {
+        let age = self.last_update_at.map(|came| at.since(came));
+        let was_stale = matches!(self.evidence, Evidence::Stale { .. });
+        self.evidence = match (evidence::judge(balloon, age), age) {
+            (Evidence::Fresh(_), Some(age)) if was_stale && !new => Evidence::Stale { age },
+            (judged, _) => judged,
+        };
         if self.pain_at.is_some_and(|felt| at.since(felt) > PAIN_HOLD) {
             self.pain = None;
             self.pain_at = None;
