@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::conduct::{FOLLOW_TOLERANCE, Undo};
+use crate::conduct::FOLLOW_TOLERANCE;
 use crate::eligibility::{Standing, standing};
 use crate::floor;
 use crate::ledger::Ledger;
@@ -139,10 +139,14 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> V
 fn gives(proposal: &Proposal, model: &Model) -> Vec<Move> {
     let mut gives: Vec<Move> = proposal.moves().iter().filter(|m| !m.takes()).cloned().collect();
     for track in model.tracks() {
-        let owed = |undo: &Undo| undo.to.min(track.ceiling) > track.target;
-        let Some(undo) = track.conduct.undo().filter(owed) else { continue };
+        let Some(undo) = track.conduct.undo() else { continue };
         let (id, name) = (track.sample.id.clone(), track.sample.name.clone());
         let wished = gives.iter().position(|m| m.id == id).map(|at| gives.swap_remove(at).to);
+        // In distress it may have been given by now what its balloon gave back by itself: what it gets on being found out
+        // says so all the same, for nothing else tells of it.
+        if wished.is_none() && undo.to.min(track.ceiling) <= track.target {
+            continue;
+        }
         let to = wished.unwrap_or_default().max(undo.to);
         gives.push(Move { id, name, from: track.target, to, reason: Reason::Undo(undo.failure) });
     }

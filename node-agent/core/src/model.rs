@@ -235,7 +235,7 @@ impl Track {
             self.last_update_at = Some(Monotonic::new(at));
             self.rebooted = false;
         }
-        self.weigh(balloon, sample.at);
+        self.weigh(balloon, true, sample.at);
     }
 
     /// What the policy and the loop's own doing make of it.
@@ -295,7 +295,8 @@ impl Track {
             self.first_statistics(&balloon, sample);
             return;
         }
-        if stamp.is_some() && stamp != self.last_update {
+        let came = stamp.is_some() && stamp != self.last_update;
+        if came {
             let elapsed = self.last_update_at.map(|at| sample.at.since(at));
             self.last_update = stamp;
             self.last_update_at = Some(sample.at);
@@ -303,7 +304,7 @@ impl Track {
             self.feel(&old, &balloon, elapsed, sample.at);
             self.learn_reserved(&old, &balloon);
         }
-        self.weigh(&balloon, sample.at);
+        self.weigh(&balloon, came, sample.at);
     }
 
     /// What the host could not show this time holds on: it is the same guest until another process is seen. What its
@@ -352,10 +353,15 @@ impl Track {
         }
     }
 
-    fn weigh(&mut self, balloon: &Balloon, at: Monotonic) {
-        self.evidence = match self.last_update_at.map(|came| at.since(came)) {
+    /// Judges what the guest says, which is new or was heard before. Who gets its memory back is asked as seldom as it was
+    /// before: that a longer period allows older words makes those no younger that were too old already.
+    fn weigh(&mut self, balloon: &Balloon, new: bool, at: Monotonic) {
+        let age = self.last_update_at.map(|came| at.since(came));
+        let was_stale = matches!(self.evidence, Evidence::Stale { .. });
+        self.evidence = match (evidence::judge(balloon, age), age) {
             _ if balloon.actual > self.sample.config.full => Evidence::Impossible,
-            age => evidence::judge(balloon, age),
+            (Evidence::Fresh(_), Some(age)) if was_stale && !new => Evidence::Stale { age },
+            (judged, _) => judged,
         };
         if self.pain_at.is_some_and(|felt| at.since(felt) > PAIN_HOLD) {
             self.pain = None;
