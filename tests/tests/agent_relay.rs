@@ -18,7 +18,7 @@ use overcommit_tests::guests::{GuestSpec, Hypervisor};
 use overcommit_tests::wait::until;
 use rustix::fs::{Mode, OFlags};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// A kernel that says nothing.
 struct Silent;

@@ -121,8 +121,12 @@ impl Bench {
             Ok(guest)
         });
         seen.with_context(|| {
-            let done: String = self.actions().into_iter().flatten().map(|a| format!("{a:?}\n")).collect();
-            format!("its console ends with:\n{}\nthe agent did:\n{done}", tail(&self.guest.console()))
+            let done: Vec<_> = self.actions().into_iter().flatten().map(|a| format!("{a:?}")).collect();
+            format!(
+                "its console ends with:\n{}\nthe agent did:\n{}",
+                tail(&self.guest.console()),
+                done.join("\n")
+            )
         })
     }
 
