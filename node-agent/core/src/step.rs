@@ -225,7 +225,7 @@ impl State {
         let sample = shown.as_ref().unwrap_or(input.sample);
         let targets = if observing { &self.shadow } else { &self.targets };
         let (roster, originals, supposed) = (input.roster, &self.originals, &self.supposed);
-        self.model.fold(sample, Context { roster, targets, originals, supposed, observing });
+        self.model.fold(sample, Context { roster, targets, originals, observing, supposed });
         // Shadow balloons follow at once; that says nothing of real ones.
         if !observing {
             self.growth.note_followed(&self.model);

@@ -121,7 +121,9 @@ impl Bench {
             Ok(guest)
         });
         seen.with_context(|| {
-            let done: String = self.actions().into_iter().flatten().map(|a| format!("{a:?}\n")).collect();
+            let done: Vec<String> =
+                self.actions().into_iter().flatten().map(|action| format!("{action:?}")).collect();
+            let done = done.join("\n");
             format!("its console ends with:\n{}\nthe agent did:\n{done}", tail(&self.guest.console()))
         })
     }
