@@ -68,6 +68,10 @@ pub(crate) struct Run {
     #[cfg(debug_assertions)]
     #[arg(long, hide = true, env = "OVERCOMMIT_FAIL_AT", value_delimiter = ',')]
     pub(crate) fail_at: Vec<crate::failpoint::Order>,
+    /// Hear a lie of a guest: GUEST=gives|hurts|contradicts. In debug builds alone.
+    #[cfg(debug_assertions)]
+    #[arg(long, hide = true, env = "OVERCOMMIT_LIE", value_delimiter = ',')]
+    pub(crate) lie: Vec<crate::liar::Lie>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -18,6 +18,8 @@ mod keeper;
 mod kept;
 mod kubelet_line;
 mod learned;
+#[cfg(debug_assertions)]
+mod liar;
 mod orders;
 mod output;
 mod report;

@@ -99,6 +99,8 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
         (None, Some(uri)) => (cluster::standalone(uri, &Root::default(), news(&wakes)), None),
         (None, None) => return Err(Failure::bad_input(anyhow!("name --node, or --policy and --connect"))),
     };
+    #[cfg(debug_assertions)]
+    let guests = crate::liar::among(guests, &args.lie);
     if let Some(orders) = orders {
         drop(wakes.send(Wake::Orders(Arc::new(orders))));
     }

@@ -43,11 +43,12 @@ impl HugePages {
         Ok(Self { restore: Some(restore), before, page, _lock: lock })
     }
 
-    /// Makes the pool larger by so many bytes than it was at the start, step by step; looks at `allowed` before each.
+    /// Makes the pool larger by so many bytes than it was at the start, step by step; looks at `allowed` before each. A pool that is
+    /// larger already stays.
     pub fn grow(&self, bytes: u64, allowed: impl Fn() -> Result<()>) -> Result<()> {
         let goal = self.before + bytes.div_ceil(self.page);
         let end = Instant::now() + PATIENCE;
-        let mut wanted = self.before;
+        let mut wanted = pages()?.max(self.before);
         while wanted < goal {
             wanted = (wanted + STEP / self.page).min(goal);
             allowed()?;

@@ -54,6 +54,13 @@ impl Squeeze {
         Ok(squeeze)
     }
 
+    /// Takes so many MiB more than are taken now.
+    pub fn take_more(&self, mib: u64) -> Result<()> {
+        let left = (machine::meminfo("MemAvailable")? / MIB).saturating_sub(mib);
+        ensure!(left >= LEAST_LEFT_MIB, "a squeeze must leave {LEAST_LEFT_MIB} MiB, not {left}");
+        self.taken.grow((self.taken_mib()? + mib) * MIB, || self.valve.check())
+    }
+
     /// What is really taken now, in MiB; 0 after the valve has opened.
     pub fn taken_mib(&self) -> Result<u64> {
         Ok(self.taken.grown()? / MIB)

@@ -104,7 +104,7 @@ pub enum Failure {
         /// What the process holds too much.
         excess: Bytes,
     },
-    /// The guest's statistics stopped.
+    /// The guest's statistics stopped, or contradict themselves.
     Silent,
     /// The guest began to hurt.
     Hurt(Pain),
@@ -318,7 +318,7 @@ impl fmt::Display for Failure {
             Self::NotFreed { excess } => {
                 write!(f, "its balloon says that it gave, and its process holds {excess} more than that")
             }
-            Self::Silent => f.write_str("its statistics stopped coming after it"),
+            Self::Silent => f.write_str("it sent no statistics that can be used after it"),
             Self::Hurt(pain) => write!(f, "it began to hurt ({pain})"),
         }
     }

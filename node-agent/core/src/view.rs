@@ -88,7 +88,8 @@ fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> Gue
     let (floor, floor_kind) =
         standing.class().map_or((track.ceiling, FloorKind::Part), |class| scene.floor(track, class));
     let target = step.map_or(track.target, |m| m.to);
-    let open = matches!(standing, Standing::Open(_));
+    // Nothing is to be had from one that lies: it is not even tried.
+    let gives = matches!(standing, Standing::Open(_)) && track.conduct.trust() != Trust::Untrusted;
     let reason = step.map(|m| m.reason).or_else(|| verdict.dropped.get(id).copied());
     GuestView {
         id: id.clone(),
@@ -103,7 +104,7 @@ fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> Gue
         floor_kind,
         used: track.used(),
         demand: track.demand,
-        reclaimable: if open { target.minus(floor.max(track.demand)) } else { Bytes::ZERO },
+        reclaimable: if gives { target.minus(floor.max(track.demand)) } else { Bytes::ZERO },
         charge: track.charge(),
         statistics: track.evidence.fresh().copied(),
         statistics_age: track.statistics_age(scene.now),

@@ -121,12 +121,10 @@ impl Bench {
             Ok(guest)
         });
         seen.with_context(|| {
-            let done: Vec<_> = self.actions().into_iter().flatten().map(|a| format!("{a:?}")).collect();
-            format!(
-                "its console ends with:\n{}\nthe agent did:\n{}",
-                tail(&self.guest.console()),
-                done.join("\n")
-            )
+            let done: Vec<String> =
+                self.actions().into_iter().flatten().map(|action| format!("{action:?}")).collect();
+            let done = done.join("\n");
+            format!("its console ends with:\n{}\nthe agent did:\n{done}", tail(&self.guest.console()))
         })
     }
 
