@@ -47,7 +47,10 @@ pub enum FileError {
 pub fn idle(spec: &OvercommitPolicySpec) -> Vec<String> {
     let mut idle = Vec::new();
     if spec.node_selector.is_some() {
-        idle.push("spec.nodeSelector selects nothing here: there are no nodes, the policy holds on this host".to_owned());
+        idle.push(
+            "spec.nodeSelector selects nothing here: there are no nodes, the policy holds on this host"
+                .to_owned(),
+        );
     }
     let mut all = None;
     for (index, class) in spec.classes.iter().enumerate() {
@@ -58,7 +61,10 @@ pub fn idle(spec: &OvercommitPolicySpec) -> Vec<String> {
             ));
         }
         if let Some(before) = all {
-            idle.push(format!("spec.classes[{index}] ({}) gets no guest: {before} before it takes all", class.name));
+            idle.push(format!(
+                "spec.classes[{index}] ({}) gets no guest: {before} before it takes all",
+                class.name
+            ));
         } else if class.namespace_selector.is_none() && selects_all(class.selector.as_ref()) {
             all = Some(class.name.as_str());
         }
@@ -191,8 +197,14 @@ mod tests {
     #[test]
     fn a_value_of_the_wrong_kind_is_refused_in_the_words_of_the_file() {
         for (spec, told) in [
-            ("spec: {reserve: {minimum: 1073741824}}", "spec.reserve.minimum: 1073741824 is a number: write it in quotes, \"1073741824\""),
-            ("spec: {classes: [{name: a, floor: {percent: 25%}}]}", "spec.classes[0].floor.percent: \"25%\" is no whole number: write 25"),
+            (
+                "spec: {reserve: {minimum: 1073741824}}",
+                "spec.reserve.minimum: 1073741824 is a number: write it in quotes, \"1073741824\"",
+            ),
+            (
+                "spec: {classes: [{name: a, floor: {percent: 25%}}]}",
+                "spec.classes[0].floor.percent: \"25%\" is no whole number: write 25",
+            ),
             ("spec: {priority: high}", "spec.priority: \"high\" is no whole number"),
             ("spec: 7", "spec: write fields instead of 7"),
             ("spec:", "spec: write fields instead of nothing"),
@@ -200,7 +212,10 @@ mod tests {
             ("spec: {classes: [{weight: 1}]}", "spec.classes[0].name: is missing"),
             ("spec: {classes: {}}", "spec.classes: write a list instead of fields"),
             ("spec: {mode: Force}", "spec.mode: Force is not known: write Observe or Enforce"),
-            ("spec: {classes: [{name: a, exclude: 'yes'}]}", "spec.classes[0].exclude: write true or false instead of \"yes\""),
+            (
+                "spec: {classes: [{name: a, exclude: 'yes'}]}",
+                "spec.classes[0].exclude: write true or false instead of \"yes\"",
+            ),
         ] {
             assert_eq!(refusal(&format!("{HEAD}{spec}\n")), told);
         }
