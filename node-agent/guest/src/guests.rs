@@ -138,7 +138,8 @@ impl Guests {
 
     /// How each connection is.
     pub fn connections(&self) -> Vec<ConnectionReport> {
-        let directory = self.directory.iter().map(|d| ConnectionReport { key: None, state: d.state(self.patience) });
+        let directory =
+            self.directory.iter().map(|d| ConnectionReport { key: None, state: d.state(self.patience) });
         let each = self
             .connections
             .iter()

@@ -83,9 +83,7 @@ impl Pages {
                 *written = Some((Instant::now(), text.clone()));
                 (StatusCode::OK, text)
             }
-            Err(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, Bytes::from_static(b"cannot encode the metrics\n"))
-            }
+            Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, Bytes::from_static(b"cannot encode the metrics\n")),
         }
     }
 }

@@ -102,7 +102,9 @@ async fn no_connection_lasts_for_ever() {
 #[test]
 fn an_address_that_cannot_be_listened_on_is_refused_with_one_that_can() {
     assert_eq!(address("[::]:9000").unwrap().port(), 9000);
-    for (bad, example) in [("9001", "0.0.0.0:9001"), ("localhost:9002", "127.0.0.1:9002"), ("", "0.0.0.0:9000")] {
+    for (bad, example) in
+        [("9001", "0.0.0.0:9001"), ("localhost:9002", "127.0.0.1:9002"), ("", "0.0.0.0:9000")]
+    {
         assert!(address(bad).unwrap_err().contains(example), "{bad}");
     }
     assert!(address("1.2.3.4:70000").is_err());

@@ -140,10 +140,9 @@ fn a_mute_libvirt_delays_the_others_once_and_only_until_the_deadline() {
 fn a_question_under_way_is_no_silence_until_the_patience_is_over() {
     let (_dir, _listener, uri) = mute();
     let patient = Duration::from_hours(1);
-    for mut guests in [
-        Guests::standalone(&uri, same(HostView::default())),
-        Guests::in_cluster(same(HostView::default())),
-    ] {
+    for mut guests in
+        [Guests::standalone(&uri, same(HostView::default())), Guests::in_cluster(same(HostView::default()))]
+    {
         if guests.directory.is_none() {
             guests.set_launchers(vec![(ConnectionKey::new("pod-1"), Target::Uri(Arc::from(uri.as_str())))]);
         }
