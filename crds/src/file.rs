@@ -88,7 +88,7 @@ pub fn read(bytes: &[u8]) -> Result<OvercommitPolicy, FileError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let value = document(text)?;
     is_policy(&value)?;
-    let policy = typed(value)?;
+    let policy = typed(&value)?;
     crate::resolve::check(&policy.spec).map_err(FileError::Refused)?;
     Ok(policy)
 }
@@ -130,13 +130,13 @@ fn document(text: &str) -> Result<Value, FileError> {
     }
 }
 
-fn typed(value: Value) -> Result<OvercommitPolicy, FileError> {
+fn typed(value: &Value) -> Result<OvercommitPolicy, FileError> {
     let mut unknown = Vec::new();
     let mut at = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(&value, &mut at);
+    let tracked = serde_path_to_error::Deserializer::new(value, &mut at);
     let parsed = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string().replace(".?", "")));
     let policy = parsed.map_err(|e: serde_json::Error| {
-        FileError::NotYaml(words::refusal(&at.path().to_string(), &e.to_string(), &value))
+        FileError::NotYaml(words::refusal(&at.path().to_string(), &e.to_string(), value))
     })?;
     // The derived root type does not know its own type fields; `read` has checked them.
     unknown.retain(|path| path != "apiVersion" && path != "kind");

@@ -60,7 +60,7 @@ pub struct NodeOvercommitSpec {
     /// What the node runs.
     pub resolved: ResolvedPolicy,
     /// Guests on this node as the API server knows them. A guest that the agent sees and that is not listed here
-    /// is observed, not touched.
+    /// is charged, not touched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub guests: Vec<GuestEntry>,
@@ -120,7 +120,7 @@ pub struct GuestEntry {
     /// Its UID.
     pub uid: String,
     /// UIDs of its launcher pods that have not ended: two while it migrates. The agent knows a guest by the pod that
-    /// the kernel says it runs in; one whose pod is not listed is observed, not touched.
+    /// the kernel says it runs in; one whose pod is not listed is charged, not touched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub pods: Vec<String>,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use overcommit_core::plan::Command;
-use overcommit_core::ports::{GuestPort, Heard, Reading};
+use overcommit_core::ports::{Admission, GuestPort, Heard, Reading};
 use overcommit_core::sample::{GuestId, GuestSample};
+use overcommit_core::stranger::Stranger;
 use overcommit_guest::{ConnectionState, Guests, MakePort, Notify};
 use overcommit_host::{Launchers, ProcessFactsReader, Root, Visits};
 
@@ -27,7 +28,7 @@ pub(crate) fn launchers(
     notify: Notify,
 ) -> std::io::Result<Box<dyn GuestPort + Send>> {
     let mut launchers = Launchers::new(root.clone());
-    let search = Search::start(move || launchers.scan(), Arc::clone(&notify))?;
+    let search = Search::start(move |wanted| launchers.scan(|pod| wanted.admits(pod)), Arc::clone(&notify))?;
     let guests = Guests::in_cluster(facts(root)).with_notify(notify);
     Ok(Box::new(Node { guests, search: Some(search), line: Some(line) }))
 }
@@ -60,8 +61,9 @@ impl GuestPort for Node {
     }
 
     fn hear(&mut self) -> Heard {
-        if let Some(found) = self.search.as_mut().and_then(Search::hear) {
-            self.guests.set_launchers(found);
+        if let Some((launchers, strangers)) = self.search.as_mut().and_then(Search::hear) {
+            self.guests.set_launchers(launchers);
+            self.guests.set_strangers(strangers);
         }
         self.guests.hear()
     }
@@ -70,8 +72,18 @@ impl GuestPort for Node {
         self.search.as_ref().is_some_and(Search::is_waiting) || self.guests.is_waiting()
     }
 
+    fn admit(&mut self, admission: Admission) {
+        let Some(search) = &mut self.search else { return };
+        search.admit(Arc::new(admission.clone()));
+        self.guests.admit(admission);
+    }
+
     fn sample(&mut self, reading: Reading) -> Vec<GuestSample> {
         self.guests.sample(reading)
+    }
+
+    fn strangers(&self) -> Vec<Stranger> {
+        self.guests.strangers()
     }
 
     fn send(&mut self, commands: &[Command]) {

@@ -121,7 +121,11 @@ fn missed(latest: &Value, guest: &str) -> String {
     let there = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     let troubles = latest.pointer("/report/troubles").and_then(Value::as_array);
     let told = troubles.into_iter().flatten().filter_map(Value::as_str);
-    told.fold(format!("no guest {guest:?} here; there are: {there}"), |all, trouble| all + "\n  ! " + trouble)
+    let unlisted = latest.pointer("/report/unlisted/pods").and_then(Value::as_u64).filter(|pods| *pods > 0);
+    let unlisted = unlisted
+        .map_or_else(String::new, |pods| format!("; and {pods} that look like guests and are not listed"));
+    let there = format!("no guest {guest:?} here; there are: {there}{unlisted}");
+    told.fold(there, |all, trouble| all + "\n  ! " + trouble)
 }
 
 /// `overcommit-agent status`.

@@ -178,6 +178,14 @@ impl Orders {
         })))
     }
 
+    /// The guests that the node's object lists; absent on a host without Kubernetes.
+    pub(crate) fn listed(&self) -> Option<&Roster> {
+        match &self.covered {
+            Covered::Listed(roster) => Some(roster),
+            Covered::ByName(_) => None,
+        }
+    }
+
     /// What is wrong with them, for people. Orders to release are meant to end with their object.
     pub(crate) fn trouble(&self) -> Option<Cow<'_, str>> {
         let withdrawn = match self.standing {

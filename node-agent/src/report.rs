@@ -23,6 +23,7 @@ use overcommit_core::ports::PortError;
 use overcommit_core::reason::Reason;
 use overcommit_core::sample::{HostSample, Sample};
 use overcommit_core::step::{Decision, Release};
+use overcommit_core::stranger::Unlisted;
 use overcommit_core::units::Bytes;
 use overcommit_core::view::GuestView;
 use overcommit_serve::Beat;
@@ -60,6 +61,8 @@ pub(crate) struct Report {
     /// Every guest.
     #[serde(serialize_with = "with_words")]
     pub(crate) guests: Vec<GuestView>,
+    /// Pods that look like guests and are not listed.
+    pub(crate) unlisted: Unlisted,
     /// What was done now.
     pub(crate) actions: Vec<Action>,
     /// The node is about to kill guests: floors are those of an emergency.
@@ -122,6 +125,7 @@ impl Report {
             ledger: Some(decision.ledger),
             host: Some(sample.host.clone()),
             guests: decision.guests.clone(),
+            unlisted: decision.unlisted,
             emergency: decision.emergency,
             release: decision.release,
             troubles: troubles(orders)
@@ -155,6 +159,7 @@ impl Report {
             ledger: None,
             host: None,
             guests: Vec::new(),
+            unlisted: Unlisted::default(),
             actions: Vec::new(),
             emergency: false,
             release: None,

@@ -4,8 +4,8 @@
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the limit of open files as far as it may be. A guest costs about eight (its process, its socket, libvirt's
-/// three, three more while it is squeezed), so that 110 of them pass the usual 1,024, which is there for the sake of
+/// Raises the limit of open files as far as it may be. A guest costs about ten (its process, its socket, libvirt's
+/// three, the relay's two, three more while it is squeezed), so that 110 of them pass the usual 1,024, which is there for the sake of
 /// select(2) alone (systemd.exec(5)); nothing here calls it.
 pub(crate) fn allow_open_files() {
     let limit = getrlimit(Resource::Nofile);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use overcommit_core::ports::PortError;
+use overcommit_core::ports::{Admission, PortError};
 use overcommit_guest::{ConnectionKey, Notify, Target};
 use overcommit_host::{Launcher, Refusal, Scan};
 
@@ -17,16 +17,25 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A search that takes longer is a trouble.
 const LATE: Duration = Duration::from_secs(10);
 
+/// Whose sockets may be opened.
+type Wanted = Arc<Admission>;
+
+/// What was found: launchers that may be talked to, and pods that look like some and may not.
+pub(crate) type Launchers = (Vec<(ConnectionKey, Target)>, Vec<Arc<str>>);
+
 /// The launchers of this node as they were found last.
 pub(crate) struct Search {
-    requests: Sender<()>,
+    requests: Sender<Wanted>,
+    wanted: Wanted,
+    /// What the last search looked for.
+    asked_for: Wanted,
     found: Receiver<Result<Scan, PortError>>,
     /// Since when an answer is waited for.
     asked: Option<Instant>,
     /// When the last search that came back began.
     at: Option<Instant>,
-    /// Launchers were found, or that there are none.
-    searched: bool,
+    /// Whom launchers were found for, or that there are none.
+    searched: Option<Wanted>,
     refusals: Vec<String>,
 }
 
@@ -36,34 +45,49 @@ impl Search {
     /// # Errors
     /// When no thread can be started.
     pub(crate) fn start(
-        mut scan: impl FnMut() -> Result<Scan, PortError> + Send + 'static,
+        mut scan: impl FnMut(&Admission) -> Result<Scan, PortError> + Send + 'static,
         notify: Notify,
     ) -> std::io::Result<Self> {
-        let (requests, inbox) = channel();
+        let (requests, inbox) = channel::<Wanted>();
         let (out, found) = channel();
         std::thread::Builder::new().name("launchers".to_owned()).spawn(move || {
-            while inbox.recv().is_ok() && out.send(scan()).is_ok() {
+            while let Ok(wanted) = inbox.recv()
+                && out.send(scan(&wanted)).is_ok()
+            {
                 notify();
             }
         })?;
-        Ok(Self { requests, found, asked: None, at: None, searched: false, refusals: Vec::new() })
+        let (wanted, asked_for) = (Wanted::default(), Wanted::default());
+        let (asked, at, searched, refusals) = (None, None, None, Vec::new());
+        Ok(Self { requests, wanted, asked_for, found, asked, at, searched, refusals })
     }
 
-    /// Asks, if it is time to look again and nothing is under way.
+    /// From now on the sockets of these may be opened, and no others.
+    pub(crate) fn admit(&mut self, wanted: Wanted) {
+        self.wanted = wanted;
+    }
+
+    /// Asks, if it is time to look again, or for others than last, and nothing is under way.
     pub(crate) fn ask(&mut self) {
-        let is_new = self.at.is_some_and(|at| at.elapsed() < SCAN_AGE);
-        if !is_new && self.asked.is_none() && self.requests.send(()).is_ok() {
+        let is_new = self.at.is_some_and(|at| at.elapsed() < SCAN_AGE) && self.asked_for == self.wanted;
+        if !is_new && self.asked.is_none() && self.requests.send(Arc::clone(&self.wanted)).is_ok() {
             self.asked = Some(Instant::now());
+            self.asked_for = Arc::clone(&self.wanted);
         }
     }
 
     /// The launchers there are now, if that has come.
-    pub(crate) fn hear(&mut self) -> Option<Vec<(ConnectionKey, Target)>> {
+    pub(crate) fn hear(&mut self) -> Option<Launchers> {
         let answer = self.found.try_recv().ok()?;
         self.at = self.asked.take();
         match answer {
+            // Others are wanted since: what was opened for nothing must not be talked to.
+            Ok(_) if self.asked_for != self.wanted => {
+                self.ask();
+                None
+            }
             Ok(scan) => {
-                self.searched = true;
+                self.searched = Some(Arc::clone(&self.asked_for));
                 Some(self.take(scan))
             }
             Err(error) => {
@@ -73,7 +97,7 @@ impl Search {
         }
     }
 
-    fn take(&mut self, scan: Scan) -> Vec<(ConnectionKey, Target)> {
+    fn take(&mut self, scan: Scan) -> Launchers {
         let known = |r: &Refusal| scan.launchers.iter().any(|l| l.pod_uid == r.pod_uid);
         let (told, refused): (Vec<_>, Vec<_>) = scan.refusals.into_iter().partition(known);
         self.refusals = told.iter().map(ToString::to_string).collect();
@@ -85,15 +109,16 @@ impl Search {
             (ConnectionKey::new(r.pod_uid), why)
         };
         let launchers = scan.launchers.into_iter().map(launcher);
-        launchers.chain(refused.into_iter().map(out_of_reach)).collect()
+        (launchers.chain(refused.into_iter().map(out_of_reach)).collect(), scan.strangers)
     }
 
-    /// True until launchers were looked for once: before that nobody knows of any guest.
+    /// True until launchers were looked for once, for those who may be talked to: before that nobody knows of any guest, or
+    /// not of those that were listed since.
     pub(crate) fn is_blind(&self) -> bool {
-        !self.searched
+        self.searched.as_ref() != Some(&self.wanted)
     }
 
-    /// The first answer may still come in time.
+    /// The first answer about them may still come in time.
     pub(crate) fn is_waiting(&self) -> bool {
         self.is_blind() && self.asked.is_some_and(|asked| asked.elapsed() < PATIENCE)
     }
@@ -127,7 +152,7 @@ mod tests {
         let end = Instant::now() + DEADLINE;
         while search.asked.is_some() {
             if let Some(found) = search.hear() {
-                return Some(found.len());
+                return Some(found.0.len());
             }
             assert!(Instant::now() < end, "no answer");
             std::thread::yield_now();
@@ -138,7 +163,7 @@ mod tests {
     #[test]
     fn a_search_that_hangs_holds_nobody_up_and_is_told() {
         let (release, held) = channel::<()>();
-        let scan = move || {
+        let scan = move |_: &Admission| {
             let _ = held.recv();
             Ok(Scan::default())
         };
@@ -159,7 +184,9 @@ mod tests {
     fn a_search_that_fails_leaves_the_node_unknown_and_is_made_again() {
         let mut fails = true;
         let error = || PortError { what: "launcher pods".to_owned(), why: "no procfs".to_owned() };
-        let scan = move || if std::mem::take(&mut fails) { Err(error()) } else { Ok(Scan::default()) };
+        let scan = move |_: &Admission| {
+            if std::mem::take(&mut fails) { Err(error()) } else { Ok(Scan::default()) }
+        };
         let mut search = Search::start(scan, Arc::new(|| ())).unwrap();
         search.ask();
         assert_eq!(heard(&mut search), None);
@@ -174,11 +201,37 @@ mod tests {
 
     #[test]
     fn a_launcher_that_must_not_be_talked_to_is_named_by_its_connection_alone() {
-        let mut search = Search::start(|| Ok(Scan::default()), Arc::new(|| ())).unwrap();
+        let mut search = Search::start(|_| Ok(Scan::default()), Arc::new(|| ())).unwrap();
         let refusal = Refusal { pod_uid: Arc::from("uid-1"), why: SocketError::NoDaemon };
-        let found = search.take(Scan { refusals: vec![refusal], ..Scan::default() });
+        let (found, _) = search.take(Scan { refusals: vec![refusal], ..Scan::default() });
         assert_eq!(found[0].0.as_str(), "uid-1");
         let Target::Refused(why) = &found[0].1 else { panic!("{found:?}") };
         assert!(why.starts_with("its guest runs"), "{why}");
+    }
+
+    #[test]
+    fn what_was_searched_for_others_than_are_wanted_now_is_searched_anew_at_once() {
+        let scan = |wanted: &Admission| {
+            Ok(Scan { strangers: wanted.owed.iter().cloned().collect(), ..Scan::default() })
+        };
+        let mut search = Search::start(scan, Arc::new(|| ())).unwrap();
+        let pod: Arc<str> = Arc::from("pod-1");
+        search.ask();
+        search.admit(Arc::new(Admission { owed: [Arc::clone(&pod)].into(), ..Admission::default() }));
+        let end = Instant::now() + DEADLINE;
+        let found = loop {
+            if let Some(found) = search.hear() {
+                break found;
+            }
+            assert!(Instant::now() < end, "no answer");
+            std::thread::yield_now();
+        };
+        assert_eq!(found.1, [pod], "the first answer was of no use");
+        search.ask();
+        assert!(search.asked.is_none(), "it is too early");
+        assert!(!search.is_blind());
+        search.admit(Arc::default());
+        search.ask();
+        assert!(search.asked.is_some() && search.is_blind() && search.is_waiting(), "who is wanted changed");
     }
 }

@@ -245,6 +245,7 @@ impl Loop {
     fn do_what_is_due(&mut self) {
         let now = Instant::now();
         if self.asked.is_none() && now >= self.next_tick {
+            self.admit();
             self.parts.guests.ask();
             (self.asked, self.asked_host) = (Some(now), false);
             failpoint::reach("asked");

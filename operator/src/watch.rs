@@ -84,6 +84,10 @@ pub(crate) fn start(
     tokio::spawn(feed(Watch::Launchers).run(pods, Launcher::from, Launcher::key, Change::Launchers));
 }
 
+/// Objects that tenants write come in pages of so many: one may have 1.5 MiB of metadata (etcd's limit of a request), and a
+/// page is in memory whole before what is not needed of it is let go.
+const TENANTS_PAGE: u32 = 50;
+
 /// What is asked for. Ended pods stay for as long as their guest does, one for each migration: only the API server can
 /// tell them from running ones without sending their status.
 fn config(watch: Watch) -> watcher::Config {
@@ -91,8 +95,10 @@ fn config(watch: Watch) -> watcher::Config {
     match watch {
         Watch::Launchers => {
             let (label, value) = KUBEVIRT_LAUNCHER_LABEL;
-            config.labels(&format!("{label}={value}")).fields("status.phase!=Succeeded,status.phase!=Failed")
+            let running = "status.phase!=Succeeded,status.phase!=Failed";
+            config.labels(&format!("{label}={value}")).fields(running).page_size(TENANTS_PAGE)
         }
+        Watch::Guests => config.page_size(TENANTS_PAGE),
         _ => config,
     }
 }
@@ -222,5 +228,17 @@ fn code(error: &watcher::Error) -> Option<u16> {
         | WatchFailed(kube::Error::Api(status))
         | WatchError(status) => Some(status.code),
         InitialListFailed(_) | WatchStartFailed(_) | WatchFailed(_) | NoResourceVersion => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tenants_write_comes_in_small_pages() {
+        for watch in [Watch::Launchers, Watch::Guests] {
+            assert!(config(watch).page_size.is_some_and(|size| size <= 50), "{watch:?}");
+        }
     }
 }

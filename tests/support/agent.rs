@@ -1,5 +1,6 @@
 //! The agent as a process of its own on a host without Kubernetes, as its users run it.
 
+mod bench;
 mod turns;
 
 use std::fs::File;
@@ -19,6 +20,7 @@ use crate::session::Session;
 use crate::table;
 use crate::wait;
 
+pub use bench::{Bench, SOON};
 pub use turns::{Action, Turn, Turns};
 
 /// From start to the first report: connecting and one turn.

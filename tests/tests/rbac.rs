@@ -11,6 +11,7 @@
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{Patch, PatchParams, PostParams};
 use overcommit_crds::{NodeOvercommit, OvercommitPolicy};
 use overcommit_tests::api::{Api, Identity};
@@ -264,6 +265,42 @@ async fn a_token_that_names_no_node_writes_no_status() {
     let (code, message) = code_of(write_status(&api, OWN, "from anywhere").await);
     assert_eq!(code, 403, "{message}");
     assert!(message.contains("its own node only"), "{message}");
+}
+
+/// An event about an object of this kind and name.
+fn event(name: &str, kind: &str, about: &str) -> Event {
+    serde_json::from_value(json!({
+        "metadata": { "name": name, "namespace": "default" },
+        "regarding": { "apiVersion": "overcommit.dev/v1alpha1", "kind": kind, "name": about },
+        "eventTime": "2026-01-01T00:00:00.000000Z", "type": "Normal", "reason": "Undone", "action": "Undo",
+        "reportingController": "overcommit.dev/agent", "reportingInstance": OWN, "note": "a take was undone",
+    }))
+    .unwrap()
+}
+
+#[tokio::test]
+async fn an_agent_tells_events_about_its_own_node_only_and_changes_nobody_elses() {
+    admission_works().await;
+    let post = PostParams::default();
+    let events = |client| kube::Api::<Event>::namespaced(client, "default");
+    let own = events(installed().client_as_service_account(agent(Some(OWN))).await.unwrap());
+    own.create(&post, &event("own", "NodeOvercommit", OWN)).await.unwrap();
+    // All that can change of an event: how often.
+    let often = json!({ "series": { "count": 2, "lastObservedTime": "2026-01-01T00:01:00.000000Z" } });
+    let again = Patch::Merge(often);
+    own.patch("own", &PatchParams::default(), &again).await.unwrap();
+
+    for (name, kind, about) in
+        [("other", "NodeOvercommit", OTHER), ("node", "Node", OWN), ("pod", "Pod", "some-pod")]
+    {
+        let (code, message) = code_of(own.create(&post, &event(name, kind, about)).await);
+        assert_eq!(code, 403, "{name}: {message}");
+        assert!(message.contains("its own node only"), "{message}");
+        let admin = events(installed().client().await.unwrap());
+        admin.create(&post, &event(name, kind, about)).await.unwrap();
+        let (code, message) = code_of(own.patch(name, &PatchParams::default(), &again).await);
+        assert_eq!(code, 403, "{name}: {message}");
+    }
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
                 rest.insert(track.sample.id.clone(), reason);
                 // Only what we took: how it was found is its owner's doing.
                 let give = give(track, track.ceiling, Reason::GiveExempt).filter(|_| track.is_ours());
-                let due = give.as_ref().map_or(Bytes::ZERO, |m| m.to.minus(track.reach()));
+                let due = give.as_ref().map_or(Bytes::ZERO, |m| track.cost(m.to));
                 exempt = exempt.plus(track.charge()).plus(due);
                 owed = owed.plus(due);
                 moves.extend(give);
@@ -134,8 +134,9 @@ fn give(track: &Track, to: Bytes, reason: Reason) -> Option<Move> {
 impl<'a> Seat<'a> {
     fn new(track: &'a Track, class: &'a Class, scene: &Scene<'_>, open: bool) -> Self {
         let (floor, kind) = scene.floor(track, class);
-        // What its cgroup forbids it to have must not wait for it.
-        let ceiling = track.cap().max(track.target).min(track.ceiling);
+        // What its cgroup forbids it to have must not wait for it, nor be counted as what it could give.
+        let has = if track.idle().is_zero() { track.target } else { track.reach() };
+        let ceiling = track.cap().max(has).min(track.ceiling);
         // What cannot be taken now stays promised: the others make room for it.
         let gives = open && track.conduct.trust() == Trust::Trusted;
         let belief = match track.conduct.underway(scene.now) {
@@ -351,11 +352,17 @@ fn take(seat: &Seat<'_>, level: Bytes, deficit: Bytes, policy: &Policy, moves: &
     // The last step to a division may be smaller than the dead band: then it overshoots, but not into what is needed.
     let last_step = dead.min(seat.track.target.minus(seat.need.max(seat.floor)));
     let room = seat.track.target.minus(level).max(last_step).min(policy.limits.take_per_guest.of(full));
-    let amount = deficit.max(dead).min(room);
-    if deficit.is_zero() || seat.moves.get() || amount < dead {
+    // What its pod's limit keeps it from is promised to nobody: taking that frees nothing, but comes before what does.
+    let idle = seat.track.idle();
+    let amount = deficit.plus(idle).max(dead).min(room);
+    if deficit.is_zero()
+        || seat.moves.get()
+        || amount < dead
+        || (!idle.is_zero() && level >= seat.track.reach())
+    {
         return Bytes::ZERO;
     }
     seat.moves.set(true);
     moves.push(seat.take_to(seat.track.target.minus(amount).to_balloon_page_floor()));
-    amount
+    amount.minus(idle)
 }

@@ -57,7 +57,7 @@ impl Dealing {
         self.met = true;
         self.beneath.facts = guest.facts.or(&self.beneath.facts);
         let Some(balloon) = guest.balloon else { return };
-        self.beneath.actual = balloon.actual;
+        self.beneath.actual = guest.holds(&balloon);
         self.original.get_or_insert_with(|| Original { target: found(&balloon), period: balloon.period });
     }
 }
@@ -100,7 +100,7 @@ impl Dealings {
                 *dealing = Dealing::default();
             }
             let full = guest.config.full;
-            dealing.meet(guest, |balloon| if keep_found { balloon.actual } else { full });
+            dealing.meet(guest, |balloon| if keep_found { guest.holds(balloon) } else { full });
         }
         self.guests.retain(|_, dealing| dealing.met);
     }

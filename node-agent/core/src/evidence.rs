@@ -114,8 +114,8 @@ mod tests {
         assert!(matches!(judge(&good, Some(Duration::from_secs(11))), Evidence::Stale { .. }));
         assert_eq!(patience(Some(10)), Duration::from_secs(32));
         assert_eq!(patience(None), patience(Some(0)));
-        assert_eq!(patience(Some(3600)), Duration::from_secs(120));
-        assert_eq!(patience(Some(u32::MAX)), Duration::from_secs(120));
+        assert_eq!(patience(Some(3600)), Duration::from_mins(2));
+        assert_eq!(patience(Some(u32::MAX)), Duration::from_mins(2));
     }
 
     #[test]

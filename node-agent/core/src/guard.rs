@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::conduct::{FOLLOW_TOLERANCE, Undo};
+use crate::conduct::FOLLOW_TOLERANCE;
 use crate::eligibility::{Standing, standing};
 use crate::floor;
 use crate::ledger::Ledger;
@@ -126,7 +126,7 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> V
         }
         match guard_give(&step, track, spare) {
             Some(step) => {
-                spare = spare.minus(cost(track, step.to));
+                spare = spare.minus(track.cost(step.to));
                 passed.push(step);
             }
             None => drop(dropped.insert(step.id.clone(), Reason::Waiting)),
@@ -139,10 +139,14 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> V
 fn gives(proposal: &Proposal, model: &Model) -> Vec<Move> {
     let mut gives: Vec<Move> = proposal.moves().iter().filter(|m| !m.takes()).cloned().collect();
     for track in model.tracks() {
-        let owed = |undo: &Undo| undo.to.min(track.ceiling) > track.target;
-        let Some(undo) = track.conduct.undo().filter(owed) else { continue };
+        let Some(undo) = track.conduct.undo() else { continue };
         let (id, name) = (track.sample.id.clone(), track.sample.name.clone());
         let wished = gives.iter().position(|m| m.id == id).map(|at| gives.swap_remove(at).to);
+        // In distress it may have been given by now what its balloon gave back by itself: what it gets on being found out
+        // says so all the same, for nothing else tells of it.
+        if wished.is_none() && undo.to.min(track.ceiling) <= track.target {
+            continue;
+        }
         let to = wished.unwrap_or_default().max(undo.to);
         gives.push(Move { id, name, from: track.target, to, reason: Reason::Undo(undo.failure) });
     }
@@ -200,8 +204,7 @@ fn guard_take(step: &Move, track: &Track, scene: &Scene<'_>, takings: &Takings) 
 fn guard_give(step: &Move, track: &Track, spare: Bytes) -> Option<Move> {
     let restores = matches!(step.reason, Reason::GiveRelease | Reason::GiveExempt | Reason::Undo(_));
     let most = if restores { track.ceiling } else { track.cap() };
-    let affordable = track.reach().plus(spare);
-    let to = step.to.min(most).min(affordable).to_balloon_page_floor();
+    let to = step.to.min(most).min(track.affordable(spare)).to_balloon_page_floor();
     // A ceiling need not be a multiple of a page: reaching it counts.
     let to = if step.to >= track.ceiling && to == track.ceiling.to_balloon_page_floor() {
         track.ceiling
@@ -209,9 +212,4 @@ fn guard_give(step: &Move, track: &Track, spare: Bytes) -> Option<Move> {
         to
     };
     (to > track.target).then(|| Move { from: track.target, to, ..step.clone() })
-}
-
-/// What a give adds to the promises: nothing up to what the guest may touch already.
-fn cost(track: &Track, to: Bytes) -> Bytes {
-    to.minus(track.reach())
 }

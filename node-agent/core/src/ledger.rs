@@ -29,6 +29,8 @@ pub struct Ledger {
     pub non_guest: Bytes,
     /// What that may grow before the loop can react.
     pub non_guest_growth: Bytes,
+    /// What pods that look like guests and are not listed may touch beyond what they hold.
+    pub unlisted: Bytes,
     /// What may be promised to guests.
     pub budget: Bytes,
     /// What guests may touch, overhead included.
@@ -88,6 +90,8 @@ pub struct Kept<'a> {
     pub reserve: &'a Reserve,
     /// The kubelet's eviction line.
     pub eviction: Bytes,
+    /// What unlisted pods may touch beyond what they hold, which is memory of no guest like that of all other pods.
+    pub unlisted: Bytes,
 }
 
 impl Ledger {
@@ -100,7 +104,7 @@ impl Ledger {
         kept: Kept<'_>,
     ) -> Self {
         let memory = &host.memory;
-        let Kept { reserve, eviction } = kept;
+        let Kept { reserve, eviction, unlisted } = kept;
         let non_guest = growth.own(memory, model);
         let reaction = growth.reaction(policy.interval);
         let mut ledger = Self {
@@ -110,18 +114,19 @@ impl Ledger {
             reserve: reserve.minimum.of(memory.total),
             non_guest,
             non_guest_growth: growth.of_non_guest(reserve.growth_quantile),
+            unlisted,
             promised: model.tracks().map(crate::model::Track::charge).sum(),
-            overhead: model.tracks().map(crate::model::Track::overhead).sum(),
-            plugged: model.tracks().map(crate::model::Track::touchable_plugged).sum(),
+            overhead: model.tracks().map(|t| t.overhead().min(t.charge())).sum(),
+            plugged: model.tracks().map(|t| t.touchable_plugged().min(t.charge())).sum(),
             resident: resident(model),
             reclaimed: model.tracks().map(|t| t.ceiling.minus(t.target)).sum(),
             merged: host.ksm.map_or(Bytes::ZERO, |k| k.sharing),
             reaction,
             ..Self::default()
         };
-        let kept =
-            [ledger.huge_pages, ledger.eviction, ledger.reserve, ledger.non_guest, ledger.non_guest_growth];
-        ledger.budget = kept.into_iter().fold(ledger.total, Bytes::minus);
+        let of_pods = [ledger.non_guest, ledger.non_guest_growth, ledger.unlisted];
+        let kept = [ledger.huge_pages, ledger.eviction, ledger.reserve].into_iter().chain(of_pods);
+        ledger.budget = kept.fold(ledger.total, Bytes::minus);
         ledger.committed = ledger.promised;
         let swap = usable_swap(memory, model);
         if !swap.is_zero() {

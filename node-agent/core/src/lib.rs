@@ -31,5 +31,6 @@ pub mod roster;
 pub mod sample;
 pub mod shadow;
 pub mod step;
+pub mod stranger;
 pub mod units;
 pub mod view;

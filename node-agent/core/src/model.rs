@@ -220,7 +220,7 @@ impl Track {
             listed: true,
         };
         if let Some(balloon) = guest.balloon {
-            track.actual = balloon.actual;
+            track.actual = guest.holds(&balloon);
             track.first_statistics(&balloon, sample);
         }
         track
@@ -235,7 +235,7 @@ impl Track {
             self.last_update_at = Some(Monotonic::new(at));
             self.rebooted = false;
         }
-        self.weigh(balloon, sample.at);
+        self.weigh(balloon, true, sample.at);
     }
 
     /// What the policy and the loop's own doing make of it.
@@ -285,7 +285,7 @@ impl Track {
             return;
         };
         let old = self.last_balloon.replace(balloon).unwrap_or_default();
-        self.actual = balloon.actual;
+        self.actual = guest.holds(&balloon);
         if rebooted(&old, &balloon) {
             self.begin_life_anew(sample.at);
         }
@@ -295,7 +295,8 @@ impl Track {
             self.first_statistics(&balloon, sample);
             return;
         }
-        if stamp.is_some() && stamp != self.last_update {
+        let came = stamp.is_some() && stamp != self.last_update;
+        if came {
             let elapsed = self.last_update_at.map(|at| sample.at.since(at));
             self.last_update = stamp;
             self.last_update_at = Some(sample.at);
@@ -303,7 +304,7 @@ impl Track {
             self.feel(&old, &balloon, elapsed, sample.at);
             self.learn_reserved(&old, &balloon);
         }
-        self.weigh(&balloon, sample.at);
+        self.weigh(&balloon, came, sample.at);
     }
 
     /// What the host could not show this time holds on: it is the same guest until another process is seen. What its
@@ -352,8 +353,16 @@ impl Track {
         }
     }
 
-    fn weigh(&mut self, balloon: &Balloon, at: Monotonic) {
-        self.evidence = evidence::judge(balloon, self.last_update_at.map(|came| at.since(came)));
+    /// Judges what the guest says, which is new or was heard before. Who gets its memory back is asked as seldom as it was
+    /// before: that a longer period allows older words makes those no younger that were too old already.
+    fn weigh(&mut self, balloon: &Balloon, new: bool, at: Monotonic) {
+        let age = self.last_update_at.map(|came| at.since(came));
+        let was_stale = matches!(self.evidence, Evidence::Stale { .. });
+        self.evidence = match (evidence::judge(balloon, age), age) {
+            _ if balloon.actual > self.sample.config.full => Evidence::Impossible,
+            (Evidence::Fresh(_), Some(age)) if was_stale && !new => Evidence::Stale { age },
+            (judged, _) => judged,
+        };
         if self.pain_at.is_some_and(|felt| at.since(felt) > PAIN_HOLD) {
             self.pain = None;
             self.pain_at = None;
@@ -466,7 +475,39 @@ impl Track {
         let full = self.sample.config.full;
         let held = self.surely_held().minus(self.plugged());
         let promised = if self.is_bound() { self.target } else { self.target.max(full) };
-        promised.max(self.actual).min(self.host_total).max(held)
+        let allowed = self.allowed().minus(self.beside_balloon());
+        promised.max(self.actual).min(self.host_total).min(allowed).max(held)
+    }
+
+    /// The most that its pod can hold, whatever it was promised: the kernel refuses a cgroup every page beyond its
+    /// `memory.max`. All of a guest's memory is charged there, be it anonymous, a memfd or shared memory (to the cgroup of
+    /// who touches it first, which is a process of the pod, or a kernel thread that works with the pod's memory), and so
+    /// is everything of its launcher; page cache and the kernel's part count against the same limit. What the pod holds is
+    /// charged in any case, also where a limit was lowered below it. A limit that is raised counts as soon as it is
+    /// read, once per control period: only the kubelet can raise those that are looked at.
+    fn allowed(&self) -> Bytes {
+        self.sample.facts.bound.unwrap_or(Bytes::MAX)
+    }
+
+    /// What of its target its pod's limit keeps it from.
+    pub fn idle(&self) -> Bytes {
+        self.target.min(self.host_total).minus(self.reach())
+    }
+
+    /// What a target of `to` adds to the promises: nothing up to what it may touch already, and nothing beyond its pod's limit.
+    pub fn cost(&self, to: Bytes) -> Bytes {
+        to.min(self.allowed().minus(self.beside_balloon())).minus(self.reach())
+    }
+
+    /// The largest target that `spare` pays.
+    pub fn affordable(&self, spare: Bytes) -> Bytes {
+        let to = self.reach().plus(spare);
+        if to >= self.allowed().minus(self.beside_balloon()) { Bytes::MAX } else { to }
+    }
+
+    /// What is in its pod beside the memory that its balloon can take.
+    fn beside_balloon(&self) -> Bytes {
+        self.plugged().plus(self.overhead())
     }
 
     /// Its balloon is there, up, heard of and believed.
@@ -479,15 +520,18 @@ impl Track {
 
     /// The most that it may be given while we hold it: its ceiling, and its cgroup's limit less what is beside it there.
     pub fn cap(&self) -> Bytes {
-        let beside = self.plugged().plus(self.overhead());
+        let beside = self.beside_balloon();
         self.ceiling.min(self.sample.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(beside)))
     }
 
-    /// What the node has promised for this guest, plugged memory and overhead included.
+    /// What the node has promised for this guest, plugged memory and overhead included: no more than its pod may hold by
+    /// its limit, and no less than it holds.
     pub fn charge(&self) -> Bytes {
         let reach = self.reach();
         let all = reach.plus(self.plugged()).min(self.host_total);
-        all.max(reach).max(self.surely_held()).plus(self.overhead())
+        let promised = all.max(reach).max(self.surely_held()).plus(self.overhead());
+        let holds = self.sample.facts.anon.unwrap_or_default().minus(HELD_TOLERANCE);
+        promised.min(self.allowed()).max(reach).max(holds)
     }
 
     /// What its processes hold beside their overhead, but for what two measurements may differ by.

@@ -1,11 +1,13 @@
 //! The ways in and out of the core: small traits that the node, a simulator, a replay and a fault-injecting wrapper
 //! implement alike.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::plan::{Command, Outcome};
-use crate::sample::{GuestId, GuestSample, HostSample, Incarnation, ProcessFacts};
+use crate::sample::{GuestId, GuestName, GuestSample, HostSample, Incarnation, ProcessFacts};
+use crate::stranger::Stranger;
 use crate::units::Bytes;
 
 /// A reading that failed as a whole.
@@ -40,6 +42,23 @@ pub struct Heard {
     pub host: bool,
 }
 
+/// Whose hypervisors may be talked to in a cluster, by the pods that the kernel says they run in: all others are looked at
+/// from the host's side alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// Pods on the node's list, and whose they are.
+    pub listed: BTreeMap<Arc<str>, GuestName>,
+    /// Pods that are listed no more, and are owed what was taken from them while they were.
+    pub owed: BTreeSet<Arc<str>>,
+}
+
+impl Admission {
+    /// True if what runs in this pod may be talked to.
+    pub fn admits(&self, pod: &str) -> bool {
+        self.listed.contains_key(pod) || self.owed.contains(pod)
+    }
+}
+
 /// Which of the host's facts of the guests a sample holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
@@ -62,8 +81,14 @@ pub trait GuestPort {
     fn hear(&mut self) -> Heard;
     /// True while an answer to the last [`GuestPort::ask`] or [`GuestPort::ask_host`] may still come in time.
     fn is_waiting(&self) -> bool;
+    /// From now on these may be talked to, and no others; without Kubernetes all may.
+    fn admit(&mut self, _admission: Admission) {}
     /// All guests that exist, as known now.
     fn sample(&mut self, facts: Reading) -> Vec<GuestSample>;
+    /// Pods that look like guests and may not be talked to, as of the last [`GuestPort::sample`].
+    fn strangers(&self) -> Vec<Stranger> {
+        Vec::new()
+    }
     /// Sends commands; what becomes of them is heard later, and always in the end.
     fn send(&mut self, commands: &[Command]);
     /// True while what became of a command is not known.
@@ -88,6 +113,10 @@ pub trait ProcessPort {
     /// Guests whose processes run in this pod (at most one: a launcher has one, and the pod's owner can start processes
     /// of any name there), or outside of pods.
     fn running(&mut self, pod_uid: Option<&str>) -> Vec<Evident>;
+    /// What is counted with for the guests that seem to run in these pods, which nobody listed; one for each pod at most.
+    fn strangers(&mut self, _pods: &[Arc<str>]) -> Vec<Stranger> {
+        Vec::new()
+    }
     /// All that was asked is told: time for what takes longer, to be told next time.
     fn end_reading(&mut self) {}
 }

@@ -48,7 +48,7 @@ pub enum Reason {
     OptOut(OptOut),
     /// Its definition says that it must not be touched.
     Untouchable(Untouchable),
-    /// The agent sees it, the operator has not listed it yet: observed, not touched.
+    /// The operator lists its pod no more, or in no class of the policy: left alone, and given back what was taken.
     Unlisted,
     /// It has no balloon device.
     NoBalloon,
@@ -286,7 +286,9 @@ impl fmt::Display for Reason {
             Self::OptOut(OptOut::Class) => f.write_str("excluded by its class"),
             Self::OptOut(OptOut::NoClass) => f.write_str("matched by no class of the policy"),
             Self::Untouchable(fact) => write!(f, "never touched: {fact}"),
-            Self::Unlisted => f.write_str("not listed by the operator yet: only observed"),
+            Self::Unlisted => {
+                f.write_str("not listed by the operator: left alone, and given back what was taken")
+            }
             Self::NoBalloon => f.write_str("has no balloon device"),
             Self::Unreachable => f.write_str("its hypervisor does not answer"),
         }

@@ -57,17 +57,17 @@ impl Roster {
         self.find(&guest.id, &guest.name)
     }
 
+    /// All pods that are listed, and whose they are; none on a host without Kubernetes.
+    pub fn pods(&self) -> impl Iterator<Item = (&Arc<str>, &GuestName)> {
+        self.pods.iter().map(|(pod, (name, _))| (pod, name))
+    }
+
     fn find(&self, id: &GuestId, name: &GuestName) -> Option<&Membership> {
-        match pod_of(id) {
+        match id.pod() {
             Some(pod) => self.pods.get(pod).filter(|(listed, _)| listed == name).map(|(_, member)| member),
             None => self.names.get(name),
         }
     }
-}
-
-/// The pod in which a guest runs, as its cgroup says; absent without Kubernetes.
-fn pod_of(id: &GuestId) -> Option<&str> {
-    id.as_str().split_once('/').map(|(pod, _)| pod)
 }
 
 #[cfg(test)]

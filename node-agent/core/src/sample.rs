@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::stranger::Stranger;
 use crate::units::{Bytes, Monotonic};
 
 /// Identity of one guest for as long as its hypervisor connection's domain exists: in a cluster
@@ -24,6 +25,10 @@ impl GuestId {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+    /// UID of the pod in which it runs, as its cgroup says; absent without Kubernetes.
+    pub fn pod(&self) -> Option<&str> {
+        self.0.split_once('/').map(|(pod, _)| pod)
     }
 }
 
@@ -76,6 +81,8 @@ pub struct Sample {
     pub host: HostSample,
     /// Every guest that a hypervisor lists, in no particular order.
     pub guests: Vec<GuestSample>,
+    /// Pods that look like guests and are not listed; none on a host without Kubernetes.
+    pub strangers: Vec<Stranger>,
 }
 
 impl Sample {
@@ -185,6 +192,13 @@ pub struct GuestSample {
 }
 
 impl GuestSample {
+    /// What the guest holds by its balloon, and no more than it has. The device's word for what it gave is the guest's
+    /// to write (virtio 1.2, 5.5.4, `actual`), and QEMU subtracts it unchecked (`virtio_balloon_stat` in
+    /// hw/virtio/virtio-balloon.c), so that a hostile kernel can claim any amount.
+    pub fn holds(&self, balloon: &Balloon) -> Bytes {
+        balloon.actual.min(self.config.full)
+    }
+
     /// When the host's kernel showed the process, seen from `at`; absent if it did not.
     pub fn shown_at(&self, at: Monotonic) -> Option<Monotonic> {
         let age = self.facts_age.filter(|_| self.incarnation.is_some())?;
@@ -302,6 +316,8 @@ pub struct ProcessFacts {
     pub request: Option<Bytes>,
     /// The pod's memory limit; absent when unlimited.
     pub limit: Option<Bytes>,
+    /// The most that everything in the pod may hold by limits that its tenant cannot raise; absent when unlimited.
+    pub bound: Option<Bytes>,
     /// How much more of it the kernel may swap out by the limits of its pod; absent when unlimited.
     pub swappable: Option<Bytes>,
 }
@@ -316,6 +332,8 @@ impl ProcessFacts {
             overhead: self.overhead.or(before.overhead),
             request: self.request.or(before.request),
             limit: self.limit.or(before.limit),
+            // A promise is cut by it, so it must still hold: a reading that came says, too, that there is none.
+            bound: if self.anon.is_some() { self.bound } else { before.bound },
             swappable: self.swappable.or(before.swappable),
         }
     }

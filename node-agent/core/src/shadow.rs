@@ -11,7 +11,7 @@ pub fn overlay(sample: &Sample, dealings: &Dealings) -> Sample {
     for guest in &mut shown.guests {
         let target = dealings.of(&guest.id).and_then(|dealing| dealing.shadow);
         let Some((target, balloon)) = target.zip(guest.balloon.as_mut()) else { continue };
-        let gone = balloon.actual.minus(target);
+        let gone = balloon.actual.min(guest.config.full).minus(target);
         let kept = target.plus(guest.config.plugged).plus(guest.facts.overhead.unwrap_or_default());
         let freed = guest.facts.anon.map_or(Bytes::ZERO, |anon| anon.minus(kept));
         guest.facts.anon = guest.facts.anon.map(|anon| anon.minus(freed));

@@ -19,6 +19,7 @@ use crate::reason::Pain;
 use crate::roster::Roster;
 use crate::sample::{GuestId, Sample};
 use crate::shadow;
+use crate::stranger::Unlisted;
 use crate::units::{Bytes, Monotonic};
 use crate::view::{GuestView, views};
 
@@ -98,6 +99,8 @@ pub struct Decision {
     pub ledger: Ledger,
     /// Every guest, with its reason.
     pub guests: Vec<GuestView>,
+    /// Pods that look like guests and are not listed, as a sum.
+    pub unlisted: Unlisted,
     /// How far a release has come; absent when none was asked for.
     pub release: Option<Release>,
     /// The plan was followed by shadow balloons only.
@@ -206,7 +209,8 @@ impl State {
             self.growth.note(&sample.host, &self.model, sample.at, input.policy.interval);
         }
         let reserve = if giving_back { &Reserve::NONE } else { &input.policy.reserve };
-        let kept = Kept { reserve, eviction: input.eviction };
+        let unlisted = Unlisted::of(&sample.strangers);
+        let kept = Kept { reserve, eviction: input.eviction, unlisted: unlisted.untouched };
         let ledger = Ledger::of(&sample.host, &self.model, input.policy, &mut self.growth, kept);
         let emergency = self.emergency.declare(&sample.host, &ledger, input.eviction, sample.at);
         let scene = Scene {
@@ -224,7 +228,7 @@ impl State {
         let plan = if observing { self.follow(&verdict.plan) } else { verdict.plan };
         let periods = self.periods(&plan, input.policy, observing);
         let again = if observing { Vec::new() } else { self.again(&plan) };
-        Decision { plan, periods, again, ledger, guests, release, observing, emergency }
+        Decision { plan, periods, again, ledger, guests, unlisted, release, observing, emergency }
     }
 
     fn follow(&mut self, plan: &Plan<Guarded>) -> Plan<Guarded> {

@@ -460,6 +460,27 @@ fn a_guest_whose_driver_lies_is_charged_for_what_its_process_holds() {
 }
 
 #[test]
+fn a_guest_whose_device_claims_any_amount_costs_its_size_and_nobody_waits_for_it() {
+    // Everything fits but 300 MiB.
+    let mut w = world(2600, vec![guest("liar", 512, 60), guest("busy", 1024, 800), guest("idle", 1024, 60)]);
+    settle(&mut w, 30);
+    w.guest("liar").follows = false;
+    // 2^32 − 1 pages given, which QEMU subtracts from what the guest has; libvirt reads the rest as unsigned.
+    w.guest("liar").actual = (u64::MAX >> 20) - (16 << 20);
+    w.guest("liar").held = Some(512);
+    w.guest("busy").used = 1000;
+    settle(&mut w, 30);
+    let decision = w.tick();
+    let liar = w.state.model().track(&World::id("liar")).unwrap();
+    assert_eq!((liar.charge(), liar.pending()), (mib(512).plus(liar.overhead()), mib(0)));
+    assert_eq!(reason(&decision, "liar"), Reason::Held(Hold::ImpossibleStatistics));
+    assert_eq!((w.target("busy"), decision.ledger.shortfall), (1024, mib(0)));
+    w.release = true;
+    settle(&mut w, 5);
+    assert_eq!((w.target("busy"), w.target("idle")), (1024, 1024));
+}
+
+#[test]
 fn a_take_that_hurts_is_undone_and_not_tried_again_at_once() {
     let mut w = world(900, vec![guest("a", 512, 60), guest("b", 512, 440)]);
     w.tick();

@@ -130,7 +130,8 @@ fn a_target_that_moves_on_is_no_excuse_for_a_balloon_that_does_not() {
 fn a_guest_with_plugged_memory_that_is_not_believed_is_charged_for_all_it_holds() {
     let mut w = squeezed();
     w.guest("a").follows = false;
-    w.guest("a").actual = 700;
+    w.guest("a").actual = 512;
+    w.guest("a").plugged = 188;
     settle(&mut w, 4);
     let decision = w.tick();
     assert_eq!(view(&decision, "a").trust, Trust::Unresponsive);
@@ -255,7 +256,7 @@ fn who_loses_its_driver_over_a_take_is_not_believed_before_it_obeys() {
 }
 
 #[test]
-fn who_takes_its_memory_back_in_distress_is_charged_for_all_that_it_can_take() {
+fn who_takes_its_memory_back_in_distress_is_charged_for_all_that_it_can_take_and_told_of() {
     let mut w = world(1000, vec![guest("a", 512, 50)]);
     w.anon_other = 600;
     settle(&mut w, 12);
@@ -272,6 +273,8 @@ fn who_takes_its_memory_back_in_distress_is_charged_for_all_that_it_can_take() {
     assert!(seen.iter().any(|then| then.target > mib(held + 10)), "its target follows: {seen:?}");
     assert!(matches!(told.failure, Some(Failure::Deflated { .. })), "{told:?}");
     assert_eq!((told.trust, told.charge), (Trust::Unresponsive, mib(512)));
+    let why = |then: &GuestView| matches!(then.reason, Reason::Undo(Failure::Deflated { .. }));
+    assert!(seen.iter().any(why), "nothing that it is given says so: {seen:?}");
 }
 
 #[test]
@@ -305,7 +308,7 @@ fn nothing_is_kept_back_for_an_exempt_guest_whose_balloon_is_not_our_doing() {
 fn plugged_memory_that_a_shadow_hid_is_charged_when_enforcing_begins() {
     let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
     w.policy.mode = Mode::Observe;
-    w.guest("a").actual = 700;
+    w.guest("a").plugged = 188;
     settle(&mut w, 10);
     w.policy.mode = Mode::Enforce;
     w.guest("a").state = RunState::Unreachable;
@@ -332,4 +335,24 @@ fn a_target_that_may_not_be_in_force_is_neither_taken_from_nor_added_slack_to() 
     let mut w = supposed(730);
     w.guest("a").used = 580;
     assert!(!w.decide(40, Turn::Tick).plan.is_empty(), "what it needs it is given");
+}
+
+#[test]
+fn a_period_that_is_restored_makes_no_words_fresh_that_were_too_old() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.guest("a").period = 10;
+    // So that the last words of it were not taken on yet.
+    w.policy.limits.take_per_guest = Amount::Bytes(mib(100));
+    settle(&mut w, 12);
+    assert_eq!(w.guest("a").period, 1);
+    w.guest("a").reports = false;
+    let mut told = w.turn(11, Turn::Relief);
+    assert_eq!((w.target("a"), w.guest("a").period), (512, 10), "{:?}", view(&told, "a").reason);
+    for _ in 0..10 {
+        told = w.turn(1, Turn::Tick);
+        assert!(matches!(view(&told, "a").reason, Reason::Held(Hold::StaleStatistics { .. })), "{told:?}");
+    }
+    assert_eq!(w.target("a"), 512);
+    w.guest("a").reports = true;
+    assert!(!view(&w.tick(), "a").blind);
 }

@@ -24,6 +24,7 @@ use overcommit_core::sample::{
     Ksm, Pressure, ProcessFacts, RunState, Sample, Untouchable,
 };
 use overcommit_core::step::{Input, Mandate, State, Turn};
+use overcommit_core::stranger::Stranger;
 use overcommit_core::units::{Bytes, Monotonic};
 use proptest::collection::vec;
 use proptest::option;
@@ -105,8 +106,9 @@ fn balloon() -> impl Strategy<Value = Option<Balloon>> {
 }
 
 fn facts() -> impl Strategy<Value = ProcessFacts> {
-    proptest::array::uniform6(option::weighted(0.8, bytes())).prop_map(
-        |[resident, anon, overhead, request, limit, swappable]| ProcessFacts {
+    proptest::array::uniform7(option::weighted(0.8, bytes())).prop_map(
+        |[resident, anon, overhead, request, limit, swappable, bound]| ProcessFacts {
+            bound,
             resident,
             anon,
             overhead,
@@ -170,6 +172,17 @@ fn guest() -> impl Strategy<Value = GuestSample> {
     )
 }
 
+fn stranger() -> impl Strategy<Value = Stranger> {
+    let word = || option::weighted(0.8, bytes());
+    (bytes(), word(), word(), word()).prop_map(|(claim, held, request, bound)| Stranger {
+        pod: Arc::from("pod"),
+        claim,
+        held,
+        request,
+        bound,
+    })
+}
+
 /// One turn, and what is said to the state before and after it.
 #[derive(Clone, Debug)]
 struct Absurd {
@@ -192,8 +205,9 @@ fn turn() -> impl Strategy<Value = Absurd> {
     let kind = prop::sample::select(vec![Turn::Tick, Turn::Relief, Turn::Alarm, Turn::Handover]);
     let mandate =
         prop::sample::select(vec![Mandate::Full, Mandate::Full, Mandate::GiveOnly, Mandate::Release]);
-    let read = (time(), time(), time(), host(), vec(guest(), 0..8));
-    let sample = read.prop_map(|(at, wall, host_age, host, guests)| Sample {
+    let read = (time(), time(), time(), host(), vec(guest(), 0..8), vec(stranger(), 0..4));
+    let sample = read.prop_map(|(at, wall, host_age, host, guests, strangers)| Sample {
+        strangers,
         at: Monotonic::new(at),
         wall,
         host_age,
@@ -287,6 +301,12 @@ fn take(state: &mut State, lane: &mut Lane, roster: &Roster, absurd: &Absurd) ->
     }
     let (resident, read, major_faults) = absurd.glimpse;
     for track in state.model().tracks() {
+        // Whatever its device says that it holds, a guest costs what it can touch.
+        let (sample, held) = (&track.sample, track.sample.facts.anon.unwrap_or_default());
+        let known = if sample.balloon.is_none() { track.actual } else { Bytes::ZERO };
+        let own = sample.config.full.max(track.target).max(known);
+        let touchable = own.plus(sample.config.plugged).max(held);
+        prop_assert!(track.charge() <= touchable.plus(track.overhead()), "{track:?}");
         let _ = lane.look(track, Glimpse { resident, read, major_faults }, absurd.sample.at);
     }
     let _ = host_alarm(&absurd.sample.host, &absurd.sample.host, ledger, absurd.eviction);

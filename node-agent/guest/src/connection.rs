@@ -149,12 +149,11 @@ impl Connection {
     pub(crate) fn sample(
         &self,
         id: GuestId,
-        in_cluster: bool,
+        name: GuestName,
         seen: &Observation,
         host: &HostView,
         patience: Duration,
     ) -> GuestSample {
-        let name = name(in_cluster, &seen.domain);
         if self.is_silent(patience) {
             let silent = silence(self.link.asked, patience).map(|_| SILENT.to_owned());
             unreached(id, name, seen, host, silent.or_else(|| self.trouble.clone()))

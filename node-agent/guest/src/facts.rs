@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use overcommit_core::ports::{HostView, ProcessPort, Who};
 use overcommit_core::sample::GuestId;
+use overcommit_core::stranger::Stranger;
 
 use crate::domain::Observation;
 use crate::link::{Notify, STACK};
@@ -44,6 +45,8 @@ pub(crate) struct Facts {
 pub(crate) struct Said {
     pub(crate) views: HashMap<GuestId, View>,
     pub(crate) evident: Vec<ByProcess>,
+    /// Of pods that may not be talked to.
+    pub(crate) strangers: Vec<Stranger>,
 }
 
 /// What was said of one guest, and when it was looked at.
@@ -68,6 +71,8 @@ pub(crate) struct Question {
     pub(crate) guests: Vec<(GuestId, Who)>,
     /// Which guests these connections have that do not say.
     pub(crate) silent: Vec<Silent>,
+    /// And about these pods.
+    pub(crate) strangers: Vec<Arc<str>>,
 }
 
 /// A connection whose guests are looked for by their processes.
@@ -83,6 +88,7 @@ pub(crate) struct Silent {
 enum Finding {
     View(GuestId, View),
     ByProcess(ByProcess),
+    Strangers(Vec<Stranger>),
     Done,
 }
 
@@ -183,6 +189,10 @@ impl Facts {
             }
             Finding::ByProcess(guest) => {
                 self.coming.push(guest);
+                false
+            }
+            Finding::Strangers(all) => {
+                self.newest.strangers = all;
                 false
             }
             Finding::Done => {
@@ -299,6 +309,8 @@ fn answer(port: &mut dyn ProcessPort, question: Question, out: &Sender<Finding>)
             out.send(Finding::ByProcess(ByProcess { key: silent.key.clone(), id, seen })).ok()?;
         }
     }
+    // Last: what nobody listed must not delay what was.
+    out.send(Finding::Strangers(port.strangers(&question.strangers))).ok()?;
     out.send(Finding::Done).ok()
 }
 

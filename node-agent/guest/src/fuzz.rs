@@ -4,7 +4,7 @@
 use overcommit_core::sample::{Balloon, GuestConfig};
 use virt::domain::MemoryStat;
 
-use crate::{balloon, definition, domain};
+use crate::{balloon, definition, domain, relay};
 
 /// A domain's definition: what it says of the guest, and the period of its statistics.
 ///
@@ -23,4 +23,9 @@ pub fn balloon(stats: &[(u32, u64)], period: Option<u32>) -> Option<Balloon> {
 /// Text of a daemon as people are shown it.
 pub fn text(text: &str) -> String {
     domain::clean(text)
+}
+
+/// What a daemon sends, in these pieces: how many of them pass.
+pub fn relayed<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> usize {
+    relay::passing(pieces)
 }

@@ -2,14 +2,15 @@
 
 mod view;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use overcommit_core::plan::{Command, Outcome};
-use overcommit_core::ports::{GuestPort, Heard, Reading};
-use overcommit_core::sample::{GuestId, GuestSample};
+use overcommit_core::ports::{Admission, GuestPort, Heard, Reading};
+use overcommit_core::sample::{GuestId, GuestName, GuestSample};
+use overcommit_core::stranger::Stranger;
 
 use crate::connection::{Connection, ConnectionReport, Directory};
 use crate::domain::Observation;
@@ -30,6 +31,12 @@ pub struct Guests {
     connections: BTreeMap<ConnectionKey, Connection>,
     /// Given up while a call was under way; used again if the same target comes back.
     retired: Vec<(ConnectionKey, Link)>,
+    /// Who may be talked to; nobody is asked for it on a host without Kubernetes.
+    admission: Admission,
+    /// What guests of pods are called: by the list, whatever their hypervisors say.
+    names: BTreeMap<Arc<str>, GuestName>,
+    /// Pods that look like launchers and may not be talked to.
+    strangers: Vec<Arc<str>>,
     /// Where each guest of the last sample is.
     places: HashMap<GuestId, (ConnectionKey, Arc<str>)>,
     facts: Facts,
@@ -70,6 +77,9 @@ impl Guests {
             directory: None,
             connections: BTreeMap::new(),
             retired: Vec::new(),
+            admission: Admission::default(),
+            names: BTreeMap::new(),
+            strangers: Vec::new(),
             places: HashMap::new(),
             facts: Facts::new(facts, PATIENCE),
             said: Said::default(),
@@ -124,6 +134,11 @@ impl Guests {
                 connection.link.ask(Request::Observe(connection.scope.clone()));
             }
         }
+    }
+
+    /// Says in which pods guests seem to run that may not be talked to.
+    pub fn set_strangers(&mut self, pods: Vec<Arc<str>>) {
+        self.strangers = pods;
     }
 
     /// What the host's kernel does not say, for people.
@@ -356,12 +371,32 @@ impl GuestPort for Guests {
         self.waits_for_guests() || self.facts.is_waiting()
     }
 
+    fn admit(&mut self, admission: Admission) {
+        if admission == self.admission {
+            return;
+        }
+        let gone: Vec<ConnectionKey> =
+            self.connections.keys().filter(|key| !admission.admits(key.as_str())).cloned().collect();
+        for key in gone {
+            self.retire(&key);
+            self.strangers.push(Arc::clone(key.text()));
+        }
+        self.name_guests(&admission);
+        self.admission = admission;
+    }
+
     fn sample(&mut self, reading: Reading) -> Vec<GuestSample> {
         if reading == Reading::Fresh {
             self.facts.hear();
             self.said.clone_from(self.facts.newest());
         }
         self.samples()
+    }
+
+    /// Those that are guests by now are none.
+    fn strangers(&self) -> Vec<Stranger> {
+        let known: HashSet<&str> = self.places.keys().filter_map(GuestId::pod).collect();
+        self.said.strangers.iter().filter(|s| !known.contains(&*s.pod)).cloned().collect()
     }
 
     fn send(&mut self, commands: &[Command]) {

@@ -24,6 +24,7 @@ mod facts;
 pub mod fuzz;
 mod guests;
 mod link;
+mod relay;
 mod session;
 mod target;
 

@@ -195,14 +195,18 @@ impl Session {
             return Err(why.to_string());
         }
         let mut why = Vec::new();
-        for uri in self.target.uris() {
-            match Connect::open(Some(&uri)) {
+        for way in self.target.ways() {
+            let opened = way.open().map_err(|error| format!("{way}: {error}"));
+            let connected = opened.and_then(|(uri, _door)| {
+                Connect::open(Some(&uri)).map_err(|error| format!("{way}: {}", text(&error)))
+            });
+            match connected {
                 Ok(connect) => {
                     self.wait = FIRST_WAIT;
                     self.not_before = None;
                     return Ok(connect);
                 }
-                Err(error) => why.push(format!("{uri}: {}", text(&error))),
+                Err(error) => why.push(error),
             }
         }
         let why = format!("cannot connect to libvirt: {}", why.join("; "));

@@ -1,8 +1,10 @@
 //! Where to connect to.
 
 use std::fmt;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+
+use crate::relay::Door;
 
 /// Which connection: the pod's UID in a cluster, the domain's UUID on a host without Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,17 +42,46 @@ pub enum Target {
     Refused(Arc<str>),
 }
 
-impl Target {
-    /// URIs to try, in this order. A launcher's daemon is a session's, or with KubeVirt's legacy `Root` feature
-    /// gate the system's; each refuses the other's path.
-    pub(crate) fn uris(&self) -> Vec<String> {
+/// One way to connect.
+pub(crate) enum Way {
+    /// By a URI as it is.
+    Straight(Arc<str>),
+    /// To a launcher's daemon, with this path in the URI, through a relay.
+    Relayed(&'static str, Arc<OwnedFd>),
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Uri(uri) => vec![uri.to_string()],
+            Self::Straight(uri) => f.write_str(uri),
+            Self::Relayed(path, _) => write!(f, "qemu+unix:///{path}"),
+        }
+    }
+}
+
+impl Way {
+    /// The URI to connect to now, once, and what has to live until then.
+    pub(crate) fn open(&self) -> std::io::Result<(String, Option<Door>)> {
+        match self {
+            Self::Straight(uri) => Ok((uri.to_string(), None)),
+            Self::Relayed(_, socket) => {
+                let door = Door::open(socket)?;
+                Ok((format!("{self}?socket={}", door.path()), Some(door)))
+            }
+        }
+    }
+}
+
+impl Target {
+    /// Ways to try, in this order. A launcher's daemon is a session's, or with KubeVirt's legacy `Root` feature
+    /// gate the system's; each refuses the other's path.
+    pub(crate) fn ways(&self) -> Vec<Way> {
+        match self {
+            Self::Uri(uri) => vec![Way::Straight(Arc::clone(uri))],
             Self::Refused(_) => Vec::new(),
-            Self::Launcher(socket) => ["session", "system"]
-                .iter()
-                .map(|path| format!("qemu+unix:///{path}?socket=/proc/self/fd/{}", socket.as_raw_fd()))
-                .collect(),
+            Self::Launcher(socket) => {
+                ["session", "system"].map(|path| Way::Relayed(path, Arc::clone(socket))).into()
+            }
         }
     }
 

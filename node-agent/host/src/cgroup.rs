@@ -167,6 +167,13 @@ pub(crate) struct Holds {
     pub(crate) shmem: Option<Bytes>,
 }
 
+impl Holds {
+    /// Both together.
+    fn all(self) -> Bytes {
+        self.anon.plus(self.shmem.unwrap_or_default())
+    }
+}
+
 /// What the cgroup holds now.
 pub(crate) fn holds(dir: &std::path::Path, version: Version) -> Option<Holds> {
     parse_stat(&read_text(&dir.join("memory.stat"), STAT_CAP).ok()?, version)
@@ -190,6 +197,20 @@ pub(crate) fn limit(dirs: &[PathBuf], version: Version) -> Option<Bytes> {
         Version::V2 => "memory.max",
     };
     dirs.iter().filter_map(|dir| one_limit(&read_text(&dir.join(name), STAT_CAP).ok()?)).min()
+}
+
+/// The most that everything in a pod can hold, by the limits on its levels `dirs`: the pod's own, and that of the container
+/// in which its guest runs, beside what the other containers hold now. Deeper levels are the tenant's, who may raise
+/// their limits. Absent when there is none.
+pub(crate) fn bound(dirs: &[PathBuf], version: Version) -> Option<Bytes> {
+    let limit_of = |dir: &PathBuf| limit(std::slice::from_ref(dir), version);
+    let pod = dirs.first()?;
+    let container = dirs.get(1).and_then(|dir| {
+        let limit = limit_of(dir)?;
+        let (all, inside) = (holds(pod, version)?.all(), holds(dir, version)?.all());
+        Some(limit.plus(all.minus(inside)))
+    });
+    limit_of(pod).into_iter().chain(container).min()
 }
 
 /// How much more of a cgroup's memory may be swapped out by the limits on the levels `dirs`; absent when none has one. v1
@@ -300,6 +321,28 @@ mod tests {
         assert_eq!(limit(&[open], Version::V2), None);
         assert_eq!(limit(&[v1_open], Version::V1), None);
         assert_eq!(limit(&[dir.path().join("gone")], Version::V2), None);
+    }
+
+    #[test]
+    fn a_pod_is_bound_by_its_limit_and_by_its_containers_beside_what_the_others_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let level = |name: &str, max: &str, anon: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join("memory.max"), max).unwrap();
+            std::fs::write(path.join("memory.stat"), format!("anon {anon}\nshmem 5\n")).unwrap();
+            path
+        };
+        let (open, tight) = (level("open", "max", "300"), level("tight", "350", "300"));
+        let (container, free) = (level("container", "100", "80"), level("free", "max", "80"));
+        let inner = level("inner", "10", "1");
+        let of = |dirs: &[&PathBuf]| {
+            bound(&dirs.iter().map(|d| (*d).clone()).collect::<Vec<_>>(), Version::V2).map(Bytes::get)
+        };
+        assert_eq!(of(&[&open, &container, &inner]), Some(100 + 220));
+        assert_eq!(of(&[&tight, &free, &inner]), Some(350), "what its tenant nests binds nobody");
+        assert_eq!(of(&[&tight, &container]), Some(320));
+        assert_eq!((of(&[&open, &free]), of(&[])), (None, None));
     }
 
     #[test]

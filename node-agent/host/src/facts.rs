@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use overcommit_core::ports::{Evident, HostView, ProcessPort, Who};
+use overcommit_core::stranger::Stranger;
 use overcommit_core::units::Bytes;
 
 use crate::cgroup::CgroupPlace;
 use crate::held::{ReadError, read_text};
 use crate::meminfo;
 use crate::mounts::CgroupMounts;
+use crate::oom_score::least_request;
 use crate::proc::{self, Proc};
 use crate::qemu::CommandLine;
 use crate::root::Root;
@@ -37,8 +39,13 @@ pub struct ProcessFactsReader {
     reading: Reading,
 }
 
-/// A guest and its pod.
-type Found = (Option<Arc<str>>, Evident);
+/// A guest that is known by its process.
+#[derive(Clone, Debug)]
+struct Found {
+    pid: u32,
+    pod: Option<Arc<str>>,
+    evident: Evident,
+}
 
 /// Pod and UUID: users choose UUIDs, so that guests of two pods may have the same.
 type Key = (Option<Arc<str>>, Arc<str>);
@@ -87,7 +94,7 @@ impl ProcessFactsReader {
         let mut processes: Vec<_> = processes.collect::<Result<_, _>>()?;
         processes.sort_by_key(|(resident, _)| std::cmp::Reverse(*resident));
         let mut seen = HashSet::new();
-        processes.retain(|(_, (pod, evident))| seen.insert((pod.clone(), Arc::clone(&evident.uuid))));
+        processes.retain(|(_, f)| seen.insert((f.pod.clone(), Arc::clone(&f.evident.uuid))));
         self.reading.found = Some(found);
         Ok(processes.into_iter().map(|(_, found)| found).collect())
     }
@@ -113,7 +120,36 @@ impl ProcessFactsReader {
             has_balloon: known.line.has_balloon,
         };
         let pod = known.place.as_ref().and_then(|place| place.pod_uid().cloned());
-        Ok(Some((resident, (pod, evident))))
+        Ok(Some((resident, Found { pid, pod, evident })))
+    }
+
+    /// What is evident, no older than [`EVIDENT_AGE`]. Without a process table nothing is, and what was so before
+    /// remains; `look` says why.
+    fn look_around(&mut self) -> &[Found] {
+        if self.evident.as_ref().is_none_or(|(at, _)| at.elapsed() >= EVIDENT_AGE) {
+            let found = self.look_for_all();
+            let before = self.evident.take().map(|(_, all)| all);
+            self.evident = Some((Instant::now(), found.ok().or(before).unwrap_or_default()));
+        }
+        self.evident.as_ref().map_or(&[], |(_, all)| all)
+    }
+
+    /// What is counted with for a pod that nobody listed. Its process is asked for nothing that takes long.
+    fn stranger(&self, found: &Found) -> Option<Stranger> {
+        let _visit = self.visits.enter(found.pid)?;
+        let known = Known::open(&self.root, &self.mounts, found.pid).ok()?;
+        if known.place.as_ref().and_then(CgroupPlace::pod_uid) != found.pod.as_ref() {
+            return None;
+        }
+        let view = known.view(Status::read(&known.process).ok()?, None, self.capacity).ok()?;
+        let (held, bound) = (view.facts.anon, view.facts.bound);
+        // Many small ones must not cost more together than they requested.
+        let request = if view.guaranteed {
+            view.facts.request
+        } else {
+            self.capacity.zip(known.process.oom_score().ok()).and_then(|(c, score)| least_request(score, c))
+        };
+        Some(Stranger { pod: found.pod.clone()?, claim: found.evident.full, held, request, bound })
     }
 
     fn observe(&mut self, who: &Who, key: &Key) -> Result<HostView, ReadError> {
@@ -186,15 +222,20 @@ impl ProcessPort for ProcessFactsReader {
     }
 
     fn running(&mut self, pod_uid: Option<&str>) -> Vec<Evident> {
-        if self.evident.as_ref().is_none_or(|(at, _)| at.elapsed() >= EVIDENT_AGE) {
-            // Without a process table nothing is evident, and what was so before remains; `look` says why.
-            let found = self.look_for_all();
-            let before = self.evident.take().map(|(_, all)| all);
-            self.evident = Some((Instant::now(), found.ok().or(before).unwrap_or_default()));
-        }
-        let all = self.evident.iter().flat_map(|(_, all)| all);
-        let here = all.filter(|(pod, _)| pod.as_deref() == pod_uid).map(|(_, evident)| evident.clone());
+        let here =
+            self.look_around().iter().filter(|f| f.pod.as_deref() == pod_uid).map(|f| f.evident.clone());
         here.take(if pod_uid.is_some() { 1 } else { usize::MAX }).collect()
+    }
+
+    fn strangers(&mut self, pods: &[Arc<str>]) -> Vec<Stranger> {
+        if pods.is_empty() {
+            return Vec::new();
+        }
+        let all = self.look_around();
+        // Those with the most memory come first.
+        let of = |pod: &Arc<str>| all.iter().find(|f| f.pod.as_ref() == Some(pod)).cloned();
+        let found: Vec<Found> = pods.iter().filter_map(of).collect();
+        found.iter().filter_map(|found| self.stranger(found)).collect()
     }
 
     /// One overhead is measured again, the oldest that is due.

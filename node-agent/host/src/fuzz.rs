@@ -39,7 +39,7 @@ pub fn is_root(text: &str) -> bool {
 
 /// `/proc/PID/smaps`: what lies beside a guest's memory of that size, and beside memory of those `pluggable` sizes.
 pub fn beside_guest(text: &[u8], full: Bytes, pluggable: &[Bytes]) -> Option<Bytes> {
-    smaps::beside(smaps::parse(text).ok()?, full, pluggable)
+    smaps::beside(smaps::parse(text).ok()?, full, pluggable).map(smaps::Beside::all)
 }
 
 /// `/proc/PID/stat`: the start time, as it is read of any process.

@@ -49,6 +49,8 @@ pub struct Scan {
     pub launchers: Vec<Launcher>,
     /// Launchers that may not now, ordered by pod UID.
     pub refusals: Vec<Refusal>,
+    /// Pods that look like launchers and were not admitted: nothing of theirs was opened. Ordered.
+    pub strangers: Vec<Arc<str>>,
 }
 
 /// Finds launchers and remembers those whose socket was checked, so that each daemon is connected to once only.
@@ -78,15 +80,21 @@ impl Launchers {
         Self { root, known: HashMap::new(), dull: HashMap::new(), scans: 0 }
     }
 
-    /// Looks again.
+    /// Looks again. Of pods that are not admitted nothing is opened, connected to or kept: anybody can make processes with
+    /// these names.
     ///
     /// # Errors
     /// When the process table cannot be read at all.
-    pub fn scan(&mut self) -> Result<Scan, PortError> {
+    pub fn scan(&mut self, admits: impl Fn(&str) -> bool) -> Result<Scan, PortError> {
         let pods = self.pods()?;
-        self.known.retain(|uid, _| pods.get(uid).is_some_and(|pod| pod.daemon.is_some() || pod.has_guest));
+        let lasts = |uid: &Arc<str>| pods.get(uid).is_some_and(|pod| pod.daemon.is_some() || pod.has_guest);
+        self.known.retain(|uid, _| admits(uid) && lasts(uid));
         let mut scan = Scan::default();
         for (pod_uid, pod) in pods {
+            if !admits(&pod_uid) {
+                scan.strangers.extend(pod.looks_like_a_launcher().then_some(pod_uid));
+                continue;
+            }
             let admitted = match &pod.daemon {
                 // Somebody's own libvirt in a pod, not KubeVirt's.
                 Some((true, _)) if !pod.has_launcher => continue,
@@ -107,6 +115,7 @@ impl Launchers {
         }
         scan.launchers.sort_by(|a, b| a.pod_uid.cmp(&b.pod_uid));
         scan.refusals.sort_by(|a, b| a.pod_uid.cmp(&b.pod_uid));
+        scan.strangers.sort_unstable();
         Ok(scan)
     }
 
@@ -173,6 +182,12 @@ fn unreadable(error: &ReadError) -> PortError {
 }
 
 impl Pod {
+    /// A guest seems to run there, beside what KubeVirt runs with each.
+    fn looks_like_a_launcher(&self) -> bool {
+        let is_modular = self.daemon.as_ref().is_some_and(|(monolithic, _)| !monolithic);
+        self.has_guest && (self.has_launcher || is_modular)
+    }
+
     /// Of several daemons the modular one counts, then the oldest: what comes later is not KubeVirt's.
     fn offer(&mut self, monolithic: bool, process: Proc) {
         let rank =

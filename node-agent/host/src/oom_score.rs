@@ -30,9 +30,33 @@ pub fn request_from_score(score: i32, capacity: Bytes) -> Option<Bytes> {
         .then(|| capacity.scaled(above, 1000).minus(Bytes::new(1)))
 }
 
+/// The smallest request that gives `score`: what others certainly lose by it. The highest score of a Burstable container may
+/// mean none at all.
+pub(crate) fn least_request(score: i32, capacity: Bytes) -> Option<Bytes> {
+    if score == BEST_EFFORT - 1 {
+        return Some(Bytes::ZERO);
+    }
+    let above = u64::try_from(BEST_EFFORT.checked_sub(score)?).ok()?;
+    (LOWEST_BURSTABLE..=BEST_EFFORT).contains(&score).then(|| capacity.scaled(above, 1000))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_least_request_is_never_above_the_true_one() {
+        let capacity = 64 << 30;
+        for request in [1, 1 << 20, 64 << 20, 131 << 20, 1 << 30, 3_000_000_000, 60 << 30, 64 << 30] {
+            let score = score(request, capacity);
+            let least = least_request(score, Bytes::new(capacity)).unwrap();
+            assert!(least.get() <= request, "{request}: {least}");
+            assert!(least.get() + capacity / 250 >= request, "{request}: {least}");
+        }
+        for (score, least) in [(BEST_EFFORT, Some(0)), (0, None), (GUARANTEED, None), (1001, None)] {
+            assert_eq!(least_request(score, Bytes::new(1 << 30)).map(Bytes::get), least, "{score}");
+        }
+    }
 
     /// The kubelet's formula for a Burstable container.
     fn score(request: u64, capacity: u64) -> i32 {

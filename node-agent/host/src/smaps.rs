@@ -42,6 +42,22 @@ enum Kind {
     Shared,
 }
 
+/// Resident memory of a QEMU that is not its guest's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Beside {
+    /// Private memory, as the process counts it: a page that it mapped twice counts twice.
+    pub(crate) private: Bytes,
+    /// Its part of the mapped files.
+    pub(crate) files: Bytes,
+}
+
+impl Beside {
+    /// Both together.
+    pub(crate) fn all(self) -> Bytes {
+        self.private.plus(self.files)
+    }
+}
+
 /// Resident memory of a QEMU that is not its guest's: private memory whole, mapped files in proportion (`Pss`,
 /// so that eight QEMUs of one image pay for its pages once). Absent if the guest's memory, `full` bytes, is not found;
 /// memory of these `pluggable` sizes is the guest's, too.
@@ -49,7 +65,7 @@ pub(crate) fn beside_guest(
     process: &Proc,
     full: Bytes,
     pluggable: &[Bytes],
-) -> Result<Option<Bytes>, ReadError> {
+) -> Result<Option<Beside>, ReadError> {
     let path = process.dir().1.join("smaps");
     let reader = BufReader::with_capacity(64 << 10, File::from(process.file("smaps")?).take(CAP));
     let mappings = parse(reader).map_err(|e| ReadError::io(&path, e))?;
@@ -100,15 +116,10 @@ fn header(line: &str) -> Option<Kind> {
     })
 }
 
-pub(crate) fn beside(mut mappings: Vec<Mapping>, full: Bytes, pluggable: &[Bytes]) -> Option<Bytes> {
-    let own: Bytes = mappings
-        .iter()
-        .map(|m| match m.kind {
-            Kind::Own => m.resident,
-            Kind::Shared => m.proportional,
-            Kind::Nameless | Kind::Backing => Bytes::ZERO,
-        })
-        .sum();
+pub(crate) fn beside(mut mappings: Vec<Mapping>, full: Bytes, pluggable: &[Bytes]) -> Option<Beside> {
+    let of = |kind| mappings.iter().filter(move |m: &&Mapping| m.kind == kind);
+    let own: Bytes = of(Kind::Own).map(|m| m.resident).sum();
+    let files: Bytes = of(Kind::Shared).map(|m| m.proportional).sum();
     let backing: Bytes = mappings.iter().filter(|m| m.kind == Kind::Backing).map(|m| m.size).sum();
     mappings.retain(|m| m.kind == Kind::Nameless);
     for size in pluggable {
@@ -131,7 +142,7 @@ pub(crate) fn beside(mut mappings: Vec<Mapping>, full: Bytes, pluggable: &[Bytes
             rest = rest.plus(mapping.resident);
         }
     }
-    (covered >= most).then(|| own.plus(rest))
+    (covered >= most).then(|| Beside { private: own.plus(rest), files })
 }
 
 #[cfg(test)]
@@ -141,6 +152,10 @@ mod tests {
     fn mapping(kind: Kind, size: u64, resident: u64) -> Mapping {
         let mib = Bytes::from_mib;
         Mapping { size: mib(size), resident: mib(resident), proportional: mib(resident / 2), kind }
+    }
+
+    fn beside(mappings: Vec<Mapping>, full: Bytes, pluggable: &[Bytes]) -> Option<Bytes> {
+        super::beside(mappings, full, pluggable).map(Beside::all)
     }
 
     const FULL: Bytes = Bytes::from_mib(512);
@@ -221,7 +236,7 @@ mod tests {
         let memory = vec![1_u8; 64 << 20];
         let own = beside_guest(&process, full, &[]).unwrap();
         assert_eq!(memory.iter().map(|b| u64::from(*b)).sum::<u64>(), 64 << 20);
-        let own = own.expect("the large mapping is found");
+        let own = own.expect("the large mapping is found").all();
         assert!(own > Bytes::ZERO && own < Bytes::from_mib(60), "{own}");
     }
 }

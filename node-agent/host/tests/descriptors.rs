@@ -98,7 +98,7 @@ fn without_descriptors_nothing_is_taken_for_gone_and_the_trouble_ends_with_its_c
     let seen = facts.look(&who);
     assert_eq!((seen.trouble.as_deref(), seen.facts.limit), (None, Some(Bytes::from_gib(1))));
     assert_eq!(facts.running(Some(POD)).len(), 1);
-    assert_eq!(launchers.scan().unwrap().launchers.len(), 1);
+    assert_eq!(launchers.scan(|_| true).unwrap().launchers.len(), 1);
     assert!(glimpses.look(QEMU).is_some());
 
     for left in [0, 1, 2] {
@@ -108,7 +108,7 @@ fn without_descriptors_nothing_is_taken_for_gone_and_the_trouble_ends_with_its_c
                 let told = unopened.sample().unwrap_err().to_string();
                 assert!(told.contains("meminfo") && told.contains("Too many open files"), "{told}");
             }
-            match launchers.scan() {
+            match launchers.scan(|_| true) {
                 Ok(scan) => assert_eq!(scan.launchers.len(), 1, "with {left} descriptors"),
                 Err(error) => assert!(error.to_string().contains("Too many open files"), "{error}"),
             }
@@ -123,7 +123,7 @@ fn without_descriptors_nothing_is_taken_for_gone_and_the_trouble_ends_with_its_c
         });
         assert!(unopened.sample().is_ok());
         unopened = HostReader::new(&root);
-        assert_eq!(launchers.scan().unwrap().launchers.len(), 1);
+        assert_eq!(launchers.scan(|_| true).unwrap().launchers.len(), 1);
         facts.begin_reading();
         let again = facts.look(&who);
         assert_eq!((again.trouble, again.facts.limit), (None, seen.facts.limit), "after {left}");

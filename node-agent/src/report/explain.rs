@@ -10,7 +10,7 @@ use super::{Report, lines};
 
 /// The explanation of one guest.
 pub(crate) fn explanation(report: &Report, guest: &GuestView) -> String {
-    let rows: [(&str, Option<String>); 10] = [
+    let rows: [(&str, Option<String>); 11] = [
         ("target", Some(target(report, guest))),
         ("holds", Some(holds(guest))),
         ("its words", Some(words(guest))),
@@ -22,6 +22,7 @@ pub(crate) fn explanation(report: &Report, guest: &GuestView) -> String {
         ("balloon", trust(guest)),
         ("next", Some(next(guest))),
         ("node", Some(lines::headline(report).trim_end().to_owned())),
+        ("unlisted", lines::unlisted(report)),
     ];
     let rows = rows.into_iter().filter_map(|(name, text)| Some(format!("  {name:<10} {}\n", text?)));
     format!("{}: {}\n{}", guest.name, guest.reason, rows.collect::<String>())

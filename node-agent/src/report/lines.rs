@@ -41,6 +41,9 @@ pub(crate) fn table(report: &Report) -> String {
     for trouble in &report.troubles {
         text.extend(["  ! ", trouble, "\n"]);
     }
+    if let Some(sum) = unlisted(report) {
+        text.extend(["  unlisted: ", &sum, "\n"]);
+    }
     if !report.guests.is_empty() {
         text.push_str(&row("GUEST", "FULL", "TARGET", "ACTUAL", "FLOOR", "WHY"));
     }
@@ -50,6 +53,15 @@ pub(crate) fn table(report: &Report) -> String {
         text.push_str(&row(&g.name.to_string(), &full, &target, &actual, &floor, &g.reason.to_string()));
     }
     text
+}
+
+/// Pods that look like guests and are not listed, as one sum: of them nothing is known but what they say. Absent if there
+/// is none.
+pub(crate) fn unlisted(report: &Report) -> Option<String> {
+    let sum = &report.unlisted;
+    let pods = if sum.pods == 1 { "pod" } else { "pods" };
+    (sum.pods > 0)
+        .then(|| format!("{} {pods}, {} ({} of that untouched)", sum.pods, sum.charge, sum.untouched))
 }
 
 fn row(name: &str, full: &str, target: &str, actual: &str, floor: &str, why: &str) -> String {
@@ -65,7 +77,7 @@ fn account(ledger: &Ledger) -> String {
         ("non_guest", ledger.non_guest),
         ("non_guest_growth", ledger.non_guest_growth),
     ];
-    let less: String = less.into_iter().map(|(name, bytes)| format!(" - {name} {bytes}")).collect();
+    let less = less.map(|(name, bytes)| format!(" - {name} {bytes}")).concat();
     let (total, budget) = (ledger.total, ledger.budget);
     format!("  total {total}{less} = budget {budget}; promised {}\n", ledger.promised)
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use overcommit_core::plan::Command;
 use overcommit_core::ports::{
-    Evident, GuestPort, Heard, HostPort, HostView, PortError, ProcessPort, Reading, Who,
+    Admission, Evident, GuestPort, Heard, HostPort, HostView, PortError, ProcessPort, Reading, Who,
 };
 use overcommit_core::sample::{Balloon, GuestSample, HostMemory, Incarnation, ProcessFacts};
 use overcommit_crds::OvercommitPolicySpec;
@@ -161,6 +161,46 @@ impl GuestPort for Port {
     }
 }
 
+/// What a loop on this host works with.
+fn parts(
+    temp: &std::path::Path,
+    world: &Arc<World>,
+    wakes: &Sender<Wake>,
+    guests: Box<dyn GuestPort + Send>,
+) -> Parts {
+    let registry = &mut Registry::default();
+    let beat = crate::http::beat();
+    let (reporter, _, _) =
+        Reporter::new(metrics::Metrics::register(registry, Vec::new()), None, beat, Pulse::default());
+    let dir = Arc::new(StateDir::open(&temp.join("state")).unwrap());
+    let recorded = wakes.clone();
+    let told = move |content, result| drop(recorded.send(Wake::Recorded(content, result)));
+    Parts {
+        host: Box::new(Host(Arc::clone(world))),
+        guests,
+        glimpses: Glimpses::new(&Root::new(temp)),
+        journal: Journal::open(&dir, "boot"),
+        scribe: Scribe::start(dir, told).unwrap(),
+        contact: None,
+        reporter,
+        eviction: Box::new(|_| Bytes::ZERO),
+        learned: Growth::default(),
+        purpose: Purpose::Control,
+        released: false,
+        restarted: None,
+    }
+}
+
+/// A host of so many MiB, whose kernel hangs.
+fn world(host: u64) -> Arc<World> {
+    Arc::new(World {
+        host: AtomicU64::new(host),
+        hurts: AtomicBool::new(false),
+        holds: Mutex::new(Bytes::from_gib(1)),
+        hangs: AtomicBool::new(true),
+    })
+}
+
 /// A loop that runs.
 struct Running {
     wakes: Sender<Wake>,
@@ -172,12 +212,7 @@ impl Running {
     /// On a host of so many MiB.
     fn start(host: u64) -> Self {
         let temp = tempfile::tempdir().unwrap();
-        let world = Arc::new(World {
-            host: AtomicU64::new(host),
-            hurts: AtomicBool::new(false),
-            holds: Mutex::new(Bytes::from_gib(1)),
-            hangs: AtomicBool::new(true),
-        });
+        let world = world(host);
         let (wakes, inbox) = channel();
         let (kernel, entered) = (Arc::clone(&world), Arc::new(AtomicBool::new(false)));
         let notify = wakes.clone();
@@ -188,27 +223,8 @@ impl Running {
         let guests =
             guests.with_patience(PATIENCE).with_notify(Arc::new(move || drop(notify.send(Wake::News))));
         let node = Node { guests, search: None, line: None };
-        let registry = &mut Registry::default();
-        let beat = crate::http::beat();
-        let (reporter, _, _) =
-            Reporter::new(metrics::Metrics::register(registry, Vec::new()), None, beat, Pulse::default());
-        let dir = Arc::new(StateDir::open(&temp.path().join("state")).unwrap());
-        let recorded = wakes.clone();
-        let told = move |content, result| drop(recorded.send(Wake::Recorded(content, result)));
-        let work = Loop::new(Parts {
-            host: Box::new(Host(Arc::clone(&world))),
-            guests: Box::new(Port(node, Arc::clone(&world))),
-            glimpses: Glimpses::new(&Root::new(temp.path())),
-            journal: Journal::open(&dir, "boot"),
-            scribe: Scribe::start(dir, told).unwrap(),
-            contact: None,
-            reporter,
-            eviction: Box::new(|_| Bytes::ZERO),
-            learned: Growth::default(),
-            purpose: Purpose::Control,
-            released: false,
-            restarted: None,
-        });
+        let guests = Box::new(Port(node, Arc::clone(&world)));
+        let work = Loop::new(parts(temp.path(), &world, &wakes, guests));
         std::thread::spawn(move || work.run(&inbox));
         let spec = OvercommitPolicySpec {
             mode: Wished::Enforce,
@@ -271,4 +287,65 @@ fn a_kernel_that_hangs_at_one_guest_keeps_no_other_from_what_it_needs() {
     assert!(shown(&last, WELL).unwrap() < Duration::from_secs(5) && shown(&last, STUCK).is_none());
     running.world.hangs.store(false, Ordering::Relaxed);
     running.wait("to know both", |r| shown(r, STUCK).is_some() && !told(r));
+}
+
+/// Notes whom it may talk to.
+struct Door(Arc<Mutex<Admission>>);
+
+impl GuestPort for Door {
+    fn ask(&mut self) {}
+    fn ask_host(&mut self) {}
+    fn ask_statistics(&mut self, _: &GuestId) {}
+    fn hear(&mut self) -> Heard {
+        Heard::default()
+    }
+    fn is_waiting(&self) -> bool {
+        false
+    }
+    fn admit(&mut self, admission: Admission) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = admission;
+    }
+    fn sample(&mut self, _: Reading) -> Vec<GuestSample> {
+        Vec::new()
+    }
+    fn send(&mut self, _: &[Command]) {}
+    fn is_carrying(&self) -> bool {
+        false
+    }
+}
+
+/// Orders of a node with these pods, all of one guest.
+fn orders(pods: &[&str]) -> Arc<Orders> {
+    let resolved = overcommit_crds::resolve::resolve(&OvercommitPolicySpec::default());
+    let guest = serde_json::json!({ "namespace": "shop", "name": "web", "uid": "u", "pods": pods });
+    let spec = serde_json::json!({ "policy": "p", "revision": "r", "resolved": resolved, "guests": [guest] });
+    let version = crate::orders::Version { uid: "u".to_owned(), generation: 1 };
+    let (standing, origin) = (crate::orders::Standing::Stands, crate::orders::Origin::Api);
+    Arc::new(Orders::from_node(&serde_json::from_value(spec).unwrap(), version, standing, origin).unwrap())
+}
+
+#[test]
+fn who_is_listed_may_be_talked_to_and_who_is_listed_no_more_until_it_has_everything_back() {
+    let temp = tempfile::tempdir().unwrap();
+    let (wakes, _inbox) = channel();
+    let seen = Arc::new(Mutex::new(Admission::default()));
+    let door = Box::new(Door(Arc::clone(&seen)));
+    let mut work = Loop::new(parts(temp.path(), &world(1024), &wakes, door));
+    let admitted = |work: &mut Loop| {
+        work.admit();
+        let now = seen.lock().unwrap().clone();
+        let text = |pods: Vec<&Arc<str>>| pods.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        (text(now.listed.keys().collect()), text(now.owed.iter().collect()))
+    };
+    let pair = |listed: &str, owed: &str| (listed.to_owned(), owed.to_owned());
+    assert_eq!(admitted(&mut work), pair("", ""), "without orders nobody");
+    work.orders = Some(orders(&["pod-1", "pod-2"]));
+    assert_eq!(admitted(&mut work), pair("pod-1 pod-2", ""));
+    let (id, full) = (GuestId::new("pod-1/uuid"), Bytes::from_gib(1));
+    let original = overcommit_core::dealings::Original { target: full, period: None };
+    work.state.adopt(&id, original, full.scaled(1, 2));
+    work.orders = Some(orders(&["pod-2"]));
+    assert_eq!(admitted(&mut work), pair("pod-2", "pod-1"));
+    work.state.adopt(&id, original, full);
+    assert_eq!(admitted(&mut work), pair("pod-2", ""));
 }

@@ -1,13 +1,14 @@
 //! One turn: sample, decide, act, tell.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use overcommit_core::conduct::FOLLOW_TOLERANCE;
 use overcommit_core::dealings::Original;
 use overcommit_core::plan::Command;
-use overcommit_core::ports::Reading;
-use overcommit_core::sample::{GuestSample, HostSample, Sample};
+use overcommit_core::ports::{Admission, Reading};
+use overcommit_core::sample::{GuestId, GuestName, GuestSample, HostSample, Sample};
 use overcommit_core::step::{Decision, Input, Mandate, Turn};
 use overcommit_core::units::Monotonic;
 use overcommit_host::Root;
@@ -30,8 +31,9 @@ impl Loop {
         let reading = if turn == Turn::Relief { Reading::Known } else { Reading::Fresh };
         let Some((host, host_at)) = self.host(reading, &orders) else { return };
         let guests = self.parts.guests.sample(reading);
+        let strangers = self.parts.guests.strangers();
         let at = clock::now();
-        let sample = Sample { at, wall: clock::wall(), host_age: at.since(host_at), host, guests };
+        let sample = Sample { at, wall: clock::wall(), host_age: at.since(host_at), host, guests, strangers };
         failpoint::reach("sampled");
         self.adopt(&sample, turn);
         failpoint::reach("adopted");
@@ -56,6 +58,21 @@ impl Loop {
         }
         let report = Report::of(&orders, &sample, &decision, troubles, began.elapsed());
         self.publish(Report { api_failing_since, ..report });
+    }
+
+    /// Who may be talked to: what the node's object lists, and those that are owed what was taken while they were listed.
+    /// Without orders nothing is decided, and it stays as it was.
+    pub(super) fn admit(&mut self) {
+        let Some(roster) = self.orders.as_ref().and_then(|orders| orders.listed()) else { return };
+        let listed: BTreeMap<Arc<str>, GuestName> =
+            roster.pods().map(|(pod, name)| (Arc::clone(pod), name.clone())).collect();
+        let dealings = self.state.dealings().iter();
+        let squeezed = dealings.filter(|(_, dealing)| dealing.holds_anything()).map(|(id, _)| id);
+        let journaled = self.parts.journal.entries();
+        let journaled = journaled.filter(|(_, entry)| entry.target < entry.original.target).map(|(id, _)| id);
+        let pods = squeezed.chain(journaled).filter_map(GuestId::pod);
+        let owed = pods.filter(|pod| !listed.contains_key(*pod)).map(Arc::from).collect();
+        self.parts.guests.admit(Admission { listed, owed });
     }
 
     /// What failed inside of the agent lately: a person is to see it, also when it went on well.

@@ -77,6 +77,29 @@ pub(crate) fn balloon(bytes: &[u8]) {
 const FULL: Bytes = Bytes::from_gib(1);
 /// What the honest one uses.
 const USED: Bytes = Bytes::from_mib(300);
+/// However a daemon cuts what it sends, a message passes if its length is one that is read, and nothing behind one that is not.
+pub(crate) fn relay(bytes: &[u8]) {
+    const LENGTHS: std::ops::RangeInclusive<u32> = 28..=(1 << 20) + (64 << 10);
+    let mut good = 0;
+    let mut rest = bytes;
+    let refused = loop {
+        let Some((head, _)) = rest.split_first_chunk::<4>() else { break false };
+        let length = u32::from_be_bytes(*head);
+        if !LENGTHS.contains(&length) {
+            break true;
+        }
+        let Some(next) = rest.get(length as usize..) else { break false };
+        good += length as usize;
+        rest = next;
+    };
+    for size in [1, 3, 4, 5, 1000, bytes.len().max(1)] {
+        let passed = fuzz::relayed(bytes.chunks(size));
+        // The piece that ends the word of a bad length is the first that does not pass.
+        let want = if refused { (good + 3) / size } else { bytes.chunks(size).len() };
+        assert_eq!(passed, want, "in pieces of {size}");
+    }
+}
+
 /// What its processes need beside it.
 const OVERHEAD: Bytes = Bytes::from_mib(100);
 
@@ -255,6 +278,7 @@ fn sample(now: Duration, wall: u64, guests: Vec<GuestSample>) -> Sample {
         host_age: Duration::ZERO,
         host,
         guests,
+        strangers: Vec::new(),
     }
 }
 

@@ -64,6 +64,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "quantity", check: kubelet::quantity },
     Target { name: "definition", check: guests::definition },
     Target { name: "balloon", check: guests::balloon },
+    Target { name: "relay", check: guests::relay },
     Target { name: "hostile-guest", check: guests::hostile_guest },
     Target { name: "policy-file", check: policies::file },
     Target { name: "amounts", check: policies::amounts },

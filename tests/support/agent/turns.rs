@@ -55,6 +55,8 @@ pub struct Action {
     pub to: u64,
     /// Why, in one word.
     pub reason: String,
+    /// It undoes a take that failed: what an event tells of.
+    pub undoes: bool,
 }
 
 /// Reads an agent's turns as they come.

@@ -84,8 +84,13 @@ impl Bench {
 
     /// The node's orders, as the operator would write them.
     pub(crate) fn order(&self, revision: &str) {
+        self.order_for(revision, &json!([]));
+    }
+
+    /// The same, with a list of guests.
+    pub(crate) fn order_for(&self, revision: &str, guests: &Value) {
         let resolved = overcommit_crds::resolve::resolve(&overcommit_crds::OvercommitPolicySpec::default());
-        let mut spec = json!({"policy": "p", "revision": revision, "resolved": resolved});
+        let mut spec = json!({"policy": "p", "revision": revision, "resolved": resolved, "guests": guests});
         spec["resolved"]["interval"] = json!("1s");
         let object = json!({"apiVersion": "overcommit.dev/v1alpha1", "kind": "NodeOvercommit",
             "metadata": {"name": NODE}, "spec": spec});

@@ -13,3 +13,4 @@ mod away;
 mod bench;
 mod disk;
 mod rights;
+mod strangers;

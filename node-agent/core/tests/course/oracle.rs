@@ -158,7 +158,7 @@ impl Life {
         let usable = balloon.usable.unwrap_or(unused);
         let possible = !total.is_zero() && unused <= total && usable <= total && total.get() <= ADDRESSABLE;
         let period = balloon.period.filter(|p| *p > 0).unwrap_or(10);
-        let patience = Duration::from_secs((u64::from(period) * 3 + 2).max(10));
+        let patience = Duration::from_secs((u64::from(period) * 3 + 2).clamp(10, 120));
         let fresh = now.since(self.stamped?) <= patience && balloon.last_update.is_some_and(|s| s > 0);
         (possible && fresh).then_some((total, usable))
     }
@@ -174,6 +174,7 @@ fn held_on(before: &GuestSample, now: &GuestSample) -> GuestSample {
     known.facts.request = new.request.or(old.request);
     known.facts.limit = new.limit.or(old.limit);
     known.facts.swappable = new.swappable.or(old.swappable);
+    known.facts.bound = if new.anon.is_some() { new.bound } else { old.bound };
     if now.incarnation.is_none() {
         known.incarnation = before.incarnation;
         known.config.untouchable.extend(&before.config.untouchable);
@@ -268,15 +269,21 @@ pub fn promised(moment: &Moment<'_>, memory: &Memory, target: impl Fn(&GuestView
     let charge = |g: &GuestSample| {
         let (view, life) = (view(moment, &g.id), memory.life(&g.id));
         let silent = life.words(moment.sample.at).is_none();
-        let unbound = silent || life.awaited() || !g.config.has_balloon || view.trust != Trust::Trusted;
         let actual = life.counters.map_or(Bytes::ZERO, |b| b.actual);
-        let least = if unbound { g.config.full.max(actual) } else { actual };
+        // Nobody holds more than it has: who says so is not believed.
+        let lies = actual > g.config.full;
+        let trusted = g.config.has_balloon && view.trust == Trust::Trusted;
+        let unbound = silent || lies || life.awaited() || !trusted;
+        let least = if unbound { g.config.full } else { actual };
         let facts = &life.known.facts;
         let held = facts.anon.zip(facts.overhead).map(|(anon, overhead)| anon.minus(overhead));
         let total = moment.sample.host.memory.total;
-        let held = held.unwrap_or_default().minus(Bytes::from_mib(16));
+        let tolerance = Bytes::from_mib(16);
+        let held = held.unwrap_or_default().minus(tolerance);
         let own = target(view).max(least).min(total).max(held.minus(g.config.plugged));
-        own.plus(g.config.plugged).min(total).max(own).max(held).plus(overhead(&life.known))
+        let all = own.plus(g.config.plugged).min(total).max(own).max(held).plus(overhead(&life.known));
+        // The kernel gives its pod no more than its limit, and took nothing back of what it holds.
+        all.min(facts.bound.unwrap_or(Bytes::MAX)).max(facts.anon.unwrap_or_default().minus(tolerance))
     };
     moment.sample.guests.iter().map(charge).sum()
 }

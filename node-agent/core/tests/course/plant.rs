@@ -153,6 +153,7 @@ impl Plant {
             host_age: Duration::ZERO,
             host: HostSample { memory, pressure: self.host.pressure, ..HostSample::default() },
             guests,
+            strangers: Vec::new(),
         }
     }
 
@@ -291,6 +292,7 @@ impl Body {
             overhead: g.overhead,
             request: g.request,
             limit: g.limit,
+            bound: g.limit,
         }
     }
 

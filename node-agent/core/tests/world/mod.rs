@@ -17,6 +17,7 @@ use overcommit_core::policy::{Class, Floor, Limits, Mode, Policy, Reserve};
 use overcommit_core::roster::{Membership, OptOut, Roster};
 use overcommit_core::sample::*;
 use overcommit_core::step::{Decision, Input, Mandate, State, Turn};
+use overcommit_core::stranger::Stranger;
 use overcommit_core::units::{Amount, Bytes, Monotonic, Permille};
 
 pub fn mib(n: u64) -> Bytes {
@@ -45,6 +46,8 @@ pub struct Guest {
     pub migrating: bool,
     pub request: Option<u64>,
     pub limit: Option<u64>,
+    /// The most that its whole pod may hold, MiB.
+    pub bound: Option<u64>,
     pub state: RunState,
     pub weight_class: &'static str,
     /// 0 while its process cannot be found.
@@ -84,6 +87,7 @@ pub fn guest(name: &str, full: u64, used: u64) -> Guest {
         migrating: false,
         request: None,
         limit: None,
+        bound: None,
         state: RunState::Running,
         weight_class: "default",
         pid: 1,
@@ -106,6 +110,8 @@ pub struct World {
     pub available: Option<u64>,
     pub swap: u64,
     pub guests: Vec<Guest>,
+    /// Their memory is part of `anon_other`.
+    pub strangers: Vec<Stranger>,
     pub policy: Policy,
     pub state: State,
     pub paused: bool,
@@ -123,6 +129,7 @@ pub fn world(total: u64, guests: Vec<Guest>) -> World {
         available: None,
         swap: 0,
         guests,
+        strangers: Vec::new(),
         policy: policy(),
         state: State::default(),
         paused: false,
@@ -179,6 +186,7 @@ impl World {
             host_age: Duration::ZERO,
             host: HostSample { memory, ..HostSample::default() },
             guests,
+            strangers: self.strangers.clone(),
         }
     }
 
@@ -262,7 +270,7 @@ impl World {
 
     pub fn target(&self, name: &str) -> u64 {
         let full = self.guests.iter().find(|g| g.name == name).unwrap().full;
-        self.state.dealings().of(&Self::id(name)).and_then(|d| d.target).map_or(full, |t| t.to_mib_floor())
+        self.state.dealings().of(&Self::id(name)).and_then(|d| d.target).map_or(full, Bytes::to_mib_floor)
     }
 }
 
@@ -316,6 +324,7 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
             overhead: Some(Bytes::ZERO),
             request: g.request.map(mib),
             limit: g.limit.map(mib),
+            bound: g.bound.map(mib),
             swappable: g.swappable.map(mib),
         },
         trouble: None,

@@ -1,7 +1,8 @@
 use std::os::unix::net::UnixListener;
 
-use overcommit_core::ports::{Evident, HostView, ProcessPort, Who};
+use overcommit_core::ports::{Admission, Evident, HostView, ProcessPort, Who};
 use overcommit_core::sample::{GuestName, Incarnation, ProcessFacts, RunState, Untouchable};
+use overcommit_core::stranger::Stranger;
 use overcommit_core::units::Bytes;
 
 use super::*;
@@ -332,4 +333,89 @@ fn guests_of_a_libvirt_that_never_answered_are_those_whose_processes_run() {
     drop(listener);
     let mut guests = Guests::standalone(TEST, running("00000000-1111-2222-3333-444444444444"));
     assert_eq!(guest(&mut guests).run_state, RunState::Running, "what libvirt lists is all there is");
+}
+
+/// Names the guest of `pod` as the node's list does.
+fn listed(pod: &str, name: &str) -> Admission {
+    let listed = [(Arc::from(pod), GuestName::namespaced("shop", name))].into();
+    Admission { listed, ..Admission::default() }
+}
+
+/// A node of libvirt's test driver with these domains, and where it is.
+fn domains(names: &[&str]) -> (tempfile::TempDir, Target) {
+    let domain = |(at, name): (usize, &&str)| {
+        format!(
+            "<domain type='test'><name>{name}</name><uuid>11111111-2222-3333-4444-00000000000{at}</uuid>\
+             <memory>1048576</memory><os><type>hvm</type></os><devices><memballoon model='virtio'/></devices></domain>"
+        )
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node.xml");
+    let all: String = names.iter().enumerate().map(domain).collect();
+    std::fs::write(&path, format!("<node>{all}</node>")).unwrap();
+    (dir, Target::Uri(Arc::from(format!("test://{}", path.display()))))
+}
+
+#[test]
+fn a_guest_is_called_what_its_pod_is_listed_as_whatever_its_libvirt_says() {
+    let (_dir, target) = domains(&["shop_victim"]);
+    let mut guests = Guests::in_cluster(same(HostView::default()));
+    guests.admit(listed("pod-1", "own"));
+    guests.set_launchers(vec![(ConnectionKey::new("pod-1"), target)]);
+    assert_eq!(guest(&mut guests).name, GuestName::namespaced("shop", "own"));
+}
+
+#[test]
+fn of_several_domains_in_a_launcher_the_listed_one_is_its_guest() {
+    let (_dir, target) = domains(&["shop_victim", "shop_own", "shop_other"]);
+    let mut guests = Guests::in_cluster(same(HostView::default()));
+    guests.admit(listed("pod-1", "own"));
+    guests.set_launchers(vec![(ConnectionKey::new("pod-1"), target)]);
+    let seen = guest(&mut guests);
+    assert!(seen.id.as_str().ends_with("-000000000001"), "{}", seen.id);
+}
+
+/// A host on which each pod that is asked about has a guest of 100 TiB.
+struct Crowd;
+
+impl ProcessPort for Crowd {
+    fn look(&mut self, _: &Who) -> HostView {
+        HostView::default()
+    }
+    fn running(&mut self, _: Option<&str>) -> Vec<Evident> {
+        Vec::new()
+    }
+    fn strangers(&mut self, pods: &[Arc<str>]) -> Vec<Stranger> {
+        let stranger = |pod: &Arc<str>| Stranger {
+            pod: Arc::clone(pod),
+            claim: Bytes::from_gib(100 << 10),
+            held: None,
+            request: None,
+            bound: None,
+        };
+        pods.iter().map(stranger).collect()
+    }
+}
+
+#[test]
+fn a_pod_is_a_stranger_until_it_is_listed_and_again_when_it_is_owed_nothing() {
+    let pods =
+        |guests: &Guests| guests.strangers().into_iter().map(|s| s.pod.to_string()).collect::<Vec<_>>();
+    let mut guests = Guests::in_cluster(Arc::new(|| Box::new(Crowd)));
+    guests.admit(Admission::default());
+    guests.set_strangers(vec![Arc::from("pod-1"), Arc::from("pod-2")]);
+    assert!(sample(&mut guests).is_empty() && guests.connections().is_empty());
+    assert_eq!(pods(&guests), ["pod-1", "pod-2"]);
+    guests.admit(listed("pod-1", "own"));
+    guests.set_strangers(vec![Arc::from("pod-2")]);
+    let (_dir, target) = domains(&["shop_own"]);
+    guests.set_launchers(vec![(ConnectionKey::new("pod-1"), target)]);
+    let own = guest(&mut guests);
+    assert_eq!(pods(&guests), ["pod-2"]);
+    let owed = [Arc::from("pod-1")].into();
+    guests.admit(Admission { owed, ..Admission::default() });
+    assert_eq!(guest(&mut guests).name, own.name, "listed no more, and still talked to");
+    guests.admit(Admission::default());
+    assert!(sample(&mut guests).is_empty() && guests.connections().is_empty());
+    assert_eq!(pods(&guests), ["pod-2", "pod-1"]);
 }

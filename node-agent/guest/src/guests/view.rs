@@ -1,10 +1,13 @@
 //! Who the guests are: what the host's kernel is asked about, and what is told of them in the end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use overcommit_core::sample::GuestSample;
+use overcommit_core::ports::Admission;
+use overcommit_core::sample::{GuestName, GuestSample};
 
 use super::Guests;
+use crate::connection::{Connection, name};
 use crate::domain::Observation;
 use crate::facts::{Question, Silent, identity, who};
 use crate::target::ConnectionKey;
@@ -12,12 +15,15 @@ use crate::target::ConnectionKey;
 impl Guests {
     /// What the host's kernel is to be asked now.
     pub(super) fn question(&self) -> Question {
-        let mut question = Question { guests: Vec::new(), silent: Vec::new() };
+        let mut question =
+            Question { guests: Vec::new(), silent: Vec::new(), strangers: self.strangers.clone() };
         for (key, connection) in &self.connections {
             let pod_uid = self.pod_uid(key);
             let about = |s: &Observation| (identity(pod_uid.map(|pod| &**pod), &s.uuid), who(pod_uid, s));
-            question.guests.extend(connection.seen.iter().map(about));
-            if connection.is_silent(self.patience) {
+            question.guests.extend(self.counted(key, connection).map(about));
+            // A pod's guest that was seen once is the one that counts, also while its libvirt is silent.
+            let counts = pod_uid.is_none() || connection.seen.is_empty();
+            if connection.is_silent(self.patience) && counts {
                 question.silent.push(Silent {
                     key: Some(key.clone()),
                     pod_uid: pod_uid.cloned(),
@@ -32,6 +38,34 @@ impl Guests {
         question
     }
 
+    /// The guests of a connection that count. A launcher has one, and what else its libvirt tells of shares its pod and all
+    /// that is counted there: the one that bears the name under which the pod is listed, else the first.
+    fn counted<'a>(
+        &'a self,
+        key: &ConnectionKey,
+        connection: &'a Connection,
+    ) -> impl Iterator<Item = &'a Observation> + use<'a> {
+        let in_pod = self.pod_uid(key).is_some();
+        let listed = self.names.get(key.text());
+        let rank = |s: &&Observation| {
+            (listed.is_some_and(|listed| name(true, &s.domain) != *listed), Arc::clone(&s.uuid))
+        };
+        let one = connection.seen.iter().min_by_key(rank).filter(|_| in_pod);
+        one.into_iter().chain(connection.seen.iter().filter(move |_| !in_pod))
+    }
+
+    /// Takes the names of pods from the list. One that is listed no more keeps its name for as long as it is owed something;
+    /// what its hypervisor says is any tenant's word.
+    pub(super) fn name_guests(&mut self, admission: &Admission) {
+        let owed = |pod: &Arc<str>| {
+            let before = self.names.get(pod).cloned();
+            (Arc::clone(pod), before.unwrap_or_else(|| GuestName::standalone(format!("pod {pod}"))))
+        };
+        let mut names: BTreeMap<Arc<str>, GuestName> = admission.owed.iter().map(owed).collect();
+        names.extend(admission.listed.iter().map(|(pod, name)| (Arc::clone(pod), name.clone())));
+        self.names = names;
+    }
+
     /// The pod behind a connection; absent on a host without Kubernetes.
     fn pod_uid<'a>(&self, key: &'a ConnectionKey) -> Option<&'a Arc<str>> {
         self.directory.is_none().then(|| key.text())
@@ -39,22 +73,28 @@ impl Guests {
 
     /// All guests as last seen through their connections and by the kernel.
     pub(super) fn samples(&mut self) -> Vec<GuestSample> {
-        self.places.clear();
+        let mut places = std::mem::take(&mut self.places);
+        places.clear();
         let in_cluster = self.directory.is_none();
         let mut samples = Vec::new();
         for (key, connection) in &self.connections {
             let pod_uid = in_cluster.then(|| key.as_str());
             let is_new = |uuid: &Arc<str>| connection.seen.iter().all(|s| s.uuid != *uuid);
-            let unseen = self.said.evident.iter().filter(|g| g.key.as_ref() == Some(key));
-            let unseen = unseen.filter(|g| connection.is_silent(self.patience) && is_new(&g.seen.uuid));
-            for seen in connection.seen.iter().chain(unseen.map(|g| &g.seen)) {
+            let is_silent =
+                connection.is_silent(self.patience) && (!in_cluster || connection.seen.is_empty());
+            let unseen = self.said.evident.iter().filter(|g| is_silent && g.key.as_ref() == Some(key));
+            let unseen = unseen.filter(|g| is_new(&g.seen.uuid)).map(|g| &g.seen);
+            for seen in self.counted(key, connection).chain(unseen) {
                 let id = identity(pod_uid, &seen.uuid);
-                self.places.insert(id.clone(), (key.clone(), Arc::clone(&seen.uuid)));
+                places.insert(id.clone(), (key.clone(), Arc::clone(&seen.uuid)));
                 let (host, age) = self.said.of(&id);
-                let sample = connection.sample(id, in_cluster, seen, &host, self.patience);
+                let listed = self.names.get(key.text()).filter(|_| in_cluster).cloned();
+                let named = listed.unwrap_or_else(|| name(in_cluster, &seen.domain));
+                let sample = connection.sample(id, named, seen, &host, self.patience);
                 samples.push(GuestSample { facts_age: age, ..sample });
             }
         }
+        self.places = places;
         if let Some(directory) = self.directory.as_ref().filter(|directory| !directory.answered) {
             for guest in self.said.evident.iter().filter(|g| g.key.is_none()) {
                 let (host, age) = self.said.of(&guest.id);

@@ -89,6 +89,7 @@ impl Known {
                 overhead,
                 request: request.map(|r| limit.map_or(r, |l| r.min(l))),
                 limit,
+                bound: version.filter(|_| qos.is_some()).and_then(|v| cgroup::bound(&self.directories, v)),
                 swappable: version.and_then(|v| cgroup::swappable(&self.directories, v)),
             },
             trouble: unreached.then(|| {
@@ -146,26 +147,32 @@ impl Known {
     }
 
     fn measure(&self, root: &Root, who: &Who, status: Status) -> Result<Option<Bytes>, ReadError> {
-        let measured = smaps::beside_guest(&self.process, who.full, &who.pluggable)?;
-        let others = self.others(root).plus(self.files_in_memory(status));
-        Ok(measured.map(|own| own.plus(status.page_tables).plus(others)))
+        let Some(beside) = smaps::beside_guest(&self.process, who.full, &who.pluggable)? else {
+            return Ok(None);
+        };
+        let (anon, page_tables) = self.others(root);
+        let holds = self.holds();
+        // What the pod keeps in tmpfs counts as the guest's, and is none of its memory.
+        let files = holds.and_then(|h| h.shmem).map_or(Bytes::ZERO, |all| all.minus(status.shmem));
+        // A page counts once for each process and each mapping that shares it, and once for its cgroup.
+        let counted = holds.map_or(Bytes::MAX, |h| h.anon.plus(h.shmem.unwrap_or(status.shmem)));
+        let most = holds.map_or(Bytes::MAX, |h| h.anon);
+        let private = beside.private.plus(anon.min(most)).plus(files).min(counted);
+        Ok(Some(private.plus(beside.files).plus(status.page_tables).plus(page_tables)))
     }
 
-    /// What the pod keeps in tmpfs: it counts as the guest's, and is none of its memory.
-    fn files_in_memory(&self, status: Status) -> Bytes {
-        self.holds().and_then(|holds| holds.shmem).map_or(Bytes::ZERO, |all| all.minus(status.shmem))
-    }
-
-    /// Anonymous memory and page tables of the other processes in the pod or scope.
-    fn others(&self, root: &Root) -> Bytes {
-        let Some(top) = self.directories.first() else { return Bytes::ZERO };
+    /// Anonymous memory and page tables of the other processes in the pod or scope, as each counts them.
+    fn others(&self, root: &Root) -> (Bytes, Bytes) {
+        let Some(top) = self.directories.first() else { return (Bytes::ZERO, Bytes::ZERO) };
         let mut pids = Vec::new();
         processes_below(top, 0, &mut pids);
-        pids.iter()
+        let others = pids
+            .iter()
             .filter(|pid| **pid != self.process.incarnation().pid)
-            .filter_map(|pid| Status::read(&Proc::open(root, *pid).ok()?).ok())
-            .map(|status| status.anon.plus(status.page_tables))
-            .sum()
+            .filter_map(|pid| Status::read(&Proc::open(root, *pid).ok()?).ok());
+        others.fold((Bytes::ZERO, Bytes::ZERO), |(anon, tables), status| {
+            (anon.plus(status.anon), tables.plus(status.page_tables))
+        })
     }
 }
 

@@ -304,3 +304,73 @@ fn guests_that_were_evident_remain_while_nobody_can_look() {
     reader.evident.as_mut().unwrap().0 -= EVIDENT_AGE;
     assert!(reader.running(Some(POD)).is_empty(), "its process is gone");
 }
+
+#[test]
+fn a_pod_that_nobody_listed_is_counted_with_by_what_others_vouch_for() {
+    let mib = Bytes::from_mib;
+    let node = Node::new("max\n");
+    let arguments = ["qemu", "-name", "guest=shop_victim", "-m", "104857600G", "-uuid", UUID];
+    add_process(node.dir.path(), 80, "qemu-system-x86", &Node::cgroup(), &arguments);
+    // It maps a page a thousand times.
+    node.write("proc/80/status", "VmRSS: 90000000 kB\nRssAnon: 0 kB\nRssShmem: 90000000 kB\nVmPTE: 1 kB\n");
+    node.write(
+        &format!("sys/fs/cgroup/kubepods/burstable/pod{POD}/memory.stat"),
+        "anon 1048576\nshmem 4096\n",
+    );
+    let asked: Vec<Arc<str>> = vec![Arc::from(OTHER), Arc::from(POD)];
+    let strangers = node.reader().strangers(&asked);
+    let (claim, request) = (Bytes::from_gib(104_857_600), Bytes::from_gib(10).scaled(16, 1000));
+    let want = Stranger {
+        pod: Arc::from(POD),
+        claim,
+        held: Some(mib(1).plus(Bytes::from_kib(4))),
+        request: Some(request),
+        bound: None,
+    };
+    assert_eq!(strangers, std::slice::from_ref(&want));
+    assert_eq!(want.charge(), request, "the least that score 984 means");
+    node.write("proc/80/oom_score_adj", "999\n");
+    assert_eq!(
+        node.reader().strangers(&asked).remove(0).charge(),
+        want.held.unwrap(),
+        "it may request nothing"
+    );
+    node.write(&format!("sys/fs/cgroup/kubepods/burstable/pod{POD}/memory.max"), "52428800\n");
+    node.write("proc/80/oom_score_adj", "984\n");
+    assert_eq!(node.reader().strangers(&asked).remove(0).charge(), mib(50));
+    assert!(node.reader().strangers(&[]).is_empty());
+}
+
+#[test]
+fn a_page_that_is_mapped_many_times_is_one_page_of_overhead() {
+    let mib = Bytes::from_mib;
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    for pid in [70, 99] {
+        add_process(node.dir.path(), pid, "child", &Node::cgroup(), &[]);
+        node.write(
+            &format!("proc/{pid}/status"),
+            "VmRSS: 90000000 kB\nRssAnon: 90000000 kB\nVmPTE: 1024 kB\n",
+        );
+    }
+    let stat = format!("sys/fs/cgroup/kubepods/burstable/pod{POD}/memory.stat");
+    node.write(&stat, &format!("anon {}\nshmem {}\n", 300 << 20, 1 << 20));
+    let facts = node.reader().look(&query(Some(POD))).facts;
+    assert_eq!(facts.overhead, Some(mib(301 + 3)), "what the cgroup counts, and page tables");
+    assert_eq!(facts.anon, Some(mib(301)));
+}
+
+#[test]
+fn a_guest_is_bound_by_its_pods_limit_and_one_outside_of_pods_by_none() {
+    let node = Node::new("734003200\n");
+    node.add_qemu(80, &Node::cgroup());
+    let of = |who| node.reader().look(&who).facts.bound;
+    assert_eq!(of(query(Some(POD))), Some(Bytes::from_mib(700)));
+    node.write(&format!("sys/fs/cgroup/kubepods/burstable/pod{POD}/memory.max"), "max\n");
+    assert_eq!(of(query(Some(POD))), None);
+    let scope = "machine.slice/machine-qemu\\x2d1\\x2dx.scope";
+    node.write(&format!("sys/fs/cgroup/{scope}/memory.max"), "734003200\n");
+    node.add_qemu(80, &format!("0::/{scope}\n"));
+    let facts = node.reader().look(&query(None)).facts;
+    assert_eq!((facts.limit, facts.bound), (Some(Bytes::from_mib(700)), None));
+}

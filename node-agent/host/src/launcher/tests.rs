@@ -51,7 +51,7 @@ impl Node {
     }
 
     fn refusal(&self) -> SocketError {
-        let mut scan = self.launchers().scan().unwrap();
+        let mut scan = self.launchers().scan(|_| true).unwrap();
         assert!(scan.launchers.is_empty());
         let refusal = scan.refusals.pop().expect("the launcher is refused");
         assert!(refusal.to_string().contains(POD));
@@ -68,12 +68,12 @@ fn a_launcher_is_found_and_its_socket_pinned() {
     let node = Node::new();
     let listener = node.listen();
     let mut launchers = node.launchers();
-    let scan = launchers.scan().unwrap();
+    let scan = launchers.scan(|_| true).unwrap();
     assert!(scan.refusals.is_empty(), "{:?}", scan.refusals);
     let launcher = &scan.launchers[0];
     assert_eq!((&*launcher.pod_uid, launcher.daemon.pid), (POD, 42));
     connect(&launcher.socket).unwrap();
-    let again = launchers.scan().unwrap();
+    let again = launchers.scan(|_| true).unwrap();
     assert!(Arc::ptr_eq(&launcher.socket, &again.launchers[0].socket), "connected to once only");
     drop(listener);
 }
@@ -82,7 +82,7 @@ fn a_launcher_is_found_and_its_socket_pinned() {
 fn a_socket_swapped_after_the_check_is_not_reached() {
     let node = Node::new();
     let listener = node.listen();
-    let scan = node.launchers().scan().unwrap();
+    let scan = node.launchers().scan(|_| true).unwrap();
     let path = node.sockets().join("virtqemud-sock");
     let evil = UnixListener::bind(node.sockets().join("evil")).unwrap();
     evil.set_nonblocking(true).unwrap();
@@ -140,13 +140,13 @@ fn a_listener_outside_the_pod_is_refused() {
 fn a_socket_that_is_not_there_yet_or_that_nobody_serves_is_tried_again() {
     let node = Node::new();
     let mut launchers = node.launchers();
-    let why = |launchers: &mut Launchers| launchers.scan().unwrap().refusals.pop().unwrap().why;
+    let why = |launchers: &mut Launchers| launchers.scan(|_| true).unwrap().refusals.pop().unwrap().why;
     assert!(matches!(why(&mut launchers), SocketError::Absent));
     drop(node.listen());
     assert!(matches!(why(&mut launchers), SocketError::Refused(_)));
     std::fs::remove_file(node.sockets().join("virtqemud-sock")).unwrap();
     let _listener = node.listen();
-    assert_eq!(launchers.scan().unwrap().launchers.len(), 1);
+    assert_eq!(launchers.scan(|_| true).unwrap().launchers.len(), 1);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn a_daemon_that_ended_is_passed_over() {
     std::fs::remove_dir_all(node.pod_root()).unwrap();
     assert!(matches!(node.refusal(), SocketError::Vanished));
     std::fs::remove_file(node.dir.path().join("proc/42/stat")).unwrap();
-    let scan = node.launchers().scan().unwrap();
+    let scan = node.launchers().scan(|_| true).unwrap();
     assert!(scan.launchers.is_empty() && scan.refusals.is_empty());
 }
 
@@ -176,10 +176,10 @@ fn a_restarted_daemon_is_a_new_launcher() {
     let node = Node::new();
     let listener = node.listen();
     let mut launchers = node.launchers();
-    let first = launchers.scan().unwrap().launchers.remove(0);
+    let first = launchers.scan(|_| true).unwrap().launchers.remove(0);
     std::fs::rename(node.dir.path().join("proc/42"), node.dir.path().join("proc/43")).unwrap();
     add_process(node.dir.path(), 43, "virtqemud", &cgroup(POD), &[]);
-    let second = launchers.scan().unwrap().launchers.remove(0);
+    let second = launchers.scan(|_| true).unwrap().launchers.remove(0);
     assert_eq!((first.daemon.pid, second.daemon.pid), (42, 43));
     assert!(!Arc::ptr_eq(&first.socket, &second.socket));
     drop(listener);
@@ -191,18 +191,18 @@ fn a_launcher_stays_while_its_daemon_restarts_and_its_guest_runs() {
     let listener = node.listen();
     add_process(node.dir.path(), 60, "qemu-system-x86", &cgroup(POD), &[]);
     let mut launchers = node.launchers();
-    let first = launchers.scan().unwrap().launchers.remove(0);
+    let first = launchers.scan(|_| true).unwrap().launchers.remove(0);
     std::fs::rename(node.dir.path().join("proc/42"), node.dir.path().join("gone")).unwrap();
-    let without = launchers.scan().unwrap().launchers.remove(0);
+    let without = launchers.scan(|_| true).unwrap().launchers.remove(0);
     assert!(Arc::ptr_eq(&first.socket, &without.socket));
     add_process(node.dir.path(), 43, "virtqemud", &cgroup(POD), &[]);
     std::fs::create_dir_all(node.dir.path().join("proc/43/root")).unwrap();
-    let starting = launchers.scan().unwrap();
+    let starting = launchers.scan(|_| true).unwrap();
     assert!(matches!(starting.refusals[0].why, SocketError::Absent));
     assert!(Arc::ptr_eq(&first.socket, &starting.launchers[0].socket));
     std::fs::remove_dir_all(node.dir.path().join("proc/43")).unwrap();
     std::fs::remove_dir_all(node.dir.path().join("proc/60")).unwrap();
-    assert!(launchers.scan().unwrap().launchers.is_empty(), "the guest is gone");
+    assert!(launchers.scan(|_| true).unwrap().launchers.is_empty(), "the guest is gone");
     drop(listener);
 }
 
@@ -211,7 +211,7 @@ fn the_hosts_own_libvirt_and_that_of_other_pods_are_left_alone() {
     let node = Node::new();
     add_process(node.dir.path(), 42, "virtqemud", "0::/system.slice/virtqemud.service\n", &[]);
     add_process(node.dir.path(), 50, "libvirtd", &cgroup(OTHER), &[]);
-    let scan = node.launchers().scan().unwrap();
+    let scan = node.launchers().scan(|_| true).unwrap();
     assert!(scan.launchers.is_empty() && scan.refusals.is_empty());
 }
 
@@ -222,24 +222,28 @@ fn processes_of_no_interest_are_asked_again_only_now_and_then() {
     let mut launchers = node.launchers();
     let comm = node.dir.path().join("proc/42/comm");
     std::fs::write(&comm, "runc:[2:INIT]\n").unwrap();
-    assert!(launchers.scan().unwrap().launchers.is_empty());
+    assert!(launchers.scan(|_| true).unwrap().launchers.is_empty());
     std::fs::write(&comm, "virtqemud\n").unwrap();
-    assert_eq!(launchers.scan().unwrap().launchers.len(), 1, "a new process may still become a daemon");
+    assert_eq!(
+        launchers.scan(|_| true).unwrap().launchers.len(),
+        1,
+        "a new process may still become a daemon"
+    );
     std::fs::write(&comm, "sh\n").unwrap();
     for _ in 0..LOOKS {
-        launchers.scan().unwrap();
+        launchers.scan(|_| true).unwrap();
     }
     std::fs::write(&comm, "virtqemud\n").unwrap();
-    assert!(launchers.scan().unwrap().launchers.is_empty(), "not asked");
+    assert!(launchers.scan(|_| true).unwrap().launchers.is_empty(), "not asked");
     for _ in 0..FULL_SCAN {
-        launchers.scan().unwrap();
+        launchers.scan(|_| true).unwrap();
     }
-    assert_eq!(launchers.scan().unwrap().launchers.len(), 1);
+    assert_eq!(launchers.scan(|_| true).unwrap().launchers.len(), 1);
 }
 
 #[test]
 fn without_a_process_table_the_reason_is_told() {
-    let error = Launchers::new(Root::new("/nonexistent")).scan().unwrap_err();
+    let error = Launchers::new(Root::new("/nonexistent")).scan(|_| true).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/proc"), "{error}");
 }
 
@@ -247,7 +251,29 @@ fn without_a_process_table_the_reason_is_told() {
 fn a_guest_without_a_daemon_is_told() {
     let node = Node::new();
     std::fs::remove_dir_all(node.dir.path().join("proc/42")).unwrap();
-    assert!(node.launchers().scan().unwrap().refusals.is_empty(), "nothing runs there yet");
+    assert!(node.launchers().scan(|_| true).unwrap().refusals.is_empty(), "nothing runs there yet");
     add_process(node.dir.path(), 60, "qemu-system-x86", &cgroup(POD), &[]);
     assert!(matches!(node.refusal(), SocketError::NoDaemon));
+}
+
+#[test]
+fn nothing_is_opened_of_a_pod_that_is_not_admitted() {
+    let node = Node::new();
+    let listener = node.listen();
+    listener.set_nonblocking(true).unwrap();
+    add_process(node.dir.path(), 60, "qemu-system-x86", &cgroup(POD), &[]);
+    // A QEMU alone is no launcher.
+    add_process(node.dir.path(), 61, "qemu-system-x86", &cgroup(OTHER), &[]);
+    let mut launchers = node.launchers();
+    let scan = launchers.scan(|pod| pod == OTHER).unwrap();
+    assert!(scan.launchers.is_empty() && scan.refusals.is_empty());
+    assert_eq!(scan.strangers.iter().map(AsRef::as_ref).collect::<Vec<_>>(), [POD]);
+    assert!(listener.accept().is_err(), "nobody knocked");
+    let admitted = launchers.scan(|pod| pod == POD).unwrap();
+    assert_eq!((admitted.launchers.len(), admitted.strangers.len()), (1, 0));
+    let socket = Arc::downgrade(&admitted.launchers[0].socket);
+    drop(admitted);
+    assert!(socket.upgrade().is_some(), "kept for the next scan");
+    launchers.scan(|_| false).unwrap();
+    assert!(socket.upgrade().is_none(), "let go of");
 }

@@ -66,6 +66,12 @@ impl Collector for Latest {
         for (name, help, holds) in FLAGS {
             gauge(&mut encoder, name, help, None, &u64::from(holds(&report)))?;
         }
+        let help = "Pods that look like guests and are not listed.";
+        let pods = u64::try_from(report.unlisted.pods).unwrap_or(u64::MAX);
+        gauge(&mut encoder, "unlisted_pods", help, None, &pods)?;
+        let help = "What the node counts with for pods that look like guests and are not listed.";
+        let charge = report.unlisted.charge.get();
+        gauge(&mut encoder, "unlisted", help, Some(&Unit::Bytes), &charge)?;
         let troubles = u64::try_from(report.troubles.len()).unwrap_or(u64::MAX);
         gauge(&mut encoder, "troubles", "Things that do not work now.", None, &troubles)
     }
@@ -107,7 +113,7 @@ fn account(encoder: &mut DescriptorEncoder<'_>, ledger: &Ledger, reclaimable: By
     gauge(encoder, "node_reaction", help, Some(&Unit::Seconds), &ledger.reaction.as_secs_f64())
 }
 
-fn entries(ledger: &Ledger) -> [(&'static str, Bytes); 17] {
+fn entries(ledger: &Ledger) -> [(&'static str, Bytes); 18] {
     [
         ("total", ledger.total),
         ("huge_pages", ledger.huge_pages),
@@ -115,6 +121,7 @@ fn entries(ledger: &Ledger) -> [(&'static str, Bytes); 17] {
         ("reserve", ledger.reserve),
         ("non_guest", ledger.non_guest),
         ("non_guest_growth", ledger.non_guest_growth),
+        ("unlisted", ledger.unlisted),
         ("budget", ledger.budget),
         ("promised", ledger.promised),
         ("resident", ledger.resident),

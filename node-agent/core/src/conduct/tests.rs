@@ -1,0 +1,226 @@
+//! One guest, one take, second by second.
+
+use super::*;
+
+const MIB: fn(u64) -> Bytes = Bytes::from_mib;
+
+fn seen(second: u64, target: u64, actual: u64, held: u64) -> Seen {
+    let at = Monotonic::new(Duration::from_secs(second));
+    Seen {
+        at,
+        target: MIB(target),
+        actual: MIB(actual),
+        squeezed: true,
+        held: Some(MIB(held)),
+        pain: None,
+        heard: Some(at),
+    }
+}
+
+/// A guest that was taken from 512 to 400 MiB at second 0, all of it resident.
+fn taken() -> Conduct {
+    let mut conduct = Conduct::default();
+    let before = seen(0, 512, 512, 512);
+    conduct.observe(&before);
+    conduct.took(MIB(512), MIB(400), &before);
+    conduct
+}
+
+#[test]
+fn a_balloon_that_follows_and_frees_without_pain_is_trusted() {
+    let mut conduct = taken();
+    assert_eq!(conduct.observe(&seen(2, 400, 400, 400)), Some(Duration::from_secs(2)));
+    conduct.observe(&seen(12, 400, 400, 400));
+    assert_eq!((conduct.trial, conduct.undo(), conduct.trust()), (None, None, Trust::Trusted));
+}
+
+#[test]
+fn a_balloon_that_does_not_move_is_unresponsive_and_its_target_goes_back_to_what_it_holds() {
+    let mut conduct = taken();
+    for second in 1..=32 {
+        conduct.observe(&seen(second, 400, 470, 470));
+    }
+    assert_eq!(conduct.trust(), Trust::Unresponsive);
+    let undo = Undo { to: MIB(470), failure: Failure::NotFollowed { missing: MIB(70) } };
+    assert_eq!(conduct.undo(), Some(undo));
+}
+
+#[test]
+fn a_guest_that_falls_silent_after_a_take_failed_it_unless_nobody_looked() {
+    let silent = |second, actual| Seen { heard: None, ..seen(second, 400, actual, actual) };
+    let mut conduct = taken();
+    conduct.observe(&silent(11, 512));
+    let missing = MIB(112);
+    assert_eq!(conduct.undo().unwrap(), Undo { to: MIB(512), failure: Failure::NotFollowed { missing } });
+    assert_eq!(conduct.trust(), Trust::Unresponsive);
+
+    let mut conduct = taken();
+    conduct.observe(&seen(1, 400, 400, 400));
+    conduct.observe(&silent(11, 400));
+    assert_eq!(conduct.undo().unwrap(), Undo { to: MIB(512), failure: Failure::Silent });
+    assert_eq!(conduct.trust(), Trust::Trusted);
+
+    let mut conduct = taken();
+    conduct.look_away();
+    conduct.observe(&silent(11, 512));
+    assert_eq!(conduct.undo(), None);
+    conduct.observe(&seen(12, 400, 400, 400));
+    conduct.observe(&silent(22, 400));
+    assert_eq!(conduct.undo().unwrap().failure, Failure::Silent);
+}
+
+#[test]
+fn a_take_is_no_success_before_the_guest_has_spoken_about_it() {
+    let mut conduct = taken();
+    conduct.observe(&seen(2, 400, 400, 400));
+    let before = Some(seen(2, 0, 0, 0).at);
+    conduct.observe(&Seen { heard: before, ..seen(12, 400, 400, 400) });
+    assert!(conduct.trial.is_some());
+    conduct.observe(&seen(13, 400, 400, 400));
+    assert_eq!((conduct.trial, conduct.undo()), (None, None));
+}
+
+#[test]
+fn a_reboot_neither_ends_a_back_off_nor_restores_trust() {
+    let mut conduct = taken();
+    for second in 1..=32 {
+        conduct.observe(&seen(second, 400, 470, 470));
+    }
+    conduct.begin_life_anew();
+    assert_eq!(conduct.trust(), Trust::Unresponsive);
+    assert!(conduct.back_off(seen(33, 400, 470, 470).at).is_some());
+}
+
+#[test]
+fn a_balloon_that_moves_slowly_is_waited_for() {
+    let mut conduct = taken();
+    for second in 1..=100 {
+        conduct.observe(&seen(second, 400, 512 - second, 512 - second));
+    }
+    assert_eq!((conduct.undo(), conduct.is_stuck(seen(101, 400, 412, 412).at)), (None, false));
+}
+
+#[test]
+fn a_driver_that_says_it_gave_and_did_not_is_untrusted() {
+    let mut conduct = Conduct::default();
+    let before = seen(0, 1024, 1024, 1024);
+    conduct.took(MIB(1024), MIB(700), &before);
+    conduct.observe(&seen(1, 700, 700, 1020));
+    conduct.observe(&seen(11, 700, 700, 1020));
+    assert_eq!(conduct.trust(), Trust::Untrusted);
+    assert_eq!(conduct.undo().unwrap().to, MIB(1024));
+}
+
+#[test]
+fn memory_that_was_never_resident_need_not_be_freed() {
+    let mut conduct = Conduct::default();
+    conduct.took(MIB(1024), MIB(700), &seen(0, 1024, 1024, 200));
+    conduct.observe(&seen(1, 700, 700, 200));
+    conduct.observe(&seen(11, 700, 700, 210));
+    assert_eq!((conduct.trust(), conduct.undo()), (Trust::Trusted, None));
+}
+
+#[test]
+fn pain_that_begins_with_a_take_undoes_it_and_pain_from_before_does_not() {
+    let pain = Some(Pain::MajorFaults { per_second: 500 });
+    let mut conduct = taken();
+    conduct.observe(&Seen { pain, ..seen(3, 400, 405, 405) });
+    assert_eq!(conduct.undo().unwrap().to, MIB(512));
+    assert_eq!(conduct.trust(), Trust::Trusted);
+    let mut conduct = Conduct::default();
+    conduct.took(MIB(512), MIB(400), &Seen { pain, ..seen(0, 512, 512, 512) });
+    conduct.observe(&Seen { pain, ..seen(3, 400, 405, 405) });
+    assert_eq!(conduct.undo(), None);
+}
+
+#[test]
+fn a_balloon_that_deflates_by_itself_is_noticed_without_a_take() {
+    let mut conduct = taken();
+    conduct.observe(&seen(1, 400, 400, 400));
+    conduct.observe(&seen(11, 400, 400, 400));
+    conduct.observe(&seen(20, 400, 500, 500));
+    assert_eq!(conduct.undo(), None, "a device reset looks the same for a moment");
+    conduct.observe(&seen(30, 400, 500, 500));
+    assert_eq!(conduct.undo().unwrap().failure, Failure::Deflated { by: MIB(100) });
+    assert_eq!(conduct.trust(), Trust::Unresponsive);
+}
+
+#[test]
+fn a_balloon_that_deflates_while_it_is_watched_has_not_succeeded() {
+    let mut conduct = taken();
+    conduct.fail(Failure::Silent, MIB(512), seen(0, 0, 0, 0).at);
+    conduct.took(MIB(512), MIB(400), &seen(0, 512, 512, 512));
+    conduct.observe(&seen(1, 400, 400, 400));
+    conduct.observe(&seen(5, 400, 400, 400));
+    for second in 6..=16 {
+        conduct.observe(&seen(second, 400, 512, 512));
+    }
+    assert_eq!(conduct.undo().unwrap().failure, Failure::Deflated { by: MIB(112) });
+    assert_eq!(conduct.strikes, 2);
+}
+
+#[test]
+fn what_a_balloon_gave_back_by_itself_is_no_give_though_the_target_goes_after_it() {
+    let mut conduct = taken();
+    conduct.observe(&seen(1, 400, 400, 400));
+    conduct.observe(&seen(11, 400, 400, 400));
+    for second in 12..=23 {
+        let (before, now) = (400 + 3 * (second - 12), 400 + 3 * (second - 11));
+        conduct.observe(&seen(second, before, now, 400));
+        if second < 23 {
+            conduct.gave(MIB(before), MIB(now), &seen(second, before, now, 400));
+        }
+    }
+    let failure = conduct.undo().unwrap().failure;
+    assert!(matches!(failure, Failure::Deflated { by } if by >= MIB(30)), "{failure:?}");
+}
+
+#[test]
+fn small_gives_in_a_row_are_no_deflation() {
+    let mut conduct = taken();
+    conduct.observe(&seen(1, 400, 400, 400));
+    for second in 2..=40 {
+        conduct.gave(MIB(397 + second), MIB(398 + second), &seen(second, 397 + second, 397 + second, 400));
+        conduct.observe(&seen(second, 398 + second, 398 + second, 400));
+    }
+    assert_eq!(conduct.undo(), None);
+}
+
+#[test]
+fn a_give_is_no_deflation() {
+    let mut conduct = taken();
+    conduct.observe(&seen(1, 400, 400, 400));
+    conduct.gave(MIB(400), MIB(500), &seen(1, 400, 400, 400));
+    conduct.observe(&seen(2, 500, 450, 450));
+    conduct.observe(&seen(20, 500, 500, 500));
+    assert_eq!(conduct.undo(), None);
+}
+
+#[test]
+fn each_failure_doubles_the_back_off_and_a_success_halves_it() {
+    let pain = Some(Pain::MajorFaults { per_second: 500 });
+    let mut conduct = Conduct::default();
+    let mut waits = Vec::new();
+    for round in 0..3_u64 {
+        let now = seen(round * 1000, 512, 512, 512);
+        conduct.took(MIB(512), MIB(400), &now);
+        conduct.observe(&Seen { pain, ..now });
+        waits.push(conduct.back_off(now.at).unwrap().0.as_secs());
+    }
+    assert_eq!(waits, [30, 60, 120]);
+    conduct.took(MIB(512), MIB(400), &seen(5000, 512, 512, 512));
+    conduct.observe(&seen(5001, 400, 400, 400));
+    conduct.observe(&seen(5011, 400, 400, 400));
+    assert_eq!(conduct.back_off(seen(5011, 0, 0, 0).at), None);
+    assert_eq!(conduct.strikes, 2);
+}
+
+#[test]
+fn a_paid_undo_is_over() {
+    let mut conduct = taken();
+    conduct.observe(&Seen { pain: Some(Pain::LowUsable { usable: MIB(1) }), ..seen(3, 400, 405, 405) });
+    conduct.gave(MIB(400), MIB(450), &seen(3, 400, 405, 405));
+    assert!(conduct.undo().is_some());
+    conduct.gave(MIB(450), MIB(512), &seen(4, 450, 450, 450));
+    assert_eq!(conduct.undo(), None);
+}

@@ -1,0 +1,78 @@
+//! Who is given what there is, in which order, and how far targets run ahead of balloons.
+
+#![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
+
+mod world;
+
+use overcommit_core::reason::Reason;
+use overcommit_core::step::{Decision, Turn};
+use world::{World, guest, world};
+
+fn reason(decision: &Decision, name: &str) -> Reason {
+    decision.guests.iter().find(|g| g.id.as_str() == name).unwrap().reason
+}
+
+fn settle(world: &mut World, ticks: u32) {
+    for _ in 0..ticks {
+        world.tick();
+    }
+}
+
+/// The gives of a decision, in the order in which they are paid.
+fn paid(decision: &Decision) -> Vec<String> {
+    let gives = decision.plan.moves().iter().filter(|step| !step.takes());
+    gives.map(|step| step.id.to_string()).collect()
+}
+
+#[test]
+fn distress_is_paid_before_need() {
+    let names = ["aa-needs", "bb-needs", "zz-hurts"];
+    let mut w = world(1100, names.map(|name| guest(name, 512, 60)).into());
+    settle(&mut w, 30);
+    for name in names {
+        w.guest(name).used = w.guest(name).actual - 60;
+    }
+    w.guest("zz-hurts").swap_in += 500;
+    w.total += 60;
+    let decision = w.decide(1, Turn::Relief);
+    assert!(matches!(reason(&decision, "zz-hurts"), Reason::GiveDistress(_)), "{decision:?}");
+    assert_eq!(paid(&decision).first().map(String::as_str), Some("zz-hurts"));
+}
+
+#[test]
+fn what_undoes_a_failed_take_is_paid_before_distress() {
+    let mut w = world(1020, vec![guest("aa-hurts", 512, 60), guest("zz-taken", 512, 60)]);
+    settle(&mut w, 30);
+    // One is taken from once more, and hurt by that; the other has nothing to give.
+    w.guest("aa-hurts").used = w.guest("aa-hurts").actual * 3 / 4;
+    w.tick();
+    w.total -= 20;
+    let last =
+        (0..10).find(|_| w.tick().plan.moves().iter().any(|s| s.takes() && s.id.as_str() == "zz-taken"));
+    assert!(last.is_some(), "nothing was taken");
+    w.guest("zz-taken").swap_in += 500;
+    w.guest("aa-hurts").used = w.guest("aa-hurts").actual - 5;
+    w.total += 200;
+    let decision = w.decide(1, Turn::Relief);
+    assert!(matches!(reason(&decision, "zz-taken"), Reason::Undo(_)), "{decision:?}");
+    assert!(matches!(reason(&decision, "aa-hurts"), Reason::GiveDistress(_)), "{decision:?}");
+    assert_eq!(paid(&decision), ["zz-taken", "aa-hurts"]);
+}
+
+#[test]
+fn a_target_runs_no_further_ahead_of_a_slow_balloon_than_one_take() {
+    let mut w = world(1100, vec![guest("slow", 1024, 60), guest("busy", 512, 500)]);
+    w.guest("slow").follows = false;
+    let mut targets = Vec::new();
+    for _ in 0..30 {
+        w.tick();
+        // It moves, so that it is not taken for one that does not.
+        let target = w.target("slow");
+        let actual = (w.guest("slow").actual - 8).max(target);
+        w.guest("slow").actual = actual;
+        // One take is a tenth of its size; the last was decided while it held 8 MiB more.
+        assert!(actual - target <= 2 * 103 + 8, "{actual} held, {target} asked for");
+        targets.push(target);
+    }
+    assert!(targets.first() > targets.last(), "it is taken from all the same: {targets:?}");
+}

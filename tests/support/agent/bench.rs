@@ -1,0 +1,228 @@
+//! One guest on a host that is too small for it, and an agent that takes from it: what the tests of its conduct begin with.
+//!
+//! Memory is made short by what the agent is shown as its host's, not by squeezing the machine.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use overcommit_core::conduct::Trust;
+use overcommit_core::reason::Reason;
+use overcommit_core::units::Bytes;
+use overcommit_core::view::GuestView;
+
+use super::{Action, Agent, HostMemory};
+use crate::api::free_port;
+use crate::guests::{Guest, GuestSpec, Hypervisor};
+use crate::http;
+use crate::machine::MIB;
+use crate::session::Session;
+use crate::wait;
+
+/// A host on which everything fits.
+const PLENTY: u64 = 16 * 1024;
+/// What the policy keeps of it, so that the host is larger than its guest.
+const KEPT: u64 = 1024;
+const SLACK: u64 = 8;
+/// Boot grace, then a take per statistics and at most 10 % each.
+const SQUEEZED_BY: Duration = Duration::from_secs(150);
+/// Ten seconds of patience, and some for a busy machine.
+pub const SOON: Duration = Duration::from_mins(1);
+
+/// One guest on a host that is too small for it, and an agent that enforces. Dropped in this order.
+pub struct Bench {
+    agent: Agent,
+    port: u16,
+    host: HostMemory,
+    short_mib: u64,
+    /// The host's size when it lacks that.
+    squeezed_mib: u64,
+    guest: Guest,
+    _hypervisor: Hypervisor,
+}
+
+impl Bench {
+    /// Starts all that, with a host that lacks `short_mib` and further arguments of the agent, and takes nothing yet.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub fn start(spec: &GuestSpec, short_mib: u64, further: &[&str]) -> Result<Self> {
+        let hypervisor = Hypervisor::start()?;
+        let guest = hypervisor.define_and_start(spec)?;
+        guest.wait_booted()?;
+        let host = HostMemory::new(PLENTY)?;
+        let dir = Session::shared()?.fresh_dir("state")?;
+        let policy = Agent::policy_keeping(KEPT, "Enforce", "");
+        let port = free_port()?;
+        let serving = format!("--http=127.0.0.1:{port}");
+        let arguments: Vec<&str> = further.iter().copied().chain([serving.as_str()]).collect();
+        let agent = Agent::start_with(hypervisor.uri(), &policy, &dir, &host, &arguments)?;
+        let mut bench =
+            Self { agent, port, host, short_mib, squeezed_mib: PLENTY, guest, _hypervisor: hypervisor };
+        // What QEMU needs while its guest boots says nothing of later.
+        bench.wait(SOON, "to have booted in the agent's eyes", |g| g.reason == Reason::FullSize)?;
+        bench.squeezed_mib = bench.agent.promised_mib(1)? + KEPT - short_mib;
+        bench.squeeze()?;
+        Ok(bench)
+    }
+
+    /// Lets everything fit.
+    ///
+    /// # Errors
+    /// When what the agent is shown cannot be written.
+    pub fn relieve(&self) -> Result<()> {
+        self.host.set(PLENTY)
+    }
+
+    /// Makes the host as short as it was at the start.
+    ///
+    /// # Errors
+    /// When what the agent is shown cannot be written.
+    pub fn squeeze(&self) -> Result<()> {
+        self.host.set(self.squeezed_mib)
+    }
+
+    /// Waits until the loop has decided so many times from now on; returns all that it did meanwhile.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn decisions(&self, number: usize) -> Result<Vec<Action>> {
+        let mut turns = self.agent.turns();
+        turns.fresh()?;
+        let mut seen = Vec::new();
+        wait::until(SOON, format!("{number} decisions"), || -> Result<()> {
+            seen.extend(turns.fresh()?);
+            ensure!(seen.len() >= number, "{}", seen.len());
+            Ok(())
+        })?;
+        Ok(seen.into_iter().flat_map(|turn| turn.actions).collect())
+    }
+
+    /// The guest.
+    pub fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
+    /// All that the agent tells of it.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub fn view(&self) -> Result<GuestView> {
+        self.agent.view(self.guest.name())
+    }
+
+    /// Waits for what is told of the guest.
+    ///
+    /// # Errors
+    /// When it is not so in time; with what was seen last and all that was done.
+    pub fn wait(&self, limit: Duration, what: &str, so: impl Fn(&GuestView) -> bool) -> Result<GuestView> {
+        let seen = wait::until(limit, format!("{} {what}", self.guest.name()), || {
+            let guest = self.view()?;
+            ensure!(so(&guest), "{guest:?}");
+            Ok(guest)
+        });
+        seen.with_context(|| {
+            let done: Vec<_> = self.actions().into_iter().flatten().map(|a| format!("{a:?}")).collect();
+            format!(
+                "its console ends with:\n{}\nthe agent did:\n{}",
+                tail(&self.guest.console()),
+                done.join("\n")
+            )
+        })
+    }
+
+    /// A take is under way.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub fn wait_take(&self) -> Result<GuestView> {
+        self.wait(SQUEEZED_BY, "to be taken from", |g| g.target < g.full && g.underway.is_some())
+    }
+
+    /// All that is short was taken, the guest has done what was expected of it, and nothing more will be taken: overheads
+    /// are measured again and wander a little, so the host is made a little larger, by less than is worth giving.
+    ///
+    /// # Errors
+    /// When it does not come to that in time.
+    pub fn wait_at_peace(&self) -> Result<GuestView> {
+        self.wait_settled()?;
+        let ledger = self.agent.told()?.ledger.context("no ledger")?;
+        self.host.set(ledger.total.get() / MIB + SLACK)?;
+        self.wait_settled()
+    }
+
+    /// All that is short was taken, and the guest has done what was expected of it.
+    ///
+    /// # Errors
+    /// When it does not come to that in time.
+    pub fn wait_settled(&self) -> Result<GuestView> {
+        let settled = |g: &GuestView| {
+            g.target < g.full && g.underway.is_none() && g.failure.is_none() && g.trust == Trust::Trusted
+        };
+        self.wait(SQUEEZED_BY, "to be squeezed and at peace", |g| {
+            settled(g) && self.agent.ledger("shortfall").is_ok_and(|short| short == 0)
+        })
+    }
+
+    /// What was taken from it counts for nothing.
+    ///
+    /// # Errors
+    /// When it does count.
+    pub fn expect_charged_in_full(&self) -> Result<()> {
+        let told = self.agent.told()?;
+        let (guest, ledger) = (self.view()?, told.ledger.context("no ledger")?);
+        let overhead = guest.facts.overhead.context("no overhead")?;
+        ensure!(guest.charge >= guest.full.plus(overhead), "{guest:?}");
+        // Overheads are measured again and wander a little.
+        ensure!(ledger.shortfall >= Bytes::from_mib(self.short_mib / 2), "{ledger:?}");
+        Ok(())
+    }
+
+    /// What the guest really holds, by its device.
+    ///
+    /// # Errors
+    /// When its hypervisor does not say.
+    pub fn holds_mib(&self) -> Result<u64> {
+        Ok(self.guest.memory_stats()?.actual_kib / 1024)
+    }
+
+    /// Why it has the memory it has.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub fn explained(&self) -> Result<String> {
+        Ok(String::from_utf8(self.agent.ask(&["explain", self.guest.name()])?.stdout)?)
+    }
+
+    /// What a scrape sees.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub fn metrics(&self) -> Result<String> {
+        Ok(http::get(self.port, "/metrics")?.1)
+    }
+
+    /// All that was done so far.
+    ///
+    /// # Errors
+    /// When what it printed cannot be read.
+    pub fn actions(&self) -> Result<Vec<Action>> {
+        Ok(self.agent.turns().fresh()?.into_iter().flat_map(|turn| turn.actions).collect())
+    }
+
+    /// Nothing in it was killed.
+    ///
+    /// # Errors
+    /// When something was.
+    pub fn expect_unhurt(&self) -> Result<()> {
+        let console = self.guest.console();
+        let hurt =
+            ["LOAD killed", "Out of memory", "Kernel panic"].iter().any(|words| console.contains(words));
+        ensure!(!hurt, "the guest was hurt:\n{}", tail(&console));
+        Ok(())
+    }
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n")
+}
