@@ -1,7 +1,12 @@
 //! A policy from a file, for a host without Kubernetes: the same object as for `kubectl apply`.
 
+mod words;
+
+use serde_json::Value;
+
 use crate::names::{GROUP, VERSION};
-use crate::policy::OvercommitPolicy;
+use crate::policy::{OvercommitPolicy, OvercommitPolicySpec};
+use crate::selector::Selector;
 
 /// Largest file that is read; a policy is a few KiB.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -25,9 +30,9 @@ pub enum FileError {
     #[error("holds several YAML documents: keep one OvercommitPolicy and remove the rest (look for \"---\")")]
     SeveralDocuments,
     /// Another kind of object.
-    #[error("is a {found}: it must be an OvercommitPolicy of {GROUP}/{VERSION}")]
+    #[error("{found}: it must begin with apiVersion: {GROUP}/{VERSION} and kind: OvercommitPolicy")]
     OtherKind {
-        /// apiVersion and kind found.
+        /// What it is instead.
         found: String,
     },
     /// Fields that do not exist.
@@ -36,6 +41,39 @@ pub enum FileError {
     /// Fields that cannot work.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Refused(Vec<crate::resolve::FieldError>),
+}
+
+/// What of a policy does nothing on a host without Kubernetes, or nowhere: each a sentence that names the field.
+pub fn idle(spec: &OvercommitPolicySpec) -> Vec<String> {
+    let mut idle = Vec::new();
+    if spec.node_selector.is_some() {
+        idle.push(
+            "spec.nodeSelector selects nothing here: there are no nodes, the policy holds on this host"
+                .to_owned(),
+        );
+    }
+    let mut all = None;
+    for (index, class) in spec.classes.iter().enumerate() {
+        if class.namespace_selector.is_some() {
+            idle.push(format!(
+                "spec.classes[{index}].namespaceSelector: there are no namespaces here, so class {} gets no guest",
+                class.name
+            ));
+        }
+        if let Some(before) = all {
+            idle.push(format!(
+                "spec.classes[{index}] ({}) gets no guest: {before} before it takes all",
+                class.name
+            ));
+        } else if class.namespace_selector.is_none() && selects_all(class.selector.as_ref()) {
+            all = Some(class.name.as_str());
+        }
+    }
+    idle
+}
+
+fn selects_all(selector: Option<&Selector>) -> bool {
+    selector.is_none_or(|selector| *selector == Selector::default())
 }
 
 /// Reads one policy and checks all of it.
@@ -49,18 +87,41 @@ pub fn read(bytes: &[u8]) -> Result<OvercommitPolicy, FileError> {
     let text = std::str::from_utf8(bytes).map_err(|e| FileError::NotUtf8(e.valid_up_to()))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let value = document(text)?;
-    let field = |name: &str| value.get(name).and_then(serde_json::Value::as_str).unwrap_or("(none)");
-    if field("kind") != "OvercommitPolicy" || field("apiVersion") != format!("{GROUP}/{VERSION}") {
-        return Err(FileError::OtherKind { found: format!("{} of {}", field("kind"), field("apiVersion")) });
-    }
-    let policy = typed(value)?;
+    is_policy(&value)?;
+    let policy = typed(&value)?;
     crate::resolve::check(&policy.spec).map_err(FileError::Refused)?;
     Ok(policy)
 }
 
-fn document(text: &str) -> Result<serde_json::Value, FileError> {
-    let mut documents: Vec<serde_json::Value> =
-        serde_saphyr::from_multiple(text).map_err(|e| FileError::NotYaml(format!("is no YAML: {e}")))?;
+/// The file is an object of our kind and version.
+fn is_policy(value: &Value) -> Result<(), FileError> {
+    let field = |name: &str| value.get(name).and_then(Value::as_str);
+    let of = format!("{GROUP}/{VERSION}");
+    let found = match (field("kind"), field("apiVersion")) {
+        (Some("OvercommitPolicy"), Some(version)) if version == of => return Ok(()),
+        (Some("OvercommitPolicy"), Some(version)) => format!("is of apiVersion {version}"),
+        (Some(kind), Some(version)) => format!("has kind {kind} of {version}"),
+        (Some(kind), None) => format!("has kind {kind} and no apiVersion"),
+        (None, Some(version)) => format!("has apiVersion {version} and no kind"),
+        (None, None) if value.is_object() => "has neither apiVersion nor kind".to_owned(),
+        (None, None) => format!("holds {} instead of fields", kind(value)),
+    };
+    Err(FileError::OtherKind { found })
+}
+
+/// What stands there, in a person's words.
+fn kind(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Object(_) => "fields".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        scalar => scalar.to_string(),
+    }
+}
+
+fn document(text: &str) -> Result<Value, FileError> {
+    let mut documents: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|e| FileError::NotYaml(words::no_yaml(&e.to_string())))?;
     documents.retain(|d| !d.is_null());
     match (documents.pop(), documents.is_empty()) {
         (None, _) => Err(FileError::Empty),
@@ -69,12 +130,14 @@ fn document(text: &str) -> Result<serde_json::Value, FileError> {
     }
 }
 
-fn typed(value: serde_json::Value) -> Result<OvercommitPolicy, FileError> {
+fn typed(value: &Value) -> Result<OvercommitPolicy, FileError> {
     let mut unknown = Vec::new();
     let mut at = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(value, &mut at);
     let parsed = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string().replace(".?", "")));
-    let policy = parsed.map_err(|e: serde_json::Error| FileError::NotYaml(format!("{}: {e}", at.path())))?;
+    let policy = parsed.map_err(|e: serde_json::Error| {
+        FileError::NotYaml(words::refusal(&at.path().to_string(), &e.to_string(), value))
+    })?;
     // The derived root type does not know its own type fields; `read` has checked them.
     unknown.retain(|path| path != "apiVersion" && path != "kind");
     if unknown.is_empty() { Ok(policy) } else { Err(FileError::UnknownFields(unknown)) }
@@ -104,8 +167,18 @@ mod tests {
         assert!(refusal("# only a comment\n").contains("is empty"));
         assert!(refusal("a: [1").contains("no YAML"));
         assert!(read(b"\xff\xfe").unwrap_err().to_string().contains("UTF-8"));
-        assert!(refusal("apiVersion: v1\nkind: ConfigMap\n").contains("is a ConfigMap of v1"));
-        assert!(refusal("just text").contains("(none)"));
+        let must = ": it must begin with apiVersion: overcommit.dev/v1alpha1 and kind: OvercommitPolicy";
+        for (text, found) in [
+            ("apiVersion: v1\nkind: ConfigMap\n", "has kind ConfigMap of v1"),
+            ("apiVersion: overcommit.dev/v1\nkind: OvercommitPolicy\n", "is of apiVersion overcommit.dev/v1"),
+            ("kind: OvercommitPolicy\n", "has kind OvercommitPolicy and no apiVersion"),
+            ("apiVersion: v1\n", "has apiVersion v1 and no kind"),
+            ("spec: {}\n", "has neither apiVersion nor kind"),
+            ("just text", "holds \"just text\" instead of fields"),
+            ("[1]", "holds a list instead of fields"),
+        ] {
+            assert_eq!(refusal(text), format!("{found}{must}"));
+        }
         let one = format!("{HEAD}spec: {{}}\n");
         assert!(refusal(&format!("{one}---\n{one}")).contains("several"));
     }
@@ -119,5 +192,52 @@ mod tests {
         assert!(of("{mode: Force}").contains("spec.mode"), "{}", of("{mode: Force}"));
         assert!(of("{priority: high}").contains("spec.priority"));
         assert!(of("{reserve: {minimum: 101%}}").contains("spec.reserve.minimum"));
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_refused_in_the_words_of_the_file() {
+        for (spec, told) in [
+            (
+                "spec: {reserve: {minimum: 1073741824}}",
+                "spec.reserve.minimum: 1073741824 is a number: write it in quotes, \"1073741824\"",
+            ),
+            (
+                "spec: {classes: [{name: a, floor: {percent: 25%}}]}",
+                "spec.classes[0].floor.percent: \"25%\" is no whole number: write 25",
+            ),
+            ("spec: {priority: high}", "spec.priority: \"high\" is no whole number"),
+            ("spec: 7", "spec: write fields instead of 7"),
+            ("spec:", "spec: write fields instead of nothing"),
+            ("other: {}", "spec: is missing"),
+            ("spec: {classes: [{weight: 1}]}", "spec.classes[0].name: is missing"),
+            ("spec: {classes: {}}", "spec.classes: write a list instead of fields"),
+            ("spec: {mode: Force}", "spec.mode: Force is not known: write Observe or Enforce"),
+            (
+                "spec: {classes: [{name: a, exclude: 'yes'}]}",
+                "spec.classes[0].exclude: write true or false instead of \"yes\"",
+            ),
+        ] {
+            assert_eq!(refusal(&format!("{HEAD}{spec}\n")), told);
+        }
+    }
+
+    #[test]
+    fn a_field_that_stands_twice_is_named_without_advice_for_programmers() {
+        let told = refusal(&format!("{HEAD}spec:\n  mode: Observe\n  mode: Enforce\n"));
+        assert!(told.contains("has the field mode twice") && !told.contains("Options"), "{told}");
+    }
+
+    #[test]
+    fn what_does_nothing_on_a_host_without_kubernetes_is_named() {
+        let idle = |spec: &str| idle(&read(format!("{HEAD}spec: {spec}\n").as_bytes()).unwrap().spec);
+        let of_shop = "{matchLabels: {team: shop}}";
+        assert_eq!(idle("{classes: [{name: a, selector: {matchLabels: {name: b}}}, {name: rest}]}"), [""; 0]);
+        let told = idle(&format!(
+            "{{nodeSelector: {of_shop}, classes: [{{name: a, namespaceSelector: {of_shop}}}, {{name: all}}, {{name: late}}]}}"
+        ));
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[0].starts_with("spec.nodeSelector "), "{told:?}");
+        assert!(told[1].starts_with("spec.classes[0].namespaceSelector: ") && told[1].ends_with("no guest"));
+        assert_eq!(told[2], "spec.classes[2] (late) gets no guest: all before it takes all");
     }
 }

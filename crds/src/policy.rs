@@ -136,7 +136,7 @@ pub struct FloorSpec {
     /// At least this part of the guest's full size, in percent.
     #[schemars(range(min = 0, max = 100))]
     pub percent: i64,
-    /// At least this much.
+    /// At least this much, such as 512Mi; a number of bytes alone in quotes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Size>,
     /// Guests may hold less than their pod's memory request. The scheduler promised that memory: say true only
@@ -166,7 +166,7 @@ pub struct AdaptiveSpec {}
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReserveSpec {
-    /// At least this much; 100% is the node's memory.
+    /// At least this much, such as 2Gi or 5%; 100% is the node's memory. A number of bytes alone in quotes.
     pub minimum: SizeOrPercent,
     /// Memory of everything that is no guest grows, and with swap so does what guests hold in RAM. Be ready for this
     /// percentile of what it rose within one reaction, looked at in each of the last 720 intervals. A reaction is one

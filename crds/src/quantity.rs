@@ -7,7 +7,8 @@ use overcommit_core::units::{Amount, Bytes, Permille};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// Bytes as Kubernetes writes them: `512Mi`, `2Gi`, `1500M`, `1073741824`.
+/// Bytes as Kubernetes writes them: `512Mi`, `2Gi`, `1500M`, `"1073741824"`; text, for a number would not tell it from a
+/// percentage that lacks its sign.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Size(pub String);
@@ -17,18 +18,18 @@ pub struct Size(pub String);
 #[serde(transparent)]
 pub struct SizeOrPercent(pub String);
 
-/// A duration: `5s`, `500ms`, `1m30s`.
+/// A duration of one unit: `5s`, `1500ms`, `2m`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Period(pub String);
 
 const SIZE: &str = "[0-9]{1,12}(\\\\.[0-9]{1,3})?(k|M|G|T|Ki|Mi|Gi|Ti)?";
 const PERCENT: &str = "(100(\\\\.0)?|[0-9]{1,2}(\\\\.[0-9])?)%";
-const SIZE_HELP: &str = "write bytes such as 512Mi, 2Gi or 1073741824";
-const SIZE_OR_PERCENT_HELP: &str = "write bytes such as 512Mi, or a percentage from 0% to 100% such as 5%";
+const SIZE_HELP: &str = "write bytes such as 512Mi or 2Gi, or a number in quotes such as \"1073741824\"";
+const SIZE_OR_PERCENT_HELP: &str = "write bytes such as 512Mi, or a percentage from 0% to 100% such as 5%; a number alone in quotes, \"1073741824\"";
 /// As many digits as the schema takes.
 const PERIOD_DIGITS: usize = 6;
-const PERIOD_HELP: &str = "write a duration from 1s to 5m, such as 5s";
+const PERIOD_HELP: &str = "write a duration from 1s to 5m in one unit, such as 5s or 90s";
 
 fn text(description: &str, max_length: u32, rule: &str, help: &str) -> Schema {
     json_schema!({
@@ -47,7 +48,12 @@ impl JsonSchema for Size {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text("Bytes, such as 512Mi or 2Gi.", 24, &format!("self.matches('^{SIZE}$')"), SIZE_HELP)
+        text(
+            "Bytes, such as 512Mi or 2Gi; a number without a unit in quotes, \"1073741824\".",
+            24,
+            &format!("self.matches('^{SIZE}$')"),
+            SIZE_HELP,
+        )
     }
 }
 
@@ -60,7 +66,12 @@ impl JsonSchema for SizeOrPercent {
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let rule = format!("self.matches('^({SIZE}|{PERCENT})$')");
-        text("Bytes such as 512Mi, or a percentage such as 5%.", 24, &rule, SIZE_OR_PERCENT_HELP)
+        text(
+            "Bytes such as 512Mi, or a percentage such as 5%; a number without a unit in quotes, \"1073741824\".",
+            24,
+            &rule,
+            SIZE_OR_PERCENT_HELP,
+        )
     }
 }
 
@@ -74,7 +85,7 @@ impl JsonSchema for Period {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let rule = "self.matches('^[0-9]{1,6}(ms|s|m)$') \
                     && duration(self) >= duration('1s') && duration(self) <= duration('5m')";
-        text("A duration from 1s to 5m, such as 5s.", 16, rule, PERIOD_HELP)
+        text("A duration from 1s to 5m in one unit, such as 5s or 90s.", 16, rule, PERIOD_HELP)
     }
 }
 
@@ -225,6 +236,7 @@ mod tests {
         let parse = |t: &str| Period(t.into()).parse();
         assert_eq!(parse("5s"), Ok(Duration::from_secs(5)));
         assert_eq!(parse("1500ms"), Ok(Duration::from_millis(1500)));
+        assert!(parse("1m30s").unwrap_err().contains("in one unit, such as 5s or 90s"));
         for bad in ["0s", "9h", "999ms", "6m", "5", "s", "-5s", "0000005s", "99999999999999999999s"] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -41,7 +41,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/overcommit", env = "OVERCOMMIT_STATE_DIR")]
     pub(crate) state_dir: PathBuf,
     /// Serve /metrics, /healthz and /readyz here; nowhere when left out.
-    #[arg(long, value_name = "ADDR:PORT", env = "OVERCOMMIT_HTTP")]
+    #[arg(long, value_name = "ADDR:PORT", env = "OVERCOMMIT_HTTP", value_parser = overcommit_serve::address)]
     pub(crate) http: Option<SocketAddr>,
     /// json prints one line per turn on standard output.
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -109,12 +109,17 @@ pub(crate) enum Only {
     Release,
 }
 
-/// A connection to QEMU by libvirt's rules (`driver[+transport]://…`, <https://libvirt.org/uri.html>), or to libvirt's
-/// own driver for tests. No other has balloons that report.
+/// A connection to QEMU by libvirt's rules (`driver[+transport]://…`, <https://libvirt.org/uri.html>; the driver knows three
+/// paths, <https://libvirt.org/drvqemu.html>), or to libvirt's own driver for tests. No other has balloons that report.
 fn hypervisor(uri: &str) -> Result<String, String> {
-    let (scheme, _) = uri.split_once("://").ok_or("no libvirt URI: write one such as qemu:///system")?;
-    match scheme.split('+').next() {
-        Some("qemu" | "test") => Ok(uri.to_owned()),
+    let (scheme, rest) = uri.split_once("://").ok_or("no libvirt URI: write one such as qemu:///system")?;
+    let path = rest.find('/').and_then(|at| rest.get(at..)).and_then(|path| path.split(['?', '#']).next());
+    match (scheme.split('+').next(), path) {
+        (Some("qemu"), Some("/system" | "/session" | "/embed")) | (Some("test"), _) => Ok(uri.to_owned()),
+        (Some("qemu"), path) => Err(format!(
+            "{:?} leads to no guests: after the host write /system, /session or /embed, such as qemu:///system",
+            path.unwrap_or_default()
+        )),
         _ => Err("only guests of QEMU can be driven: write a URI such as qemu:///system".to_owned()),
     }
 }

@@ -109,9 +109,10 @@ impl GuestPort for Node {
             };
             match connection.state {
                 ConnectionState::Failing(why) => Some(format!("{who}: {why}{remedy}")),
-                ConnectionState::Unresponsive(_) => {
-                    Some(format!("{who} does not answer; its guests keep what they have"))
-                }
+                ConnectionState::Unresponsive(since) => Some(format!(
+                    "{who} has not answered for {} s; its guests keep what they have",
+                    since.as_secs()
+                )),
                 ConnectionState::Answering => None,
             }
         });

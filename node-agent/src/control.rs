@@ -2,7 +2,7 @@
 //!
 //! One line in, one JSON document out, then the connection ends.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -130,15 +130,13 @@ fn missed(latest: &Value, guest: &str) -> String {
 
 /// `overcommit-agent status`.
 pub(crate) fn status(ask: &Ask) -> Result<(), Failure> {
-    show(&question(&ask.state_dir, "status")?, ask.output);
-    Ok(())
+    show(&question(&ask.state_dir, "status")?, ask.output)
 }
 
 /// `overcommit-agent explain GUEST`.
 pub(crate) fn explain(explain: &Explain) -> Result<(), Failure> {
     let answer = question(&explain.ask.state_dir, &format!("explain {}", explain.guest))?;
-    show(&answer, explain.ask.output);
-    Ok(())
+    show(&answer, explain.ask.output)
 }
 
 /// `overcommit-agent release`: asks, then waits until it is done.
@@ -148,11 +146,10 @@ pub(crate) fn release(ask: &Ask) -> Result<(), Failure> {
     loop {
         let state = answer.pointer("/report/release").cloned().unwrap_or(Value::Null);
         if state == "Done" {
-            show(&answer, ask.output);
-            return Ok(());
+            return show(&answer, ask.output);
         }
         if Instant::now() >= deadline {
-            show(&answer, ask.output);
+            show(&answer, ask.output)?;
             return Err(Failure::failed(anyhow!("not everything could be given back: {state}")));
         }
         std::thread::park_timeout(Duration::from_secs(1));
@@ -163,9 +160,7 @@ pub(crate) fn release(ask: &Ask) -> Result<(), Failure> {
 fn question(state_dir: &Path, question: &str) -> Result<Value, Failure> {
     let path = socket(state_dir);
     let ask = || -> anyhow::Result<Value> {
-        let stream = UnixStream::connect(&path).with_context(|| {
-            format!("no agent answers on {}: is it running, with this --state-dir?", path.display())
-        })?;
+        let stream = UnixStream::connect(&path).map_err(|error| unanswered(&path, error))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         (&stream).write_all(format!("{question}\n").as_bytes())?;
         let mut text = String::new();
@@ -179,10 +174,27 @@ fn question(state_dir: &Path, question: &str) -> Result<Value, Failure> {
     }
 }
 
-fn show(answer: &Value, output: Output) {
-    match output {
-        Output::Json => println!("{}", answer.get("report").unwrap_or(answer)),
-        Output::Text => print!("{}", answer.get("text").and_then(Value::as_str).unwrap_or_default()),
+/// Nobody is behind the socket, or it is not for whoever asks.
+fn unanswered(path: &Path, error: std::io::Error) -> anyhow::Error {
+    let why = match error.kind() {
+        ErrorKind::PermissionDenied => {
+            format!("only root may ask the agent, on {}: ask with sudo", path.display())
+        }
+        _ => format!("no agent answers on {}: is it running, with this --state-dir?", path.display()),
+    };
+    anyhow::Error::new(error).context(why)
+}
+
+fn show(answer: &Value, output: Output) -> Result<(), Failure> {
+    let text = match output {
+        Output::Json => format!("{}\n", answer.get("report").unwrap_or(answer)),
+        Output::Text => answer.get("text").and_then(Value::as_str).unwrap_or_default().to_owned(),
+    };
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever closes the pipe has read enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("the answer cannot be written").map_err(Failure::failed),
     }
 }
 
@@ -274,5 +286,17 @@ mod tests {
         let latest = serde_json::json!({ "explain": { "n/g": "", "n/h": "" }, "report": { "troubles": ["libvirt hangs"] } });
         let told = explained(&latest, "n/i")["error"].as_str().unwrap().to_owned();
         assert_eq!(told, "no guest \"n/i\" here; there are: n/g, n/h\n  ! libvirt hangs");
+    }
+
+    #[test]
+    fn who_may_not_ask_is_told_so_and_who_finds_nobody_where_it_was_looked_for() {
+        let told = |kind: ErrorKind| {
+            format!("{:#}", unanswered(Path::new("/state/agent.sock"), std::io::Error::from(kind)))
+        };
+        let refused = told(ErrorKind::PermissionDenied);
+        assert!(refused.contains("only root may ask") && !refused.contains("is it running"), "{refused}");
+        for kind in [ErrorKind::NotFound, ErrorKind::ConnectionRefused] {
+            assert!(told(kind).contains("no agent answers on /state/agent.sock: is it running"), "{kind}");
+        }
     }
 }

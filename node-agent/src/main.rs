@@ -31,6 +31,7 @@ mod signals;
 mod state_dir;
 mod tick;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -48,7 +49,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(words) = failure.words() {
-                eprintln!("overcommit-agent: {words}");
+                // Where nobody can read it, the exit code says it.
+                drop(writeln!(std::io::stderr(), "overcommit-agent: {words}"));
             }
             failure.exit_code()
         }

@@ -9,6 +9,7 @@ mod material;
 pub(crate) mod metrics;
 mod pace;
 pub(crate) mod status;
+mod troubles;
 pub(crate) mod writer;
 
 use std::borrow::Cow;
@@ -26,7 +27,7 @@ use overcommit_core::stranger::Unlisted;
 use overcommit_core::units::Bytes;
 use overcommit_core::view::GuestView;
 use overcommit_serve::Beat;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::sync::watch;
 
 use crate::kept::Pulse;
@@ -58,6 +59,7 @@ pub(crate) struct Report {
     /// The host; absent when it could not be read.
     pub(crate) host: Option<HostSample>,
     /// Every guest.
+    #[serde(serialize_with = "with_words")]
     pub(crate) guests: Vec<GuestView>,
     /// Pods that look like guests and are not listed.
     pub(crate) unlisted: Unlisted,
@@ -71,6 +73,20 @@ pub(crate) struct Report {
     pub(crate) troubles: Vec<String>,
     /// How long the turn took.
     pub(crate) took: Duration,
+}
+
+/// A guest with its reason as `docs/reasons.md` has it: for programs beside the reason's own parts.
+#[derive(Serialize)]
+struct Worded<'a> {
+    #[serde(flatten)]
+    guest: &'a GuestView,
+    code: &'static str,
+    why: String,
+}
+
+fn with_words<S: Serializer>(guests: &[GuestView], to: S) -> Result<S::Ok, S::Error> {
+    let worded = |guest| Worded { guest, code: guest.reason.code(), why: guest.reason.to_string() };
+    to.collect_seq(guests.iter().map(worded))
 }
 
 /// One thing done to one guest.
@@ -112,7 +128,11 @@ impl Report {
             unlisted: decision.unlisted,
             emergency: decision.emergency,
             release: decision.release,
-            troubles: troubles(orders).chain(others).chain(guest_troubles).collect(),
+            troubles: troubles(orders)
+                .chain(reserve(orders, &decision.ledger))
+                .chain(others)
+                .chain(guest_troubles)
+                .collect(),
             took,
             ..Self::blank(orders)
         }
@@ -120,8 +140,8 @@ impl Report {
 
     /// A turn in which the host could not be read.
     pub(crate) fn unreadable(orders: &Orders, error: &PortError) -> Self {
-        tracing::error!(%error, "the host cannot be read: nothing is decided");
-        let troubles = troubles(orders).chain([error.to_string()]).collect();
+        let unread = format!("the host cannot be read, nothing is decided: {error}");
+        let troubles = troubles(orders).chain([unread]).collect();
         Self { troubles, ..Self::blank(orders) }
     }
 
@@ -147,6 +167,18 @@ impl Report {
             took: Duration::ZERO,
         }
     }
+}
+
+/// A reserve that nobody can mean.
+fn reserve(orders: &Orders, ledger: &Ledger) -> Option<String> {
+    let place = if orders.is_standalone() { "spec" } else { "spec.resolved" };
+    ledger.reserve_keeps_all().then(|| {
+        format!(
+            "{place}.reserve.minimum keeps {} of a node that has {} for guests: nothing is taken for that; write less",
+            ledger.reserve,
+            ledger.reservable(),
+        )
+    })
 }
 
 fn troubles(orders: &Orders) -> impl Iterator<Item = String> + use<> {
@@ -178,6 +210,7 @@ pub(crate) struct Reporter {
     print: Option<lines::Printer>,
     beat: Arc<Beat>,
     pulse: Pulse,
+    troubles: troubles::Told,
 }
 
 impl Reporter {
@@ -190,7 +223,8 @@ impl Reporter {
     ) -> (Self, watch::Receiver<Option<Arc<Report>>>, done::Done) {
         let (latest, receiver) = watch::channel(None);
         let (done, taken) = done::queue(metrics.untold());
-        (Self { latest, done, metrics, print, beat, pulse }, receiver, taken)
+        let troubles = troubles::Told::default();
+        (Self { latest, done, metrics, print, beat, pulse, troubles }, receiver, taken)
     }
 
     /// The loop turns, and will again within this time.
@@ -215,10 +249,25 @@ impl Reporter {
                 Some(why) => tracing::warn!(guest = action.guest, to = %action.to, why, "balloon not set"),
             }
         }
+        self.troubles.log(&report);
         self.metrics.take_in(&report);
         if let Some(printer) = &mut self.print {
             printer.print(&report);
         }
         self.latest.send_replace(Some(report));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_reads_the_code_and_the_words_of_a_reason_beside_its_parts() {
+        let told = fixture::report(vec![fixture::guest(1, Reason::GiveNeed)]);
+        let json = serde_json::to_value(&told).unwrap();
+        let guest = &json["guests"][0];
+        assert_eq!((&guest["code"], &guest["why"]), (&"GiveNeed".into(), &"needs more than it has".into()));
+        assert_eq!(serde_json::from_value::<GuestView>(guest.clone()).unwrap(), told.guests[0]);
     }
 }

@@ -274,6 +274,9 @@ fn read_policy(path: &Path) -> Result<Orders, Failure> {
         .with_context(|| format!("policy file {shown} cannot be read"))
         .map_err(Failure::bad_input)?;
     let policy = file::read(&bytes).map_err(|e| Failure::bad_input(anyhow!("policy file {shown}: {e}")))?;
+    for idle in file::idle(&policy.spec) {
+        tracing::warn!("policy file {shown}: {idle}");
+    }
     let name = policy.metadata.name.as_deref().unwrap_or("unnamed");
     Orders::from_file(name, &policy.spec)
         .map_err(|errors| Failure::bad_input(anyhow!("policy file {shown}: {errors:?}")))

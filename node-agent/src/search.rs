@@ -104,7 +104,8 @@ impl Search {
         let launcher = |l: Launcher| (ConnectionKey::new(l.pod_uid), Target::Launcher(l.socket));
         // One that must not be talked to has a guest all the same.
         let out_of_reach = |r: Refusal| {
-            let why = Target::Refused(Arc::from(r.to_string()));
+            // Whoever tells of the connection names its pod.
+            let why = Target::Refused(Arc::from(r.why.to_string()));
             (ConnectionKey::new(r.pod_uid), why)
         };
         let launchers = scan.launchers.into_iter().map(launcher);
@@ -136,6 +137,8 @@ impl Search {
 
 #[cfg(test)]
 mod tests {
+    use overcommit_host::SocketError;
+
     use super::*;
 
     const DEADLINE: Duration = Duration::from_secs(20);
@@ -194,6 +197,16 @@ mod tests {
         search.ask();
         assert_eq!(heard(&mut search), Some(0));
         assert!(!search.is_blind() && told(&search).is_empty());
+    }
+
+    #[test]
+    fn a_launcher_that_must_not_be_talked_to_is_named_by_its_connection_alone() {
+        let mut search = Search::start(|_| Ok(Scan::default()), Arc::new(|| ())).unwrap();
+        let refusal = Refusal { pod_uid: Arc::from("uid-1"), why: SocketError::NoDaemon };
+        let (found, _) = search.take(Scan { refusals: vec![refusal], ..Scan::default() });
+        assert_eq!(found[0].0.as_str(), "uid-1");
+        let Target::Refused(why) = &found[0].1 else { panic!("{found:?}") };
+        assert!(why.starts_with("its guest runs"), "{why}");
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RunArgs {
     /// Address of /healthz, /readyz and /metrics.
-    #[arg(long, env = "OVERCOMMIT_HTTP", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "OVERCOMMIT_HTTP", default_value = "0.0.0.0:8080", value_parser = overcommit_serve::address)]
     pub(crate) http: SocketAddr,
     /// How long the deletion of a policy waits for its nodes to give everything back.
     #[arg(long, env = "OVERCOMMIT_RELEASE_TIMEOUT", default_value = "10m", value_parser = duration)]

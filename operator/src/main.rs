@@ -31,6 +31,7 @@ mod words;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use args::{Cli, Command};
 use clap::Parser;
 
@@ -42,13 +43,13 @@ const LAST_CALLS: Duration = Duration::from_millis(300);
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(message) = telemetry::start(&cli.log, cli.log_format) {
-        eprintln!("overcommit-operator: {message}");
+        words::complain(&message);
         return ExitCode::from(USAGE);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("overcommit-operator: cannot start threads: {error}");
+            words::complain(&format!("cannot start threads: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -72,21 +73,13 @@ fn ended(result: anyhow::Result<()>, code: u8) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("overcommit-operator: {error:#}");
+            words::complain(&format!("{error:#}"));
             ExitCode::from(code)
         }
     }
 }
 
 fn crds() -> ExitCode {
-    match overcommit_crds::crd::yaml() {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("overcommit-operator: cannot render the CRDs: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let text = overcommit_crds::crd::yaml().context("cannot render the CRDs");
+    ended(text.and_then(|text| words::print(&text).context("the CRDs cannot be written")), 1)
 }

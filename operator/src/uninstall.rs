@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::watch;
-use crate::words::words;
+use crate::words::{print, words};
 
 /// Deadline of one call.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -141,7 +141,7 @@ pub(crate) async fn release(client: Client, timeout: Duration) -> Result<(), Err
         let looked = Instant::now();
         match look(&client).await {
             Ok(left) if left.is_empty() => {
-                println!("everything is given back after {} s", began.elapsed().as_secs());
+                say(&format!("everything is given back after {} s", began.elapsed().as_secs()));
                 return Ok(());
             }
             Ok(left) => tell(&mut last, left.to_string(), began),
@@ -158,9 +158,14 @@ pub(crate) async fn release(client: Client, timeout: Duration) -> Result<(), Err
 
 fn tell(last: &mut String, now: String, began: Instant) {
     if *last != now {
-        println!("{:>4} s  waiting for {now}", began.elapsed().as_secs());
+        say(&format!("{:>4} s  waiting for {now}", began.elapsed().as_secs()));
         *last = now;
     }
+}
+
+/// Told for people; what is done does not depend on whether somebody reads it.
+fn say(line: &str) {
+    drop(print(&format!("{line}\n")));
 }
 
 fn forbidden(error: &kube::Error) -> bool {
@@ -181,7 +186,7 @@ async fn look(client: &Client) -> Result<Left, kube::Error> {
     })
     .await?;
     for Meta { name, uid, .. } in going {
-        println!("        deleting policy {name}");
+        say(&format!("        deleting policy {name}"));
         let preconditions = Some(Preconditions { uid: Some(uid), resource_version: None });
         let params = DeleteParams { preconditions, ..DeleteParams::default() };
         let deleted = in_time(api.delete(&name, &params)).await.map(drop);

@@ -1,6 +1,8 @@
-//! Errors of the API client for people: the server's own sentence, or the chain of causes, without debug dumps.
+//! Errors of the API client for people: the server's own sentence, or the chain of causes, without debug dumps. And what is
+//! told on standard output and standard error, whether or not somebody takes it.
 
 use std::error::Error;
+use std::io::{self, ErrorKind, Write as _};
 
 /// What went wrong, in one line.
 pub(crate) fn words(error: &(dyn Error + 'static)) -> String {
@@ -19,6 +21,23 @@ pub(crate) fn words(error: &(dyn Error + 'static)) -> String {
         next = cause.source();
     }
     parts.join(": ")
+}
+
+/// Writes on standard output. Whoever closes the pipe has read enough.
+///
+/// # Errors
+/// When it cannot be written, as on a full disk.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// Says on standard error why the program ends; where nobody can read it, the exit code says it.
+pub(crate) fn complain(why: &str) {
+    drop(writeln!(io::stderr(), "overcommit-operator: {why}"));
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ fn requiring(key: &str, operator: &str, values: Value) -> Value {
 
 const SIZE: &str = "write bytes such as 512Mi";
 const PERCENT: &str = "a percentage from 0% to 100% such as 5%";
-const PERIOD: &str = "write a duration from 1s to 5m, such as 5s";
+const PERIOD: &str = "write a duration from 1s to 5m in one unit, such as 5s or 90s";
 const KEY: &str = "write the name of a label, such as tier or example.com/tier";
 const VALUE: &str = "with a letter or digit at both ends, such as gold";
 const ENGINE: &str = "write engine: {adaptive: {}}";

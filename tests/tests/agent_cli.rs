@@ -1,9 +1,10 @@
 //! The agent's command line: what it says to bad input (exit 2 before anything was touched, the place and the remedy),
 //! and that nobody who does not listen can stop it.
 
+use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Write as _};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -58,10 +59,31 @@ fn policies_that_cannot_work_are_refused_by_place() -> Result<()> {
 }
 
 #[test]
+fn what_a_policy_says_in_vain_without_kubernetes_is_told_at_the_start() -> Result<()> {
+    let policy = format!("{HEAD}spec: {{nodeSelector: {{}}, classes: [{{name: all}}, {{name: late}}]}}\n");
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("policy.yaml");
+    std::fs::write(&file, &policy)?;
+    let launch = Launch::new("agent", Agent::program()?)
+        .args(["run", "--connect", "test:///default", "--policy"])
+        .arg(&file)
+        .arg("--state-dir")
+        .arg(dir.path());
+    let agent = Session::shared()?.spawn(launch)?;
+    agent.ready(Duration::from_secs(30), "its warnings", || {
+        let told = agent.output();
+        ensure!(told.contains("spec.nodeSelector") && told.contains("spec.classes[1] (late)"), "{told}");
+        Ok(())
+    })?;
+    assert_eq!(agent.terminate(Duration::from_secs(10))?.code(), Some(0));
+    Ok(())
+}
+
+#[test]
 fn files_that_are_no_policy_are_refused_with_the_remedy() -> Result<()> {
     refused("", "is empty")?;
     refused("a: [", "no YAML")?;
-    refused("apiVersion: v1\nkind: Pod\n", "is a Pod of v1")?;
+    refused("apiVersion: v1\nkind: Pod\n", "has kind Pod of v1")?;
     refused(&format!("{HEAD}spec: {{}}\n---\n{HEAD}spec: {{}}\n"), "several YAML documents")?;
     let output = run(b"\xff\xfe\x00")?;
     assert_eq!(output.status.code(), Some(2));
@@ -83,7 +105,17 @@ fn wrong_usage_is_refused_with_exit_2() -> Result<()> {
 
 #[test]
 fn a_uri_that_names_no_qemu_is_refused_with_one_that_does() -> Result<()> {
-    for uri in ["", "qemu", "not a uri", "xen:///system", "quemu+ssh://host/system"] {
+    for uri in [
+        "",
+        "qemu",
+        "not a uri",
+        "xen:///system",
+        "quemu+ssh://host/system",
+        "qemu://",
+        "qemu:///",
+        "qemu:///sytem",
+        "qemu+ssh://host/systems?socket=/system",
+    ] {
         let words = ["run", "--policy", "/nowhere.yaml", "--connect", uri];
         let output = Command::new(Agent::program()?).args(words).output()?;
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -117,6 +149,10 @@ fn a_hypervisor_that_is_away_is_named_with_the_remedy_in_status_and_by_explain()
             Ok(())
         })?;
     }
+    let logged = agent.output();
+    let warnings =
+        logged.lines().filter(|l| l.contains("WARN") && l.contains("/nowhere/libvirt-sock")).count();
+    ensure!(warnings == 1, "once when it begins, not {warnings} times:\n{logged}");
     assert_eq!(agent.terminate(Duration::from_secs(10))?.code(), Some(0));
     Ok(())
 }
@@ -145,6 +181,53 @@ fn asking_without_an_agent_names_the_socket() -> Result<()> {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(told.contains(&*dir.path().join("agent.sock").to_string_lossy()), "{told}");
     assert!(Path::new(dir.path()).exists());
+    Ok(())
+}
+
+/// The exit code of a client whose standard output is `out`, and what it says on standard error.
+fn asked(words: &[&str], state: &Path, out: impl Into<Stdio>) -> Result<(Option<i32>, String)> {
+    let mut ask = Command::new(Agent::program()?);
+    let output = ask.args(words).arg("--state-dir").arg(state).stdout(out).stderr(Stdio::piped()).output()?;
+    Ok((output.status.code(), String::from_utf8(output.stderr)?))
+}
+
+#[test]
+fn whoever_stops_reading_an_answer_is_no_error_and_a_full_disk_is_one() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("policy.yaml");
+    std::fs::write(&file, format!("{HEAD}spec: {{interval: 1s}}\n"))?;
+    let launch = Launch::new("agent", Agent::program()?)
+        .args(["run", "--connect", "test:///default", "--policy"])
+        .arg(&file)
+        .arg("--state-dir")
+        .arg(dir.path());
+    let agent = Session::shared()?.spawn(launch)?;
+    agent.ready(Duration::from_secs(30), "its first report", || {
+        let (code, told) = asked(&["status"], dir.path(), Stdio::null())?;
+        ensure!(code == Some(0), "{told}");
+        Ok(())
+    })?;
+    for words in [&["status"][..], &["status", "--output", "json"], &["explain", "test"]] {
+        let (unread, closed) = std::io::pipe()?;
+        drop(unread);
+        assert_eq!(asked(words, dir.path(), closed)?, (Some(0), String::new()), "{words:?}");
+        let (code, told) = asked(words, dir.path(), File::options().write(true).open("/dev/full")?)?;
+        assert_eq!(code, Some(1), "{words:?}: {told}");
+        assert!(told.contains("the answer cannot be written") && told.lines().count() == 1, "{told}");
+    }
+    assert_eq!(agent.terminate(Duration::from_secs(10))?.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn an_address_without_a_host_is_refused_with_an_example() -> Result<()> {
+    for address in ["9000", "localhost:9000"] {
+        let words = ["run", "--policy", "/nowhere.yaml", "--connect", "test:///default", "--http", address];
+        let output = Command::new(Agent::program()?).args(words).output()?;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{address}: {told}");
+        assert!(told.contains("0.0.0.0:9000"), "{address}: {told}");
+    }
     Ok(())
 }
 

@@ -162,6 +162,9 @@ fn guard_take(step: &Move, track: &Track, scene: &Scene<'_>, takings: &Takings) 
     if scene.taking_paused {
         return Err(Hold::TakingPaused);
     }
+    if scene.ledger.reserve_keeps_all() {
+        return Err(Hold::ReserveTooLarge);
+    }
     let class = match standing(track, scene.policy, scene.now) {
         Standing::Open(class) => class,
         Standing::GiveOnly(_, hold) => return Err(hold),

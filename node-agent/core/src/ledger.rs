@@ -140,6 +140,16 @@ impl Ledger {
         ledger
     }
 
+    /// What a reserve could be kept of: neither huge pages nor what is below the kubelet's line is ever for guests.
+    pub fn reservable(&self) -> Bytes {
+        self.total.minus(self.huge_pages).minus(self.eviction)
+    }
+
+    /// The reserve leaves nothing for guests, whatever they and the node use: somebody wrote another number than was meant.
+    pub fn reserve_keeps_all(&self) -> bool {
+        !self.reserve.is_zero() && self.reserve >= self.reservable()
+    }
+
     /// The sum of promises at which nothing would be short nor spare.
     pub fn allowed(&self) -> Bytes {
         self.promised.plus(self.spare).minus(self.shortfall)

@@ -158,6 +158,8 @@ pub enum Hold {
     NodeLimit,
     /// Somebody paused all taking on this node.
     TakingPaused,
+    /// The policy's reserve leaves the node no memory for guests.
+    ReserveTooLarge,
 }
 
 /// Which guaranteed minimum is the highest.
@@ -244,6 +246,7 @@ impl Hold {
             Self::BackingOff { .. } => "BackingOff",
             Self::NodeLimit => "NodeLimit",
             Self::TakingPaused => "TakingPaused",
+            Self::ReserveTooLarge => "ReserveTooLarge",
         }
     }
 }
@@ -348,6 +351,7 @@ impl fmt::Display for Hold {
             }
             Self::NodeLimit => f.write_str("this interval's limit for the node is used up"),
             Self::TakingPaused => f.write_str("taking is paused on this node"),
+            Self::ReserveTooLarge => f.write_str("the policy's reserve.minimum is all that the node has"),
         }
     }
 }

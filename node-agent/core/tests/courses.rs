@@ -11,7 +11,7 @@ use overcommit_core::reason::{Failure, Hold, Reason};
 use overcommit_core::roster::OptOut;
 use overcommit_core::sample::{RunState, Untouchable};
 use overcommit_core::step::{Release, Turn};
-use overcommit_core::units::{Amount, Permille};
+use overcommit_core::units::{Amount, Bytes, Permille};
 use world::{World, guest, mib, world};
 
 fn reason(decision: &overcommit_core::step::Decision, name: &str) -> Reason {
@@ -213,6 +213,20 @@ fn pausing_stops_takes_and_not_gives() {
     settle(&mut w, 5);
     assert_eq!(w.target("a") + w.target("b"), 1024);
     assert!(matches!(reason(&w.tick(), "a"), Reason::Held(Hold::TakingPaused)));
+}
+
+#[test]
+fn a_reserve_that_leaves_nothing_for_guests_takes_nothing() {
+    let held = |minimum: Amount| {
+        let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+        w.policy.reserve.minimum = minimum;
+        settle(&mut w, 5);
+        let held = matches!(reason(&w.tick(), "a"), Reason::Held(Hold::ReserveTooLarge));
+        assert_eq!(w.target("a") + w.target("b") == 1024, held);
+        held
+    };
+    assert!(held(Amount::Bytes(mib(900 << 10))) && held(Amount::Part(Permille::from_percent(100))));
+    assert!(!held(Amount::Bytes(mib(400))) && !held(Amount::Bytes(Bytes::ZERO)));
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub enum ConnectionState {
     Answering,
     /// It answers with an error.
     Failing(String),
-    /// It has not answered for this long.
+    /// It has not answered for this long, which is longer than it may take.
     Unresponsive(Duration),
 }
 
@@ -59,14 +59,18 @@ impl Directory {
     }
 
     /// A guest that runs while nothing was ever listed.
-    pub(crate) fn sample(&self, seen: &Observation, host: &HostView) -> GuestSample {
-        let silent = self.link.as_ref().and_then(|l| l.asked).map(|_| SILENT.to_owned());
+    pub(crate) fn sample(&self, seen: &Observation, host: &HostView, patience: Duration) -> GuestSample {
+        let silent = self.silence(patience).map(|_| SILENT.to_owned());
         let why = silent.or_else(|| self.trouble.clone());
         unreached(GuestId::new(Arc::clone(&seen.uuid)), name(false, &seen.domain), seen, host, why)
     }
 
-    pub(crate) fn state(&self) -> ConnectionState {
-        state(self.link.as_ref().and_then(|l| l.asked), self.trouble.as_ref())
+    pub(crate) fn state(&self, patience: Duration) -> ConnectionState {
+        state(self.silence(patience), self.trouble.as_ref())
+    }
+
+    fn silence(&self, patience: Duration) -> Option<Duration> {
+        silence(self.link.as_ref().and_then(|l| l.asked), patience)
     }
 
     pub(crate) fn is(&self, link: u64) -> bool {
@@ -98,8 +102,8 @@ impl Connection {
         Self { link, scope, seen: Vec::new(), trouble: None, answered: false }
     }
 
-    pub(crate) fn state(&self) -> ConnectionState {
-        state(self.link.asked, self.trouble.as_ref())
+    pub(crate) fn state(&self, patience: Duration) -> ConnectionState {
+        state(silence(self.link.asked, patience), self.trouble.as_ref())
     }
 
     /// True if an answer tells of guests that were not there before.
@@ -138,8 +142,7 @@ impl Connection {
 
     /// True if what was last seen through it may not be all there is: it has not answered yet, or not for `patience`.
     pub(crate) fn is_silent(&self, patience: Duration) -> bool {
-        let overdue = self.link.asked.is_some_and(|asked| asked.elapsed() >= patience);
-        !self.answered || overdue || self.trouble.is_some()
+        !self.answered || silence(self.link.asked, patience).is_some() || self.trouble.is_some()
     }
 
     /// A guest as just seen, or as last seen and out of reach.
@@ -152,7 +155,7 @@ impl Connection {
         patience: Duration,
     ) -> GuestSample {
         if self.is_silent(patience) {
-            let silent = self.link.asked.map(|_| SILENT.to_owned());
+            let silent = silence(self.link.asked, patience).map(|_| SILENT.to_owned());
             unreached(id, name, seen, host, silent.or_else(|| self.trouble.clone()))
         } else {
             let trouble = seen.trouble.clone().or_else(|| host.trouble.clone());
@@ -211,9 +214,14 @@ pub(crate) fn name(in_cluster: bool, domain: &str) -> GuestName {
     }
 }
 
-fn state(asked: Option<Instant>, trouble: Option<&String>) -> ConnectionState {
-    match (asked, trouble) {
-        (Some(since), _) => ConnectionState::Unresponsive(since.elapsed()),
+/// How long an answer has been waited for, once that is longer than it may take: every question is under way for a while.
+fn silence(asked: Option<Instant>, patience: Duration) -> Option<Duration> {
+    asked.map(|since| since.elapsed()).filter(|waited| *waited >= patience)
+}
+
+fn state(silent: Option<Duration>, trouble: Option<&String>) -> ConnectionState {
+    match (silent, trouble) {
+        (Some(since), _) => ConnectionState::Unresponsive(since),
         (None, Some(why)) => ConnectionState::Failing(why.clone()),
         (None, None) => ConnectionState::Answering,
     }

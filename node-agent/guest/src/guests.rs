@@ -153,11 +153,12 @@ impl Guests {
 
     /// How each connection is.
     pub fn connections(&self) -> Vec<ConnectionReport> {
-        let directory = self.directory.iter().map(|d| ConnectionReport { key: None, state: d.state() });
+        let directory =
+            self.directory.iter().map(|d| ConnectionReport { key: None, state: d.state(self.patience) });
         let each = self
             .connections
             .iter()
-            .map(|(key, c)| ConnectionReport { key: Some(key.clone()), state: c.state() });
+            .map(|(key, c)| ConnectionReport { key: Some(key.clone()), state: c.state(self.patience) });
         directory.chain(each).collect()
     }
 

@@ -1,8 +1,9 @@
 //! `/healthz`, `/readyz` and `/metrics`, for the operator and the agent alike.
 //!
 //! They answer without authentication on the pod's address, so anybody may knock: connections, their age and the time
-//! to ask are bounded, and a newcomer takes the place of the oldest, so that nobody keeps the kubelet's probe out by
-//! holding connections open. What is alive is a [`Beat`], which the loop itself sets.
+//! to ask are bounded. A newcomer takes the place of the oldest connection of whoever has most, so that neither holding
+//! connections open nor opening thousands keeps the kubelet's probe out, which comes from an address of its own; and metrics are
+//! written out at most once a second. What is alive is a [`Beat`], which the loop itself sets.
 //!
 //! *Architecture invariant:* nothing here waits for a loop, and no loop waits for anything here.
 
@@ -11,6 +12,7 @@ mod pages;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,30 +44,59 @@ const LIMITS: Limits =
 /// Pause after a connection that could not be accepted: out of file descriptors, trying at once would spin.
 const BACK_OFF: Duration = Duration::from_millis(200);
 
+/// An address and a port to listen on, as people write them.
+///
+/// # Errors
+/// What to write instead.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.rsplit(':').next().filter(|port| port.parse::<u16>().is_ok()).unwrap_or("9000");
+    text.parse().map_err(|_| {
+        format!("write an IP address and a port: 0.0.0.0:{port} for everybody, 127.0.0.1:{port} for this host alone")
+    })
+}
+
 /// Serves until it is dropped.
 pub async fn serve(listener: TcpListener, pages: Arc<Pages>) {
     serve_within(listener, pages, LIMITS).await;
 }
 
+/// A connection that is open, or was.
+struct Open {
+    peer: IpAddr,
+    task: AbortHandle,
+}
+
 async fn serve_within(listener: TcpListener, pages: Arc<Pages>, limits: Limits) {
-    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    let mut open: VecDeque<Open> = VecDeque::new();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok((stream, from)) => (stream, from.ip()),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(BACK_OFF).await;
                 continue;
             }
         };
-        open.retain(|connection| !connection.is_finished());
+        open.retain(|connection| !connection.task.is_finished());
         if open.len() >= limits.connections
-            && let Some(oldest) = open.pop_front()
+            && let Some(given_up) = place(&open, peer).and_then(|at| open.remove(at))
         {
-            oldest.abort();
+            given_up.task.abort();
         }
-        open.push_back(tokio::spawn(converse(stream, Arc::clone(&pages), limits)).abort_handle());
+        let task = tokio::spawn(converse(stream, Arc::clone(&pages), limits)).abort_handle();
+        open.push_back(Open { peer, task });
+        // Who has asked already is answered before others take the place.
+        tokio::task::yield_now().await;
     }
+}
+
+/// Whose place a newcomer takes: the oldest of the address that has most with it.
+fn place(open: &VecDeque<Open>, newcomer: IpAddr) -> Option<usize> {
+    let count = |peer: IpAddr| {
+        open.iter().filter(|other| other.peer == peer).count().saturating_add(usize::from(peer == newcomer))
+    };
+    let most = open.iter().rev().map(|connection| connection.peer).max_by_key(|peer| count(*peer))?;
+    open.iter().position(|connection| connection.peer == most)
 }
 
 async fn converse(stream: TcpStream, pages: Arc<Pages>, limits: Limits) {

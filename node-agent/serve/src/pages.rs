@@ -1,7 +1,8 @@
 //! What is answered.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -19,7 +20,12 @@ pub struct Pages {
     beat: Arc<Beat>,
     registry: Registry,
     ready: Ready,
+    /// The metrics as they were written out last, and when.
+    written: Mutex<Option<(Instant, Bytes)>>,
 }
+
+/// Metrics are written out at most this often: they are long, and anybody may ask.
+const WRITTEN_FOR: Duration = Duration::from_secs(1);
 
 impl fmt::Debug for Pages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,7 +40,7 @@ impl Pages {
         registry: Registry,
         ready: impl Fn() -> Result<String, String> + Send + Sync + 'static,
     ) -> Self {
-        Self { beat, registry, ready: Box::new(ready) }
+        Self { beat, registry, ready: Box::new(ready), written: Mutex::new(None) }
     }
 
     pub(crate) fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
@@ -43,16 +49,16 @@ impl Pages {
             (&Method::GET | &Method::HEAD, "/readyz") => said(self.alive().and_then(|_| (self.ready)())),
             (&Method::GET, "/metrics") => self.metrics(),
             (_, "/healthz" | "/readyz" | "/metrics") => {
-                (StatusCode::METHOD_NOT_ALLOWED, "GET only\n".to_owned())
+                (StatusCode::METHOD_NOT_ALLOWED, Bytes::from_static(b"GET only\n"))
             }
-            _ => (StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".to_owned()),
+            _ => (StatusCode::NOT_FOUND, Bytes::from_static(b"there are /healthz, /readyz and /metrics\n")),
         };
         let kind = if path == "/metrics" {
             "application/openmetrics-text; version=1.0.0; charset=utf-8"
         } else {
             "text/plain; charset=utf-8"
         };
-        let mut response = Response::new(Full::new(Bytes::from(text)));
+        let mut response = Response::new(Full::new(text));
         *response.status_mut() = code;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         response
@@ -65,27 +71,61 @@ impl Pages {
         }
     }
 
-    fn metrics(&self) -> (StatusCode, String) {
+    fn metrics(&self) -> (StatusCode, Bytes) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, text)) = written.as_ref().filter(|(at, _)| at.elapsed() < WRITTEN_FOR) {
+            return (StatusCode::OK, text.clone());
+        }
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
-            Ok(()) => (StatusCode::OK, text),
-            Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "cannot encode the metrics\n".to_owned()),
+            Ok(()) => {
+                let text = Bytes::from(text);
+                *written = Some((Instant::now(), text.clone()));
+                (StatusCode::OK, text)
+            }
+            Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, Bytes::from_static(b"cannot encode the metrics\n")),
         }
     }
 }
 
-fn said(word: Result<String, String>) -> (StatusCode, String) {
+fn said(word: Result<String, String>) -> (StatusCode, Bytes) {
     match word {
-        Ok(word) => (StatusCode::OK, word + "\n"),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
+        Ok(word) => (StatusCode::OK, (word + "\n").into()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, (why + "\n").into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use prometheus_client::collector::Collector;
+    use prometheus_client::encoding::DescriptorEncoder;
 
     use super::*;
+
+    /// Counts how often it is asked.
+    #[derive(Clone, Debug, Default)]
+    struct Asked(Arc<AtomicU64>);
+
+    impl Collector for Asked {
+        fn encode(&self, _: DescriptorEncoder<'_>) -> fmt::Result {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn metrics_are_written_out_once_a_second_however_often_somebody_asks() {
+        let (mut registry, asked) = (Registry::default(), Asked::default());
+        registry.register_collector(Box::new(asked.clone()));
+        let pages = Pages::new(Arc::new(Beat::new(Duration::MAX)), registry, || Ok("ok".to_owned()));
+        let began = Instant::now();
+        for _ in 0..1000 {
+            assert_eq!(pages.answer(&Method::GET, "/metrics").status(), StatusCode::OK);
+        }
+        assert!(asked.0.load(Ordering::Relaxed) <= 1 + began.elapsed().as_secs());
+    }
 
     fn pages(slack: Duration, ready: Result<String, String>) -> Pages {
         Pages::new(Arc::new(Beat::new(slack)), Registry::default(), move || ready.clone())

@@ -15,7 +15,8 @@ pub(crate) fn explanation(report: &Report, guest: &GuestView) -> String {
         ("holds", Some(holds(guest))),
         ("its words", Some(words(guest))),
         ("needs", needs(guest)),
-        ("floor", Some(floor(guest))),
+        // What is never taken from has no floor to be kept above.
+        ("floor", (!guest.exempt).then(|| floor(guest))),
         ("hurts", guest.pain.map(|pain| pain.to_string())),
         ("last take", last_take(guest)),
         ("balloon", trust(guest)),
@@ -144,6 +145,17 @@ mod tests {
         assert!(told(&all));
         assert!(!told(&request) && !told(&part));
         assert!(!told(&GuestView { full: Bytes::from_gib(2), ..all }));
+    }
+
+    #[test]
+    fn a_guest_that_is_left_alone_is_told_of_no_floor() {
+        let guest = fixture::guest(1, Reason::FullSize);
+        let told = |guest: &GuestView| {
+            explanation(&fixture::report(Vec::new()), guest).contains("floor")
+                || lines::table(&fixture::report(vec![guest.clone()])).contains("256.0 MiB")
+        };
+        assert!(told(&guest));
+        assert!(!told(&GuestView { exempt: true, reason: Reason::Unlisted, ..guest }));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use overcommit_core::ledger::Ledger;
 use overcommit_core::step::Release;
 use tracing_appender::non_blocking::NonBlocking;
 
@@ -36,6 +37,7 @@ impl Printer {
 /// The report as a table.
 pub(crate) fn table(report: &Report) -> String {
     let mut text = headline(report);
+    text.extend(report.ledger.as_ref().map(account));
     for trouble in &report.troubles {
         text.extend(["  ! ", trouble, "\n"]);
     }
@@ -46,8 +48,8 @@ pub(crate) fn table(report: &Report) -> String {
         text.push_str(&row("GUEST", "FULL", "TARGET", "ACTUAL", "FLOOR", "WHY"));
     }
     for g in &report.guests {
-        let amounts = [g.full, g.target, g.actual, g.floor].map(|b| b.to_string());
-        let [full, target, actual, floor] = amounts;
+        let [full, target, actual] = [g.full, g.target, g.actual].map(|b| b.to_string());
+        let floor = if g.exempt { "-".to_owned() } else { g.floor.to_string() };
         text.push_str(&row(&g.name.to_string(), &full, &target, &actual, &floor, &g.reason.to_string()));
     }
     text
@@ -66,9 +68,23 @@ fn row(name: &str, full: &str, target: &str, actual: &str, floor: &str, why: &st
     format!("  {name:<28} {full:>10} {target:>10} {actual:>10} {floor:>10}  {why}\n")
 }
 
+/// How the budget comes about; the names are those of `docs/ledger.md`.
+fn account(ledger: &Ledger) -> String {
+    let less = [
+        ("reserve", ledger.reserve),
+        ("eviction", ledger.eviction),
+        ("huge_pages", ledger.huge_pages),
+        ("non_guest", ledger.non_guest),
+        ("non_guest_growth", ledger.non_guest_growth),
+    ];
+    let less = less.map(|(name, bytes)| format!(" - {name} {bytes}")).concat();
+    let (total, budget) = (ledger.total, ledger.budget);
+    format!("  total {total}{less} = budget {budget}; promised {}\n", ledger.promised)
+}
+
 /// The node in one line.
 pub(crate) fn headline(report: &Report) -> String {
-    let mode = if report.paused { "paused" } else { "" };
+    let paused = if report.paused { ", paused" } else { "" };
     let Some(ledger) = &report.ledger else {
         return format!("{} policy {}: the host cannot be read\n", report.at, report.policy);
     };
@@ -80,7 +96,7 @@ pub(crate) fn headline(report: &Report) -> String {
         Some(Release::Blocked { short }) => format!("release blocked: short of {short}"),
     };
     format!(
-        "{} policy {} {:?} {mode}: budget {}, promised {}, reclaimed {}, {state}\n",
+        "{} policy {} {:?}{paused}: budget {}, promised {}, reclaimed {}, {state}\n",
         overcommit_crds::condition::rfc3339(report.at),
         report.policy,
         report.mode,
@@ -88,4 +104,34 @@ pub(crate) fn headline(report: &Report) -> String {
         ledger.promised,
         ledger.reclaimed,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use overcommit_core::units::Bytes;
+
+    use super::*;
+    use crate::report::fixture;
+
+    #[test]
+    fn the_table_shows_how_the_budget_comes_about() {
+        let gib = Bytes::from_gib;
+        let ledger = Ledger {
+            total: gib(16),
+            reserve: gib(3),
+            eviction: gib(1),
+            non_guest: gib(2),
+            non_guest_growth: gib(4),
+            budget: gib(6),
+            promised: gib(5),
+            ..Ledger::default()
+        };
+        let told = table(&Report { ledger: Some(ledger), ..fixture::report(Vec::new()) });
+        let account = "  total 16.0 GiB - reserve 3.0 GiB - eviction 1.0 GiB - huge_pages 0 KiB - non_guest 2.0 GiB \
+                       - non_guest_growth 4.0 GiB = budget 6.0 GiB; promised 5.0 GiB\n";
+        assert!(told.contains(account), "{told}");
+        assert!(told.contains(" policy p Observe: budget 6.0 GiB"), "{told}");
+        let paused = table(&Report { paused: true, ..fixture::report(Vec::new()) });
+        assert!(paused.contains(" policy p Observe, paused: budget"), "{paused}");
+    }
 }

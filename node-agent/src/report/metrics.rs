@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use overcommit_core::reason::{Failure, Pain, Reason};
+use overcommit_core::units::Bytes;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -29,6 +31,25 @@ struct ActionLabels {
 struct UndoneLabels {
     failure: &'static str,
 }
+
+/// The reasons for which a balloon is set; of what they hold only their codes are used.
+const TAKES: [Reason; 3] = [Reason::TakeUnused, Reason::TakeCache, Reason::TakeEmergency];
+const GIVES: [Reason; 7] = [
+    Reason::GiveDistress(Pain::LowUsable { usable: Bytes::ZERO }),
+    Reason::GiveNeed,
+    Reason::GiveSlack,
+    Reason::GiveBlind,
+    Reason::GiveReboot,
+    Reason::GiveRelease,
+    Reason::GiveExempt,
+];
+const FAILURES: [Failure; 5] = [
+    Failure::NotFollowed { missing: Bytes::ZERO },
+    Failure::Deflated { by: Bytes::ZERO },
+    Failure::NotFreed { excess: Bytes::ZERO },
+    Failure::Silent,
+    Failure::Hurt(Pain::LowUsable { usable: Bytes::ZERO }),
+];
 
 /// The agent's metrics.
 #[derive(Debug)]
@@ -63,6 +84,7 @@ impl Metrics {
     /// Registers everything; `outputs` count the lines that they lost.
     pub(crate) fn register(registry: &mut Registry, outputs: Vec<ErrorCounter>) -> Self {
         let metrics = Self::new(outputs);
+        metrics.begin_at_zero();
         let ours = registry.sub_registry_with_prefix("overcommit");
         ours.register_collector(Box::new(metrics.latest.clone()));
         ours.register("balloon_actions", "Balloon targets set", metrics.actions.clone());
@@ -78,6 +100,22 @@ impl Metrics {
         let help = "Actions that neither the status nor an event tells of, for nobody took them in time";
         ours.register("actions_untold", help, metrics.untold.clone());
         metrics
+    }
+
+    /// Every series of a count is there from the start: `increase()` does not see the first event of one that begins with it.
+    fn begin_at_zero(&self) {
+        let undoes = FAILURES.map(Failure::code);
+        for failure in undoes {
+            drop(self.undone.get_or_create(&UndoneLabels { failure }));
+        }
+        let takes = TAKES.map(|reason| ("take", reason.code()));
+        let gives = GIVES.map(|reason| ("give", reason.code()));
+        let undoes = undoes.map(|reason| ("give", reason));
+        for (direction, reason) in takes.into_iter().chain(gives).chain(undoes) {
+            for result in ["done", "failed"] {
+                drop(self.actions.get_or_create(&ActionLabels { direction, reason, result }));
+            }
+        }
     }
 
     /// Counts actions that were not told.

@@ -138,6 +138,25 @@ fn a_mute_libvirt_delays_the_others_once_and_only_until_the_deadline() {
 }
 
 #[test]
+fn a_question_under_way_is_no_silence_until_the_patience_is_over() {
+    let (_dir, _listener, uri) = mute();
+    let patient = Duration::from_hours(1);
+    for mut guests in
+        [Guests::standalone(&uri, same(HostView::default())), Guests::in_cluster(same(HostView::default()))]
+    {
+        if guests.directory.is_none() {
+            guests.set_launchers(vec![(ConnectionKey::new("pod-1"), Target::Uri(Arc::from(uri.as_str())))]);
+        }
+        guests.ask();
+        guests.patience = patient;
+        assert_eq!(guests.connections().remove(0).state, ConnectionState::Answering);
+        guests.patience = Duration::ZERO;
+        let state = guests.connections().remove(0).state;
+        assert!(matches!(state, ConnectionState::Unresponsive(_)), "{state:?}");
+    }
+}
+
+#[test]
 fn a_stuck_connection_that_is_given_up_and_comes_back_keeps_its_one_thread() {
     let (_dir, listener, uri) = mute();
     let target = Target::Uri(Arc::from(uri));

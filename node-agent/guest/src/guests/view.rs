@@ -98,7 +98,10 @@ impl Guests {
         if let Some(directory) = self.directory.as_ref().filter(|directory| !directory.answered) {
             for guest in self.said.evident.iter().filter(|g| g.key.is_none()) {
                 let (host, age) = self.said.of(&guest.id);
-                samples.push(GuestSample { facts_age: age, ..directory.sample(&guest.seen, &host) });
+                samples.push(GuestSample {
+                    facts_age: age,
+                    ..directory.sample(&guest.seen, &host, self.patience)
+                });
             }
         }
         samples
