@@ -20,6 +20,7 @@ mod kubelet_line;
 mod learned;
 mod orders;
 mod output;
+mod policy_file;
 mod report;
 mod resident;
 mod run;
