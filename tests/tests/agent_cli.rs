@@ -234,7 +234,7 @@ fn a_closed_session_and_a_quit_hand_over_as_a_termination_does() -> Result<()> {
         // A terminal signals both.
         kill_process(the_loop(&agent)?, signal)?;
         agent.signal(signal)?;
-        let ended = agent.wait(Duration::from_secs(60))?;
+        let ended = agent.wait(Duration::from_mins(1))?;
         ensure!(ended.code() == Some(0), "{signal:?}: {:?}, {}", ended.signal(), agent.log_tail());
         ensure!(agent.output().contains("handed over"), "{signal:?}: {}", agent.log_tail());
     }
