@@ -55,6 +55,9 @@ pub(crate) struct Run {
     /// Said by the keeper: this is the loop, and standard input leads to the keeper.
     #[arg(long, hide = true, conflicts_with = "unattended")]
     pub(crate) kept: bool,
+    /// Said by the keeper: the descriptor of what it has read from the policy file.
+    #[arg(long, hide = true, value_name = "FD", requires = "policy")]
+    pub(crate) policy_kept: Option<u32>,
     /// Said by the keeper: do this and end, nothing else.
     #[arg(long, hide = true, value_enum)]
     pub(crate) only: Option<Only>,
@@ -72,6 +75,14 @@ pub(crate) struct Run {
     #[cfg(debug_assertions)]
     #[arg(long, hide = true, env = "OVERCOMMIT_LIE", value_delimiter = ',')]
     pub(crate) lie: Vec<crate::liar::Lie>,
+}
+
+impl Run {
+    /// Whether people started it just now: then what cannot work is refused, and they see it. A loop that is started anew
+    /// works with what there is.
+    pub(crate) fn is_first(&self) -> bool {
+        self.restarted.is_none() && self.only.is_none()
+    }
 }
 
 #[derive(Debug, ClapArgs)]

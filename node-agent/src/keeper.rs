@@ -1,13 +1,14 @@
 //! The second small process: it runs the loop as its child and looks after it. A loop that dies is started anew at once,
 //! one that hangs is ended first, and one that keeps failing hands its guests over before it is given a rest.
 //!
-//! It does nothing else: it reads no guest, no policy and no API, so that little can bring it down. Its memory is locked
-//! like the loop's. When it is gone, the loop notices (`kept`) and hands over.
+//! It does nothing else: it reads no guest and no API, so that little can bring it down. A policy file it reads once and does
+//! not understand: each loop follows what people started the agent with, whatever becomes of the file. Its memory is
+//! locked like the loop's. When it is gone, the loop notices (`kept`) and hands over.
 
 mod judge;
 
 use std::io::Read as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
@@ -17,13 +18,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::args::{Only, Run};
 use crate::kept::Beat;
+use crate::policy_file;
 use crate::resident;
 use crate::run::{Failure, telemetry};
+use crate::signals::{Asked, NOT_SHORTER, Signals};
 use judge::{Ended, Judge, Next, Watch};
 
 /// How often it looks whether the loop is late.
@@ -37,12 +39,14 @@ const RELEASE: Duration = Duration::from_secs(100);
 /// `overcommit-agent run`, kept.
 pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     let log = telemetry(&args.log)?;
-    resident::lock();
+    // The loop tells: it has the same limits.
+    let _ = resident::lock();
+    let policy = args.policy.as_deref().map(policy_file::keep).transpose().map_err(Failure::bad_input)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::failed(e.into()))?;
-    let code = runtime.block_on(async { Keeper::new(args)?.keep().await }).map_err(Failure::failed)?;
+    let code = runtime.block_on(async { Keeper::new(policy)?.keep().await }).map_err(Failure::failed)?;
     drop(log.guard);
     if code == 0 { Ok(()) } else { Err(Failure::told(code)) }
 }
@@ -50,8 +54,9 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
 struct Keeper {
     program: PathBuf,
     judge: Judge,
-    terminate: Signals,
-    interrupt: Signals,
+    signals: Signals,
+    /// What the policy file held; absent in a cluster.
+    policy: Option<OwnedFd>,
     /// What an interrupt asks for: Ctrl-C on a host without Kubernetes releases.
     on_interrupt: Only,
     /// Everything was asked back of a loop: its successors take nothing either.
@@ -82,13 +87,13 @@ struct Running {
 }
 
 impl Keeper {
-    fn new(args: &Run) -> anyhow::Result<Self> {
+    fn new(policy: Option<OwnedFd>) -> anyhow::Result<Self> {
         Ok(Self {
             program: program(),
             judge: Judge::default(),
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            on_interrupt: if args.policy.is_some() { Only::Release } else { Only::HandOver },
+            signals: Signals::new()?,
+            on_interrupt: if policy.is_some() { Only::Release } else { Only::HandOver },
+            policy,
             released: false,
         })
     }
@@ -102,21 +107,33 @@ impl Keeper {
                 Next::Start => self.run_once(Errand::Control).await?,
                 Next::HandOver => self.run_once(Errand::HandOver).await?,
                 Next::Last(what) => self.run_once(Errand::Last(what)).await?,
-                Next::Rest(time) => {
-                    tracing::error!(
-                        seconds = time.as_secs(),
-                        "the loop keeps failing: it handed over and rests"
-                    );
-                    tokio::select! {
-                        () = sleep(time) => Next::Start,
-                        _ = self.terminate.recv() => Next::End(0),
-                        _ = self.interrupt.recv() => match self.on_interrupt {
-                            Only::HandOver => Next::End(0),
-                            Only::Release => Next::Last(Only::Release),
-                        },
-                    }
-                }
+                Next::Rest { time, handed_over } => self.rest(time, handed_over).await,
             };
+        }
+    }
+
+    /// Waits before the next start.
+    async fn rest(&mut self, time: Duration, handed_over: bool) -> Next {
+        let seconds = time.as_secs();
+        if handed_over {
+            tracing::error!(seconds, "the loop keeps failing: it handed over and rests");
+        } else {
+            tracing::error!(seconds, "the loop keeps failing and could not hand over: it rests");
+        }
+        let asked = tokio::select! {
+            () = sleep(time) => return Next::Start,
+            asked = self.signals.next() => self.meaning(asked),
+        };
+        match asked {
+            Only::HandOver if handed_over => Next::End(0),
+            asked => Next::Last(asked),
+        }
+    }
+
+    fn meaning(&self, asked: Asked) -> Only {
+        match asked {
+            Asked::HandOver => Only::HandOver,
+            Asked::Interrupt => self.on_interrupt,
         }
     }
 
@@ -125,7 +142,7 @@ impl Keeper {
         let began = Instant::now();
         let (ended, told) = match self.start(errand) {
             Ok(mut running) => {
-                let status = self.attend(&mut running).await?;
+                let status = self.attend(&mut running, matches!(errand, Errand::Last(_))).await?;
                 self.released |= running.released;
                 (Ended::of(status, running.told.is_some(), running.watch.has_beaten()), running.told)
             }
@@ -134,16 +151,19 @@ impl Keeper {
                 (Ended::NotStarted, None)
             }
         };
-        if !ended.is_meant() {
-            tracing::error!(?errand, "the loop ended: {ended}");
-        }
-        Ok(match (errand, told) {
+        let next = match (errand, told) {
             (Errand::Last(_), _) => Next::End(ended.code()),
             (_, Some(what)) if !ended.is_meant() => Next::Last(what),
             (_, Some(_)) => Next::End(ended.code()),
-            (Errand::HandOver, None) => self.judge.handed_over(),
+            (Errand::HandOver, None) => self.judge.handed_over(&ended),
             (Errand::Control, None) => self.judge.ended(&ended, began, Instant::now()),
-        })
+        };
+        // Whoever refuses to start at all has said why.
+        let refused = ended == Ended::Refused && errand == Errand::Control && matches!(next, Next::End(_));
+        if !ended.is_meant() && !refused {
+            tracing::error!(?errand, "the loop ended: {ended}");
+        }
+        Ok(next)
     }
 
     fn start(&self, errand: Errand) -> anyhow::Result<Running> {
@@ -158,6 +178,7 @@ impl Keeper {
         if self.released {
             command.arg("--released");
         }
+        command.args(self.policy.as_ref().map(|kept| format!("--policy-kept={}", kept.as_raw_fd())));
         let alone = match errand {
             Errand::Control => None,
             Errand::HandOver | Errand::Last(Only::HandOver) => Some(("--only=hand-over", HAND_OVER)),
@@ -170,13 +191,16 @@ impl Keeper {
         Ok(Running { child, beats: ours, watch: Watch::new(now), told: None, released: false, deadline })
     }
 
-    /// Waits for the loop's end, passes signals on, and ends it when it hangs.
-    async fn attend(&mut self, running: &mut Running) -> anyhow::Result<ExitStatus> {
+    /// Waits for the loop's end, passes signals on, and ends it when it hangs; `ending` if it was started to end.
+    async fn attend(&mut self, running: &mut Running, ending: bool) -> anyhow::Result<ExitStatus> {
         loop {
             tokio::select! {
                 status = running.child.wait() => return Ok(status?),
-                _ = self.terminate.recv() => running.pass_on(Signal::TERM, Only::HandOver),
-                _ = self.interrupt.recv() => running.pass_on(Signal::INT, self.on_interrupt),
+                asked = self.signals.next() => if ending || running.told.is_some() {
+                    tracing::warn!("{NOT_SHORTER}");
+                } else {
+                    running.pass_on(self.meaning(asked));
+                },
                 () = sleep(LOOK) => if let Some(why) = running.hangs() {
                     tracing::error!("the loop {why}: it is ended and started anew");
                     running.kill().await?;
@@ -187,8 +211,12 @@ impl Keeper {
 }
 
 impl Running {
-    fn pass_on(&mut self, what: Signal, meaning: Only) {
+    fn pass_on(&mut self, meaning: Only) {
         self.told = Some(meaning);
+        let what = match meaning {
+            Only::HandOver => Signal::TERM,
+            Only::Release => Signal::INT,
+        };
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         if let Some(Err(error)) = pid.map(|pid| kill_process(pid, what)) {
             tracing::warn!(%error, "the loop cannot be told to stop");

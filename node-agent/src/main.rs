@@ -22,6 +22,7 @@ mod learned;
 mod liar;
 mod orders;
 mod output;
+mod policy_file;
 mod report;
 mod resident;
 mod run;

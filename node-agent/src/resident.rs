@@ -1,6 +1,7 @@
 //! What the agent claims for itself before anything else: its memory, for on a thrashing node its own pages must not be
 //! what it waits for, and file descriptors.
 
+use rustix::io::Errno;
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -17,12 +18,17 @@ pub(crate) fn allow_open_files() {
 /// Reads in and locks what is mapped now, code and libraries above all, and locks what will be touched later. Called
 /// before threads start: stacks and heaps that are reserved later stay untouched until they are used.
 ///
-/// Needs `IPC_LOCK` or a `RLIMIT_MEMLOCK` that is large enough; without it the loop works, and says what it lacks.
-pub(crate) fn lock() {
-    let locked = mlockall(MlockAllFlags::CURRENT)
-        .and_then(|()| mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT));
+/// # Errors
+/// Without `IPC_LOCK` and without a `RLIMIT_MEMLOCK` that is large enough; the loop works all the same.
+pub(crate) fn lock() -> Result<(), Errno> {
+    mlockall(MlockAllFlags::CURRENT)?;
+    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
+}
+
+/// Says what became of it.
+pub(crate) fn tell(locked: Result<(), Errno>) {
     match locked {
-        Ok(()) => tracing::info!("memory is locked"),
+        Ok(()) => tracing::debug!("memory is locked"),
         Err(error) => tracing::warn!(
             %error,
             "memory is not locked: under pressure the loop may wait for its own pages (grant IPC_LOCK)"

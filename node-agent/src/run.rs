@@ -1,6 +1,5 @@
 //! Wiring: the same loop for a cluster's node and for a host without Kubernetes.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -9,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use overcommit_core::ports::GuestPort;
 use overcommit_core::units::Bytes;
-use overcommit_crds::file;
 use overcommit_guest::Notify;
 use overcommit_host::{Glimpses, HostReader, Root};
 use prometheus_client::registry::Registry;
@@ -25,13 +23,13 @@ use crate::journal::Journal;
 use crate::kept::Pulse;
 use crate::kubelet_line::KubeletLine;
 use crate::learned;
-use crate::orders::Orders;
 use crate::output::Behind;
+use crate::policy_file;
 use crate::report::{Reporter, lines, metrics, writer};
 use crate::resident;
 use crate::scribe::Scribe;
 use crate::signals;
-use crate::state_dir::StateDir;
+use crate::state_dir::{self, StateDir};
 use crate::tick::{Loop, Parts, Purpose, Wake};
 
 /// The API server is connected to within this time, also from a node that thrashes.
@@ -79,10 +77,15 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     let (log, reports) = (telemetry(&args.log)?, Behind::reports());
     // By the log, which waits for nobody, and not on standard error, which may.
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "failed inside")));
-    resident::lock();
+    let locked = resident::lock();
     resident::allow_open_files();
-    let orders = args.policy.as_deref().map(read_policy).transpose()?;
+    let orders = policy_file::orders(args)?;
+    if args.is_first() {
+        state_dir::check(&args.state_dir).map_err(Failure::bad_input)?;
+    }
     let dir = Arc::new(StateDir::open(&args.state_dir).map_err(Failure::bad_input)?);
+    // Not before: who refuses to start says why, and nothing else.
+    resident::tell(locked);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -107,7 +110,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     let contact = task.as_ref().map(|task| Arc::clone(&task.contact));
     if let Err(error) = control::listen(&control::socket(&args.state_dir), wakes.clone(), contact) {
         // The lock is ours, so it is the disk: guests need the loop more than people need the socket.
-        tracing::error!(%error, "status, explain and release cannot be asked for");
+        tracing::error!("{error:#}: status, explain and release cannot be asked for");
     }
     let complete = drive(
         args,
@@ -157,15 +160,18 @@ fn drive(
     let line = task.as_ref().map(|t| Arc::clone(&t.line));
     let contact = task.as_ref().map(|t| Arc::clone(&t.contact));
     let (shown, known) = (latest.clone(), contact.clone());
-    let address = args.http;
     runtime
         .block_on(async move {
-            signals::forward(wakes, standalone).context("signals cannot be handled")?;
-            match address {
-                Some(address) => http::serve(address, beat, registry, shown, known)
-                    .await
-                    .with_context(|| format!("cannot listen on {address}")),
-                None => Ok(()),
+            signals::forward(wakes, standalone, args.kept).context("signals cannot be handled")?;
+            let Some(address) = args.http else { return Ok(()) };
+            let served = http::serve(address, beat, registry, shown, known).await;
+            match served.with_context(|| format!("cannot listen on {address}")) {
+                // Somebody took the address in between: guests need the loop more than people need metrics.
+                Err(error) if !args.is_first() => {
+                    tracing::error!("{error:#}");
+                    Ok(())
+                }
+                served => served,
             }
         })
         .map_err(Failure::bad_input)?;
@@ -266,20 +272,6 @@ fn attach(
         .context("no thread can be started")
         .map_err(Failure::bad_input)?;
     Ok((guests, Some(Task { client, node: node.to_owned(), line, contact })))
-}
-
-fn read_policy(path: &Path) -> Result<Orders, Failure> {
-    let shown = path.display();
-    let bytes = std::fs::read(path)
-        .with_context(|| format!("policy file {shown} cannot be read"))
-        .map_err(Failure::bad_input)?;
-    let policy = file::read(&bytes).map_err(|e| Failure::bad_input(anyhow!("policy file {shown}: {e}")))?;
-    for idle in file::idle(&policy.spec) {
-        tracing::warn!("policy file {shown}: {idle}");
-    }
-    let name = policy.metadata.name.as_deref().unwrap_or("unnamed");
-    Orders::from_file(name, &policy.spec)
-        .map_err(|errors| Failure::bad_input(anyhow!("policy file {shown}: {errors:?}")))
 }
 
 /// The log, on standard error.

@@ -2,16 +2,52 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-use rustix::fs::{FlockOperation, flock};
+use anyhow::{Context as _, ensure};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::process::geteuid;
 
-use crate::failpoint;
+use crate::{control, failpoint, intake, journal, learned};
 
 /// An empty file that says that the directory can be written.
 const TRIED: &str = "writable";
+
+/// So long may a socket's path be, with the zero at its end (`sun_path`, unix(7)).
+const SUN_PATH: usize = 108;
+/// Others than the owner may write.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// Refuses a directory in which nothing can be relied on. For the first start alone: what was fit then is no reason to leave
+/// guests alone later.
+///
+/// # Errors
+/// Why not, and what to do.
+pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
+    let shown = path.display();
+    let socket = control::socket(path).as_os_str().len();
+    ensure!(
+        socket < SUN_PATH,
+        "state directory {shown} is too long: the socket in it would have {socket} bytes, and {} is the most; name a \
+         shorter one with --state-dir",
+        SUN_PATH - 1
+    );
+    // One that is not there yet is made as it should be.
+    let Ok(about) = fs::metadata(path) else { return Ok(()) };
+    let (owner, own) = (about.uid(), geteuid().as_raw());
+    ensure!(
+        owner == 0 || owner == own,
+        "state directory {shown} belongs to user {owner}, who could change what is to be given back: chown it to {own}, or \
+         name another with --state-dir"
+    );
+    ensure!(
+        about.mode() & OTHERS_WRITE == 0,
+        "state directory {shown} can be written by others than its owner, who could change what is to be given back: \
+         chmod go-w it, or name another with --state-dir"
+    );
+    Ok(())
+}
 
 /// A locked state directory; the lock ends with the value.
 #[derive(Debug)]
@@ -37,15 +73,41 @@ impl StateDir {
             format!("another agent works with {shown}: stop it, or name another with --state-dir")
         })?;
         let dir = Self { path: path.to_owned(), _lock: lock };
+        dir.remove_leftovers();
         if let Err(error) = dir.replace(TRIED, b"") {
-            if !dir.path.join(crate::journal::FILE).exists() {
-                let what =
-                    format!("state directory {shown} cannot be written: without it nothing could be undone");
-                return Err(anyhow::Error::from(error).context(what));
+            if !dir.path.join(journal::FILE).exists() {
+                let remedy = match error.kind() {
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem => {
+                        format!("{}, or ", refusal(&error).1)
+                    }
+                    _ => String::new(),
+                };
+                return Err(anyhow::Error::from(error).context(format!(
+                    "state directory {shown} cannot be written, and without it nothing could be undone: \
+                     {remedy}name another with --state-dir"
+                )));
             }
             tracing::error!(%error, "the state directory cannot be written; what was taken is given back all the same");
         }
         Ok(dir)
+    }
+
+    /// What a predecessor did not live to finish, or what somebody put there before the lock was taken.
+    fn remove_leftovers(&self) {
+        for name in [TRIED, journal::FILE, intake::FILE, learned::FILE] {
+            let leftover = self.fresh(name);
+            match fs::remove_file(&leftover) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    tracing::warn!(%error, leftover = %leftover.display(), "cannot be removed");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Where a file is written before it replaces the old one.
+    fn fresh(&self, name: &str) -> PathBuf {
+        self.path.join(format!(".{name}.new"))
     }
 
     /// Replaces a file whole: after a crash either the old or the new content stands.
@@ -53,7 +115,7 @@ impl StateDir {
     /// # Errors
     /// When the disk is full or read-only; the old content stands.
     pub(crate) fn replace(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
-        let fresh = self.path.join(format!(".{name}.new"));
+        let fresh = self.fresh(name);
         let written = write(&fresh, content).and_then(|()| fs::rename(&fresh, self.path.join(name)));
         failpoint::reach("file-replaced");
         if written.is_err() {
@@ -105,10 +167,51 @@ pub(crate) fn refusal(error: &std::io::Error) -> (&'static str, &'static str) {
 }
 
 fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    // Whatever stands there, nobody else's file is emptied through it.
+    let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
+    let mut options = File::options();
+    options.create(true).truncate(true).write(true).mode(0o600).custom_flags(no_follow);
+    let mut file = options.open(path)?;
     let (first, rest) = content.split_at(content.len() / 2);
     file.write_all(first)?;
     failpoint::reach("file-half-written");
     file.write_all(rest)?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_link_that_somebody_left_empties_no_file() {
+        let (temp, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let target = other.path().join("passwd");
+        fs::write(&target, "root").unwrap();
+        let link = temp.path().join(".writable.new");
+        symlink(&target, &link).unwrap();
+        let dir = StateDir::open(temp.path()).unwrap();
+        assert!(!link.exists(), "it is no reason to refuse");
+        symlink(&target, &link).unwrap();
+        assert!(dir.replace(TRIED, b"ours").is_err());
+        assert_eq!(fs::read_to_string(&target).unwrap(), "root");
+    }
+
+    #[test]
+    fn a_directory_in_which_others_can_write_is_refused_with_the_remedy() {
+        let temp = tempfile::tempdir().unwrap();
+        let refused = || check(temp.path()).err().map(|error| error.to_string()).unwrap_or_default();
+        let mode = |mode| fs::set_permissions(temp.path(), fs::Permissions::from_mode(mode)).unwrap();
+        for open in [0o777, 0o770, 0o1777] {
+            mode(open);
+            assert!(refused().contains("chmod go-w"), "{}", refused());
+        }
+        mode(0o755);
+        assert_eq!(refused(), "");
+        chown(temp.path(), Some(65_534), None).unwrap();
+        assert!(refused().contains("belongs to user 65534") && refused().contains("chown"), "{}", refused());
+        assert!(check(&temp.path().join("new")).is_ok(), "one that is to be made");
+    }
 }

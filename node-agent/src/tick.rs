@@ -6,6 +6,7 @@
 //! has answered or its time is over), the lane's poll between two ticks, and each squeezed guest's own statistics.
 
 mod act;
+mod ending;
 mod lane;
 mod panics;
 #[cfg(test)]
@@ -23,7 +24,7 @@ use overcommit_core::plan::Move;
 use overcommit_core::policy::Mode;
 use overcommit_core::ports::{GuestPort, HostPort};
 use overcommit_core::sample::{GuestId, HostSample};
-use overcommit_core::step::{Release, State, Turn};
+use overcommit_core::step::{State, Turn};
 use overcommit_core::units::{Bytes, Monotonic};
 use overcommit_host::Glimpses;
 
@@ -41,10 +42,6 @@ use panics::Panics;
 
 /// A tick on the way out comes this often, and a host that could not be read is tried again.
 const SOON: Duration = Duration::from_secs(1);
-/// How long a release on exit may take before the loop leaves with what it could do.
-const RELEASE_PATIENCE: Duration = Duration::from_mins(1);
-/// How long a hand-over waits for what it sent.
-const HANDOVER_PATIENCE: Duration = Duration::from_secs(6);
 
 /// A loop that is started for a hand-over waits so long for hypervisors that have not answered.
 const SEEN_BY: Duration = Duration::from_secs(8);
@@ -124,6 +121,8 @@ pub(crate) struct Loop {
     orders: Option<Arc<Orders>>,
     release: bool,
     stopping: Option<(Stop, Instant)>,
+    /// When people are told again how far the end is.
+    progress: Instant,
     next_tick: Instant,
     /// Since when the coming tick waits for the guests that it asked.
     asked: Option<Instant>,
@@ -166,6 +165,7 @@ impl Loop {
             orders: None,
             release,
             stopping: None,
+            progress: now,
             next_tick: now,
             asked: None,
             asked_host: false,
@@ -270,6 +270,7 @@ impl Loop {
         }
         self.answer_alarm(false);
         self.look_at_due();
+        self.tell_progress();
     }
 
     /// All guests have answered, or their time is over.
@@ -302,57 +303,5 @@ impl Loop {
     /// The loop acts on guests, so it watches them between two ticks.
     fn is_enforcing(&self) -> bool {
         self.orders.as_ref().is_some_and(|orders| orders.policy.mode == Mode::Enforce)
-    }
-
-    fn stop(&mut self, stop: Stop) {
-        if self.stopping.is_some() {
-            return;
-        }
-        let patience = match stop {
-            Stop::Handover => HANDOVER_PATIENCE,
-            Stop::Release => RELEASE_PATIENCE,
-        };
-        self.stopping = Some((stop, Instant::now() + patience));
-        match stop {
-            Stop::Handover => self.hand_over(),
-            Stop::Release => self.release(),
-        }
-    }
-
-    /// Spreads what is spare; nothing is decided after that.
-    fn hand_over(&mut self) {
-        self.forget_takes(|_| true);
-        self.turn(Turn::Handover);
-        self.orders = None;
-        self.record_all();
-        self.parts.scribe.keep(self.state.learned().clone());
-    }
-
-    /// How the loop ended, once it has.
-    fn ended(&self) -> Option<bool> {
-        let (stop, deadline) = self.stopping?;
-        let busy = self.parts.guests.is_carrying() || self.takes.is_some() || self.parts.scribe.is_writing();
-        let late = Instant::now() >= deadline;
-        match stop {
-            Stop::Handover if !busy || late => {
-                tracing::info!(
-                    "handed over: what was spare is spread, what is held stays as it is for the next agent"
-                );
-                Some(true)
-            }
-            Stop::Release if self.orders.is_none() => Some(true),
-            Stop::Release => match self.last.as_ref().and_then(|report| report.release) {
-                Some(Release::Done) if !busy => {
-                    tracing::info!("everything was given back");
-                    Some(true)
-                }
-                left if late => {
-                    tracing::error!(?left, "not everything could be given back");
-                    Some(false)
-                }
-                _ => None,
-            },
-            Stop::Handover => None,
-        }
     }
 }

@@ -1,18 +1,21 @@
 //! The agent's command line: what it says to bad input (exit 2 before anything was touched, the place and the remedy),
 //! and that nobody who does not listen can stop it.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use overcommit_tests::agent::Agent;
-use overcommit_tests::process::Launch;
+use overcommit_tests::process::{Launch, Process};
 use overcommit_tests::session::Session;
 use overcommit_tests::wait::until;
 use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 fn run(policy: &[u8]) -> Result<Output> {
@@ -36,6 +39,35 @@ fn refused(policy: &str, expected: &str) -> Result<()> {
     assert!(told.contains(expected), "{expected:?} is not in {told:?}");
     assert!(told.contains("policy.yaml"), "the file is not named in {told:?}");
     Ok(())
+}
+
+/// An agent without guests whose policy and state are in this directory.
+fn agent_in(dir: &Path, program: &[&OsStr]) -> Result<Process> {
+    let file = dir.join("policy.yaml");
+    std::fs::write(&file, format!("{HEAD}spec: {{interval: 1s}}\n"))?;
+    let [first, rest @ ..] = program else { bail!("no program") };
+    let launch = Launch::new("agent", first)
+        .args(rest)
+        .args(["run", "--connect", "test:///default", "--policy"])
+        .arg(&file)
+        .arg("--state-dir")
+        .arg(dir.join("state"));
+    let agent = Session::shared()?.spawn(launch)?;
+    agent.ready(Duration::from_secs(30), "its first report", || told(dir))?;
+    Ok(agent)
+}
+
+/// What the agent of [`agent_in`] tells.
+fn told(dir: &Path) -> Result<Value> {
+    let ask = ["status", "--output", "json", "--state-dir"];
+    let answer = Command::new(Agent::program()?).args(ask).arg(dir.join("state")).output()?;
+    Ok(serde_json::from_slice(&answer.stdout)?)
+}
+
+/// The loop of an agent: the younger of its two processes.
+fn the_loop(agent: &Process) -> Result<Pid> {
+    let child = agent.members().into_iter().find(|pid| *pid != agent.pid()).context("no loop")?;
+    Pid::from_raw(child.try_into()?).context("no process id")
 }
 
 const HEAD: &str = "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {name: p}\n";
@@ -155,6 +187,138 @@ fn a_hypervisor_that_is_away_is_named_with_the_remedy_in_status_and_by_explain()
     let warnings = logged.lines().filter(warns).count();
     ensure!(warnings == 1, "once when it begins, not {warnings} times:\n{logged}");
     assert_eq!(agent.terminate(Duration::from_secs(10))?.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn a_policy_that_is_no_file_is_refused_with_the_remedy() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let pipe = dir.path().join("pipe");
+    ensure!(Command::new("mkfifo").arg(&pipe).status()?.success());
+    for policy in [OsStr::new("-"), OsStr::new("/dev/stdin"), pipe.as_os_str(), dir.path().as_os_str()] {
+        let mut agent = Command::new(Agent::program()?)
+            .args(["run", "--connect", "test:///default", "--policy"])
+            .arg(policy)
+            .arg("--state-dir")
+            .arg(dir.path().join("state"))
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let ended = until(Duration::from_secs(30), format!("a refusal of {}", policy.display()), || {
+            agent.try_wait()?.context("it waits")
+        });
+        agent.kill()?;
+        let said = String::from_utf8(agent.wait_with_output()?.stderr)?;
+        ensure!(ended?.code() == Some(2), "{said}");
+        ensure!(said.contains("write the policy to") && said.contains("--policy"), "{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_refused_start_says_the_reason_and_nothing_else() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let agent = agent_in(dir.path(), &[Agent::program()?.as_os_str()])?;
+    let policy = dir.path().join("policy.yaml");
+    let output = Command::new(Agent::program()?)
+        .args(["run", "--connect", "test:///default", "--policy"])
+        .arg(&policy)
+        .arg("--state-dir")
+        .arg(dir.path().join("state"))
+        .output()?;
+    let said = String::from_utf8(output.stderr)?;
+    ensure!(output.status.code() == Some(2) && said.contains("another agent works"), "{said}");
+    ensure!(said.lines().count() == 1, "{said}");
+    ensure!(agent.terminate(Duration::from_secs(10))?.success());
+    Ok(())
+}
+
+#[test]
+fn a_loop_that_is_started_anew_follows_the_policy_that_people_started_it_with() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let agent = agent_in(dir.path(), &[Agent::program()?.as_os_str()])?;
+    let first = told(dir.path())?["revision"].clone();
+    let file = dir.path().join("policy.yaml");
+    let other = format!("{HEAD}spec: {{interval: 9s}}\n");
+    for edit in [other.as_str(), "half: ["] {
+        std::fs::write(&file, edit)?;
+        let before = the_loop(&agent)?;
+        kill_process(before, Signal::KILL)?;
+        until(Duration::from_secs(30), "the report of another loop", || {
+            ensure!(the_loop(&agent)? != before);
+            let report = told(dir.path())?;
+            ensure!(report["revision"] == first && !first.is_null(), "{report}");
+            Ok(())
+        })
+        .with_context(|| agent.log_tail())?;
+    }
+    // The third death: a hand-over, told as what it was, and a rest that a release ends.
+    std::fs::remove_file(&file)?;
+    kill_process(the_loop(&agent)?, Signal::KILL)?;
+    until(Duration::from_secs(30), "the hand-over", || agent.output().contains("it handed over and rests"))
+        .with_context(|| agent.log_tail())?;
+    agent.signal(Signal::INT)?;
+    ensure!(agent.wait(Duration::from_secs(90))?.success(), "{}", agent.log_tail());
+    ensure!(agent.output().contains("everything was given back"), "{}", agent.log_tail());
+    Ok(())
+}
+
+#[test]
+fn a_closed_session_and_a_quit_hand_over_as_a_termination_does() -> Result<()> {
+    for signal in [Signal::HUP, Signal::QUIT, Signal::TERM] {
+        let dir = tempfile::tempdir()?;
+        let agent = agent_in(dir.path(), &[Agent::program()?.as_os_str()])?;
+        // A terminal signals both.
+        kill_process(the_loop(&agent)?, signal)?;
+        agent.signal(signal)?;
+        let ended = agent.wait(Duration::from_mins(1))?;
+        ensure!(ended.code() == Some(0), "{signal:?}: {:?}, {}", ended.signal(), agent.log_tail());
+        ensure!(agent.output().contains("handed over"), "{signal:?}: {}", agent.log_tail());
+    }
+    Ok(())
+}
+
+#[test]
+fn who_starts_it_to_outlive_the_session_is_obeyed() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let program = Agent::program()?;
+    let words = ["sh", "-c", "trap '' HUP; exec \"$0\" \"$@\""].map(OsStr::new);
+    let agent = agent_in(dir.path(), &[&words[..], &[program.as_os_str()]].concat())?;
+    let before = told(dir.path())?["at"].clone();
+    kill_process(the_loop(&agent)?, Signal::HUP)?;
+    agent.signal(Signal::HUP)?;
+    until(Duration::from_secs(30), "a later report", || {
+        let later = told(dir.path())?["at"].clone();
+        ensure!(later != before, "{later}");
+        Ok(())
+    })?;
+    ensure!(!agent.output().contains("ending"), "{}", agent.log_tail());
+    ensure!(agent.terminate(Duration::from_secs(10))?.success());
+    Ok(())
+}
+
+#[test]
+fn a_state_directory_that_cannot_hold_the_socket_or_a_file_is_refused_with_the_remedy() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let policy = dir.path().join("policy.yaml");
+    std::fs::write(&policy, format!("{HEAD}spec: {{}}\n"))?;
+    let long = dir.path().join("n".repeat(120));
+    let bytes = long.as_os_str().len() + "/agent.sock".len();
+    // The kernel takes no files there.
+    for (state, why) in [
+        (long.as_path(), format!("{bytes} bytes")),
+        (Path::new("/sys/kernel"), "cannot be written".to_owned()),
+    ] {
+        let output = Command::new(Agent::program()?)
+            .args(["run", "--connect", "test:///default", "--policy"])
+            .arg(&policy)
+            .arg("--state-dir")
+            .arg(state)
+            .output()?;
+        let said = String::from_utf8(output.stderr)?;
+        ensure!(output.status.code() == Some(2) && said.contains(&why), "{said}");
+        ensure!(said.contains("with --state-dir"), "{said}");
+    }
     Ok(())
 }
 

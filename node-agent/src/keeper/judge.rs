@@ -75,8 +75,13 @@ pub(super) enum Next {
     HandOver,
     /// This is done, and the keeper ends too.
     Last(Only),
-    /// Nothing for so long, then the loop again.
-    Rest(Duration),
+    /// Nothing for a time, then the loop again.
+    Rest {
+        /// For so long.
+        time: Duration,
+        /// What was to be done before was done.
+        handed_over: bool,
+    },
 }
 
 /// Remembers failures.
@@ -120,11 +125,11 @@ impl Judge {
     }
 
     /// A hand-over ended, well or not: there is nothing more that could be done now.
-    pub(super) fn handed_over(&mut self) -> Next {
+    pub(super) fn handed_over(&mut self, ended: &Ended) -> Next {
         self.failures.clear();
-        let rest = self.rest;
-        self.rest = rest.saturating_mul(2).min(REST_MAX);
-        Next::Rest(rest)
+        let time = self.rest;
+        self.rest = time.saturating_mul(2).min(REST_MAX);
+        Next::Rest { time, handed_over: *ended == Ended::Told(0) }
     }
 }
 
@@ -185,7 +190,21 @@ mod tests {
         for how in [failed(), Ended::NotStarted] {
             assert_eq!(fail(&mut judge, &how, 2), Next::Start);
             assert_eq!(fail(&mut judge, &how, 1), Next::HandOver);
-            let Next::Rest(_) = judge.handed_over() else { panic!("no rest") };
+            let Next::Rest { .. } = judge.handed_over(&Ended::Told(0)) else { panic!("no rest") };
+        }
+    }
+
+    #[test]
+    fn a_hand_over_that_failed_does_not_pass_for_one() {
+        for (ended, well) in [
+            (Ended::Told(0), true),
+            (Ended::Told(1), false),
+            (Ended::Refused, false),
+            (Ended::NotStarted, false),
+            (failed(), false),
+        ] {
+            let next = Judge::default().handed_over(&ended);
+            assert_eq!(next, Next::Rest { time: REST, handed_over: well }, "{ended:?}");
         }
     }
 
@@ -195,13 +214,14 @@ mod tests {
         let rests: Vec<Next> = (0..4)
             .map(|_| {
                 fail(&mut judge, &failed(), 3);
-                judge.handed_over()
+                judge.handed_over(&Ended::Told(0))
             })
             .collect();
-        assert_eq!(rests, [10, 20, 40, 40].map(|s| Next::Rest(Duration::from_secs(s))));
+        let rest = |seconds| Next::Rest { time: Duration::from_secs(seconds), handed_over: true };
+        assert_eq!(rests, [10, 20, 40, 40].map(rest));
         let began = Instant::now();
         judge.ended(&failed(), began, began + Duration::from_hours(1));
-        assert_eq!(judge.handed_over(), Next::Rest(REST));
+        assert_eq!(judge.handed_over(&Ended::Told(0)), Next::Rest { time: REST, handed_over: true });
     }
 
     #[test]
