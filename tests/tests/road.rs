@@ -17,9 +17,10 @@ fn a_policy_moves_memory_between_real_vmis_and_gives_all_of_it_back() -> Result<
     assert!(summary.first_command <= summary.within_budget, "{summary}");
     assert!(summary.first_command < Duration::from_secs(15), "an enforced policy acts at once: {summary}");
     assert!(summary.taken_and_given("idle").0 > 60.0, "{summary}");
-    // It depends on its wave whether it was idle when memory was taken: what it lost it got back, or it lost little.
+    // It depends on its wave whether it was idle when memory was taken: what it lost it got back, or it was one take, which
+    // is a tenth of its size at most.
     let (taken, given) = summary.taken_and_given("worker");
-    assert!(given > 0.0 || taken < 60.0, "{summary}");
+    assert!(given > 0.0 || taken < 110.0, "{summary}");
     assert_eq!(summary.taken_and_given("opted-out"), (0.0, 0.0));
     let (worker, idle) = summary.moved;
     assert!(idle < worker && worker <= SIZE_MIB, "{summary}");

@@ -35,6 +35,8 @@ const SPARE: u64 = 16;
 const UNREACHED: u64 = 40;
 /// What the machine's kernel has that no line of meminfo names.
 const UNNAMED: u64 = 400;
+/// By how much the overhead of all of them may grow between two turns.
+const OVERHEAD_GROWS: u64 = 32;
 const SQUEEZED_BY: Duration = Duration::from_secs(150);
 const SOON: Duration = Duration::from_mins(1);
 
@@ -185,7 +187,9 @@ fn without_a_shortfall_all_guests_touch_all_they_may_at_once_and_nobody_is_kille
     // The surge was real: they hold what they were promised, but for what their kernels keep.
     let promised = account.promised.get() / MIB;
     ensure!(resident + stage.count() * (SPARE + UNREACHED) >= promised, "{resident} of {promised} MiB");
-    ensure!(account.shortfall.get() / MIB <= others, "{others} MiB are others' doing: {account:?}");
+    // An emulator's own memory grows with the work of its guest, and is taken from somebody in the next turns.
+    let excused = others + OVERHEAD_GROWS;
+    ensure!(account.shortfall.get() / MIB <= excused, "{others} MiB are others' doing: {account:?}");
     ensure!(left + others + UNNAMED >= KEPT, "{left} MiB are left of the {KEPT} that the node keeps");
     for guest in &told.guests {
         let least = guest.full.scaled(1, 4);
