@@ -1,12 +1,12 @@
 //! The agent's command line: what it says to bad input (exit 2 before anything was touched, the place and the remedy),
 //! and that nobody who does not listen can stop it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -18,50 +18,93 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-fn run(policy: &[u8]) -> Result<Output> {
-    let dir = tempfile::tempdir()?;
-    let file = dir.path().join("policy.yaml");
-    std::fs::write(&file, policy)?;
-    let state = dir.path().join("state");
-    let mut command = Command::new(Agent::program()?);
-    command
-        .args(["run", "--connect", "test:///default", "--policy"])
-        .arg(&file)
-        .arg("--state-dir")
-        .arg(&state);
-    Ok(command.output()?)
+const HEAD: &str = "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {name: p}\n";
+
+/// A folder for one agent: its policy, which may be changed, and its state.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn with(policy: impl AsRef<[u8]>) -> Result<Self> {
+        let place = Self(tempfile::tempdir()?);
+        place.write(policy)?;
+        Ok(place)
+    }
+
+    /// One whose agent turns each second.
+    fn prompt() -> Result<Self> {
+        Self::with(format!("{HEAD}spec: {{interval: 1s}}\n"))
+    }
+
+    fn write(&self, policy: impl AsRef<[u8]>) -> Result<()> {
+        Ok(std::fs::write(self.policy(), policy)?)
+    }
+
+    fn policy(&self) -> PathBuf {
+        self.0.path().join("policy.yaml")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.0.path().join("state")
+    }
+
+    /// `run` of an agent without guests.
+    fn run(&self) -> Vec<OsString> {
+        run("test:///default", &self.policy(), &self.state())
+    }
+
+    /// That agent, once it has reported.
+    fn start(&self) -> Result<Process> {
+        self.start_by(&[Agent::program()?.as_os_str()])
+    }
+
+    /// As [`Place::start`], by a program that becomes the agent's.
+    fn start_by(&self, program: &[&OsStr]) -> Result<Process> {
+        let [first, rest @ ..] = program else { bail!("no program") };
+        let agent = spawn(Launch::new("agent", first).args(rest).args(self.run()))?;
+        agent.ready(Duration::from_secs(30), "its first report", || self.told())?;
+        Ok(agent)
+    }
+
+    /// What its agent tells.
+    fn told(&self) -> Result<Value> {
+        let (code, out, said) = self.asked(&["status", "--output", "json"], Stdio::piped())?;
+        ensure!(code == Some(0), "{said}");
+        Ok(serde_json::from_str(&out)?)
+    }
+
+    /// The exit code of a client whose standard output is `out`, what it says there if that is a pipe to us, and on standard
+    /// error.
+    fn asked(&self, words: &[&str], out: impl Into<Stdio>) -> Result<(Option<i32>, String, String)> {
+        let mut ask = Command::new(Agent::program()?);
+        let ask = ask.args(words).arg("--state-dir").arg(self.state());
+        let output = ask.stdout(out).stderr(Stdio::piped()).output()?;
+        Ok((output.status.code(), String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?))
+    }
+}
+
+/// The words of `run`.
+fn run(uri: &str, policy: &Path, state: &Path) -> Vec<OsString> {
+    let words = ["run", "--connect", uri, "--policy"].map(OsString::from);
+    let rest = [policy.into(), "--state-dir".into(), state.into()];
+    words.into_iter().chain(rest).collect()
+}
+
+fn spawn(launch: Launch) -> Result<Process> {
+    Session::shared()?.spawn(launch)
+}
+
+/// How an agent with these words ends, and what it says on standard error.
+fn ended(words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<(Option<i32>, String)> {
+    let output = Command::new(Agent::program()?).args(words).env_remove("NODE_NAME").output()?;
+    Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
 fn refused(policy: &str, expected: &str) -> Result<()> {
-    let output = run(policy.as_bytes())?;
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{told}");
+    let (code, told) = ended(Place::with(policy)?.run())?;
+    assert_eq!(code, Some(2), "{told}");
     assert!(told.contains(expected), "{expected:?} is not in {told:?}");
     assert!(told.contains("policy.yaml"), "the file is not named in {told:?}");
     Ok(())
-}
-
-/// An agent without guests whose policy and state are in this directory.
-fn agent_in(dir: &Path, program: &[&OsStr]) -> Result<Process> {
-    let file = dir.join("policy.yaml");
-    std::fs::write(&file, format!("{HEAD}spec: {{interval: 1s}}\n"))?;
-    let [first, rest @ ..] = program else { bail!("no program") };
-    let launch = Launch::new("agent", first)
-        .args(rest)
-        .args(["run", "--connect", "test:///default", "--policy"])
-        .arg(&file)
-        .arg("--state-dir")
-        .arg(dir.join("state"));
-    let agent = Session::shared()?.spawn(launch)?;
-    agent.ready(Duration::from_secs(30), "its first report", || told(dir))?;
-    Ok(agent)
-}
-
-/// What the agent of [`agent_in`] tells.
-fn told(dir: &Path) -> Result<Value> {
-    let ask = ["status", "--output", "json", "--state-dir"];
-    let answer = Command::new(Agent::program()?).args(ask).arg(dir.join("state")).output()?;
-    Ok(serde_json::from_slice(&answer.stdout)?)
 }
 
 /// The loop of an agent: the younger of its two processes.
@@ -69,8 +112,6 @@ fn the_loop(agent: &Process) -> Result<Pid> {
     let child = agent.members().into_iter().find(|pid| *pid != agent.pid()).context("no loop")?;
     Pid::from_raw(child.try_into()?).context("no process id")
 }
-
-const HEAD: &str = "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {name: p}\n";
 
 #[test]
 fn policies_that_cannot_work_are_refused_by_place() -> Result<()> {
@@ -92,16 +133,9 @@ fn policies_that_cannot_work_are_refused_by_place() -> Result<()> {
 
 #[test]
 fn what_a_policy_says_in_vain_without_kubernetes_is_told_at_the_start() -> Result<()> {
-    let policy = format!("{HEAD}spec: {{nodeSelector: {{}}, classes: [{{name: all}}, {{name: late}}]}}\n");
-    let dir = tempfile::tempdir()?;
-    let file = dir.path().join("policy.yaml");
-    std::fs::write(&file, &policy)?;
-    let launch = Launch::new("agent", Agent::program()?)
-        .args(["run", "--connect", "test:///default", "--policy"])
-        .arg(&file)
-        .arg("--state-dir")
-        .arg(dir.path());
-    let agent = Session::shared()?.spawn(launch)?;
+    let vain = "{nodeSelector: {}, classes: [{name: all}, {name: late}]}";
+    let place = Place::with(format!("{HEAD}spec: {vain}\n"))?;
+    let agent = spawn(Launch::new("agent", Agent::program()?).args(place.run()))?;
     agent.ready(Duration::from_secs(30), "its warnings", || {
         let told = agent.output();
         ensure!(told.contains("spec.nodeSelector") && told.contains("spec.classes[1] (late)"), "{told}");
@@ -117,21 +151,18 @@ fn files_that_are_no_policy_are_refused_with_the_remedy() -> Result<()> {
     refused("a: [", "no YAML")?;
     refused("apiVersion: v1\nkind: Pod\n", "has kind Pod of v1")?;
     refused(&format!("{HEAD}spec: {{}}\n---\n{HEAD}spec: {{}}\n"), "several YAML documents")?;
-    let output = run(b"\xff\xfe\x00")?;
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("UTF-8"));
+    let (code, told) = ended(Place::with(b"\xff\xfe\x00")?.run())?;
+    assert_eq!(code, Some(2));
+    assert!(told.contains("UTF-8"));
     Ok(())
 }
 
 #[test]
 fn wrong_usage_is_refused_with_exit_2() -> Result<()> {
-    let code = |words: &[&str]| -> Result<Option<i32>> {
-        Ok(Command::new(Agent::program()?).args(words).env_remove("NODE_NAME").output()?.status.code())
-    };
-    assert_eq!(code(&["run"])?, Some(2));
-    assert_eq!(code(&["run", "--policy", "/nowhere.yaml"])?, Some(2));
-    assert_eq!(code(&["run", "--policy", "/nowhere.yaml", "--connect", "test:///default"])?, Some(2));
-    assert_eq!(code(&["dance"])?, Some(2));
+    assert_eq!(ended(["run"])?.0, Some(2));
+    assert_eq!(ended(["run", "--policy", "/nowhere.yaml"])?.0, Some(2));
+    assert_eq!(ended(["run", "--policy", "/nowhere.yaml", "--connect", "test:///default"])?.0, Some(2));
+    assert_eq!(ended(["dance"])?.0, Some(2));
     Ok(())
 }
 
@@ -148,10 +179,8 @@ fn a_uri_that_names_no_qemu_is_refused_with_one_that_does() -> Result<()> {
         "qemu:///sytem",
         "qemu+ssh://host/systems?socket=/system",
     ] {
-        let words = ["run", "--policy", "/nowhere.yaml", "--connect", uri];
-        let output = Command::new(Agent::program()?).args(words).output()?;
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{uri}: {told}");
+        let (code, told) = ended(["run", "--policy", "/nowhere.yaml", "--connect", uri])?;
+        assert_eq!(code, Some(2), "{uri}: {told}");
         assert!(told.contains("--connect") && told.contains("qemu:///system"), "{uri}: {told}");
     }
     Ok(())
@@ -159,23 +188,14 @@ fn a_uri_that_names_no_qemu_is_refused_with_one_that_does() -> Result<()> {
 
 #[test]
 fn a_hypervisor_that_is_away_is_named_with_the_remedy_in_status_and_by_explain() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let file = dir.path().join("policy.yaml");
-    std::fs::write(&file, format!("{HEAD}spec: {{interval: 1s}}\n"))?;
-    let launch = Launch::new("agent", Agent::program()?)
-        .args(["run", "--connect", "qemu+unix:///system?socket=/nowhere/libvirt-sock", "--policy"])
-        .arg(&file)
-        .arg("--state-dir")
-        .arg(dir.path());
-    let agent = Session::shared()?.spawn(launch)?;
-    let told = |words: &[&str]| -> Result<String> {
-        let mut ask = Command::new(Agent::program()?);
-        let output = ask.args(words).arg("--state-dir").arg(dir.path()).output()?;
-        Ok(String::from_utf8([output.stdout, output.stderr].concat())?)
-    };
+    let place = Place::prompt()?;
+    let uri = "qemu+unix:///system?socket=/nowhere/libvirt-sock";
+    let words = run(uri, &place.policy(), &place.state());
+    let agent = spawn(Launch::new("agent", Agent::program()?).args(words))?;
     for words in [&["status"][..], &["explain", "guest"]] {
         until(Duration::from_secs(30), "the trouble", || {
-            let told = told(words)?;
+            let (_, out, said) = place.asked(words, Stdio::piped())?;
+            let told = out + &said;
             let good = told.contains("/nowhere/libvirt-sock") && told.contains("name another with --connect");
             ensure!(good, "{told}");
             Ok(())
@@ -192,15 +212,12 @@ fn a_hypervisor_that_is_away_is_named_with_the_remedy_in_status_and_by_explain()
 
 #[test]
 fn a_policy_that_is_no_file_is_refused_with_the_remedy() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let pipe = dir.path().join("pipe");
+    let place = Place(tempfile::tempdir()?);
+    let pipe = place.0.path().join("pipe");
     ensure!(Command::new("mkfifo").arg(&pipe).status()?.success());
-    for policy in [OsStr::new("-"), OsStr::new("/dev/stdin"), pipe.as_os_str(), dir.path().as_os_str()] {
+    for policy in [Path::new("-"), Path::new("/dev/stdin"), &pipe, place.0.path()] {
         let mut agent = Command::new(Agent::program()?)
-            .args(["run", "--connect", "test:///default", "--policy"])
-            .arg(policy)
-            .arg("--state-dir")
-            .arg(dir.path().join("state"))
+            .args(run("test:///default", policy, &place.state()))
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
@@ -217,17 +234,10 @@ fn a_policy_that_is_no_file_is_refused_with_the_remedy() -> Result<()> {
 
 #[test]
 fn a_refused_start_says_the_reason_and_nothing_else() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let agent = agent_in(dir.path(), &[Agent::program()?.as_os_str()])?;
-    let policy = dir.path().join("policy.yaml");
-    let output = Command::new(Agent::program()?)
-        .args(["run", "--connect", "test:///default", "--policy"])
-        .arg(&policy)
-        .arg("--state-dir")
-        .arg(dir.path().join("state"))
-        .output()?;
-    let said = String::from_utf8(output.stderr)?;
-    ensure!(output.status.code() == Some(2) && said.contains("another agent works"), "{said}");
+    let place = Place::prompt()?;
+    let agent = place.start()?;
+    let (code, said) = ended(place.run())?;
+    ensure!(code == Some(2) && said.contains("another agent works"), "{said}");
     ensure!(said.lines().count() == 1, "{said}");
     ensure!(agent.terminate(Duration::from_secs(10))?.success());
     Ok(())
@@ -235,25 +245,24 @@ fn a_refused_start_says_the_reason_and_nothing_else() -> Result<()> {
 
 #[test]
 fn a_loop_that_is_started_anew_follows_the_policy_that_people_started_it_with() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let agent = agent_in(dir.path(), &[Agent::program()?.as_os_str()])?;
-    let first = told(dir.path())?["revision"].clone();
-    let file = dir.path().join("policy.yaml");
+    let place = Place::prompt()?;
+    let agent = place.start()?;
+    let first = place.told()?["revision"].clone();
     let other = format!("{HEAD}spec: {{interval: 9s}}\n");
     for edit in [other.as_str(), "half: ["] {
-        std::fs::write(&file, edit)?;
+        place.write(edit)?;
         let before = the_loop(&agent)?;
         kill_process(before, Signal::KILL)?;
         until(Duration::from_secs(30), "the report of another loop", || {
             ensure!(the_loop(&agent)? != before);
-            let report = told(dir.path())?;
+            let report = place.told()?;
             ensure!(report["revision"] == first && !first.is_null(), "{report}");
             Ok(())
         })
         .with_context(|| agent.log_tail())?;
     }
     // The third death: a hand-over, told as what it was, and a rest that a release ends.
-    std::fs::remove_file(&file)?;
+    std::fs::remove_file(place.policy())?;
     kill_process(the_loop(&agent)?, Signal::KILL)?;
     until(Duration::from_secs(30), "the hand-over", || agent.output().contains("it handed over and rests"))
         .with_context(|| agent.log_tail())?;
@@ -266,8 +275,8 @@ fn a_loop_that_is_started_anew_follows_the_policy_that_people_started_it_with() 
 #[test]
 fn a_closed_session_and_a_quit_hand_over_as_a_termination_does() -> Result<()> {
     for signal in [Signal::HUP, Signal::QUIT, Signal::TERM] {
-        let dir = tempfile::tempdir()?;
-        let agent = agent_in(dir.path(), &[Agent::program()?.as_os_str()])?;
+        let place = Place::prompt()?;
+        let agent = place.start()?;
         // A terminal signals both.
         kill_process(the_loop(&agent)?, signal)?;
         agent.signal(signal)?;
@@ -280,15 +289,15 @@ fn a_closed_session_and_a_quit_hand_over_as_a_termination_does() -> Result<()> {
 
 #[test]
 fn who_starts_it_to_outlive_the_session_is_obeyed() -> Result<()> {
-    let dir = tempfile::tempdir()?;
+    let place = Place::prompt()?;
     let program = Agent::program()?;
     let words = ["sh", "-c", "trap '' HUP; exec \"$0\" \"$@\""].map(OsStr::new);
-    let agent = agent_in(dir.path(), &[&words[..], &[program.as_os_str()]].concat())?;
-    let before = told(dir.path())?["at"].clone();
+    let agent = place.start_by(&[&words[..], &[program.as_os_str()]].concat())?;
+    let before = place.told()?["at"].clone();
     kill_process(the_loop(&agent)?, Signal::HUP)?;
     agent.signal(Signal::HUP)?;
     until(Duration::from_secs(30), "a later report", || {
-        let later = told(dir.path())?["at"].clone();
+        let later = place.told()?["at"].clone();
         ensure!(later != before, "{later}");
         Ok(())
     })?;
@@ -299,24 +308,16 @@ fn who_starts_it_to_outlive_the_session_is_obeyed() -> Result<()> {
 
 #[test]
 fn a_state_directory_that_cannot_hold_the_socket_or_a_file_is_refused_with_the_remedy() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let policy = dir.path().join("policy.yaml");
-    std::fs::write(&policy, format!("{HEAD}spec: {{}}\n"))?;
-    let long = dir.path().join("n".repeat(120));
+    let place = Place::with(format!("{HEAD}spec: {{}}\n"))?;
+    let long = place.0.path().join("n".repeat(120));
     let bytes = long.as_os_str().len() + "/agent.sock".len();
     // The kernel takes no files there.
     for (state, why) in [
         (long.as_path(), format!("{bytes} bytes")),
         (Path::new("/sys/kernel"), "cannot be written".to_owned()),
     ] {
-        let output = Command::new(Agent::program()?)
-            .args(["run", "--connect", "test:///default", "--policy"])
-            .arg(&policy)
-            .arg("--state-dir")
-            .arg(state)
-            .output()?;
-        let said = String::from_utf8(output.stderr)?;
-        ensure!(output.status.code() == Some(2) && said.contains(&why), "{said}");
+        let (code, said) = ended(run("test:///default", &place.policy(), state))?;
+        ensure!(code == Some(2) && said.contains(&why), "{said}");
         ensure!(said.contains("with --state-dir"), "{said}");
     }
     Ok(())
@@ -324,16 +325,9 @@ fn a_state_directory_that_cannot_hold_the_socket_or_a_file_is_refused_with_the_r
 
 #[test]
 fn a_state_directory_that_cannot_be_written_is_refused() -> Result<()> {
-    let policy = format!("{HEAD}spec: {{}}\n");
-    let dir = tempfile::tempdir()?;
-    let file = dir.path().join("policy.yaml");
-    std::fs::write(&file, &policy)?;
-    let output = Command::new(Agent::program()?)
-        .args(["run", "--connect", "test:///default", "--state-dir", "/proc/overcommit", "--policy"])
-        .arg(&file)
-        .output()?;
-    assert_eq!(output.status.code(), Some(2));
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let place = Place::with(format!("{HEAD}spec: {{}}\n"))?;
+    let (code, told) = ended(run("test:///default", &place.policy(), Path::new("/proc/overcommit")))?;
+    assert_eq!(code, Some(2));
     assert!(told.contains("/proc/overcommit") && told.contains("--state-dir"), "{told}");
     Ok(())
 }
@@ -349,34 +343,16 @@ fn asking_without_an_agent_names_the_socket() -> Result<()> {
     Ok(())
 }
 
-/// The exit code of a client whose standard output is `out`, and what it says on standard error.
-fn asked(words: &[&str], state: &Path, out: impl Into<Stdio>) -> Result<(Option<i32>, String)> {
-    let mut ask = Command::new(Agent::program()?);
-    let output = ask.args(words).arg("--state-dir").arg(state).stdout(out).stderr(Stdio::piped()).output()?;
-    Ok((output.status.code(), String::from_utf8(output.stderr)?))
-}
-
 #[test]
 fn whoever_stops_reading_an_answer_is_no_error_and_a_full_disk_is_one() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let file = dir.path().join("policy.yaml");
-    std::fs::write(&file, format!("{HEAD}spec: {{interval: 1s}}\n"))?;
-    let launch = Launch::new("agent", Agent::program()?)
-        .args(["run", "--connect", "test:///default", "--policy"])
-        .arg(&file)
-        .arg("--state-dir")
-        .arg(dir.path());
-    let agent = Session::shared()?.spawn(launch)?;
-    agent.ready(Duration::from_secs(30), "its first report", || {
-        let (code, told) = asked(&["status"], dir.path(), Stdio::null())?;
-        ensure!(code == Some(0), "{told}");
-        Ok(())
-    })?;
+    let place = Place::prompt()?;
+    let agent = place.start()?;
     for words in [&["status"][..], &["status", "--output", "json"], &["explain", "test"]] {
         let (unread, closed) = std::io::pipe()?;
         drop(unread);
-        assert_eq!(asked(words, dir.path(), closed)?, (Some(0), String::new()), "{words:?}");
-        let (code, told) = asked(words, dir.path(), File::options().write(true).open("/dev/full")?)?;
+        let (code, _, said) = place.asked(words, closed)?;
+        assert_eq!((code, said), (Some(0), String::new()), "{words:?}");
+        let (code, _, told) = place.asked(words, File::options().write(true).open("/dev/full")?)?;
         assert_eq!(code, Some(1), "{words:?}: {told}");
         assert!(told.contains("the answer cannot be written") && told.lines().count() == 1, "{told}");
     }
@@ -388,9 +364,8 @@ fn whoever_stops_reading_an_answer_is_no_error_and_a_full_disk_is_one() -> Resul
 fn an_address_without_a_host_is_refused_with_an_example() -> Result<()> {
     for address in ["9000", "localhost:9000"] {
         let words = ["run", "--policy", "/nowhere.yaml", "--connect", "test:///default", "--http", address];
-        let output = Command::new(Agent::program()?).args(words).output()?;
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{address}: {told}");
+        let (code, told) = ended(words)?;
+        assert_eq!(code, Some(2), "{address}: {told}");
         assert!(told.contains("0.0.0.0:9000"), "{address}: {told}");
     }
     Ok(())
@@ -407,28 +382,19 @@ fn full_pipe() -> Result<(PipeReader, PipeWriter)> {
 
 #[test]
 fn the_loop_turns_on_while_nobody_takes_what_it_prints() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let file = dir.path().join("policy.yaml");
-    std::fs::write(&file, format!("{HEAD}spec: {{interval: 1s}}\n"))?;
+    let place = Place::prompt()?;
     let (_unread, full) = full_pipe()?;
     let mut agent = Command::new(Agent::program()?)
-        .args(["run", "--connect", "test:///default", "--output", "json", "--log", "debug", "--policy"])
-        .arg(&file)
-        .arg("--state-dir")
-        .arg(dir.path())
+        .args(place.run())
+        .args(["--output", "json", "--log", "debug"])
         .stdout(full.try_clone()?)
         .stderr(full)
         .spawn()?;
-    let told = || -> Result<Value> {
-        let ask = ["status", "--output", "json", "--state-dir"];
-        let answer = Command::new(Agent::program()?).args(ask).arg(dir.path()).output()?;
-        Ok(serde_json::from_slice(&answer.stdout)?)
-    };
     let turned = (|| -> Result<()> {
-        let first = until(Duration::from_secs(30), "a report", told)?;
+        let first = until(Duration::from_secs(30), "a report", || place.told())?;
         until(Duration::from_secs(30), "a later report", || {
-            let later = told()?;
-            anyhow::ensure!(later["at"] != first["at"], "{}", later["at"]);
+            let later = place.told()?;
+            ensure!(later["at"] != first["at"], "{}", later["at"]);
             Ok(())
         })
     })();
