@@ -72,9 +72,9 @@ impl GuestPort for Node {
         self.search.as_ref().is_some_and(Search::is_waiting) || self.guests.is_waiting()
     }
 
-    fn admit(&mut self, admission: Admission) {
+    fn admit(&mut self, admission: Arc<Admission>) {
         let Some(search) = &mut self.search else { return };
-        search.admit(Arc::new(admission.clone()));
+        search.admit(Arc::clone(&admission));
         self.guests.admit(admission);
     }
 

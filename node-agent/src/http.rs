@@ -58,9 +58,8 @@ mod tests {
     use std::time::Instant;
 
     use overcommit_core::growth::Growth;
-    use overcommit_core::plan::Command;
-    use overcommit_core::ports::{GuestPort, Heard, HostPort, PortError, Reading};
-    use overcommit_core::sample::{GuestId, GuestSample, HostSample};
+    use overcommit_core::ports::{HostPort, PortError};
+    use overcommit_core::sample::HostSample;
     use overcommit_core::units::Bytes;
     use overcommit_host::{Glimpses, Root};
 
@@ -71,6 +70,7 @@ mod tests {
     use crate::report::{Reporter, metrics};
     use crate::scribe::Scribe;
     use crate::state_dir::StateDir;
+    use crate::tick::no_guests::NoGuests;
     use crate::tick::{Loop, Parts, Purpose, Stop, Wake};
 
     const DEADLINE: Duration = Duration::from_secs(20);
@@ -82,27 +82,6 @@ mod tests {
         fn sample(&mut self) -> Result<HostSample, PortError> {
             let _ = self.0.recv();
             Err(PortError { what: "/proc".to_owned(), why: "hung".to_owned() })
-        }
-    }
-
-    struct NoGuests;
-
-    impl GuestPort for NoGuests {
-        fn ask(&mut self) {}
-        fn ask_host(&mut self) {}
-        fn ask_statistics(&mut self, _: &GuestId) {}
-        fn hear(&mut self) -> Heard {
-            Heard::default()
-        }
-        fn is_waiting(&self) -> bool {
-            false
-        }
-        fn sample(&mut self, _: Reading) -> Vec<GuestSample> {
-            Vec::new()
-        }
-        fn send(&mut self, _: &[Command]) {}
-        fn is_carrying(&self) -> bool {
-            false
         }
     }
 
@@ -128,7 +107,7 @@ mod tests {
         let (hold, released) = channel();
         let work = Loop::new(Parts {
             host: Box::new(HungHost(released)),
-            guests: Box::new(NoGuests),
+            guests: Box::new(NoGuests::default()),
             glimpses: Glimpses::new(&Root::new(temp.path())),
             journal: Journal::open(&dir, "boot"),
             scribe: Scribe::start(dir, |_, _| ()).unwrap(),

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use overcommit_core::conduct::FOLLOW_TOLERANCE;
 use overcommit_core::plan::{Command, Outcome};
-use overcommit_core::ports::{GuestPort, Heard, Reading};
+use overcommit_core::ports::{Admission, GuestPort, Heard, Reading};
 use overcommit_core::sample::{Balloon, GuestId, GuestSample};
+use overcommit_core::stranger::Stranger;
 use overcommit_core::units::Bytes;
 
 /// Less than any guest can do without.
@@ -116,6 +118,10 @@ impl GuestPort for Liar {
         self.port.is_waiting()
     }
 
+    fn admit(&mut self, admission: Arc<Admission>) {
+        self.port.admit(admission);
+    }
+
     fn sample(&mut self, facts: Reading) -> Vec<GuestSample> {
         let mut guests = self.port.sample(facts);
         self.liars.clear();
@@ -127,6 +133,10 @@ impl GuestPort for Liar {
             }
         }
         guests
+    }
+
+    fn strangers(&self) -> Vec<Stranger> {
+        self.port.strangers()
     }
 
     fn send(&mut self, commands: &[Command]) {

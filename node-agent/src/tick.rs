@@ -8,6 +8,8 @@
 mod act;
 mod ending;
 mod lane;
+#[cfg(test)]
+pub(crate) mod no_guests;
 mod panics;
 #[cfg(test)]
 mod tests;

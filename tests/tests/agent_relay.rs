@@ -58,7 +58,7 @@ fn a_real_libvirt_is_watched_and_driven_through_the_relay() {
     let mut guests = Guests::in_cluster(Arc::new(|| Box::new(Silent)));
     let name = GuestName::namespaced("shop", "own");
     let listed = [(Arc::from("pod-1"), name.clone())].into();
-    guests.admit(Admission { listed, ..Admission::default() });
+    guests.admit(Arc::new(Admission { listed, ..Admission::default() }));
     let target = Target::Launcher(pinned(hypervisor.uri()));
     guests.set_launchers(vec![(ConnectionKey::new("pod-1"), target)]);
     let full = Bytes::from_mib(192);

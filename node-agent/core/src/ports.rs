@@ -82,13 +82,11 @@ pub trait GuestPort {
     /// True while an answer to the last [`GuestPort::ask`] or [`GuestPort::ask_host`] may still come in time.
     fn is_waiting(&self) -> bool;
     /// From now on these may be talked to, and no others; without Kubernetes all may.
-    fn admit(&mut self, _admission: Admission) {}
+    fn admit(&mut self, admission: Arc<Admission>);
     /// All guests that exist, as known now.
     fn sample(&mut self, facts: Reading) -> Vec<GuestSample>;
     /// Pods that look like guests and may not be talked to, as of the last [`GuestPort::sample`].
-    fn strangers(&self) -> Vec<Stranger> {
-        Vec::new()
-    }
+    fn strangers(&self) -> Vec<Stranger>;
     /// Sends commands; what becomes of them is heard later, and always in the end.
     fn send(&mut self, commands: &[Command]);
     /// True while what became of a command is not known.

@@ -32,7 +32,7 @@ pub struct Guests {
     /// Given up while a call was under way; used again if the same target comes back.
     retired: Vec<(ConnectionKey, Link)>,
     /// Who may be talked to; nobody is asked for it on a host without Kubernetes.
-    admission: Admission,
+    admission: Arc<Admission>,
     /// What guests of pods are called: by the list, whatever their hypervisors say.
     names: BTreeMap<Arc<str>, GuestName>,
     /// Pods that look like launchers and may not be talked to.
@@ -77,7 +77,7 @@ impl Guests {
             directory: None,
             connections: BTreeMap::new(),
             retired: Vec::new(),
-            admission: Admission::default(),
+            admission: Arc::default(),
             names: BTreeMap::new(),
             strangers: Vec::new(),
             places: HashMap::new(),
@@ -371,7 +371,7 @@ impl GuestPort for Guests {
         self.waits_for_guests() || self.facts.is_waiting()
     }
 
-    fn admit(&mut self, admission: Admission) {
+    fn admit(&mut self, admission: Arc<Admission>) {
         if admission == self.admission {
             return;
         }

@@ -10,6 +10,7 @@ use overcommit_core::ports::{
     Admission, Evident, GuestPort, Heard, HostPort, HostView, PortError, ProcessPort, Reading, Who,
 };
 use overcommit_core::sample::{Balloon, GuestSample, HostMemory, Incarnation, ProcessFacts};
+use overcommit_core::stranger::Stranger;
 use overcommit_crds::OvercommitPolicySpec;
 use overcommit_crds::policy::Mode as Wished;
 use overcommit_crds::quantity::Period;
@@ -17,6 +18,7 @@ use overcommit_guest::Guests;
 use overcommit_host::Root;
 use prometheus_client::registry::Registry;
 
+use super::no_guests::NoGuests;
 use super::*;
 use crate::cluster::Node;
 use crate::kept::Pulse;
@@ -122,6 +124,12 @@ impl GuestPort for Port {
     }
     fn is_waiting(&self) -> bool {
         self.0.is_waiting()
+    }
+    fn admit(&mut self, admission: Arc<Admission>) {
+        self.0.admit(admission);
+    }
+    fn strangers(&self) -> Vec<Stranger> {
+        self.0.strangers()
     }
     fn sample(&mut self, reading: Reading) -> Vec<GuestSample> {
         let mut samples = self.0.sample(reading);
@@ -289,31 +297,6 @@ fn a_kernel_that_hangs_at_one_guest_keeps_no_other_from_what_it_needs() {
     running.wait("to know both", |r| shown(r, STUCK).is_some() && !told(r));
 }
 
-/// Notes whom it may talk to.
-struct Door(Arc<Mutex<Admission>>);
-
-impl GuestPort for Door {
-    fn ask(&mut self) {}
-    fn ask_host(&mut self) {}
-    fn ask_statistics(&mut self, _: &GuestId) {}
-    fn hear(&mut self) -> Heard {
-        Heard::default()
-    }
-    fn is_waiting(&self) -> bool {
-        false
-    }
-    fn admit(&mut self, admission: Admission) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = admission;
-    }
-    fn sample(&mut self, _: Reading) -> Vec<GuestSample> {
-        Vec::new()
-    }
-    fn send(&mut self, _: &[Command]) {}
-    fn is_carrying(&self) -> bool {
-        false
-    }
-}
-
 /// Orders of a node with these pods, all of one guest.
 fn orders(pods: &[&str]) -> Arc<Orders> {
     let resolved = overcommit_crds::resolve::resolve(&OvercommitPolicySpec::default());
@@ -328,12 +311,11 @@ fn orders(pods: &[&str]) -> Arc<Orders> {
 fn who_is_listed_may_be_talked_to_and_who_is_listed_no_more_until_it_has_everything_back() {
     let temp = tempfile::tempdir().unwrap();
     let (wakes, _inbox) = channel();
-    let seen = Arc::new(Mutex::new(Admission::default()));
-    let door = Box::new(Door(Arc::clone(&seen)));
-    let mut work = Loop::new(parts(temp.path(), &world(1024), &wakes, door));
+    let guests = NoGuests::default();
+    let mut work = Loop::new(parts(temp.path(), &world(1024), &wakes, Box::new(guests.clone())));
     let admitted = |work: &mut Loop| {
         work.admit();
-        let now = seen.lock().unwrap().clone();
+        let now = Arc::clone(&guests.admitted.lock().unwrap());
         let text = |pods: Vec<&Arc<str>>| pods.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         (text(now.listed.keys().collect()), text(now.owed.iter().collect()))
     };

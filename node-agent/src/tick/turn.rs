@@ -72,7 +72,7 @@ impl Loop {
         let journaled = journaled.filter(|(_, entry)| entry.target < entry.original.target).map(|(id, _)| id);
         let pods = squeezed.chain(journaled).filter_map(GuestId::pod);
         let owed = pods.filter(|pod| !listed.contains_key(*pod)).map(Arc::from).collect();
-        self.parts.guests.admit(Admission { listed, owed });
+        self.parts.guests.admit(Arc::new(Admission { listed, owed }));
     }
 
     /// What failed inside of the agent lately: a person is to see it, also when it went on well.

@@ -336,9 +336,9 @@ fn guests_of_a_libvirt_that_never_answered_are_those_whose_processes_run() {
 }
 
 /// Names the guest of `pod` as the node's list does.
-fn listed(pod: &str, name: &str) -> Admission {
+fn listed(pod: &str, name: &str) -> Arc<Admission> {
     let listed = [(Arc::from(pod), GuestName::namespaced("shop", name))].into();
-    Admission { listed, ..Admission::default() }
+    Arc::new(Admission { listed, ..Admission::default() })
 }
 
 /// A node of libvirt's test driver with these domains, and where it is.
@@ -402,7 +402,7 @@ fn a_pod_is_a_stranger_until_it_is_listed_and_again_when_it_is_owed_nothing() {
     let pods =
         |guests: &Guests| guests.strangers().into_iter().map(|s| s.pod.to_string()).collect::<Vec<_>>();
     let mut guests = Guests::in_cluster(Arc::new(|| Box::new(Crowd)));
-    guests.admit(Admission::default());
+    guests.admit(Arc::default());
     guests.set_strangers(vec![Arc::from("pod-1"), Arc::from("pod-2")]);
     assert!(sample(&mut guests).is_empty() && guests.connections().is_empty());
     assert_eq!(pods(&guests), ["pod-1", "pod-2"]);
@@ -413,9 +413,9 @@ fn a_pod_is_a_stranger_until_it_is_listed_and_again_when_it_is_owed_nothing() {
     let own = guest(&mut guests);
     assert_eq!(pods(&guests), ["pod-2"]);
     let owed = [Arc::from("pod-1")].into();
-    guests.admit(Admission { owed, ..Admission::default() });
+    guests.admit(Arc::new(Admission { owed, ..Admission::default() }));
     assert_eq!(guest(&mut guests).name, own.name, "listed no more, and still talked to");
-    guests.admit(Admission::default());
+    guests.admit(Arc::default());
     assert!(sample(&mut guests).is_empty() && guests.connections().is_empty());
     assert_eq!(pods(&guests), ["pod-2", "pod-1"]);
 }

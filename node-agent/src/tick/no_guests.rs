@@ -1,0 +1,39 @@
+//! A port to no guests, for tests of what is around the loop.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use overcommit_core::plan::Command;
+use overcommit_core::ports::{Admission, GuestPort, Heard, Reading};
+use overcommit_core::sample::{GuestId, GuestSample};
+use overcommit_core::stranger::Stranger;
+
+/// Has no guests, and notes whom it may talk to.
+#[derive(Clone, Default)]
+pub(crate) struct NoGuests {
+    pub(crate) admitted: Arc<Mutex<Arc<Admission>>>,
+}
+
+impl GuestPort for NoGuests {
+    fn ask(&mut self) {}
+    fn ask_host(&mut self) {}
+    fn ask_statistics(&mut self, _: &GuestId) {}
+    fn hear(&mut self) -> Heard {
+        Heard::default()
+    }
+    fn is_waiting(&self) -> bool {
+        false
+    }
+    fn admit(&mut self, admission: Arc<Admission>) {
+        *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = admission;
+    }
+    fn sample(&mut self, _: Reading) -> Vec<GuestSample> {
+        Vec::new()
+    }
+    fn strangers(&self) -> Vec<Stranger> {
+        Vec::new()
+    }
+    fn send(&mut self, _: &[Command]) {}
+    fn is_carrying(&self) -> bool {
+        false
+    }
+}
