@@ -124,9 +124,7 @@ impl Ledger {
             reaction,
             ..Self::default()
         };
-        let of_pods = [ledger.non_guest, ledger.non_guest_growth, ledger.unlisted];
-        let kept = [ledger.huge_pages, ledger.eviction, ledger.reserve].into_iter().chain(of_pods);
-        ledger.budget = kept.fold(ledger.total, Bytes::minus);
+        ledger.budget = ledger.kept().into_iter().map(|(_, bytes)| bytes).fold(ledger.total, Bytes::minus);
         ledger.committed = ledger.promised;
         let swap = usable_swap(memory, model);
         if !swap.is_zero() {
@@ -138,6 +136,18 @@ impl Ledger {
         ledger.shortfall = ledger.committed.minus(ledger.budget);
         ledger.spare = ledger.budget.minus(ledger.committed);
         ledger
+    }
+
+    /// What the budget is less than the total by, each by its name here.
+    pub fn kept(&self) -> [(&'static str, Bytes); 6] {
+        [
+            ("reserve", self.reserve),
+            ("eviction", self.eviction),
+            ("huge_pages", self.huge_pages),
+            ("non_guest", self.non_guest),
+            ("non_guest_growth", self.non_guest_growth),
+            ("unlisted", self.unlisted),
+        ]
     }
 
     /// What a reserve could be kept of: neither huge pages nor what is below the kubelet's line is ever for guests.

@@ -70,14 +70,7 @@ fn row(name: &str, full: &str, target: &str, actual: &str, floor: &str, why: &st
 
 /// How the budget comes about; the names are those of `docs/ledger.md`.
 fn account(ledger: &Ledger) -> String {
-    let less = [
-        ("reserve", ledger.reserve),
-        ("eviction", ledger.eviction),
-        ("huge_pages", ledger.huge_pages),
-        ("non_guest", ledger.non_guest),
-        ("non_guest_growth", ledger.non_guest_growth),
-    ];
-    let less = less.map(|(name, bytes)| format!(" - {name} {bytes}")).concat();
+    let less = ledger.kept().map(|(name, bytes)| format!(" - {name} {bytes}")).concat();
     let (total, budget) = (ledger.total, ledger.budget);
     format!("  total {total}{less} = budget {budget}; promised {}\n", ledger.promised)
 }
@@ -128,7 +121,7 @@ mod tests {
         };
         let told = table(&Report { ledger: Some(ledger), ..fixture::report(Vec::new()) });
         let account = "  total 16.0 GiB - reserve 3.0 GiB - eviction 1.0 GiB - huge_pages 0 KiB - non_guest 2.0 GiB \
-                       - non_guest_growth 4.0 GiB = budget 6.0 GiB; promised 5.0 GiB\n";
+                       - non_guest_growth 4.0 GiB - unlisted 0 KiB = budget 6.0 GiB; promised 5.0 GiB\n";
         assert!(told.contains(account), "{told}");
         assert!(told.contains(" policy p Observe: budget 6.0 GiB"), "{told}");
         let paused = table(&Report { paused: true, ..fixture::report(Vec::new()) });
