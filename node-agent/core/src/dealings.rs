@@ -74,6 +74,11 @@ impl Dealings {
         self.guests.get(id)
     }
 
+    /// With how many guests there are any.
+    pub fn count(&self) -> usize {
+        self.guests.len()
+    }
+
     /// The same, to be changed; begun where there were none.
     pub fn with(&mut self, id: &GuestId) -> &mut Dealing {
         self.guests.entry(id.clone()).or_default()

@@ -1,12 +1,15 @@
 //! What is known of every guest, folded from one sample after the other.
 
+mod promise;
+mod words;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::conduct::{Conduct, FOLLOW_TOLERANCE, Seen, Trust};
+use crate::conduct::{Conduct, FOLLOW_TOLERANCE, Seen};
 use crate::dealings::{Beneath, Dealings};
 use crate::eligibility::BOOT_GRACE;
 use crate::evidence::{self, Evidence};
@@ -15,31 +18,10 @@ use crate::roster::{Membership, Roster};
 use crate::sample::{Balloon, GuestId, GuestSample, RunState, Sample};
 use crate::units::{Bytes, Monotonic};
 
-/// What QEMU and its launcher need beside the guest's memory until it was measured: QEMU about 90 MiB, virt-launcher
-/// and virtqemud about 100 MiB (measured with KubeVirt 1.7).
-pub const ASSUMED_OVERHEAD: Bytes = Bytes::from_mib(192);
-/// Usable memory below this part of the guest's total is distress; KubeVirt alerts at the same line
-/// (`KubeVirtVMGuestMemoryPressure`, 5 %).
-const DISTRESS_USABLE_PERCENT: u64 = 5;
-/// Reading back this much per second from swap is pain, not noise.
-const DISTRESS_SWAP_IN: Bytes = Bytes::from_kib(256);
-/// Major faults per second that hurt; below it is start-up of programs.
-const DISTRESS_MAJOR_FAULTS: u64 = 100;
-/// Major faults mean pain only while little is usable; with plenty they are ordinary file reads.
-const FAULTS_COUNT_BELOW_USABLE_PERCENT: u64 = 25;
-/// Pain is believed this long after it was last seen: statistics come in whole seconds, pain in bursts.
-const PAIN_HOLD: Duration = Duration::from_secs(10);
-/// What a guest should have for what it uses, as used × 100 / 75: giving begins while a quarter is still usable.
-/// Statistics come each second at best; an emulated guest growing by 20 MiB/s outran 15 % of 170 MiB and was killed.
-const NEED_NUMERATOR: u64 = 100;
-const NEED_DENOMINATOR: u64 = 75;
-/// A demand once seen fades by this part per new statistics, so that a cap does not become its own proof.
-const DEMAND_FADE: u64 = 16;
+pub use promise::ASSUMED_OVERHEAD;
+
 /// What the kernel said of a guest longer than this before the host was read is of another moment.
 const OF_ONE_MOMENT: Duration = Duration::from_secs(1);
-/// What processes hold beyond their overhead and the guest's balloon is charged from here on: overheads are measured
-/// seldom and by another count.
-const HELD_TOLERANCE: Bytes = Bytes::from_mib(16);
 
 /// Whose doing a target is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,8 +80,6 @@ pub struct Track {
     /// The last one that was read: a guest may reboot while its hypervisor is silent.
     last_balloon: Option<Balloon>,
     pain_at: Option<Monotonic>,
-    /// It is in the sample that is being taken in.
-    listed: bool,
 }
 
 /// All guests.
@@ -169,7 +149,6 @@ impl Model {
 
     /// Takes a sample in. A guest that is no longer listed is forgotten.
     pub fn fold(&mut self, sample: &Sample, context: Context<'_>) {
-        self.tracks.values_mut().for_each(|track| track.listed = false);
         for guest in &sample.guests {
             let track = match self.tracks.entry(guest.id.clone()) {
                 Entry::Occupied(known) => {
@@ -183,11 +162,13 @@ impl Model {
                 }
                 Entry::Vacant(place) => place.insert(Track::new(guest, sample)),
             };
-            track.listed = true;
             track.place(context);
             track.watch(sample.at, context.observing);
         }
-        self.tracks.retain(|_, track| track.listed);
+        // There are dealings with those of the sample alone: whoever has none is gone.
+        if self.tracks.len() > context.dealings.count() {
+            self.tracks.retain(|id, _| context.dealings.of(id).is_some());
+        }
     }
 }
 
@@ -217,7 +198,6 @@ impl Track {
             last_update_at: None,
             last_balloon: guest.balloon,
             pain_at: None,
-            listed: true,
         };
         if let Some(balloon) = guest.balloon {
             track.actual = guest.holds(&balloon);
@@ -353,62 +333,6 @@ impl Track {
         }
     }
 
-    /// Judges what the guest says, which is new or was heard before. Who gets its memory back is asked as seldom as it was
-    /// before: that a longer period allows older words makes those no younger that were too old already.
-    fn weigh(&mut self, balloon: &Balloon, new: bool, at: Monotonic) {
-        let age = self.last_update_at.map(|came| at.since(came));
-        let was_stale = matches!(self.evidence, Evidence::Stale { .. });
-        self.evidence = match (evidence::judge(balloon, age), age) {
-            _ if balloon.actual > self.sample.config.full => Evidence::Impossible,
-            (Evidence::Fresh(_), Some(age)) if was_stale && !new => Evidence::Stale { age },
-            (judged, _) => judged,
-        };
-        if self.pain_at.is_some_and(|felt| at.since(felt) > PAIN_HOLD) {
-            self.pain = None;
-            self.pain_at = None;
-        }
-        let Some(used) = self.used() else { return };
-        let need = match self.pain {
-            Some(_) => self.ceiling,
-            None => used.scaled(NEED_NUMERATOR, NEED_DENOMINATOR),
-        };
-        let faded = self.demand.minus(self.demand.minus(need).scaled(1, DEMAND_FADE));
-        self.demand = if need >= self.demand { need } else { faded };
-    }
-
-    /// Judges new statistics against the last ones, `elapsed` before.
-    fn feel(&mut self, old: &Balloon, new: &Balloon, elapsed: Option<Duration>, at: Monotonic) {
-        let (Some(total), Some(usable)) = (new.available, new.usable.or(new.unused)) else { return };
-        let percent = |n: u64| total.scaled(n, 100);
-        let millis = elapsed.map_or(0, |e| u64::try_from(e.as_millis()).unwrap_or(u64::MAX));
-        let per_second = |grown: u64| grown.saturating_mul(1000).checked_div(millis).unwrap_or(0);
-        let swap_in = Bytes::new(per_second(grown(old.swap_in.map(Bytes::get), new.swap_in.map(Bytes::get))));
-        let faults = per_second(grown(old.major_faults, new.major_faults));
-        let pain = if usable < percent(DISTRESS_USABLE_PERCENT) {
-            Some(Pain::LowUsable { usable })
-        } else if swap_in >= DISTRESS_SWAP_IN {
-            Some(Pain::SwapIn { per_second: swap_in })
-        } else if faults >= DISTRESS_MAJOR_FAULTS && usable < percent(FAULTS_COUNT_BELOW_USABLE_PERCENT) {
-            Some(Pain::MajorFaults { per_second: faults })
-        } else {
-            None
-        };
-        if pain.is_some() {
-            self.pain = pain;
-            self.pain_at = Some(at);
-        }
-    }
-
-    /// While the balloon rests, `actual` less `MemTotal` is what the guest's kernel keeps for itself.
-    fn learn_reserved(&mut self, old: &Balloon, new: &Balloon) {
-        if old.actual == new.actual
-            && let Some(total) = new.available
-        {
-            let eighth = self.sample.config.full.scaled(1, 8);
-            self.reserved = self.reserved.max(new.actual.minus(total).min(eighth));
-        }
-    }
-
     fn is_process_of(&self, guest: &GuestSample) -> bool {
         let (known, seen) = (self.sample.incarnation, guest.incarnation);
         known.is_none() || seen.is_none() || known == seen
@@ -428,122 +352,6 @@ impl Track {
         self.sample.facts.anon.is_some() && !self.shown_at.is_some_and(of_one_moment)
     }
 
-    /// What the guest cannot do without, by its own words: everything that is not usable. Plugged memory is no substitute
-    /// for what a balloon can take: a kernel keeps nothing of its own there.
-    pub fn used(&self) -> Option<Bytes> {
-        let statistics = self.evidence.fresh()?;
-        Some(statistics.total.minus(statistics.usable).plus(self.reserved))
-    }
-
-    /// What the guest has something in: everything that is not free.
-    pub fn filled(&self) -> Option<Bytes> {
-        let statistics = self.evidence.fresh()?;
-        Some(statistics.total.minus(statistics.unused).plus(self.reserved))
-    }
-
-    /// How old its last statistics are; absent if none came.
-    pub fn statistics_age(&self, now: Monotonic) -> Option<Duration> {
-        self.last_update_at.map(|came| now.since(came))
-    }
-
-    /// Memory beside the guest's own: measured, else assumed.
-    pub fn overhead(&self) -> Bytes {
-        self.sample.facts.overhead.unwrap_or(ASSUMED_OVERHEAD)
-    }
-
-    /// What its processes hold beside their overhead, by the host's kernel; absent while either is unknown.
-    pub fn held(&self) -> Option<Bytes> {
-        let facts = &self.sample.facts;
-        facts.anon.zip(facts.overhead).map(|(anon, overhead)| anon.minus(overhead))
-    }
-
-    /// Memory that was plugged into it.
-    pub fn plugged(&self) -> Bytes {
-        self.sample.config.plugged
-    }
-
-    /// The same, but no more than the host has.
-    pub fn touchable_plugged(&self) -> Bytes {
-        self.plugged().min(self.host_total)
-    }
-
-    /// What the guest itself may touch now of the memory that its balloon can take: the largest of what it says it holds,
-    /// what its processes are seen to hold, and what it was promised; everything while nothing binds it, but no more than
-    /// the host has. A squeezed guest that is silent may have rebooted: until its new kernel's driver is up nothing binds
-    /// it, although the device still says what the last one held.
-    pub fn reach(&self) -> Bytes {
-        let full = self.sample.config.full;
-        let held = self.surely_held().minus(self.plugged());
-        let promised = if self.is_bound() { self.target } else { self.target.max(full) };
-        let allowed = self.allowed().minus(self.beside_balloon());
-        promised.max(self.actual).min(self.host_total).min(allowed).max(held)
-    }
-
-    /// The most that its pod can hold, whatever it was promised: the kernel refuses a cgroup every page beyond its
-    /// `memory.max`. All of a guest's memory is charged there, be it anonymous, a memfd or shared memory (to the cgroup of
-    /// who touches it first, which is a process of the pod, or a kernel thread that works with the pod's memory), and so
-    /// is everything of its launcher; page cache and the kernel's part count against the same limit. What the pod holds is
-    /// charged in any case, also where a limit was lowered below it. A limit that is raised counts as soon as it is
-    /// read, once per control period: only the kubelet can raise those that are looked at.
-    fn allowed(&self) -> Bytes {
-        self.sample.facts.bound.unwrap_or(Bytes::MAX)
-    }
-
-    /// What of its target its pod's limit keeps it from.
-    pub fn idle(&self) -> Bytes {
-        self.target.min(self.host_total).minus(self.reach())
-    }
-
-    /// What a target of `to` adds to the promises: nothing up to what it may touch already, and nothing beyond its pod's limit.
-    pub fn cost(&self, to: Bytes) -> Bytes {
-        to.min(self.allowed().minus(self.beside_balloon())).minus(self.reach())
-    }
-
-    /// The largest target that `spare` pays.
-    pub fn affordable(&self, spare: Bytes) -> Bytes {
-        let to = self.reach().plus(spare);
-        if to >= self.allowed().minus(self.beside_balloon()) { Bytes::MAX } else { to }
-    }
-
-    /// What is in its pod beside the memory that its balloon can take.
-    fn beside_balloon(&self) -> Bytes {
-        self.plugged().plus(self.overhead())
-    }
-
-    /// Its balloon is there, up, heard of and believed.
-    fn is_bound(&self) -> bool {
-        !self.rebooted
-            && self.sample.config.has_balloon
-            && self.evidence.fresh().is_some()
-            && self.conduct.trust() == Trust::Trusted
-    }
-
-    /// The most that it may be given while we hold it: its ceiling, and its cgroup's limit less what is beside it there.
-    pub fn cap(&self) -> Bytes {
-        let beside = self.beside_balloon();
-        self.ceiling.min(self.sample.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(beside)))
-    }
-
-    /// What the node has promised for this guest, plugged memory and overhead included: no more than its pod may hold by
-    /// its limit, and no less than it holds.
-    pub fn charge(&self) -> Bytes {
-        let reach = self.reach();
-        let all = reach.plus(self.plugged()).min(self.host_total);
-        let promised = all.max(reach).max(self.surely_held()).plus(self.overhead());
-        let holds = self.sample.facts.anon.unwrap_or_default().minus(HELD_TOLERANCE);
-        promised.min(self.allowed()).max(reach).max(holds)
-    }
-
-    /// What its processes hold beside their overhead, but for what two measurements may differ by.
-    fn surely_held(&self) -> Bytes {
-        self.held().unwrap_or_default().minus(HELD_TOLERANCE)
-    }
-
-    /// What of its charge no balloon can take.
-    pub fn beside(&self) -> Bytes {
-        self.charge().minus(self.reach())
-    }
-
     /// Its target is our doing, or our predecessor's.
     pub fn is_ours(&self) -> bool {
         self.origin != Origin::Found
@@ -559,11 +367,6 @@ impl Track {
         self.origin == Origin::Ours && self.is_reachable() && self.actual.plus(FOLLOW_TOLERANCE) < self.target
     }
 
-    /// Inflation under way that can still be expected to come.
-    pub fn pending(&self) -> Bytes {
-        if self.is_bound() { self.actual.minus(self.target) } else { Bytes::ZERO }
-    }
-
     /// It rebooted since it was first seen.
     pub fn rebooted_ever(&self) -> bool {
         self.reboots > 0
@@ -572,13 +375,6 @@ impl Track {
     /// Its hypervisor answers.
     pub fn is_reachable(&self) -> bool {
         self.sample.run_state != RunState::Unreachable
-    }
-}
-
-fn grown(old: Option<u64>, new: Option<u64>) -> u64 {
-    match (old, new) {
-        (Some(old), Some(new)) => new.saturating_sub(old),
-        _ => 0,
     }
 }
 

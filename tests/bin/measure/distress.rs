@@ -14,7 +14,7 @@ use crate::spread::Spread;
 
 /// Squeezed guests that are brought into distress, one after the other.
 const TRIALS: usize = 8;
-/// Usable memory below this part of the guest's is distress (`overcommit-core`, model.rs, `DISTRESS_USABLE_PERCENT`).
+/// Usable memory below this part of the guest's is distress (`overcommit-core`, model/words.rs, `DISTRESS_USABLE_PERCENT`).
 const LINE_PERCENT: u64 = 5;
 const HELPED_BY: Duration = Duration::from_secs(30);
 /// Seconds after which nothing is given any more for a load that was killed.

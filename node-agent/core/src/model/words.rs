@@ -1,0 +1,110 @@
+//! What a guest's own statistics say of it: whether it hurts, what it needs, what it uses.
+
+use std::time::Duration;
+
+use super::Track;
+use crate::evidence::{self, Evidence};
+use crate::reason::Pain;
+use crate::sample::Balloon;
+use crate::units::{Bytes, Monotonic};
+
+/// Usable memory below this part of the guest's total is distress; KubeVirt alerts at the same line
+/// (`KubeVirtVMGuestMemoryPressure`, 5 %).
+const DISTRESS_USABLE_PERCENT: u64 = 5;
+/// Reading back this much per second from swap is pain, not noise.
+const DISTRESS_SWAP_IN: Bytes = Bytes::from_kib(256);
+/// Major faults per second that hurt; below it is start-up of programs.
+const DISTRESS_MAJOR_FAULTS: u64 = 100;
+/// Major faults mean pain only while little is usable; with plenty they are ordinary file reads.
+const FAULTS_COUNT_BELOW_USABLE_PERCENT: u64 = 25;
+/// Pain is believed this long after it was last seen: statistics come in whole seconds, pain in bursts.
+const PAIN_HOLD: Duration = Duration::from_secs(10);
+/// What a guest should have for what it uses, as used × 100 / 75: giving begins while a quarter is still usable.
+/// Statistics come each second at best; an emulated guest growing by 20 MiB/s outran 15 % of 170 MiB and was killed.
+const NEED_NUMERATOR: u64 = 100;
+const NEED_DENOMINATOR: u64 = 75;
+/// A demand once seen fades by this part per new statistics, so that a cap does not become its own proof.
+const DEMAND_FADE: u64 = 16;
+
+impl Track {
+    /// Judges what the guest says, which is new or was heard before. Who gets its memory back is asked as seldom as it was
+    /// before: that a longer period allows older words makes those no younger that were too old already.
+    pub(super) fn weigh(&mut self, balloon: &Balloon, new: bool, at: Monotonic) {
+        let age = self.last_update_at.map(|came| at.since(came));
+        let was_stale = matches!(self.evidence, Evidence::Stale { .. });
+        self.evidence = match (evidence::judge(balloon, age), age) {
+            _ if balloon.actual > self.sample.config.full => Evidence::Impossible,
+            (Evidence::Fresh(_), Some(age)) if was_stale && !new => Evidence::Stale { age },
+            (judged, _) => judged,
+        };
+        if self.pain_at.is_some_and(|felt| at.since(felt) > PAIN_HOLD) {
+            self.pain = None;
+            self.pain_at = None;
+        }
+        let Some(used) = self.used() else { return };
+        let need = match self.pain {
+            Some(_) => self.ceiling,
+            None => used.scaled(NEED_NUMERATOR, NEED_DENOMINATOR),
+        };
+        let faded = self.demand.minus(self.demand.minus(need).scaled(1, DEMAND_FADE));
+        self.demand = if need >= self.demand { need } else { faded };
+    }
+
+    /// Judges new statistics against the last ones, `elapsed` before.
+    pub(super) fn feel(&mut self, old: &Balloon, new: &Balloon, elapsed: Option<Duration>, at: Monotonic) {
+        let (Some(total), Some(usable)) = (new.available, new.usable.or(new.unused)) else { return };
+        let percent = |n: u64| total.scaled(n, 100);
+        let millis = elapsed.map_or(0, |e| u64::try_from(e.as_millis()).unwrap_or(u64::MAX));
+        let per_second = |grown: u64| grown.saturating_mul(1000).checked_div(millis).unwrap_or(0);
+        let swap_in = Bytes::new(per_second(grown(old.swap_in.map(Bytes::get), new.swap_in.map(Bytes::get))));
+        let faults = per_second(grown(old.major_faults, new.major_faults));
+        let pain = if usable < percent(DISTRESS_USABLE_PERCENT) {
+            Some(Pain::LowUsable { usable })
+        } else if swap_in >= DISTRESS_SWAP_IN {
+            Some(Pain::SwapIn { per_second: swap_in })
+        } else if faults >= DISTRESS_MAJOR_FAULTS && usable < percent(FAULTS_COUNT_BELOW_USABLE_PERCENT) {
+            Some(Pain::MajorFaults { per_second: faults })
+        } else {
+            None
+        };
+        if pain.is_some() {
+            self.pain = pain;
+            self.pain_at = Some(at);
+        }
+    }
+
+    /// While the balloon rests, `actual` less `MemTotal` is what the guest's kernel keeps for itself.
+    pub(super) fn learn_reserved(&mut self, old: &Balloon, new: &Balloon) {
+        if old.actual == new.actual
+            && let Some(total) = new.available
+        {
+            let eighth = self.sample.config.full.scaled(1, 8);
+            self.reserved = self.reserved.max(new.actual.minus(total).min(eighth));
+        }
+    }
+
+    /// What the guest cannot do without, by its own words: everything that is not usable. Plugged memory is no substitute
+    /// for what a balloon can take: a kernel keeps nothing of its own there.
+    pub fn used(&self) -> Option<Bytes> {
+        let statistics = self.evidence.fresh()?;
+        Some(statistics.total.minus(statistics.usable).plus(self.reserved))
+    }
+
+    /// What the guest has something in: everything that is not free.
+    pub fn filled(&self) -> Option<Bytes> {
+        let statistics = self.evidence.fresh()?;
+        Some(statistics.total.minus(statistics.unused).plus(self.reserved))
+    }
+
+    /// How old its last statistics are; absent if none came.
+    pub fn statistics_age(&self, now: Monotonic) -> Option<Duration> {
+        self.last_update_at.map(|came| now.since(came))
+    }
+}
+
+fn grown(old: Option<u64>, new: Option<u64>) -> u64 {
+    match (old, new) {
+        (Some(old), Some(new)) => new.saturating_sub(old),
+        _ => 0,
+    }
+}
