@@ -168,9 +168,9 @@ pub(crate) struct Holds {
 }
 
 impl Holds {
-    /// Both together.
-    fn all(self) -> Bytes {
-        self.anon.plus(self.shmem.unwrap_or_default())
+    /// Both together; `shmem` where the kernel tells none of its own.
+    pub(crate) fn all(self, shmem: Bytes) -> Bytes {
+        self.anon.plus(self.shmem.unwrap_or(shmem))
     }
 }
 
@@ -190,27 +190,28 @@ pub(crate) fn parse_stat(text: &str, version: Version) -> Option<Holds> {
     Some(Holds { anon: bytes(anon)?, shmem: bytes(shmem) })
 }
 
-/// The lowest limit on the levels `dirs`; absent when none has one.
-pub(crate) fn limit(dirs: &[PathBuf], version: Version) -> Option<Bytes> {
+/// The limits on the levels `dirs`, each absent where there is none.
+pub(crate) fn limits(dirs: &[PathBuf], version: Version) -> Vec<Option<Bytes>> {
     let name = match version {
         Version::V1 => "memory.limit_in_bytes",
         Version::V2 => "memory.max",
     };
-    dirs.iter().filter_map(|dir| one_limit(&read_text(&dir.join(name), STAT_CAP).ok()?)).min()
+    dirs.iter().map(|dir| one_limit(&read_text(&dir.join(name), STAT_CAP).ok()?)).collect()
 }
 
-/// The most that everything in a pod can hold, by the limits on its levels `dirs`: the pod's own, and that of the container
-/// in which its guest runs, beside what the other containers hold now. Deeper levels are the tenant's, who may raise
-/// their limits. Absent when there is none.
-pub(crate) fn bound(dirs: &[PathBuf], version: Version) -> Option<Bytes> {
-    let limit_of = |dir: &PathBuf| limit(std::slice::from_ref(dir), version);
-    let pod = dirs.first()?;
-    let container = dirs.get(1).and_then(|dir| {
-        let limit = limit_of(dir)?;
-        let (all, inside) = (holds(pod, version)?.all(), holds(dir, version)?.all());
-        Some(limit.plus(all.minus(inside)))
+/// The most that everything in a pod can hold, by the `limits` on its levels: the pod's own, and that of the container in
+/// which its guest runs, beside what the other containers hold now. Deeper levels are the tenant's, who may raise their
+/// limits. Absent when there is none. `pod` is what the pod holds, `container` reads it of the container.
+pub(crate) fn bound(
+    limits: &[Option<Bytes>],
+    pod: Option<Holds>,
+    container: impl FnOnce() -> Option<Holds>,
+) -> Option<Bytes> {
+    let of_container = limits.get(1).copied().flatten().zip(pod).and_then(|(limit, pod)| {
+        let others = pod.all(Bytes::ZERO).minus(container()?.all(Bytes::ZERO));
+        Some(limit.plus(others))
     });
-    limit_of(pod).into_iter().chain(container).min()
+    limits.first().copied().flatten().into_iter().chain(of_container).min()
 }
 
 /// How much more of a cgroup's memory may be swapped out by the limits on the levels `dirs`; absent when none has one. v1
@@ -317,6 +318,7 @@ mod tests {
         let v1_open = level("v1", "9223372036854771712\n");
         let small = level("small", "1000\n");
         let large = level("large", "2000\n");
+        let limit = |dirs: &[PathBuf], version| limits(dirs, version).into_iter().flatten().min();
         assert_eq!(limit(&[open.clone(), large, small], Version::V2), Some(Bytes::new(1000)));
         assert_eq!(limit(&[open], Version::V2), None);
         assert_eq!(limit(&[v1_open], Version::V1), None);
@@ -337,7 +339,9 @@ mod tests {
         let (container, free) = (level("container", "100", "80"), level("free", "max", "80"));
         let inner = level("inner", "10", "1");
         let of = |dirs: &[&PathBuf]| {
-            bound(&dirs.iter().map(|d| (*d).clone()).collect::<Vec<_>>(), Version::V2).map(Bytes::get)
+            let dirs: Vec<PathBuf> = dirs.iter().map(|d| (*d).clone()).collect();
+            let holds_of = |level: usize| holds(dirs.get(level)?, Version::V2);
+            bound(&limits(&dirs, Version::V2), holds_of(0), || holds_of(1)).map(Bytes::get)
         };
         assert_eq!(of(&[&open, &container, &inner]), Some(100 + 220));
         assert_eq!(of(&[&tight, &free, &inner]), Some(350), "what its tenant nests binds nobody");

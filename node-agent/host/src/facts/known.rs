@@ -66,11 +66,10 @@ impl Known {
         capacity: Option<Bytes>,
     ) -> Result<HostView, ReadError> {
         let version = self.place.as_ref().map(CgroupPlace::version);
-        let anon = match self.holds() {
-            Some(holds) => holds.anon.plus(holds.shmem.unwrap_or(status.shmem)),
-            None => status.anon.plus(status.shmem),
-        };
-        let limit = version.and_then(|v| cgroup::limit(&self.directories, v));
+        let holds = self.holds(0);
+        let anon = holds.map_or(status.anon.plus(status.shmem), |holds| holds.all(status.shmem));
+        let limits = version.map_or_else(Vec::new, |v| cgroup::limits(&self.directories, v));
+        let limit = limits.iter().flatten().min().copied();
         let score = self.process.oom_score()?;
         let qos = self.place.as_ref().and_then(CgroupPlace::qos);
         let guaranteed = qos == Some(Qos::Guaranteed) || (qos.is_some() && score == oom_score::GUARANTEED);
@@ -89,7 +88,7 @@ impl Known {
                 overhead,
                 request: request.map(|r| limit.map_or(r, |l| r.min(l))),
                 limit,
-                bound: version.filter(|_| qos.is_some()).and_then(|v| cgroup::bound(&self.directories, v)),
+                bound: qos.and_then(|_| cgroup::bound(&limits, holds, || self.holds(1))),
                 swappable: version.and_then(|v| cgroup::swappable(&self.directories, v)),
             },
             trouble: unreached.then(|| {
@@ -100,9 +99,9 @@ impl Known {
         })
     }
 
-    /// What its pod or scope holds; absent if it has none of its own.
-    fn holds(&self) -> Option<Holds> {
-        cgroup::holds(self.directories.first()?, self.place.as_ref()?.version())
+    /// What this level of its pod or scope holds, the outermost first; absent if it has none of its own.
+    fn holds(&self, level: usize) -> Option<Holds> {
+        cgroup::holds(self.directories.get(level)?, self.place.as_ref()?.version())
     }
 
     /// The overhead as last measured; measured now if it never was and this reading has time for it.
@@ -151,11 +150,11 @@ impl Known {
             return Ok(None);
         };
         let (anon, page_tables) = self.others(root);
-        let holds = self.holds();
+        let holds = self.holds(0);
         // What the pod keeps in tmpfs counts as the guest's, and is none of its memory.
         let files = holds.and_then(|h| h.shmem).map_or(Bytes::ZERO, |all| all.minus(status.shmem));
         // A page counts once for each process and each mapping that shares it, and once for its cgroup.
-        let counted = holds.map_or(Bytes::MAX, |h| h.anon.plus(h.shmem.unwrap_or(status.shmem)));
+        let counted = holds.map_or(Bytes::MAX, |h| h.all(status.shmem));
         let most = holds.map_or(Bytes::MAX, |h| h.anon);
         let private = beside.private.plus(anon.min(most)).plus(files).min(counted);
         Ok(Some(private.plus(beside.files).plus(status.page_tables).plus(page_tables)))
