@@ -52,7 +52,7 @@ fn a_guest_whose_driver_goes_while_it_is_taken_from_is_charged_in_full_and_left_
 
         bench.guest().order("driver on")?;
     }
-    bench.expect_unhurt()
+    bench.guest().expect_unhurt()
 }
 
 /// A take was undone for that; the count is there from the start.
@@ -80,7 +80,7 @@ fn a_balloon_that_deflates_by_itself_is_noticed_and_nothing_is_lost() -> Result<
 
     bench.guest().begin(&Load::IDLE)?;
     bench.wait_settled()?;
-    bench.expect_unhurt()
+    bench.guest().expect_unhurt()
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_guest_that_freezes_while_squeezed_is_given_its_memory_back_and_charged_in_f
         told.failure.is_none() && told.trust == Trust::Trusted,
         "nothing that was taken froze it: {told:?}"
     );
-    bench.expect_unhurt()
+    bench.guest().expect_unhurt()
 }
 
 #[test]
@@ -126,5 +126,5 @@ fn a_suspended_guest_is_neither_taken_from_nor_accused() -> Result<()> {
     let told = bench.wait_settled()?;
     let undone = bench.actions()?.into_iter().any(|action| action.reason.starts_with("Undo"));
     ensure!(!undone, "{told:?}");
-    bench.expect_unhurt()
+    bench.guest().expect_unhurt()
 }

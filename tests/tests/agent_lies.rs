@@ -88,7 +88,7 @@ fn statistics_that_cry_whenever_something_is_taken_get_it_back_and_are_left_alon
             matches!(g.reason, Reason::Held(Hold::BackingOff { failure: Failure::Hurt(_), .. }))
         })?;
     }
-    bench.expect_unhurt()
+    bench.guest().expect_unhurt()
 }
 
 #[test]
@@ -104,5 +104,5 @@ fn statistics_that_contradict_themselves_once_something_is_taken_are_no_statisti
     )?;
     let waits = |g: &GuestView| matches!(g.reason, Reason::Held(Hold::BackingOff { .. }));
     bench.wait(SOON, "to wait", waits)?;
-    bench.expect_unhurt()
+    bench.guest().expect_unhurt()
 }

@@ -107,9 +107,7 @@ impl Stage {
         ensure!(oom_kills()? == self.kills, "the machine's kernel has killed");
         for guest in self.guests.iter() {
             ensure!(guest.state()? == "running", "{} is gone", guest.name());
-            let console = guest.console();
-            let hurt = ["LOAD killed", "Out of memory", "Kernel panic"].iter().any(|w| console.contains(w));
-            ensure!(!hurt, "{} was hurt:\n{console}", guest.name());
+            guest.expect_unhurt()?;
         }
         Ok(())
     }

@@ -206,18 +206,6 @@ impl Bench {
     pub fn actions(&self) -> Result<Vec<Action>> {
         Ok(self.agent.turns().fresh()?.into_iter().flat_map(|turn| turn.actions).collect())
     }
-
-    /// Nothing in it was killed.
-    ///
-    /// # Errors
-    /// When something was.
-    pub fn expect_unhurt(&self) -> Result<()> {
-        let console = self.guest.console();
-        let hurt =
-            ["LOAD killed", "Out of memory", "Kernel panic"].iter().any(|words| console.contains(words));
-        ensure!(!hurt, "the guest was hurt:\n{}", tail(&console));
-        Ok(())
-    }
 }
 
 fn tail(text: &str) -> String {

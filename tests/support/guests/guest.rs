@@ -57,6 +57,19 @@ impl Guest {
             .unwrap_or_default()
     }
 
+    /// Nothing in it was killed.
+    ///
+    /// # Errors
+    /// When something was, with its console.
+    pub fn expect_unhurt(&self) -> Result<()> {
+        let console = self.console();
+        let hurt = ["LOAD killed", "Out of memory", "Kernel panic"].iter().any(|w| console.contains(w));
+        if hurt {
+            bail!("{} was hurt:\n{console}", self.name);
+        }
+        Ok(())
+    }
+
     /// Waits until the load program runs and takes orders.
     pub fn wait_booted(&self) -> Result<()> {
         self.wait_console(BOOTING, "LOAD listens")
