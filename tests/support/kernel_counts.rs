@@ -90,9 +90,19 @@ fn kib(text: &str, label: &str) -> Result<u64> {
 
 /// How many processes the machine's kernel has killed for want of memory since boot.
 pub fn oom_kills() -> Result<u64> {
+    since_boot("oom_kill")
+}
+
+/// Pages of files that were dropped and soon read again, since boot: what thrashing is made of.
+pub fn refaults() -> Result<u64> {
+    since_boot("workingset_refault_file")
+}
+
+/// A counter of `/proc/vmstat`.
+fn since_boot(name: &str) -> Result<u64> {
     let text = fs::read_to_string("/proc/vmstat").context("reading /proc/vmstat")?;
-    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-    count.context("no oom_kill in /proc/vmstat")?.parse().context("oom_kill")
+    let count = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    count.with_context(|| format!("no {name} in /proc/vmstat"))?.parse().with_context(|| name.to_owned())
 }
 
 /// Free pages that processors keep for themselves, in bytes: no line of meminfo counts them, and whoever needs memory

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod api;
 pub mod chart;
+pub mod disk;
 pub mod guardian;
 pub mod guest_image;
 pub mod guests;
@@ -22,6 +23,7 @@ pub mod screen;
 pub mod session;
 pub mod squeeze;
 pub mod table;
+pub mod thrash;
 pub mod undo;
 pub mod valve;
 pub mod wait;

@@ -51,6 +51,11 @@ pub fn start_time(pid: u32) -> Option<u64> {
     stat_field(pid, 22)?.parse().ok()
 }
 
+/// How often a process has waited for a disk to bring it a page of its own (major faults, field 12 of `/proc/PID/stat`).
+pub fn major_faults(pid: u32) -> Result<u64> {
+    stat_field(pid, 12).with_context(|| format!("process {pid} is gone"))?.parse().context("major faults")
+}
+
 /// Whether the process is there and no zombie.
 pub fn is_running(pid: u32) -> bool {
     stat_field(pid, 3).is_some_and(|state| state != "Z" && state != "X")

@@ -1,17 +1,12 @@
 //! A disk that refuses and a journal that cannot be read, on real guests.
 
-use std::fs::File;
-use std::io::{ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use overcommit_tests::agent::{Agent, HostMemory};
-use overcommit_tests::guardian::Pending;
+use overcommit_tests::disk::SmallDisk;
 use overcommit_tests::guests::{Guest, GuestSpec, Hypervisor};
 use overcommit_tests::session::Session;
-use overcommit_tests::undo::Undo;
 use overcommit_tests::wait;
 use rustix::process::Signal;
 
@@ -21,48 +16,6 @@ const PLENTY: u64 = 16 * 1024;
 /// Boot grace, then a take per statistics of 2 s and at most 10 % each.
 const SQUEEZED_BY: Duration = Duration::from_secs(150);
 const SOON: Duration = Duration::from_mins(1);
-
-/// A disk of a few pages for the state directory.
-struct Disk {
-    dir: PathBuf,
-    _mounted: Pending,
-}
-
-impl Disk {
-    fn mount() -> Result<Self> {
-        let session = Session::shared()?;
-        let dir = session.fresh_dir("disk")?;
-        let mounted = session.undo_later(Undo::Unmount(dir.clone()))?;
-        mount(&["-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs"], &dir)?;
-        Ok(Self { dir, _mounted: mounted })
-    }
-
-    /// Leaves no room.
-    fn fill(&self) -> Result<()> {
-        let mut filler = File::create(self.dir.join("filler"))?;
-        loop {
-            match filler.write_all(&[0; 4096]) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    fn make_room(&self) -> Result<()> {
-        Ok(std::fs::remove_file(self.dir.join("filler"))?)
-    }
-
-    fn remount(&self, how: &str) -> Result<()> {
-        mount(&["-o", &format!("remount,{how}")], &self.dir)
-    }
-}
-
-fn mount(words: &[&str], dir: &Path) -> Result<()> {
-    let done = Command::new("mount").args(words).arg(dir).output()?;
-    ensure!(done.status.success(), "mount {words:?}: {}", String::from_utf8_lossy(&done.stderr));
-    Ok(())
-}
 
 fn boot(hypervisor: &Hypervisor, name: &str) -> Result<Guest> {
     let guest = hypervisor.define_and_start(&GuestSpec::new(name, SIZE))?;
@@ -88,14 +41,14 @@ fn turns(agent: &Agent, count: usize) -> Result<()> {
 fn takes_nothing_gives_and_recovers(
     name: &str,
     told: [&str; 2],
-    break_it: impl Fn(&Disk) -> Result<()>,
-    mend_it: impl Fn(&Disk) -> Result<()>,
+    break_it: impl Fn(&SmallDisk) -> Result<()>,
+    mend_it: impl Fn(&SmallDisk) -> Result<()>,
 ) -> Result<()> {
     let hypervisor = Hypervisor::start()?;
     let guest = boot(&hypervisor, name)?;
-    let disk = Disk::mount()?;
+    let disk = SmallDisk::mount()?;
     let host = HostMemory::new(PLENTY)?;
-    let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &disk.dir, &host)?;
+    let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), disk.dir(), &host)?;
     let promised = agent.promised_mib(1)?;
     host.set(promised - 60)?;
     agent.wait_guest(SQUEEZED_BY, name, "to be squeezed", |g| g.target < (SIZE - 40) * MIB)?;
@@ -133,7 +86,7 @@ fn takes_nothing_gives_and_recovers(
 #[test]
 fn with_a_full_disk_nothing_is_taken_giving_goes_on_and_it_recovers() -> Result<()> {
     let told = ["disk full", "free space there"];
-    takes_nothing_gives_and_recovers("full-disk", told, Disk::fill, Disk::make_room)
+    takes_nothing_gives_and_recovers("full-disk", told, SmallDisk::fill, SmallDisk::make_room)
 }
 
 #[test]
@@ -151,9 +104,9 @@ fn with_a_read_only_disk_nothing_is_taken_giving_goes_on_and_it_recovers() -> Re
 fn a_loop_that_dies_on_a_read_only_disk_is_followed_by_one_that_gives_back() -> Result<()> {
     let hypervisor = Hypervisor::start()?;
     let guest = boot(&hypervisor, "held")?;
-    let disk = Disk::mount()?;
+    let disk = SmallDisk::mount()?;
     let host = HostMemory::new(PLENTY)?;
-    let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &disk.dir, &host)?;
+    let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), disk.dir(), &host)?;
     host.set(agent.promised_mib(1)? - 80)?;
     agent.wait_guest(SQUEEZED_BY, "held", "to be squeezed", |g| g.actual < (SIZE - 40) * MIB)?;
     disk.remount("ro")?;

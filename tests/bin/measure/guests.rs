@@ -1,7 +1,7 @@
 //! What the agent costs, itself and its neighbours, with no, some and many guests, idle and squeezed.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -15,6 +15,8 @@ use crate::spread::Spread;
 
 /// Guests at most.
 pub(crate) const MOST: usize = 12;
+/// Guests that are paused, to whom the agent has nothing to say.
+const PAUSED: usize = 30;
 /// Full size of each, in MiB.
 pub(crate) const SIZE: u64 = 512;
 /// What the host lacks for each at full size, when they are squeezed.
@@ -53,13 +55,14 @@ pub(crate) struct Cost {
 }
 
 impl Bench {
-    /// Boots [`MOST`] guests.
-    pub(crate) fn boot() -> Result<Self> {
+    /// Boots so many guests.
+    pub(crate) fn boot(count: usize) -> Result<Self> {
         let program = released("overcommit-agent")?;
         let hypervisor = Hypervisor::start()?;
         let spec = |number| GuestSpec::new(format!("guest-{number:02}"), SIZE);
-        let guests =
-            (0..MOST).map(|number| hypervisor.define_and_start(&spec(number))).collect::<Result<Vec<_>>>()?;
+        let guests = (0..count)
+            .map(|number| hypervisor.define_and_start(&spec(number)))
+            .collect::<Result<Vec<_>>>()?;
         guests.iter().try_for_each(Guest::wait_booted)?;
         let state = Session::shared()?.fresh_dir("state")?;
         Ok(Self { hypervisor, guests, host: HostMemory::new(PLENTY)?, state, program })
@@ -72,8 +75,13 @@ impl Bench {
 
     /// An agent whose host has plenty.
     pub(crate) fn agent(&self) -> Result<Agent> {
+        self.agent_in(&self.state)
+    }
+
+    /// Such an agent with another state directory.
+    pub(crate) fn agent_in(&self, state: &Path) -> Result<Agent> {
         self.host.set(PLENTY)?;
-        Agent::start_program(&self.program, self.hypervisor.uri(), POLICY, &self.state, &self.host)
+        Agent::start_program(&self.program, self.hypervisor.uri(), POLICY, state, &self.host)
     }
 
     /// Makes memory short for the agent, and waits until it has taken what was missing.
@@ -107,6 +115,17 @@ impl Bench {
         Ok(costs)
     }
 
+    /// Windows beside guests that are paused.
+    pub(crate) fn paused() -> Result<Vec<Cost>> {
+        let bench = Self::boot(PAUSED)?;
+        bench.guests.iter().try_for_each(Guest::suspend)?;
+        let without = bench.window("paused, no agent", None)?;
+        let agent = bench.agent()?;
+        let beside = bench.window("paused", Some(&agent))?;
+        bench.end(&agent)?;
+        Ok(vec![beside, without])
+    }
+
     /// Boots one more.
     pub(crate) fn add(&self, spec: &GuestSpec) -> Result<Guest> {
         self.hypervisor.define_and_start(spec)
@@ -115,11 +134,6 @@ impl Bench {
     /// Where they run.
     pub(crate) fn uri(&self) -> &str {
         self.hypervisor.uri()
-    }
-
-    /// The agent's host is large again.
-    pub(crate) fn host_has_plenty(&self) -> Result<()> {
-        self.host.set(PLENTY)
     }
 
     /// The agent's host loses so many MiB.

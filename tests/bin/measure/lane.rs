@@ -1,17 +1,24 @@
 //! How fast the loop is between two ticks: from the host's loss of memory to the command, from a guest's pain that shows on the host
-//! to the command, and from a guest's fresh statistics to their being judged; with nothing in the way, and with a guest that hangs.
+//! to the command, and from a guest's fresh statistics to their being judged; with nothing in the way, with a guest
+//! that hangs, with a full disk, and on a machine that thrashes.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
+use overcommit_core::eligibility::BOOT_GRACE;
 use overcommit_core::sample::Incarnation;
 use overcommit_host::{Glimpses, Root};
 use overcommit_tests::agent::{Agent, Turn};
+use overcommit_tests::disk::SmallDisk;
 use overcommit_tests::guests::{Guest, GuestSpec, Load};
 use overcommit_tests::machine;
+use overcommit_tests::parts::say;
+use overcommit_tests::session::Session;
+use overcommit_tests::thrash::Thrash;
 use overcommit_tests::wait;
+use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Pid, Signal, kill_process};
 use virt::connect::Connect;
 use virt::sys::VIR_DOMAIN_MEMORY_STAT_LAST_UPDATE;
@@ -19,6 +26,11 @@ use virt::sys::VIR_DOMAIN_MEMORY_STAT_LAST_UPDATE;
 use crate::guests::{Bench, SIZE};
 use crate::spread::Spread;
 
+/// Guests with swap, whose pain shows on the host, and how often each is hurt.
+const SWAPPING: usize = 4;
+const ROUNDS: usize = 2;
+/// How long the machine thrashes at most.
+const VALVE: Duration = Duration::from_mins(12);
 /// Losses of the host in one condition.
 const LOSSES: usize = 16;
 /// One loss: above what the lane takes for noise, 1 % of the host (`overcommit-core`, lane.rs, `LOSS`).
@@ -33,44 +45,114 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const BURST: u64 = 4 << 20;
 const POLL: Duration = Duration::from_millis(200);
 
+/// What is in the way.
+#[derive(Clone, Copy)]
+enum Hindrance<'a> {
+    Nothing,
+    Hung(&'a Guest),
+    FullDisk(&'a SmallDisk),
+    Thrashing,
+}
+
 /// What was seen in one condition; seconds.
 struct Seen {
     condition: &'static str,
-    losses: Spread,
+    /// Absent where nothing may be taken.
+    losses: Option<Spread>,
     statistics: Spread,
     pains: Spread,
 }
 
 /// All conditions.
 pub(crate) fn measure(bench: &Bench) -> Result<String> {
-    let swapping = (0..2).map(|n| bench.add(&GuestSpec::new(format!("swaps-{n}"), SIZE).swap_mib(256)));
+    let swapping =
+        (0..SWAPPING).map(|n| bench.add(&GuestSpec::new(format!("swaps-{n}"), SIZE).swap_mib(256)));
     let swapping = swapping.collect::<Result<Vec<_>>>()?;
+    let begun = Instant::now();
     swapping.iter().try_for_each(Guest::wait_booted)?;
-    let mut seen = vec![condition(bench, &swapping, "nothing in the way")?];
-    let hung = bench.guests.last().context("no guest")?;
-    signal(hung, Signal::STOP)?;
-    let hindered = condition(bench, &swapping, "a guest that hangs");
-    signal(hung, Signal::CONT)?;
-    seen.push(hindered?);
-    table(&seen)
+    // As long as they may still be booting, others would give all that is short.
+    pause(BOOT_GRACE.saturating_sub(begun.elapsed()))?;
+    let (hung, disk) = (bench.guests.last().context("no guest")?, SmallDisk::mount()?);
+    let conditions =
+        [Hindrance::Nothing, Hindrance::Hung(hung), Hindrance::FullDisk(&disk), Hindrance::Thrashing];
+    let seen = conditions.into_iter().map(|hindrance| {
+        say(&format!("measure: the fast lane: {}", hindrance.name()));
+        condition(bench, &swapping, hindrance).context(hindrance.name())
+    });
+    table(&seen.collect::<Result<Vec<_>>>()?)
 }
 
-fn signal(guest: &Guest, what: Signal) -> Result<()> {
-    let pid = i32::try_from(guest.qemu_pid()?).ok().and_then(Pid::from_raw).context("no process id")?;
-    Ok(kill_process(pid, what)?)
+impl Hindrance<'_> {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing in the way",
+            Self::Hung(_) => "a guest that hangs",
+            Self::FullDisk(_) => "a full disk under the state directory",
+            Self::Thrashing => "the machine thrashes, without swap",
+        }
+    }
+
+    /// It is in the way until what is returned is dropped.
+    fn begin(self) -> Result<InTheWay> {
+        match self {
+            Self::Nothing => Ok(InTheWay::Nothing),
+            Self::Hung(guest) => {
+                let pid = i32::try_from(guest.qemu_pid()?).ok().and_then(Pid::from_raw);
+                let pid = pid.context("no process id")?;
+                kill_process(pid, Signal::STOP)?;
+                Ok(InTheWay::Stopped(pid))
+            }
+            Self::FullDisk(disk) => disk.fill().map(|()| InTheWay::Nothing),
+            Self::Thrashing => {
+                // Its own pages must not be what the measurement waits for.
+                mlockall(MlockAllFlags::CURRENT)?;
+                Ok(InTheWay::Thrash(Box::new(Thrash::begin(Session::shared()?, VALVE)?)))
+            }
+        }
+    }
 }
 
-fn condition(bench: &Bench, swapping: &[Guest], condition: &'static str) -> Result<Seen> {
-    let agent = bench.agent()?;
+enum InTheWay {
+    Nothing,
+    Stopped(Pid),
+    Thrash(Box<Thrash>),
+}
+
+impl InTheWay {
+    /// Fails when it was not in the way all the time.
+    fn end(self) -> Result<()> {
+        if let Self::Thrash(thrash) = &self { thrash.check() } else { Ok(()) }
+    }
+}
+
+impl Drop for InTheWay {
+    fn drop(&mut self) {
+        if let Self::Stopped(pid) = *self {
+            // A process that is gone hangs no more.
+            let _ = kill_process(pid, Signal::CONT);
+        }
+    }
+}
+
+fn condition(bench: &Bench, swapping: &[Guest], hindrance: Hindrance<'_>) -> Result<Seen> {
+    let agent = match hindrance {
+        Hindrance::FullDisk(disk) => bench.agent_in(disk.dir())?,
+        _ => bench.agent()?,
+    };
     bench.squeeze(&agent)?;
+    let in_the_way = hindrance.begin()?;
     let statistics = statistics(bench, &agent).context("statistics")?;
-    let pains = pains(&agent, swapping).context("pain")?;
-    let losses = losses(bench, &agent).context("losses")?;
+    // On a full disk nothing can be taken: each guest can be hurt once.
+    let takes = !matches!(hindrance, Hindrance::FullDisk(_));
+    let pains = pains(&agent, swapping, if takes { ROUNDS } else { 1 }).context("pain")?;
+    let losses = if takes { Some(losses(bench, &agent).context("losses")?) } else { None };
+    in_the_way.end()?;
     swapping.iter().try_for_each(|guest| guest.begin(&Load::IDLE))?;
-    // A guest that hangs gives nothing back while it does.
-    bench.host_has_plenty()?;
-    agent.terminate()?;
-    Ok(Seen { condition, losses, statistics, pains })
+    if let Hindrance::FullDisk(disk) = hindrance {
+        disk.make_room()?;
+    }
+    bench.end(&agent)?;
+    Ok(Seen { condition: hindrance.name(), losses, statistics, pains })
 }
 
 /// From a loss to the first command that answers it.
@@ -125,9 +207,9 @@ fn statistics(bench: &Bench, agent: &Agent) -> Result<Spread> {
 }
 
 /// From pain that shows on the host to the command that helps.
-fn pains(agent: &Agent, guests: &[Guest]) -> Result<Spread> {
+fn pains(agent: &Agent, guests: &[Guest], rounds: usize) -> Result<Spread> {
     let mut delays = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..rounds {
         for guest in guests {
             delays.push(pain(agent, guest)?);
             guest.begin(&Load::IDLE)?;
@@ -178,18 +260,21 @@ fn table(all: &[Seen]) -> Result<String> {
         "## The fast lane\n\nMilliseconds, p50 / p99 / max. *Loss*: the host's memory shrinks, until the command that answers it was carried out \
          (goal 250). *Statistics*: another client of libvirt sees new ones of a squeezed guest, until they are judged (goal 100). *Pain*: a \
          squeezed guest with swap reads 4 MiB/s from its disk, until it was given memory (goal 500); 0 where its own words came first. The \
-         measurement looks each 10 ms.\n\n| condition | loss | statistics | pain | samples |\n| --- | --- | --- | --- | --- |\n",
+         measurement looks each 10 ms; while the machine thrashes, libvirtd and QEMU wait for their own pages too, which is in the figures. On \
+         a full disk nothing is taken (write-ahead), so that no loss is answered.\n\n| condition | loss | statistics | pain | samples |\n| --- | --- | --- | --- | --- |\n",
     );
     for seen in all {
         let told = |s: &Spread| [50, 99, 100].map(|p| format!("{:.0}", s.percentile(p) * 1000.0)).join(" / ");
-        let counts = [&seen.losses, &seen.statistics, &seen.pains].map(|s| s.count().to_string()).join(", ");
+        let losses = seen.losses.as_ref();
+        let counts = [losses.map_or(0, Spread::count), seen.statistics.count(), seen.pains.count()];
         writeln!(
             text,
-            "| {} | {} | {} | {} | {counts} |",
+            "| {} | {} | {} | {} | {} |",
             seen.condition,
-            told(&seen.losses),
+            losses.map_or_else(|| "–".to_owned(), told),
             told(&seen.statistics),
-            told(&seen.pains)
+            told(&seen.pains),
+            counts.map(|n| n.to_string()).join(", ")
         )?;
     }
     Ok(text)

@@ -43,8 +43,8 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let sizes = sizes::measure()?;
     // Two API servers idle beside the guests' boot and the trials, never beside a window in which CPU time is counted.
     let operator = std::thread::spawn(operator::measure);
-    say("measure: booting the guests (all of it takes about 20 min)");
-    let mut bench = guests::Bench::boot()?;
+    say("measure: booting the guests (all of it takes about 30 min)");
+    let mut bench = guests::Bench::boot(guests::MOST)?;
     say("measure: distress");
     let distress = distress::measure(&bench)?;
     say("measure: the fast lane");
@@ -62,6 +62,8 @@ fn measure(arguments: &Arguments) -> Result<()> {
         costs.extend(bench.costs()?);
     }
     drop(bench);
+    say("measure: paused guests");
+    costs.splice(..0, guests::Bench::paused()?);
     text.add(&guests::agent_table(&costs)?);
     text.add(&guests::host_table(&costs)?);
     text.add(&format!("All of it took {}.", told(begun.elapsed())));
