@@ -6,6 +6,7 @@ use overcommit_core::sample::Incarnation;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, openat};
 
+use crate::cgroup::CgroupPlace;
 use crate::held::{ReadError, read_fd};
 use crate::root::Root;
 
@@ -59,6 +60,11 @@ impl Proc {
     pub(crate) fn arguments(&self) -> Result<Vec<String>, ReadError> {
         let bytes = read_fd(self.file("cmdline")?, &self.path.join("cmdline"), COMMAND_LINE)?;
         Ok(split_arguments(&bytes))
+    }
+
+    /// Its place in the tree of cgroups; absent without a memory controller.
+    pub(crate) fn place(&self) -> Result<Option<CgroupPlace>, ReadError> {
+        Ok(CgroupPlace::parse(&self.text("cgroup")?))
     }
 
     /// `oom_score_adj`.
