@@ -5,25 +5,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use overcommit_core::ports::{Evident, HostView, ProcessPort, Who};
+use overcommit_core::sample::Incarnation;
 use overcommit_core::stranger::Stranger;
 use overcommit_core::units::Bytes;
 
-use crate::cgroup::CgroupPlace;
 use crate::held::{ReadError, read_text};
 use crate::meminfo;
 use crate::mounts::CgroupMounts;
 use crate::oom_score::least_request;
-use crate::proc::{self, Proc};
-use crate::qemu::CommandLine;
 use crate::root::Root;
 use crate::status::Status;
 use crate::visits::Visits;
 
 mod known;
+mod processes;
 
 use known::Known;
+use processes::{Pod, Processes, Seen};
 
-/// How old the list of guests that are known by their processes may get: it costs a look at all processes.
+/// How old the list of a pod's guests that are known by their processes may get: it costs a look at all processes.
 const EVIDENT_AGE: Duration = Duration::from_secs(5);
 
 /// Finds QEMU processes and keeps hold of them.
@@ -34,31 +34,44 @@ pub struct ProcessFactsReader {
     mounts: CgroupMounts,
     capacity: Option<Bytes>,
     known: HashMap<Key, Known>,
-    /// Guests that are known by their processes, and when they were looked for.
-    evident: Option<(Instant, Vec<Found>)>,
+    /// Guests that are known by their processes, by pod, and when they were looked for.
+    evident: HashMap<Pod, (Instant, Vec<Found>)>,
     reading: Reading,
 }
 
 /// A guest that is known by its process.
 #[derive(Clone, Debug)]
 struct Found {
-    pid: u32,
-    pod: Option<Arc<str>>,
+    process: Incarnation,
     evident: Evident,
 }
 
 /// Pod and UUID: users choose UUIDs, so that guests of two pods may have the same.
-type Key = (Option<Arc<str>>, Arc<str>);
+type Key = (Pod, Arc<str>);
 
 /// What happened in this reading.
 #[derive(Debug, Default)]
 struct Reading {
-    /// QEMU processes by UUID, if it had to look for any.
-    found: Option<HashMap<String, Vec<u32>>>,
+    processes: Processes,
     /// Guests asked for.
     asked: HashSet<Key>,
+    /// Pods asked about.
+    pods: HashSet<Pod>,
     /// How long first measurements of overheads took.
     measured: Duration,
+}
+
+impl Found {
+    /// Absent if the process is no guest's.
+    fn new(seen: &Seen) -> Option<Self> {
+        let evident = Evident {
+            uuid: Arc::from(seen.line.uuid.as_deref()?),
+            domain: seen.line.name.clone().unwrap_or_default(),
+            full: seen.line.full?,
+            has_balloon: seen.line.has_balloon,
+        };
+        Some(Self { process: seen.process, evident })
+    }
 }
 
 fn key(who: &Who) -> Key {
@@ -75,7 +88,7 @@ impl ProcessFactsReader {
             root,
             visits: Visits::default(),
             known: HashMap::new(),
-            evident: None,
+            evident: HashMap::new(),
             reading: Reading::default(),
         }
     }
@@ -86,59 +99,35 @@ impl ProcessFactsReader {
         Self { visits, ..self }
     }
 
-    /// All guests with their pods, those with the most memory first; of several processes of one UUID in one place the
-    /// one with the most memory.
-    fn look_for_all(&mut self) -> Result<Vec<Found>, ReadError> {
-        let found = qemus(&self.root, &self.visits)?;
-        let processes = found.values().flatten().filter_map(|pid| self.evident(*pid).transpose());
-        let mut processes: Vec<_> = processes.collect::<Result<_, _>>()?;
-        processes.sort_by_key(|(resident, _)| std::cmp::Reverse(*resident));
-        let mut seen = HashSet::new();
-        processes.retain(|(_, f)| seen.insert((f.pod.clone(), Arc::clone(&f.evident.uuid))));
-        self.reading.found = Some(found);
-        Ok(processes.into_iter().map(|(_, found)| found).collect())
+    /// The guests of a pod, or those outside of pods, the one with the most memory first; of several processes of one UUID
+    /// the one with the most memory.
+    fn look_in(&mut self, pod: &Pod) -> Result<Vec<Found>, ReadError> {
+        let seen = self.reading.processes.of(pod, &self.root, &self.visits)?;
+        let mut known = HashSet::new();
+        let guests = seen.iter().filter_map(Found::new);
+        Ok(guests.filter(|found| known.insert(Arc::clone(&found.evident.uuid))).collect())
     }
 
-    /// The guest of a process, with the memory that it holds; absent if it is none, or cannot be looked at.
-    ///
-    /// # Errors
-    /// When file descriptors or memory ran out: not to be seen now is not to be gone.
-    fn evident(&self, pid: u32) -> Result<Option<(Bytes, Found)>, ReadError> {
-        let Some(_visit) = self.visits.enter(pid) else { return Ok(None) };
-        let seen = Known::open(&self.root, &self.mounts, pid)
-            .and_then(|known| Status::read(&known.process).map(|status| (known, status.resident)));
-        let (known, resident) = match seen {
-            Ok(seen) => seen,
-            Err(error) if error.is_exhaustion() => return Err(error),
-            Err(_) => return Ok(None),
-        };
-        let (Some(uuid), Some(full)) = (known.line.uuid.as_deref(), known.line.full) else { return Ok(None) };
-        let evident = Evident {
-            uuid: Arc::from(uuid),
-            domain: known.line.name.clone().unwrap_or_default(),
-            full,
-            has_balloon: known.line.has_balloon,
-        };
-        let pod = known.place.as_ref().and_then(|place| place.pod_uid().cloned());
-        Ok(Some((resident, Found { pid, pod, evident })))
-    }
-
-    /// What is evident, no older than [`EVIDENT_AGE`]. Without a process table nothing is, and what was so before
+    /// What is evident of a pod, no older than [`EVIDENT_AGE`]. Without a process table nothing is, and what was so before
     /// remains; `look` says why.
-    fn look_around(&mut self) -> &[Found] {
-        if self.evident.as_ref().is_none_or(|(at, _)| at.elapsed() >= EVIDENT_AGE) {
-            let found = self.look_for_all();
-            let before = self.evident.take().map(|(_, all)| all);
-            self.evident = Some((Instant::now(), found.ok().or(before).unwrap_or_default()));
+    fn look_around(&mut self, pod: &Pod) -> &[Found] {
+        self.reading.pods.insert(pod.clone());
+        if self.evident.get(pod).is_none_or(|(at, _)| at.elapsed() >= EVIDENT_AGE) {
+            let found = self.look_in(pod);
+            let before = self.evident.remove(pod).map(|(_, all)| all);
+            let evident = (Instant::now(), found.ok().or(before).unwrap_or_default());
+            self.evident.insert(pod.clone(), evident);
         }
-        self.evident.as_ref().map_or(&[], |(_, all)| all)
+        self.evident.get(pod).map_or(&[], |(_, all)| all)
     }
 
     /// What is counted with for a pod that nobody listed. Its process is asked for nothing that takes long.
-    fn stranger(&self, found: &Found) -> Option<Stranger> {
-        let _visit = self.visits.enter(found.pid)?;
-        let known = Known::open(&self.root, &self.mounts, found.pid).ok()?;
-        if known.place.as_ref().and_then(CgroupPlace::pod_uid) != found.pod.as_ref() {
+    fn stranger(&mut self, pod: &Arc<str>) -> Option<Stranger> {
+        let place = Some(Arc::clone(pod));
+        let Found { process, evident } = self.look_around(&place).first()?.clone();
+        let _visit = self.visits.enter(process.pid)?;
+        let known = Known::open(&self.root, &self.mounts, process.pid).ok()?;
+        if !known.is(process, &place) {
             return None;
         }
         let view = known.view(Status::read(&known.process).ok()?, None, self.capacity).ok()?;
@@ -149,7 +138,7 @@ impl ProcessFactsReader {
         } else {
             self.capacity.zip(known.process.oom_score().ok()).and_then(|(c, score)| least_request(score, c))
         };
-        Some(Stranger { pod: found.pod.clone()?, claim: found.evident.full, held, request, bound })
+        Some(Stranger { pod: Arc::clone(pod), claim: evident.full, held, request, bound })
     }
 
     fn observe(&mut self, who: &Who, key: &Key) -> Result<HostView, ReadError> {
@@ -181,36 +170,31 @@ impl ProcessFactsReader {
         format!("no QEMU process with -uuid {} {place}; {why}", who.uuid)
     }
 
-    /// The process of a guest: by UUID, and in its pod.
+    /// The process of a guest: by UUID, and in its pod. A second one with this UUID is a forgery or a leftover; the guest's
+    /// is the one that holds its memory.
     fn find(&mut self, who: &Who) -> Result<Option<Known>, ReadError> {
-        let found = match self.reading.found.take() {
-            Some(found) => found,
-            None => qemus(&self.root, &self.visits)?,
+        let seen = self.reading.processes.of(&who.pod_uid, &self.root, &self.visits)?;
+        let open = |seen: &Seen| {
+            let _visit = self.visits.enter(seen.process.pid)?;
+            let known = Known::open(&self.root, &self.mounts, seen.process.pid).ok()?;
+            known.is(seen.process, &who.pod_uid).then_some(known)
         };
-        let pids = found.get(&*who.uuid).cloned().unwrap_or_default();
-        self.reading.found = Some(found);
-        let candidates = pids.into_iter().filter_map(|pid| {
-            let _visit = self.visits.enter(pid)?;
-            Known::open(&self.root, &self.mounts, pid).ok()
-        });
-        let in_place = |k: &Known| k.place.as_ref().and_then(CgroupPlace::pod_uid) == who.pod_uid.as_ref();
-        let mut fitting: Vec<Known> = candidates.filter(in_place).collect();
-        // A second process with this UUID is a forgery or a leftover; the guest's is the one that holds its memory.
-        fitting.sort_by_cached_key(|k| Status::read(&k.process).map_or(Bytes::ZERO, |s| s.resident));
-        Ok(fitting.pop())
+        Ok(seen.iter().filter(|seen| seen.line.uuid.as_deref() == Some(&*who.uuid)).find_map(open))
     }
 }
 
 impl ProcessPort for ProcessFactsReader {
-    /// Guests that nobody asked for in the last reading are forgotten.
+    /// Guests and pods that nobody asked for in the last reading are forgotten.
     fn begin_reading(&mut self) {
         let last = std::mem::take(&mut self.reading);
         self.known.retain(|key, _| last.asked.contains(key));
+        self.evident.retain(|pod, _| last.pods.contains(pod));
     }
 
     fn look(&mut self, who: &Who) -> HostView {
         let key = key(who);
         self.reading.asked.insert(key.clone());
+        self.reading.pods.insert(who.pod_uid.clone());
         match self.observe(who, &key) {
             Ok(view) => view,
             // The process ended since the last reading: its successor may be there already.
@@ -222,20 +206,13 @@ impl ProcessPort for ProcessFactsReader {
     }
 
     fn running(&mut self, pod_uid: Option<&str>) -> Vec<Evident> {
-        let here =
-            self.look_around().iter().filter(|f| f.pod.as_deref() == pod_uid).map(|f| f.evident.clone());
-        here.take(if pod_uid.is_some() { 1 } else { usize::MAX }).collect()
+        let pod = pod_uid.map(Arc::from);
+        let here = self.look_around(&pod).iter().map(|found| found.evident.clone());
+        here.take(if pod.is_some() { 1 } else { usize::MAX }).collect()
     }
 
     fn strangers(&mut self, pods: &[Arc<str>]) -> Vec<Stranger> {
-        if pods.is_empty() {
-            return Vec::new();
-        }
-        let all = self.look_around();
-        // Those with the most memory come first.
-        let of = |pod: &Arc<str>| all.iter().find(|f| f.pod.as_ref() == Some(pod)).cloned();
-        let found: Vec<Found> = pods.iter().filter_map(of).collect();
-        found.iter().filter_map(|found| self.stranger(found)).collect()
+        pods.iter().filter_map(|pod| self.stranger(pod)).collect()
     }
 
     /// One overhead is measured again, the oldest that is due.
@@ -251,26 +228,6 @@ impl ProcessPort for ProcessFactsReader {
 
 fn failed(error: &ReadError) -> HostView {
     HostView { trouble: Some(format!("{error}; the agent needs SYS_PTRACE")), ..HostView::default() }
-}
-
-/// QEMU processes by the UUID on their command line, but for those at which somebody else is.
-fn qemus(root: &Root, visits: &Visits) -> Result<HashMap<String, Vec<u32>>, ReadError> {
-    let mut found: HashMap<String, Vec<u32>> = HashMap::new();
-    for pid in proc::pids(root)? {
-        if !proc::name(root, pid)?.starts_with("qemu-") {
-            continue;
-        }
-        let Some(_visit) = visits.enter(pid) else { continue };
-        let arguments = match Proc::open(root, pid).and_then(|p| p.arguments()) {
-            Ok(arguments) => arguments,
-            Err(error) if error.is_exhaustion() => return Err(error),
-            Err(_) => continue,
-        };
-        if let Some(uuid) = CommandLine::parse(&arguments).uuid {
-            found.entry(uuid).or_default().push(pid);
-        }
-    }
-    Ok(found)
 }
 
 #[cfg(test)]

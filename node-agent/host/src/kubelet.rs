@@ -8,7 +8,6 @@ use std::path::Path;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 
-use crate::cgroup::CgroupPlace;
 use crate::held::{ReadError, read_fd};
 use crate::proc::{self, Proc};
 use crate::root::Root;
@@ -22,7 +21,7 @@ pub(crate) fn find(root: &Root) -> Option<Proc> {
 }
 
 fn believed(process: &Proc) -> bool {
-    let place = process.text("cgroup").ok().and_then(|text| CgroupPlace::parse(&text));
+    let place = process.place().ok().flatten();
     let outside = place.is_some_and(|place| place.pod_uid().is_none());
     outside && process.text("status").is_ok_and(|status| is_root(&status))
 }

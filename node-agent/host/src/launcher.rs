@@ -7,11 +7,14 @@ use overcommit_core::ports::PortError;
 use overcommit_core::sample::Incarnation;
 use rustix::fd::OwnedFd;
 
-use crate::cgroup::CgroupPlace;
 use crate::held::ReadError;
 use crate::proc::{self, Proc};
 use crate::root::Root;
-use crate::socket::{self, SocketError};
+use crate::socket::SocketError;
+
+mod pins;
+
+use pins::Pins;
 
 /// How often a new process is asked for its name before it counts as dull: between its start and the execution of
 /// what it is to become, a scan may see another name.
@@ -58,6 +61,7 @@ pub struct Scan {
 pub struct Launchers {
     root: Root,
     known: HashMap<Arc<str>, Launcher>,
+    pins: Pins,
     /// How often each process that is none of ours was asked for its name: a node has thousands of them.
     dull: HashMap<u32, u8>,
     scans: u32,
@@ -77,11 +81,12 @@ struct Pod {
 impl Launchers {
     /// Looks at the processes below `root`, which must be those of the whole node.
     pub fn new(root: Root) -> Self {
-        Self { root, known: HashMap::new(), dull: HashMap::new(), scans: 0 }
+        let pins = Pins::new(root.clone());
+        Self { root, known: HashMap::new(), pins, dull: HashMap::new(), scans: 0 }
     }
 
     /// Looks again. Of pods that are not admitted nothing is opened, connected to or kept: anybody can make processes with
-    /// these names.
+    /// these names. One that is and does not answer is refused, and holds nobody up.
     ///
     /// # Errors
     /// When the process table cannot be read at all.
@@ -89,13 +94,14 @@ impl Launchers {
         let pods = self.pods()?;
         let lasts = |uid: &Arc<str>| pods.get(uid).is_some_and(|pod| pod.daemon.is_some() || pod.has_guest);
         self.known.retain(|uid, _| admits(uid) && lasts(uid));
+        self.pins.begin(|uid| admits(uid) && lasts(uid));
         let mut scan = Scan::default();
-        for (pod_uid, pod) in pods {
+        for (pod_uid, mut pod) in pods {
             if !admits(&pod_uid) {
                 scan.strangers.extend(pod.looks_like_a_launcher().then_some(pod_uid));
                 continue;
             }
-            let admitted = match &pod.daemon {
+            let admitted = match pod.daemon.take() {
                 // Somebody's own libvirt in a pod, not KubeVirt's.
                 Some((true, _)) if !pod.has_launcher => continue,
                 Some((_, daemon)) => self.admit(&pod_uid, daemon),
@@ -119,12 +125,13 @@ impl Launchers {
         Ok(scan)
     }
 
-    fn admit(&mut self, pod_uid: &Arc<str>, daemon: &Proc) -> Result<Launcher, SocketError> {
-        if let Some(known) = self.known.get(pod_uid).filter(|k| k.daemon == daemon.incarnation()) {
+    fn admit(&mut self, pod_uid: &Arc<str>, daemon: Proc) -> Result<Launcher, SocketError> {
+        let which = daemon.incarnation();
+        if let Some(known) = self.known.get(pod_uid).filter(|k| k.daemon == which) {
             return Ok(known.clone());
         }
-        let socket = socket::pin(&self.root, daemon, pod_uid)?;
-        let found = Launcher { pod_uid: Arc::clone(pod_uid), daemon: daemon.incarnation(), socket };
+        let socket = self.pins.pin(pod_uid, daemon)?;
+        let found = Launcher { pod_uid: Arc::clone(pod_uid), daemon: which, socket };
         self.known.insert(Arc::clone(pod_uid), found.clone());
         Ok(found)
     }
@@ -169,8 +176,7 @@ impl Launchers {
 
     fn in_pod(&self, pid: u32) -> Result<Option<(Arc<str>, Proc)>, ReadError> {
         let process = Proc::open(&self.root, pid)?;
-        let place = CgroupPlace::parse(&process.text("cgroup")?);
-        Ok(place.and_then(|place| place.pod_uid().cloned()).map(|uid| (uid, process)))
+        Ok(process.place()?.and_then(|place| place.pod_uid().cloned()).map(|uid| (uid, process)))
     }
 }
 

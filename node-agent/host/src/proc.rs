@@ -6,6 +6,7 @@ use overcommit_core::sample::Incarnation;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, openat};
 
+use crate::cgroup::CgroupPlace;
 use crate::held::{ReadError, read_fd};
 use crate::root::Root;
 
@@ -13,6 +14,8 @@ use crate::root::Root;
 const SMALL: usize = 64 << 10;
 /// Largest command line accepted; QEMU's are about 10 KiB, a process may set up to 2 MiB.
 const COMMAND_LINE: usize = 256 << 10;
+/// Most arguments accepted, for each becomes a text of its own; QEMU has some hundreds, a process may have a million.
+const ARGUMENTS: usize = 4096;
 
 /// A process. Reads fail with [`ReadError::is_gone`] once it has ended, also when its pid lives on as another's.
 #[derive(Debug)]
@@ -57,8 +60,17 @@ impl Proc {
 
     /// Its arguments; empty for a kernel thread or a zombie.
     pub(crate) fn arguments(&self) -> Result<Vec<String>, ReadError> {
-        let bytes = read_fd(self.file("cmdline")?, &self.path.join("cmdline"), COMMAND_LINE)?;
+        let path = self.path.join("cmdline");
+        let bytes = read_fd(self.file("cmdline")?, &path, COMMAND_LINE)?;
+        if bytes.split(|byte| *byte == 0).nth(ARGUMENTS.saturating_add(1)).is_some() {
+            return Err(ReadError::missing(&path, "command line: it has too many arguments"));
+        }
         Ok(split_arguments(&bytes))
+    }
+
+    /// Its place in the tree of cgroups; absent without a memory controller.
+    pub(crate) fn place(&self) -> Result<Option<CgroupPlace>, ReadError> {
+        Ok(CgroupPlace::parse(&self.text("cgroup")?))
     }
 
     /// `oom_score_adj`.
@@ -164,6 +176,18 @@ pub(crate) mod tests {
         assert_eq!(process.incarnation(), Incarnation { pid: 42, start_ticks: 1042 });
         assert_eq!(process.arguments().unwrap(), ["x", "", "--uid", "u-1"]);
         assert_eq!(process.oom_score().unwrap(), 984);
+    }
+
+    #[test]
+    fn a_line_of_more_arguments_than_any_qemu_has_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let arguments = |count| {
+            add_process(dir.path(), 42, "qemu-system-x86", "0::/\n", &vec!["a"; count]);
+            Proc::open(&Root::new(dir.path()), 42).unwrap().arguments()
+        };
+        assert_eq!(arguments(ARGUMENTS).unwrap().len(), ARGUMENTS);
+        let error = arguments(ARGUMENTS + 1).unwrap_err();
+        assert!(error.to_string().contains("42/cmdline"), "{error}");
     }
 
     #[test]

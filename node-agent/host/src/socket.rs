@@ -12,8 +12,6 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 
-use crate::cgroup::CgroupPlace;
-use crate::held::ReadError;
 use crate::proc::Proc;
 use crate::root::Root;
 
@@ -58,12 +56,25 @@ pub enum SocketError {
         /// The listener; 0 if it is in another PID namespace.
         pid: i32,
     },
+    /// A lookup or a connection that does not come back.
+    #[error(
+        "nothing below /proc/{pid}/root answers: what the pod has mounted there hangs (FUSE, NFS), or the node has no time; \
+         if that stays, see /proc/{pid}/mountinfo and delete the pod"
+    )]
+    Silent {
+        /// The daemon.
+        pid: u32,
+    },
+    /// As many threads wait for silent pods as may.
+    #[error("its socket is not opened, for {0} other pods do not answer; see what is said of those")]
+    Crowded(usize),
     /// Anything else that the kernel refused.
     #[error("it cannot be opened: {0}")]
     Other(io::Error),
 }
 
-/// Pins the socket of the libvirt daemon `process`, which lives in pod `pod_uid`.
+/// Pins the socket of the libvirt daemon `process`, which lives in pod `pod_uid`. May never come back: whoever serves a file
+/// system that is mounted there has the last word.
 pub(crate) fn pin(root: &Root, process: &Proc, pod_uid: &str) -> Result<Arc<OwnedFd>, SocketError> {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let (dir, _) = process.dir();
@@ -119,9 +130,6 @@ fn check_listener(root: &Root, inode: &OwnedFd, pod_uid: &str) -> Result<(), Soc
 
 /// A listener outside of our PID namespace shows as pid 0, which is in no pod.
 fn lives_in(root: &Root, pid: i32, pod_uid: &str) -> bool {
-    let place = || -> Result<Option<CgroupPlace>, ReadError> {
-        let process = Proc::open(root, u32::try_from(pid).unwrap_or(0))?;
-        Ok(CgroupPlace::parse(&process.text("cgroup")?))
-    };
-    place().ok().flatten().is_some_and(|place| place.pod_uid().is_some_and(|uid| **uid == *pod_uid))
+    let place = Proc::open(root, u32::try_from(pid).unwrap_or(0)).and_then(|process| process.place());
+    place.ok().flatten().is_some_and(|place| place.pod_uid().is_some_and(|uid| **uid == *pod_uid))
 }

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The processes that readers are at now. A read of a command line or of mappings waits for the process's memory lock
-/// (`mmap_lock`), for seconds while a large guest is torn down, or for good; another reader passes such a process over.
+/// (`mmap_lock`), for seconds while a large guest is torn down, or for good; another reader passes such a process over, and
+/// looks for no other in its pod.
 #[derive(Clone, Debug, Default)]
 pub struct Visits(Arc<Mutex<HashSet<u32>>>);
 
@@ -27,9 +28,10 @@ impl Visits {
         !self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    #[cfg(test)]
-    pub(crate) fn is_at(&self, pid: u32) -> bool {
-        self.0.lock().unwrap().contains(&pid)
+    /// True while a reader is at one of these processes.
+    pub(crate) fn are_at(&self, pids: &[u32]) -> bool {
+        let visited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pids.iter().any(|pid| visited.contains(pid))
     }
 }
 
@@ -48,7 +50,7 @@ mod tests {
         let (visits, others) = (Visits::default(), Visits::default());
         let visit = visits.enter(7).unwrap();
         assert!(visits.clone().enter(7).is_none() && visits.enter(8).is_some() && others.enter(7).is_some());
-        assert!(visits.are_any());
+        assert!(visits.are_any() && visits.are_at(&[6, 7]) && !visits.are_at(&[6, 8]));
         drop(visit);
         assert!(!visits.are_any() && visits.enter(7).is_some());
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use overcommit_core::ports::{HostView, Who};
-use overcommit_core::sample::ProcessFacts;
+use overcommit_core::sample::{Incarnation, ProcessFacts};
 use overcommit_core::units::Bytes;
 
 use crate::cgroup::{self, CgroupPlace, Holds, Qos};
@@ -12,10 +12,11 @@ use crate::held::{ReadError, read_text};
 use crate::mounts::CgroupMounts;
 use crate::oom_score::{self, request_from_score};
 use crate::proc::Proc;
-use crate::qemu::CommandLine;
 use crate::root::Root;
 use crate::smaps;
 use crate::status::Status;
+
+use super::processes::Pod;
 
 /// How old a measured overhead may get; once a guest has booted it changes with its devices, not with its load.
 const OVERHEAD_AGE: Duration = Duration::from_mins(1);
@@ -26,7 +27,7 @@ const EARLY_MEASUREMENTS: u32 = 3;
 /// How long first measurements may take together in one reading; the others wait for the next.
 const FIRST_MEASUREMENTS: Duration = Duration::from_millis(50);
 /// Processes of one pod that are looked at; a launcher's has about eight.
-const PROCESSES_PER_POD: usize = 256;
+pub(super) const PROCESSES_PER_POD: usize = 256;
 
 /// A guest's process and what does not change while it runs.
 #[derive(Debug)]
@@ -35,7 +36,6 @@ pub(super) struct Known {
     pub(super) place: Option<CgroupPlace>,
     /// Its own cgroups, the outermost first.
     directories: Vec<PathBuf>,
-    pub(super) line: CommandLine,
     overhead: Option<Measured>,
     /// Which guest it was looked at for last.
     who: Option<Who>,
@@ -53,10 +53,15 @@ struct Measured {
 impl Known {
     pub(super) fn open(root: &Root, mounts: &CgroupMounts, pid: u32) -> Result<Self, ReadError> {
         let process = Proc::open(root, pid)?;
-        let place = CgroupPlace::parse(&process.text("cgroup")?);
+        let place = process.place()?;
         let directories = place.as_ref().map(|p| mounts.own_directories(p)).unwrap_or_default();
-        let line = CommandLine::parse(&process.arguments()?);
-        Ok(Self { process, place, directories, line, overhead: None, who: None })
+        Ok(Self { process, place, directories, overhead: None, who: None })
+    }
+
+    /// True if it is this very process, and still runs in this pod, or outside of pods.
+    pub(super) fn is(&self, process: Incarnation, pod: &Pod) -> bool {
+        let place = self.place.as_ref().and_then(CgroupPlace::pod_uid);
+        self.process.incarnation() == process && place == pod.as_ref()
     }
 
     pub(super) fn view(

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::proc::tests::add_process;
 
+mod hangs;
+
 const POD: &str = "4cd1b2a0-0a39-4f5e-9d11-3c4a2d9b7e10";
 const OTHER: &str = "99d1b2a0-0a39-4f5e-9d11-3c4a2d9b7e10";
 
