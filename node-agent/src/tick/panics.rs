@@ -94,7 +94,7 @@ impl Loop {
         // The last report is of another time; a person who asks is to see that.
         if let Some(last) = self.last.clone() {
             let mut report = (*last).clone();
-            report.troubles.extend(self.panics.trouble());
+            report.troubles.add_own(self.panics.trouble());
             if catch_unwind(AssertUnwindSafe(|| self.publish(report))).is_err() {
                 tracing::error!("telling of it failed too");
             }

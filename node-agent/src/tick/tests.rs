@@ -11,6 +11,7 @@ use overcommit_core::ports::{
 };
 use overcommit_core::sample::{Balloon, GuestSample, HostMemory, Incarnation, ProcessFacts};
 use overcommit_core::stranger::Stranger;
+use overcommit_core::troubles::Troubles;
 use overcommit_crds::OvercommitPolicySpec;
 use overcommit_crds::policy::Mode as Wished;
 use overcommit_crds::quantity::Period;
@@ -164,7 +165,7 @@ impl GuestPort for Port {
     fn is_carrying(&self) -> bool {
         self.0.is_carrying()
     }
-    fn troubles(&self) -> Vec<String> {
+    fn troubles(&self) -> Troubles {
         self.0.troubles()
     }
 }

@@ -10,6 +10,7 @@ use overcommit_core::plan::Command;
 use overcommit_core::ports::{Admission, Reading};
 use overcommit_core::sample::{GuestId, GuestName, GuestSample, HostSample, Sample};
 use overcommit_core::step::{Decision, Input, Mandate, Turn};
+use overcommit_core::troubles::Troubles;
 use overcommit_core::units::Monotonic;
 use overcommit_host::Root;
 
@@ -44,20 +45,24 @@ impl Loop {
         failpoint::reach("acted");
         self.known = Some(Known { host: sample.host.clone(), at: host_at, ledger: decision.ledger });
         self.watch_squeezed();
-        let mut troubles: Vec<String> = self.parts.journal.troubles().collect();
-        troubles.extend(self.parts.scribe.troubles());
-        let contact = self.parts.contact.as_deref();
-        troubles.extend(contact.into_iter().flat_map(Contact::troubles));
-        let api_failing_since = contact.and_then(Contact::failing_since);
-        troubles.extend(self.parts.guests.troubles());
-        troubles.extend(self.former_failures());
+        let api_failing_since = self.parts.contact.as_deref().and_then(Contact::failing_since);
+        let report = Report::of(&orders, &sample, &decision, self.troubles(), began.elapsed());
         if turn == Turn::Tick {
-            troubles.append(&mut self.failures);
-        } else {
-            troubles.extend(self.failures.iter().cloned());
+            self.failures.clear();
         }
-        let report = Report::of(&orders, &sample, &decision, troubles, began.elapsed());
         self.publish(Report { api_failing_since, ..report });
+    }
+
+    /// What does not work, but for what the orders and single guests' samples say.
+    fn troubles(&self) -> Troubles {
+        let mut troubles = Troubles::default();
+        troubles.add_own(self.parts.journal.troubles());
+        troubles.add_own(self.parts.scribe.troubles());
+        troubles.add_own(self.parts.contact.as_deref().into_iter().flat_map(Contact::troubles));
+        troubles.add_own(self.former_failures());
+        troubles.extend(self.parts.guests.troubles());
+        troubles.add_of_guests(self.failures.iter().cloned());
+        troubles
     }
 
     /// Who may be talked to: what the node's object lists, and those that are owed what was taken while they were listed.
