@@ -1,6 +1,6 @@
 //! One turn: sample, decide, act, tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use overcommit_core::conduct::FOLLOW_TOLERANCE;
 use overcommit_core::dealings::Original;
 use overcommit_core::plan::Command;
 use overcommit_core::ports::{Admission, Reading};
-use overcommit_core::sample::{GuestId, GuestName, GuestSample, HostSample, Sample};
+use overcommit_core::sample::{GuestId, GuestName, GuestSample, HostSample, Incarnation, Sample};
 use overcommit_core::step::{Decision, Input, Mandate, Turn};
 use overcommit_core::troubles::Troubles;
 use overcommit_core::units::Monotonic;
@@ -23,14 +23,15 @@ use crate::orders::Orders;
 use crate::report::Report;
 
 impl Loop {
-    /// Decides on what is known now, and acts; nothing without orders or when the host cannot be read.
-    pub(super) fn turn(&mut self, turn: Turn) {
+    /// Decides on what is known now, and acts; false without orders or when the host cannot be read, for then nothing is
+    /// decided.
+    pub(super) fn turn(&mut self, turn: Turn) -> bool {
         let began = Instant::now();
-        let Some(orders) = self.orders.clone() else { return };
+        let Some(orders) = self.orders.clone() else { return false };
         // Fresh statistics alone are judged with the host as it was when all guests were last read: the two belong
         // together, or a guest's growth would pass for the node's own.
         let reading = if turn == Turn::Relief { Reading::Known } else { Reading::Fresh };
-        let Some((host, host_at)) = self.host(reading, &orders) else { return };
+        let Some((host, host_at)) = self.host(reading, &orders) else { return false };
         let guests = self.parts.guests.sample(reading);
         let strangers = self.parts.guests.strangers();
         let at = clock::now();
@@ -51,6 +52,7 @@ impl Loop {
             self.failures.clear();
         }
         self.publish(Report { api_failing_since, ..report });
+        true
     }
 
     /// What does not work, but for what the orders and single guests' samples say.
@@ -71,13 +73,18 @@ impl Loop {
         let Some(roster) = self.orders.as_ref().and_then(|orders| orders.listed()) else { return };
         let listed: BTreeMap<Arc<str>, GuestName> =
             roster.pods().map(|(pod, name)| (Arc::clone(pod), name.clone())).collect();
-        let dealings = self.state.dealings().iter();
-        let squeezed = dealings.filter(|(_, dealing)| dealing.holds_anything()).map(|(id, _)| id);
-        let journaled = self.parts.journal.entries();
-        let journaled = journaled.filter(|(_, entry)| entry.target < entry.original.target).map(|(id, _)| id);
-        let pods = squeezed.chain(journaled).filter_map(GuestId::pod);
+        let owed = self.squeezed(|_| true);
+        let pods = owed.into_iter().filter_map(GuestId::pod);
         let owed = pods.filter(|pod| !listed.contains_key(*pod)).map(Arc::from).collect();
         self.parts.guests.admit(Arc::new(Admission { listed, owed }));
+    }
+
+    /// Guests that hold less than they had because of an agent, as far as is known; those that the journal alone knows if
+    /// their process `runs`.
+    pub(super) fn squeezed(&self, runs: impl Fn(Incarnation) -> bool) -> BTreeSet<&GuestId> {
+        let dealings = self.state.dealings().iter();
+        let held = dealings.filter(|(_, dealing)| dealing.holds_anything()).map(|(id, _)| id);
+        held.chain(self.parts.journal.squeezed(runs)).collect()
     }
 
     /// What failed inside of the agent lately: a person is to see it, also when it went on well.
