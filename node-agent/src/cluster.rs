@@ -6,7 +6,8 @@ use overcommit_core::plan::Command;
 use overcommit_core::ports::{Admission, GuestPort, Heard, Reading};
 use overcommit_core::sample::{GuestId, GuestSample};
 use overcommit_core::stranger::Stranger;
-use overcommit_guest::{ConnectionState, Guests, MakePort, Notify};
+use overcommit_core::troubles::Troubles;
+use overcommit_guest::{ConnectionReport, ConnectionState, Guests, MakePort, Notify};
 use overcommit_host::{Launchers, ProcessFactsReader, Root, Visits};
 
 use crate::kubelet_line::KubeletLine;
@@ -100,23 +101,33 @@ impl GuestPort for Node {
         self.guests.unseen().saturating_add(usize::from(is_blind))
     }
 
-    fn troubles(&self) -> Vec<String> {
-        let search = self.search.iter().flat_map(Search::troubles);
-        let silent = self.guests.connections().into_iter().filter_map(|connection| {
-            let (who, remedy) = match connection.key {
-                Some(key) => (format!("libvirt of {key}"), ""),
-                None => ("the hypervisor".to_owned(), "; see that it runs, or name another with --connect"),
-            };
-            match connection.state {
-                ConnectionState::Failing(why) => Some(format!("{who}: {why}{remedy}")),
-                ConnectionState::Unresponsive(since) => Some(format!(
-                    "{who} has not answered for {} s; its guests keep what they have",
-                    since.as_secs()
-                )),
-                ConnectionState::Answering => None,
-            }
-        });
-        let line = self.line.as_ref().and_then(|line| line.trouble());
-        line.into_iter().chain(self.guests.host_trouble()).chain(search).chain(silent).collect()
+    fn troubles(&self) -> Troubles {
+        let mut troubles = Troubles::default();
+        troubles.add_own(self.line.as_ref().and_then(|line| line.trouble()));
+        let (of_guests, of_hypervisor): (Vec<_>, Vec<_>) =
+            self.guests.connections().into_iter().partition(|connection| connection.key.is_some());
+        troubles.add_own(of_hypervisor.into_iter().filter_map(trouble));
+        troubles.add_of_guests(of_guests.into_iter().filter_map(trouble));
+        if let Some(search) = &self.search {
+            troubles.extend(search.troubles());
+        }
+        // The last of its own: a guest's process may be what the kernel does not answer about.
+        troubles.add_own(self.guests.host_trouble());
+        troubles
+    }
+}
+
+/// What is wrong with a connection.
+fn trouble(connection: ConnectionReport) -> Option<String> {
+    let (who, remedy) = match connection.key {
+        Some(key) => (format!("libvirt of {key}"), ""),
+        None => ("the hypervisor".to_owned(), "; see that it runs, or name another with --connect"),
+    };
+    match connection.state {
+        ConnectionState::Failing(why) => Some(format!("{who}: {why}{remedy}")),
+        ConnectionState::Unresponsive(since) => {
+            Some(format!("{who} has not answered for {} s; its guests keep what they have", since.as_secs()))
+        }
+        ConnectionState::Answering => None,
     }
 }

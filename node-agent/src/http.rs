@@ -134,6 +134,6 @@ mod tests {
         drop(hold);
         wait("the loop to be well again", || beat.late().is_none());
         wakes.send(Wake::Stop(Stop::Handover)).unwrap();
-        assert!(running.join().unwrap());
+        assert_eq!(running.join().unwrap(), Ok(()));
     }
 }

@@ -153,6 +153,14 @@ impl Journal {
         self.written.guests.iter()
     }
 
+    /// Guests that hold less than they had, as far as is on disk, and whose process `runs`.
+    pub(crate) fn squeezed(&self, runs: impl Fn(Incarnation) -> bool) -> impl Iterator<Item = &GuestId> {
+        let lacks = |entry: &Entry| entry.target < entry.original.target;
+        let squeezed =
+            self.entries().filter(move |(_, entry)| lacks(entry) && entry.incarnation.is_none_or(&runs));
+        squeezed.map(|(id, _)| id)
+    }
+
     /// True while there are entries of guests that run and were not seen since the start.
     pub(crate) fn misses_guests(&self) -> bool {
         !self.found.is_empty()

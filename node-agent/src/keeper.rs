@@ -3,7 +3,9 @@
 //!
 //! It does nothing else: it reads no guest and no API, so that little can bring it down. A policy file it reads once and does
 //! not understand: each loop follows what people started the agent with, whatever becomes of the file. Its memory is
-//! locked like the loop's. When it is gone, the loop notices (`kept`) and hands over.
+//! locked like the loop's. When it is gone, the loop notices (`kept`) and hands over. What it cannot outlive is an
+//! out-of-memory kill in a container whose `memory.oom.group` the kubelet has set: that ends both, and the kubelet starts
+//! them anew.
 
 mod judge;
 

@@ -10,6 +10,7 @@ use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::ports::{Admission, GuestPort, Heard, Reading};
 use overcommit_core::sample::{Balloon, GuestId, GuestSample};
 use overcommit_core::stranger::Stranger;
+use overcommit_core::troubles::Troubles;
 use overcommit_core::units::Bytes;
 
 /// Less than any guest can do without.
@@ -161,7 +162,7 @@ impl GuestPort for Liar {
         self.port.unseen()
     }
 
-    fn troubles(&self) -> Vec<String> {
+    fn troubles(&self) -> Troubles {
         self.port.troubles()
     }
 }

@@ -24,6 +24,7 @@ use overcommit_core::reason::Reason;
 use overcommit_core::sample::{HostSample, Sample};
 use overcommit_core::step::{Decision, Release};
 use overcommit_core::stranger::Unlisted;
+use overcommit_core::troubles::Troubles;
 use overcommit_core::units::Bytes;
 use overcommit_core::view::GuestView;
 use overcommit_serve::Beat;
@@ -70,7 +71,7 @@ pub(crate) struct Report {
     /// How far a release is.
     pub(crate) release: Option<Release>,
     /// What does not work, for people.
-    pub(crate) troubles: Vec<String>,
+    pub(crate) troubles: Troubles,
     /// How long the turn took.
     pub(crate) took: Duration,
 }
@@ -116,11 +117,15 @@ impl Report {
         orders: &Orders,
         sample: &Sample,
         decision: &Decision,
-        others: Vec<String>,
+        others: Troubles,
         took: Duration,
     ) -> Self {
-        let guest_troubles =
-            sample.guests.iter().filter_map(|g| g.trouble.as_ref().map(|t| format!("{}: {t}", g.name)));
+        let mut troubles = troubles(orders);
+        troubles.add_own(reserve(orders, &decision.ledger));
+        troubles.extend(others);
+        let of_guests =
+            sample.guests.iter().filter_map(|g| Some(format!("{}: {}", g.name, g.trouble.as_ref()?)));
+        troubles.add_of_guests(of_guests);
         Self {
             ledger: Some(decision.ledger),
             host: Some(sample.host.clone()),
@@ -128,11 +133,7 @@ impl Report {
             unlisted: decision.unlisted,
             emergency: decision.emergency,
             release: decision.release,
-            troubles: troubles(orders)
-                .chain(reserve(orders, &decision.ledger))
-                .chain(others)
-                .chain(guest_troubles)
-                .collect(),
+            troubles,
             took,
             ..Self::blank(orders)
         }
@@ -140,8 +141,8 @@ impl Report {
 
     /// A turn in which the host could not be read.
     pub(crate) fn unreadable(orders: &Orders, error: &PortError) -> Self {
-        let unread = format!("the host cannot be read, nothing is decided: {error}");
-        let troubles = troubles(orders).chain([unread]).collect();
+        let mut troubles = troubles(orders);
+        troubles.add_own([format!("the host cannot be read, nothing is decided: {error}")]);
         Self { troubles, ..Self::blank(orders) }
     }
 
@@ -163,7 +164,7 @@ impl Report {
             actions: Vec::new(),
             emergency: false,
             release: None,
-            troubles: Vec::new(),
+            troubles: Troubles::default(),
             took: Duration::ZERO,
         }
     }
@@ -181,8 +182,10 @@ fn reserve(orders: &Orders, ledger: &Ledger) -> Option<String> {
     })
 }
 
-fn troubles(orders: &Orders) -> impl Iterator<Item = String> + use<> {
-    orders.trouble().map(Cow::into_owned).into_iter()
+fn troubles(orders: &Orders) -> Troubles {
+    let mut troubles = Troubles::default();
+    troubles.add_own(orders.trouble().map(Cow::into_owned));
+    troubles
 }
 
 impl Action {

@@ -112,7 +112,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
         // The lock is ours, so it is the disk: guests need the loop more than people need the socket.
         tracing::error!("{error:#}: status, explain and release cannot be asked for");
     }
-    let complete = drive(
+    let ended = drive(
         args,
         &runtime,
         (dir, scribe),
@@ -120,10 +120,10 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
         task,
         (wakes, inbox),
         Outlets { log: &log, reports: &reports, pulse },
-    )?;
+    );
     // Writes what waits.
     drop((log.guard, reports.guard));
-    if complete { Ok(()) } else { Err(Failure::failed(anyhow!("not everything could be given back"))) }
+    ended
 }
 
 /// What there is in a cluster besides the guests.
@@ -149,7 +149,7 @@ fn drive(
     task: Option<Task>,
     (wakes, inbox): (Sender<Wake>, Receiver<Wake>),
     outlets: Outlets<'_>,
-) -> Result<bool, Failure> {
+) -> Result<(), Failure> {
     let mut registry = Registry::default();
     let metrics = metrics::Metrics::register(&mut registry, vec![outlets.log.lost(), outlets.reports.lost()]);
     let prints = task.is_none() || args.output == Output::Json;
@@ -204,11 +204,11 @@ fn drive(
         released: args.released,
         restarted: args.restarted.clone(),
     };
-    let complete = Loop::new(parts).run(&inbox);
+    let ended = Loop::new(parts).run(&inbox);
     if let Some(writing) = writing {
         drop(runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), writing).await }));
     }
-    Ok(complete)
+    ended.map_err(|left| Failure::failed(left.into()))
 }
 
 /// Runs a task, and anew if it fails inside: nobody else would notice.

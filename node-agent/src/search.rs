@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use overcommit_core::ports::{Admission, PortError};
+use overcommit_core::troubles::Troubles;
 use overcommit_guest::{ConnectionKey, Notify, Target};
 use overcommit_host::{Launcher, Refusal, Scan};
 
@@ -36,6 +37,8 @@ pub(crate) struct Search {
     at: Option<Instant>,
     /// Whom launchers were found for, or that there are none.
     searched: Option<Wanted>,
+    /// Why the last search that came back found nothing.
+    failure: Option<String>,
     refusals: Vec<String>,
 }
 
@@ -58,8 +61,8 @@ impl Search {
             }
         })?;
         let (wanted, asked_for) = (Wanted::default(), Wanted::default());
-        let (asked, at, searched, refusals) = (None, None, None, Vec::new());
-        Ok(Self { requests, wanted, asked_for, found, asked, at, searched, refusals })
+        let (asked, at, searched, failure, refusals) = (None, None, None, None, Vec::new());
+        Ok(Self { requests, wanted, asked_for, found, asked, at, searched, failure, refusals })
     }
 
     /// From now on the sockets of these may be opened, and no others.
@@ -91,7 +94,7 @@ impl Search {
                 Some(self.take(scan))
             }
             Err(error) => {
-                self.refusals = vec![error.to_string()];
+                (self.failure, self.refusals) = (Some(error.to_string()), Vec::new());
                 None
             }
         }
@@ -100,7 +103,7 @@ impl Search {
     fn take(&mut self, scan: Scan) -> Launchers {
         let known = |r: &Refusal| scan.launchers.iter().any(|l| l.pod_uid == r.pod_uid);
         let (told, refused): (Vec<_>, Vec<_>) = scan.refusals.into_iter().partition(known);
-        self.refusals = told.iter().map(ToString::to_string).collect();
+        (self.failure, self.refusals) = (None, told.iter().map(ToString::to_string).collect());
         let launcher = |l: Launcher| (ConnectionKey::new(l.pod_uid), Target::Launcher(l.socket));
         // One that must not be talked to has a guest all the same.
         let out_of_reach = |r: Refusal| {
@@ -124,14 +127,17 @@ impl Search {
     }
 
     /// What does not work, for people.
-    pub(crate) fn troubles(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn troubles(&self) -> Troubles {
         let late = self.asked.map(|asked| asked.elapsed()).filter(|age| *age >= LATE).map(|age| {
             format!(
                 "the search for launcher pods has not come back for {} s: guests that are new are not seen",
                 age.as_secs()
             )
         });
-        late.into_iter().chain(self.refusals.iter().cloned())
+        let mut troubles = Troubles::default();
+        troubles.add_own(late.into_iter().chain(self.failure.clone()));
+        troubles.add_of_guests(self.refusals.iter().cloned());
+        troubles
     }
 }
 
@@ -144,7 +150,7 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(20);
 
     fn told(search: &Search) -> String {
-        search.troubles().collect()
+        search.troubles().iter().collect()
     }
 
     /// What comes in the end.
@@ -191,6 +197,7 @@ mod tests {
         search.ask();
         assert_eq!(heard(&mut search), None);
         assert!(search.is_blind() && told(&search).contains("no procfs"));
+        assert_eq!(search.troubles().own().count(), 1, "the node's own");
         search.ask();
         assert!(search.asked.is_none(), "it is too early");
         search.at = Instant::now().checked_sub(SCAN_AGE);

@@ -39,6 +39,7 @@ use crate::orders::Orders;
 use crate::report::{Report, Reporter};
 use crate::scribe::Scribe;
 use act::Takes;
+use ending::{HandOver, Unfinished};
 use lane::Watched;
 use panics::Panics;
 
@@ -123,6 +124,8 @@ pub(crate) struct Loop {
     orders: Option<Arc<Orders>>,
     release: bool,
     stopping: Option<(Stop, Instant)>,
+    /// What came of the hand-over, once there was one.
+    handed_over: HandOver,
     /// When people are told again how far the end is.
     progress: Instant,
     next_tick: Instant,
@@ -167,6 +170,7 @@ impl Loop {
             orders: None,
             release,
             stopping: None,
+            handed_over: HandOver::default(),
             progress: now,
             next_tick: now,
             asked: None,
@@ -188,15 +192,18 @@ impl Loop {
         }
     }
 
-    /// Runs until stopped; true if everything was given back or that was not asked for.
-    pub(crate) fn run(mut self, inbox: &Receiver<Wake>) -> bool {
+    /// Runs until stopped.
+    ///
+    /// # Errors
+    /// What it could not do at its end; it has told why.
+    pub(crate) fn run(mut self, inbox: &Receiver<Wake>) -> Result<(), Unfinished> {
         loop {
             self.parts.reporter.beat(self.patience());
             let wake = inbox.recv_timeout(self.patience());
             self.isolated(|this| this.work(wake));
-            if let Some(complete) = self.ended() {
+            if let Some(ended) = self.ended() {
                 self.parts.reporter.beat(ENDING);
-                return complete;
+                return ended;
             }
         }
     }

@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -283,6 +284,64 @@ fn a_closed_session_and_a_quit_hand_over_as_a_termination_does() -> Result<()> {
         let ended = agent.wait(Duration::from_mins(1))?;
         ensure!(ended.code() == Some(0), "{signal:?}: {:?}, {}", ended.signal(), agent.log_tail());
         ensure!(agent.output().contains("handed over"), "{signal:?}: {}", agent.log_tail());
+    }
+    Ok(())
+}
+
+/// An agent of a cluster's node whose API server nobody answers for, once it runs without orders.
+fn without_orders(place: &Place) -> Result<Process> {
+    let access = place.0.path().join("kubeconfig");
+    // Nothing listens there.
+    let server = "{name: c, cluster: {server: 'http://127.0.0.1:1'}}";
+    let context = "{name: c, context: {cluster: c, user: u}}";
+    let parts = format!("clusters: [{server}]\ncontexts: [{context}]\nusers: [{{name: u, user: {{}}}}]\n");
+    std::fs::write(&access, format!("apiVersion: v1\nkind: Config\ncurrent-context: c\n{parts}"))?;
+    let launch = Launch::new("agent", Agent::program()?).args(["run", "--node", "a", "--state-dir"]);
+    let agent = spawn(launch.arg(place.state()).env("KUBECONFIG", access))?;
+    agent.ready(Duration::from_secs(30), "an answer", || {
+        let (_, _, said) = place.asked(&["status"], Stdio::piped())?;
+        ensure!(said.contains("nothing is done yet: waiting for the API server's first answer"), "{said}");
+        Ok(())
+    })?;
+    Ok(agent)
+}
+
+/// Writes a file of the state directory as an agent does: below a line with its SHA-256.
+fn seal(place: &Place, name: &str, content: &Value) -> Result<()> {
+    let file = place.state().join(name);
+    std::fs::write(&file, content.to_string())?;
+    let sum = Command::new("sha256sum").arg(&file).output()?;
+    let sum = String::from_utf8(sum.stdout)?;
+    let sum = sum.split_whitespace().next().context("no sum")?;
+    Ok(std::fs::write(&file, format!("{sum}\n{content}"))?)
+}
+
+#[test]
+fn an_agent_without_orders_says_at_its_end_what_it_could_not_hand_over() -> Result<()> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let guest = |target: u64| {
+        // A process that nobody knows is not known to have ended.
+        serde_json::json!({ "incarnation": null, "original": { "target": 512, "period": null }, "target": target })
+    };
+    for (target, code, words) in [
+        (512, 0, "nothing to hand over (there are no orders: waiting for the API server"),
+        (300, 1, "nothing was handed over (there are no orders: waiting for the API server"),
+    ] {
+        let place = Place(tempfile::tempdir()?);
+        std::fs::create_dir(place.state())?;
+        std::fs::set_permissions(place.state(), std::fs::Permissions::from_mode(0o700))?;
+        std::fs::write(place.state().join("orders.json"), "torn")?;
+        let guests = serde_json::json!({ "pod/uuid": guest(target) });
+        seal(&place, "journal", &serde_json::json!({ "boot_id": boot.trim(), "guests": guests }))?;
+        let before = std::fs::read(place.state().join("journal"))?;
+        let agent = without_orders(&place)?;
+        ensure!(agent.output().contains("the cached orders cannot be used"), "{}", agent.log_tail());
+        let ended = agent.terminate(Duration::from_secs(30))?;
+        let said = agent.output();
+        ensure!(ended.code() == Some(code) && said.contains(words), "{:?}: {said}", ended.code());
+        ensure!(!said.contains("what was spare is spread"), "{said}");
+        ensure!(code == 0 || said.contains("adopts them from the journal: 1"), "{said}");
+        ensure!(std::fs::read(place.state().join("journal"))? == before, "the next agent finds what it did");
     }
     Ok(())
 }

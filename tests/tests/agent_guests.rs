@@ -62,7 +62,7 @@ fn memory_moves_from_the_idle_to_the_busy_and_back_on_interrupt() -> Result<()> 
     busy.begin(&Load::Busy { mib: 150, ramp_mib_per_s: 5 })?;
     agent
         .wait_guest(GIVEN_BY, "works", "to be given memory", |g| g.actual > squeezed.actual.max(215 * MIB))?;
-    assert!(!busy.console().contains("LOAD killed"), "the busy guest was hurt:\n{}", busy.console());
+    busy.expect_unhurt()?;
 
     assert_eq!(actual_mib(out)?, SIZE, "the excluded guest was touched");
     assert!(agent.guest("stays-out")?.reason.contains("Class"));
@@ -202,7 +202,7 @@ fn a_guest_that_reboots_under_its_balloon_is_promised_all_and_given_what_there_i
         ensure!(promised < SIZE * MIB, "{promised}");
         Ok::<_, anyhow::Error>(())
     })?;
-    ensure!(!guests[0].console().contains("LOAD killed"), "hurt:\n{}", guests[0].console());
+    guests[0].expect_unhurt()?;
     agent.terminate()
 }
 

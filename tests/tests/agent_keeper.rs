@@ -94,7 +94,7 @@ fn a_loop_that_hangs_is_ended_and_its_successor_helps_the_guest_that_grows() -> 
     bench.agent.wait_guest(SOON, "kept", "to be helped", |g| g.actual > (SIZE - 20) * MIB)?;
     ensure!(bench.agent.loop_pid()? != first, "another loop");
     bench.wait_trouble("the loop was started anew")?;
-    ensure!(!bench.guest.console().contains("LOAD killed"), "hurt:\n{}", bench.guest.console());
+    bench.guest.expect_unhurt()?;
     bench.expect_all_back()
 }
 
@@ -109,7 +109,7 @@ fn a_loop_that_is_killed_while_its_guest_grows_leaves_nobody_hurt() -> Result<()
         wait::until(SOON, "another loop", || bench.agent.loop_pid().is_ok_and(|now| now != before))?;
     }
     bench.agent.wait_guest(SOON, "kept", "to be helped", |g| g.actual > (SIZE - 20) * MIB)?;
-    ensure!(!bench.guest.console().contains("LOAD killed"), "hurt:\n{}", bench.guest.console());
+    bench.guest.expect_unhurt()?;
     bench.expect_all_back()
 }
 
@@ -225,7 +225,7 @@ fn killed_at_any_step_of_the_cycle_nothing_is_forgotten() -> Result<()> {
             .with_context(|| bench.agent.process().log_tail())?;
         // What it had before is known to the next: it gives all of that back, at the end or for the next point.
         bench.agent = Agent::start(bench.hypervisor.uri(), &policy, &bench.dir, &bench.host)?;
-        ensure!(!bench.guest.console().contains("LOAD killed"), "{point}: hurt");
+        bench.guest.expect_unhurt().context(point)?;
     }
     bench.expect_all_back()
 }

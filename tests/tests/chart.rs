@@ -358,10 +358,69 @@ fn values_that_cannot_work_are_refused_by_name() {
         ("release.timeout=1.5m", "/release/timeout"),
         ("release.timeout=0s", "/release/timeout"),
         ("crds.install=perhaps", "/crds/install"),
+        ("agent.resources.memoryLimit=null", "memoryLimit"),
+        (
+            "operator.tolerations[0].operator=Foo",
+            "/operator/tolerations/0/operator': value must be one of 'Exists'",
+        ),
+        ("operator.tolerations[0].effect=Never", "/operator/tolerations/0/effect"),
+        ("operator.tolerations[0].keys=a", "keys"),
+        ("operator.tolerations[0].value=1", "/operator/tolerations/0/value"),
     ];
     for (set, named) in table {
         let refused = rendered("overcommit", &["--set", set]).expect_err(set).to_string();
         assert!(refused.contains(named) && refused.contains("schema"), "{set}: {refused}");
+    }
+}
+
+#[test]
+fn values_that_cannot_work_together_are_refused_with_what_to_write_instead() {
+    let table = [
+        ("agent.resources.memoryRequest=2Gi", "agent.resources.memoryRequest is 2Gi", "write 1Gi or less"),
+        (
+            "agent.resources.memoryRequest=1074M",
+            "agent.resources.memoryLimit, which is 1Gi",
+            "or a higher limit",
+        ),
+        (
+            "operator.resources.limits.memory=1M",
+            "operator.resources.requests.memory is 64Mi",
+            "write 1M or less",
+        ),
+        (
+            "operator.resources.limits.cpu=0.01",
+            "operator.resources.requests.cpu is 20m",
+            "write 0.01 or less",
+        ),
+        (
+            "operator.tolerations[0].operator=Exists,operator.tolerations[0].value=x",
+            "operator.tolerations[0]: operator Exists takes no value",
+            "write operator: Equal",
+        ),
+        (
+            "operator.tolerations[0].value=x",
+            "operator.tolerations[0]: operator Equal needs a key",
+            "operator: Exists",
+        ),
+        (
+            "operator.tolerations[0].operator=Exists,operator.tolerations[0].tolerationSeconds=3",
+            "operator.tolerations[0]: tolerationSeconds",
+            "write that, or leave",
+        ),
+    ];
+    for (set, named, instead) in table {
+        let refused = rendered("overcommit", &["--set", set]).expect_err(set).to_string();
+        assert!(refused.contains(named) && refused.contains(instead), "{set}: {refused}");
+    }
+    for set in [
+        "agent.resources.memoryRequest=1Gi",
+        "agent.resources.memoryRequest=1073M",
+        "operator.resources.requests.cpu=70m,operator.resources.limits.cpu=0.07",
+        "operator.resources.limits=null",
+        "operator.tolerations[0].key=a,operator.tolerations[0].value=b",
+        "operator.tolerations[0].operator=Exists,operator.tolerations[0].value=",
+    ] {
+        render(&["--set", set]);
     }
 }
 

@@ -32,5 +32,6 @@ pub mod sample;
 pub mod shadow;
 pub mod step;
 pub mod stranger;
+pub mod troubles;
 pub mod units;
 pub mod view;

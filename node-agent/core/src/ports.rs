@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::plan::{Command, Outcome};
 use crate::sample::{GuestId, GuestName, GuestSample, HostSample, Incarnation, ProcessFacts};
 use crate::stranger::Stranger;
+use crate::troubles::Troubles;
 use crate::units::Bytes;
 
 /// A reading that failed as a whole.
@@ -95,9 +96,9 @@ pub trait GuestPort {
     fn unseen(&self) -> usize {
         0
     }
-    /// What cannot be reached beyond single guests, for people.
-    fn troubles(&self) -> Vec<String> {
-        Vec::new()
+    /// What cannot be reached, for people.
+    fn troubles(&self) -> Troubles {
+        Troubles::default()
     }
 }
 

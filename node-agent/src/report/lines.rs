@@ -38,7 +38,7 @@ impl Printer {
 pub(crate) fn table(report: &Report) -> String {
     let mut text = headline(report);
     text.extend(report.ledger.as_ref().map(account));
-    for trouble in &report.troubles {
+    for trouble in report.troubles.iter() {
         text.extend(["  ! ", trouble, "\n"]);
     }
     if let Some(sum) = unlisted(report) {

@@ -163,32 +163,39 @@ fn readiness(report: &Report) -> (bool, &'static str, &'static str) {
 }
 
 fn degradation(report: &Report) -> (bool, &'static str, String) {
+    let trouble = |words: &str| ("Trouble", words.to_owned());
+    let cached = "the API server does not answer: the last orders on disk hold";
+    let of_node =
+        report.cached.then(|| ("CachedOrders", cached.to_owned())).into_iter().chain(shortage(report));
+    // What tenants can cause, and as much of it as they like, hides nothing of the node.
+    let of_guests = report.troubles.of_guests().map(trouble);
+    let mut all = report.troubles.own().map(trouble).chain(of_node).chain(of_guests);
+    match all.next() {
+        Some((reason, first)) => (true, reason, counted(&first, all.count())),
+        None => (false, "AsExpected", "nothing to report".to_owned()),
+    }
+}
+
+/// What the account lacks, if anything.
+fn shortage(report: &Report) -> Option<(&'static str, String)> {
     let shortfall = report.ledger.map_or(Bytes::ZERO, |l| l.shortfall);
-    if let Some(trouble) = report.troubles.first() {
-        let more = report.troubles.len().saturating_sub(1);
-        let rest = if more == 0 { String::new() } else { format!(" (and {more} more)") };
-        return (true, "Trouble", format!("{trouble}{rest}"));
-    }
-    if report.cached {
-        return (
-            true,
-            "CachedOrders",
-            "the API server does not answer: the last orders on disk hold".to_owned(),
-        );
-    }
     if report.emergency {
         let message = format!("short of {shortfall}, and the node is about to kill: floors are crossed");
-        return (true, "Emergency", message);
+        return Some(("Emergency", message));
     }
-    if !shortfall.is_zero() {
-        let rest = match report.guests.iter().filter(|guest| requests_all(guest)).count() {
-            0 => "takes are under way or at their floors".to_owned(),
-            guests => format!("guests that request all they have, and give none: {guests}"),
-        };
-        let message = format!("short of {shortfall} if every guest touched all it may; {rest}");
-        return (true, "Overcommitted", message);
-    }
-    (false, "AsExpected", "nothing to report".to_owned())
+    let rest = match report.guests.iter().filter(|guest| requests_all(guest)).count() {
+        0 => "takes are under way or at their floors".to_owned(),
+        guests => format!("guests that request all they have, and give none: {guests}"),
+    };
+    let message = || format!("short of {shortfall} if every guest touched all it may; {rest}");
+    (!shortfall.is_zero()).then(|| ("Overcommitted", message()))
+}
+
+/// A sentence, and how many more there are: whatever is cut, not their number.
+fn counted(sentence: &str, more: usize) -> String {
+    let rest = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+    let room = MAX_SENTENCE.saturating_sub(rest.chars().count());
+    sentence.chars().take(room).chain(rest.chars()).collect()
 }
 
 #[cfg(test)]
@@ -211,6 +218,32 @@ mod tests {
         assert_eq!((degraded, reason), (true, "Overcommitted"));
         assert!(message.ends_with("request all they have, and give none: 1"), "{message}");
         assert!(message.len() <= MAX_SENTENCE, "{message}");
+    }
+
+    #[test]
+    fn what_guests_suffer_hides_nothing_of_the_node_and_is_counted() {
+        let guests = ["shop/a: lost", "shop/b: lost"].map(str::to_owned);
+        let told = |own: &[&str], order: [usize; 2], how: fn(Report) -> Report| {
+            let mut report = fixture::report(Vec::new());
+            report.troubles.add_of_guests(order.map(|at| guests[at].clone()));
+            report.troubles.add_own(own.iter().map(|t| (*t).to_owned()));
+            degradation(&how(report))
+        };
+        let as_it_is = |report: Report| report;
+        let all = (true, "Trouble", "shop/a: lost (and 1 more)".to_owned());
+        assert_eq!(told(&[], [0, 1], as_it_is), all);
+        assert_eq!(told(&[], [1, 0], as_it_is), all, "whatever order they come in");
+        let disk = told(&["the disk is full"], [0, 1], as_it_is);
+        assert_eq!(disk, (true, "Trouble", "the disk is full (and 2 more)".to_owned()));
+        let cached = told(&[], [0, 1], |report| Report { cached: true, emergency: true, ..report });
+        assert_eq!((cached.1, cached.2.ends_with("(and 3 more)")), ("CachedOrders", true), "{}", cached.2);
+        let short = |report: Report| {
+            let ledger = Ledger { shortfall: Bytes::from_mib(5), ..Ledger::default() };
+            Report { ledger: Some(ledger), ..report }
+        };
+        assert_eq!(told(&[], [0, 1], short).1, "Overcommitted");
+        let long = told(&["\u{1f418}".repeat(1000).as_str()], [0, 1], as_it_is).2;
+        assert!(long.ends_with(" (and 2 more)") && long.chars().count() == MAX_SENTENCE, "{long}");
     }
 
     #[test]

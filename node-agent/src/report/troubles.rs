@@ -1,6 +1,9 @@
 //! Troubles in the log: each once when it begins and once when it ends, however often reports repeat it.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use overcommit_core::troubles::wording;
 
 use super::Report;
 
@@ -20,39 +23,42 @@ impl Told {
         }
     }
 
-    /// What began with this report, and what ended.
+    /// What began with this report, in its order, and what ended.
     fn turn(&mut self, report: &Report) -> (Vec<String>, Vec<String>) {
-        let now: BTreeMap<String, &String> = report.troubles.iter().map(|t| (wording(t), t)).collect();
+        let now: BTreeSet<String> = report.troubles.iter().map(wording).collect();
         let mut ended = Vec::new();
         // Where the host cannot be read nobody looked at the rest.
         if report.ledger.is_some() {
             self.0.retain(|words, trouble| {
-                let lasts = now.contains_key(words);
+                let lasts = now.contains(words);
                 if !lasts {
                     ended.push(std::mem::take(trouble));
                 }
                 lasts
             });
         }
-        let began = now.into_iter().filter(|(words, _)| !self.0.contains_key(words));
-        let began: Vec<(String, String)> = began.map(|(words, t)| (words, t.clone())).collect();
-        self.0.extend(began.iter().cloned());
-        (began.into_iter().map(|(_, trouble)| trouble).collect(), ended)
+        let told = &mut self.0;
+        let news = |trouble: &&str| match told.entry(wording(trouble)) {
+            Entry::Vacant(place) => {
+                place.insert((*trouble).to_owned());
+                true
+            }
+            Entry::Occupied(_) => false,
+        };
+        (report.troubles.iter().filter(news).map(str::to_owned).collect(), ended)
     }
-}
-
-/// The words that are no numbers; one within a word, as in the name of a guest, stays.
-fn wording(trouble: &str) -> String {
-    trouble.split_whitespace().filter(|word| word.parse::<f64>().is_err()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
 mod tests {
+    use overcommit_core::troubles::Troubles;
+
     use super::*;
     use crate::report::fixture;
 
-    fn with(troubles: &[&str]) -> Report {
-        let troubles = troubles.iter().map(|t| (*t).to_owned()).collect();
+    fn with(of_guests: &[&str]) -> Report {
+        let mut troubles = Troubles::default();
+        troubles.add_of_guests(of_guests.iter().map(|t| (*t).to_owned()));
         Report { troubles, ..fixture::report(Vec::new()) }
     }
 
@@ -71,5 +77,12 @@ mod tests {
         assert_eq!(told.turn(&with(&["libvirt of a-2 hangs for 9 s"])), (none.clone(), ended));
         assert_eq!(told.turn(&with(&[])).1, ["libvirt of a-2 hangs for 4 s"]);
         assert_eq!(told.turn(&with(&[])), (none.clone(), none));
+    }
+
+    #[test]
+    fn the_nodes_own_troubles_are_logged_before_those_of_guests() {
+        let mut report = with(&["a guest is lost"]);
+        report.troubles.add_own(["the disk is full".to_owned()]);
+        assert_eq!(Told::default().turn(&report).0, ["the disk is full", "a guest is lost"]);
     }
 }

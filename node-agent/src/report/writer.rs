@@ -237,7 +237,7 @@ impl Writer {
             uid,
             ..ObjectReference::default()
         });
-        let note = report.troubles.first().cloned().unwrap_or_default();
+        let note = report.troubles.iter().next().unwrap_or_default().to_owned();
         self.publish(&report_of(EventType::Warning, "OrdersGone", note)).await;
     }
 

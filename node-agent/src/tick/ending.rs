@@ -1,10 +1,13 @@
 //! How the loop ends: by a hand-over or a release, each with its patience, and told while it goes on.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use overcommit_core::step::{Release, Turn};
+use overcommit_host::Root;
 
 use super::{Loop, Stop};
+use crate::contact::Contact;
 
 /// How long a release on exit may take before the loop leaves with what it could do.
 const RELEASE_PATIENCE: Duration = Duration::from_mins(1);
@@ -12,6 +15,72 @@ const RELEASE_PATIENCE: Duration = Duration::from_mins(1);
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(6);
 /// People are told this often how far a release is.
 const PROGRESS: Duration = Duration::from_secs(3);
+
+/// What the loop was to do at its end and could not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unfinished {
+    /// It was to give everything back.
+    #[error("not everything could be given back")]
+    Release,
+    /// It was to make guests safe for a time without it.
+    #[error("nothing was handed over")]
+    HandOver,
+}
+
+/// What came of a hand-over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum HandOver {
+    /// What was spare is spread.
+    Spread,
+    /// The decision failed, and guests were given what they lacked as there was memory.
+    GivenBack,
+    /// Nothing was decided, and nothing given.
+    Left {
+        /// For this reason.
+        why: String,
+        /// How many guests hold less than they had; absent if nobody knows.
+        squeezed: Option<usize>,
+    },
+}
+
+impl Default for HandOver {
+    fn default() -> Self {
+        Self::Left { why: "it was not tried".to_owned(), squeezed: None }
+    }
+}
+
+impl HandOver {
+    /// It did what there was to do.
+    fn is_done(&self) -> bool {
+        matches!(self, Self::Spread | Self::GivenBack | Self::Left { squeezed: Some(0), .. })
+    }
+}
+
+impl fmt::Display for HandOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spread => f.write_str(
+                "handed over: what was spare is spread, what is held stays as it is for the next agent",
+            ),
+            Self::GivenBack => f.write_str(
+                "handed over without a decision, for it failed inside: what was taken is given back as there is memory",
+            ),
+            Self::Left { why, squeezed: Some(0) } => {
+                write!(f, "nothing to hand over ({why}): the journal knows of no guest that holds less than it had")
+            }
+            Self::Left { why, squeezed: Some(guests) } => write!(
+                f,
+                "nothing was handed over ({why}): guests that keep what they hold until the next agent with orders \
+                 adopts them from the journal: {guests}"
+            ),
+            Self::Left { why, squeezed: None } => write!(
+                f,
+                "nothing was handed over ({why}): the journal was unreadable, so that nobody knows which guests hold less \
+                 than they had"
+            ),
+        }
+    }
+}
 
 impl Loop {
     pub(super) fn stop(&mut self, stop: Stop) {
@@ -41,33 +110,61 @@ impl Loop {
     /// Spreads what is spare; nothing is decided after that.
     fn hand_over(&mut self) {
         self.forget_takes(|_| true);
-        self.turn(Turn::Handover);
+        // Until it has come to its end.
+        self.left("the decision failed inside".to_owned());
+        if self.turn(Turn::Handover) {
+            self.handed_over = HandOver::Spread;
+        } else if self.orders.is_some() {
+            self.left("the host cannot be read".to_owned());
+        } else {
+            let contact = self.parts.contact.as_deref().map(Contact::without_turn);
+            let why = contact.map_or_else(String::new, |why| format!(": {}", why.unwrap_or_else(|why| why)));
+            self.left(format!("there are no orders{why}"));
+        }
         self.orders = None;
         self.record_all();
         self.parts.scribe.keep(self.state.learned().clone());
     }
 
+    /// Nothing is handed over, so far.
+    fn left(&mut self, why: String) {
+        let root = Root::default();
+        let squeezed = self.squeezed(|process| overcommit_host::runs(&root, process)).len();
+        let squeezed = Some(squeezed).filter(|_| !self.parts.journal.is_lost());
+        self.handed_over = HandOver::Left { why, squeezed };
+    }
+
+    /// Guests were given back what they lacked, without a decision.
+    pub(super) fn gave_back(&mut self) {
+        if matches!(self.handed_over, HandOver::Left { .. }) {
+            self.handed_over = HandOver::GivenBack;
+        }
+    }
+
     /// How the loop ended, once it has.
-    pub(super) fn ended(&self) -> Option<bool> {
+    pub(super) fn ended(&self) -> Option<Result<(), Unfinished>> {
         let (stop, deadline) = self.stopping?;
         let busy = self.parts.guests.is_carrying() || self.takes.is_some() || self.parts.scribe.is_writing();
         let late = Instant::now() >= deadline;
         match stop {
             Stop::Handover if !busy || late => {
-                tracing::info!(
-                    "handed over: what was spare is spread, what is held stays as it is for the next agent"
-                );
-                Some(true)
+                let (done, came) = (self.handed_over.is_done(), &self.handed_over);
+                if done {
+                    tracing::info!("{came}");
+                } else {
+                    tracing::error!("{came}");
+                }
+                Some(if done { Ok(()) } else { Err(Unfinished::HandOver) })
             }
-            Stop::Release if self.orders.is_none() => Some(true),
+            Stop::Release if self.orders.is_none() => Some(Ok(())),
             Stop::Release => match self.last.as_ref().and_then(|report| report.release) {
                 Some(Release::Done) if !busy => {
                     tracing::info!("everything was given back");
-                    Some(true)
+                    Some(Ok(()))
                 }
                 left if late => {
                     tracing::error!(?left, "not everything could be given back");
-                    Some(false)
+                    Some(Err(Unfinished::Release))
                 }
                 _ => None,
             },

@@ -86,24 +86,26 @@ impl Loop {
         let host = self.known.take().map(|known| known.host);
         (self.asked, self.asked_host, self.alarm) = (None, false, None);
         self.next_tick = Instant::now() + SOON;
-        if (self.panics.persist() || self.stopping.is_some())
-            && catch_unwind(AssertUnwindSafe(|| self.fall_back(host))).is_err()
-        {
-            tracing::error!("giving back without a decision failed too");
+        if self.panics.persist() || self.stopping.is_some() {
+            match catch_unwind(AssertUnwindSafe(|| self.fall_back(host))) {
+                Ok(true) => self.gave_back(),
+                Ok(false) => {}
+                Err(_) => tracing::error!("giving back without a decision failed too"),
+            }
         }
         // The last report is of another time; a person who asks is to see that.
         if let Some(last) = self.last.clone() {
             let mut report = (*last).clone();
-            report.troubles.extend(self.panics.trouble());
+            report.troubles.add_own(self.panics.trouble());
             if catch_unwind(AssertUnwindSafe(|| self.publish(report))).is_err() {
                 tracing::error!("telling of it failed too");
             }
         }
     }
 
-    /// Gives back what the journal knows to be taken.
-    fn fall_back(&mut self, known: Option<HostSample>) {
-        let Some(host) = self.parts.host.sample().ok().or(known) else { return };
+    /// Gives back what the journal knows to be taken; false if nobody knows what the host has.
+    fn fall_back(&mut self, known: Option<HostSample>) -> bool {
+        let Some(host) = self.parts.host.sample().ok().or(known) else { return false };
         let entries: BTreeMap<GuestId, Entry> =
             self.parts.journal.entries().map(|(id, entry)| (id.clone(), entry.clone())).collect();
         let guests = self.parts.guests.sample(Reading::Known);
@@ -124,6 +126,7 @@ impl Loop {
             tracing::warn!(guests = commands.len(), "given back without a decision");
             self.parts.guests.send(&commands);
         }
+        true
     }
 }
 

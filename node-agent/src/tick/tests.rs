@@ -11,6 +11,7 @@ use overcommit_core::ports::{
 };
 use overcommit_core::sample::{Balloon, GuestSample, HostMemory, Incarnation, ProcessFacts};
 use overcommit_core::stranger::Stranger;
+use overcommit_core::troubles::Troubles;
 use overcommit_crds::OvercommitPolicySpec;
 use overcommit_crds::policy::Mode as Wished;
 use overcommit_crds::quantity::Period;
@@ -164,7 +165,7 @@ impl GuestPort for Port {
     fn is_carrying(&self) -> bool {
         self.0.is_carrying()
     }
-    fn troubles(&self) -> Vec<String> {
+    fn troubles(&self) -> Troubles {
         self.0.troubles()
     }
 }
@@ -295,6 +296,42 @@ fn a_kernel_that_hangs_at_one_guest_keeps_no_other_from_what_it_needs() {
     assert!(shown(&last, WELL).unwrap() < Duration::from_secs(5) && shown(&last, STUCK).is_none());
     running.world.hangs.store(false, Ordering::Relaxed);
     running.wait("to know both", |r| shown(r, STUCK).is_some() && !told(r));
+}
+
+/// A host that cannot be read.
+struct NoHost;
+
+impl HostPort for NoHost {
+    fn sample(&mut self) -> Result<HostSample, PortError> {
+        Err(PortError { what: "meminfo".to_owned(), why: "gone".to_owned() })
+    }
+}
+
+#[test]
+fn nothing_was_handed_over_where_nothing_could_be_decided_and_a_guest_is_squeezed() {
+    let ended = |squeezed: bool| {
+        let temp = tempfile::tempdir().unwrap();
+        let (wakes, _inbox) = channel();
+        let parts = parts(temp.path(), &world(1024), &wakes, Box::new(NoGuests::default()));
+        let mut work = Loop::new(Parts { host: Box::new(NoHost), ..parts });
+        work.orders = Some(orders(&["pod-1"]));
+        if squeezed {
+            let (id, full) = (GuestId::new("pod-1/uuid"), Bytes::from_gib(1));
+            let original = overcommit_core::dealings::Original { target: full, period: None };
+            work.state.adopt(&id, original, full.scaled(1, 2));
+        }
+        work.stop(Stop::Handover);
+        work.stopping = work.stopping.map(|(stop, _)| (stop, Instant::now()));
+        (work.ended().unwrap(), work.handed_over.to_string())
+    };
+    let (well, said) = ended(false);
+    assert!(well.is_ok() && said.starts_with("nothing to hand over (the host cannot be read)"), "{said}");
+    let (left, said) = ended(true);
+    assert_eq!(left, Err(Unfinished::HandOver));
+    assert!(
+        said.starts_with("nothing was handed over (the host") && said.ends_with("the journal: 1"),
+        "{said}"
+    );
 }
 
 /// Orders of a node with these pods, all of one guest.

@@ -1,6 +1,6 @@
 //! One turn: sample, decide, act, tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,8 +8,9 @@ use overcommit_core::conduct::FOLLOW_TOLERANCE;
 use overcommit_core::dealings::Original;
 use overcommit_core::plan::Command;
 use overcommit_core::ports::{Admission, Reading};
-use overcommit_core::sample::{GuestId, GuestName, GuestSample, HostSample, Sample};
+use overcommit_core::sample::{GuestId, GuestName, GuestSample, HostSample, Incarnation, Sample};
 use overcommit_core::step::{Decision, Input, Mandate, Turn};
+use overcommit_core::troubles::Troubles;
 use overcommit_core::units::Monotonic;
 use overcommit_host::Root;
 
@@ -22,14 +23,15 @@ use crate::orders::Orders;
 use crate::report::Report;
 
 impl Loop {
-    /// Decides on what is known now, and acts; nothing without orders or when the host cannot be read.
-    pub(super) fn turn(&mut self, turn: Turn) {
+    /// Decides on what is known now, and acts; false without orders or when the host cannot be read, for then nothing is
+    /// decided.
+    pub(super) fn turn(&mut self, turn: Turn) -> bool {
         let began = Instant::now();
-        let Some(orders) = self.orders.clone() else { return };
+        let Some(orders) = self.orders.clone() else { return false };
         // Fresh statistics alone are judged with the host as it was when all guests were last read: the two belong
         // together, or a guest's growth would pass for the node's own.
         let reading = if turn == Turn::Relief { Reading::Known } else { Reading::Fresh };
-        let Some((host, host_at)) = self.host(reading, &orders) else { return };
+        let Some((host, host_at)) = self.host(reading, &orders) else { return false };
         let guests = self.parts.guests.sample(reading);
         let strangers = self.parts.guests.strangers();
         let at = clock::now();
@@ -44,20 +46,25 @@ impl Loop {
         failpoint::reach("acted");
         self.known = Some(Known { host: sample.host.clone(), at: host_at, ledger: decision.ledger });
         self.watch_squeezed();
-        let mut troubles: Vec<String> = self.parts.journal.troubles().collect();
-        troubles.extend(self.parts.scribe.troubles());
-        let contact = self.parts.contact.as_deref();
-        troubles.extend(contact.into_iter().flat_map(Contact::troubles));
-        let api_failing_since = contact.and_then(Contact::failing_since);
-        troubles.extend(self.parts.guests.troubles());
-        troubles.extend(self.former_failures());
+        let api_failing_since = self.parts.contact.as_deref().and_then(Contact::failing_since);
+        let report = Report::of(&orders, &sample, &decision, self.troubles(), began.elapsed());
         if turn == Turn::Tick {
-            troubles.append(&mut self.failures);
-        } else {
-            troubles.extend(self.failures.iter().cloned());
+            self.failures.clear();
         }
-        let report = Report::of(&orders, &sample, &decision, troubles, began.elapsed());
         self.publish(Report { api_failing_since, ..report });
+        true
+    }
+
+    /// What does not work, but for what the orders and single guests' samples say.
+    fn troubles(&self) -> Troubles {
+        let mut troubles = Troubles::default();
+        troubles.add_own(self.parts.journal.troubles());
+        troubles.add_own(self.parts.scribe.troubles());
+        troubles.add_own(self.parts.contact.as_deref().into_iter().flat_map(Contact::troubles));
+        troubles.add_own(self.former_failures());
+        troubles.extend(self.parts.guests.troubles());
+        troubles.add_of_guests(self.failures.iter().cloned());
+        troubles
     }
 
     /// Who may be talked to: what the node's object lists, and those that are owed what was taken while they were listed.
@@ -66,13 +73,18 @@ impl Loop {
         let Some(roster) = self.orders.as_ref().and_then(|orders| orders.listed()) else { return };
         let listed: BTreeMap<Arc<str>, GuestName> =
             roster.pods().map(|(pod, name)| (Arc::clone(pod), name.clone())).collect();
-        let dealings = self.state.dealings().iter();
-        let squeezed = dealings.filter(|(_, dealing)| dealing.holds_anything()).map(|(id, _)| id);
-        let journaled = self.parts.journal.entries();
-        let journaled = journaled.filter(|(_, entry)| entry.target < entry.original.target).map(|(id, _)| id);
-        let pods = squeezed.chain(journaled).filter_map(GuestId::pod);
+        let owed = self.squeezed(|_| true);
+        let pods = owed.into_iter().filter_map(GuestId::pod);
         let owed = pods.filter(|pod| !listed.contains_key(*pod)).map(Arc::from).collect();
         self.parts.guests.admit(Arc::new(Admission { listed, owed }));
+    }
+
+    /// Guests that hold less than they had because of an agent, as far as is known; those that the journal alone knows if
+    /// their process `runs`.
+    pub(super) fn squeezed(&self, runs: impl Fn(Incarnation) -> bool) -> BTreeSet<&GuestId> {
+        let dealings = self.state.dealings().iter();
+        let held = dealings.filter(|(_, dealing)| dealing.holds_anything()).map(|(id, _)| id);
+        held.chain(self.parts.journal.squeezed(runs)).collect()
     }
 
     /// What failed inside of the agent lately: a person is to see it, also when it went on well.
