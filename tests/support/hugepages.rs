@@ -21,7 +21,7 @@ const LOCK: &str = "/run/lock/overcommit-hugepages";
 const STEP: u64 = 256 * MIB;
 
 /// Compaction and the dropping of caches work in the background.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// The pool, ours alone. Dropping it restores the pool's size.
 #[derive(Debug)]

@@ -32,7 +32,7 @@ pub const GUESTS: [&str; 3] = ["idle", "worker", "opted-out"];
 /// Namespace of the release.
 const NAMESPACE: &str = "overcommit";
 /// Boot grace, a take per statistics, and the spacing of status writes.
-const PATIENCE: Duration = Duration::from_mins(4);
+const PATIENCE: Duration = Duration::from_mins(8);
 /// How often the agent or its status is asked: each time is a kubectl.
 const LOOKED: Duration = Duration::from_millis(500);
 /// How often the table is drawn while something is awaited.

@@ -16,7 +16,7 @@ use crate::machine;
 use crate::wait::until;
 
 /// How long killed processes may take to vanish. A guest with gigabytes to free takes a second or two on a busy machine.
-const DYING: Duration = Duration::from_secs(20);
+const DYING: Duration = Duration::from_mins(1);
 
 /// One thing to take back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

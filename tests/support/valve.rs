@@ -17,6 +17,9 @@ const PROGRAM: &str = "testbed-valve";
 /// Above everything ordinary, below the kernel's own real-time threads (99).
 const PRIORITY: u8 = 50;
 
+/// How long it may take to arm, and to end once it is let go; a moment, even on a busy machine.
+const READY: Duration = Duration::from_mins(1);
+
 /// When to open, and what opening is.
 #[derive(Debug, Clone)]
 pub struct ValveOrder {
@@ -57,7 +60,7 @@ impl Valve {
         let mut process = session.spawn(launch)?;
         // Its standard input stays open as long as this value and this process live; its end opens the valve.
         let stdin = process.stdin();
-        process.ready(Duration::from_secs(10), "its being armed", || line_of(&report, "armed"))?;
+        process.ready(READY, "its being armed", || line_of(&report, "armed"))?;
         Ok(Self { process, report, stdin })
     }
 
@@ -85,7 +88,7 @@ impl Valve {
     /// Opens it now, by hand, and says why it had opened.
     pub fn open_now(mut self) -> Result<String> {
         drop(self.stdin.take());
-        self.process.wait(Duration::from_secs(10))?;
+        self.process.wait(READY)?;
         self.opened().context("the valve ended and did not open")
     }
 }

@@ -5,9 +5,13 @@
 
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use overcommit_tests::api::Api;
+use overcommit_tests::wait::until;
 use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_mins(2);
 
 /// The API server with the CRDs as they are committed.
 fn installed() -> &'static Api {
@@ -16,7 +20,7 @@ fn installed() -> &'static Api {
         let api = Api::shared().unwrap();
         api.apply(&overcommit_crds::crd::yaml().unwrap()).unwrap();
         for crd in ["overcommitpolicies", "nodeovercommits"] {
-            api.wait_for("", &format!("crd/{crd}.overcommit.dev"), "condition=Established", 20).unwrap();
+            api.wait_established(&format!("{crd}.overcommit.dev")).unwrap();
         }
         api
     })
@@ -290,7 +294,9 @@ fn kubectl_shows_a_refusal_and_explains_the_fields() {
     let bad = object("OvercommitPolicy", "trial", &json!({"interval": "9h"}));
     let said = api.with_input(&["apply", "--filename=-"], &bad.to_string()).unwrap_err().to_string();
     assert!(said.contains("spec.interval: Invalid value") && said.contains(PERIOD), "{said}");
-    let tree = api.kubectl(&["explain", "ocp.spec", "--recursive"]).unwrap();
+    // What it explains from is published a moment after the kind is served.
+    let explain = || api.kubectl(&["explain", "ocp.spec", "--recursive"]);
+    let tree = until(SOON, "the fields", explain).unwrap();
     for field in ["mode", "matchExpressions", "belowRequest", "growthPercentile", "deadBand"] {
         assert!(tree.contains(field), "{field} is not in\n{tree}");
     }

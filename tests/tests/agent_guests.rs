@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use overcommit_core::units::Bytes;
 use overcommit_tests::agent::{Agent, HostMemory};
 use overcommit_tests::guests::{Balloon, Guest, GuestSpec, Hypervisor, Load};
 use overcommit_tests::session::Session;
@@ -15,12 +16,17 @@ const MIB: u64 = 1 << 20;
 const SIZE: u64 = 384;
 /// A host on which everything fits.
 const PLENTY: u64 = 16 * 1024;
-/// Boot grace, then a take per statistics of 2 s and at most 10 % each.
-const SQUEEZED_BY: Duration = Duration::from_secs(150);
-const GIVEN_BY: Duration = Duration::from_mins(1);
+/// Boot grace, then a take per statistics of 2 s and at most 10 % each; on a busy machine a take is undone and tried again later.
+const SQUEEZED_BY: Duration = Duration::from_mins(6);
+const GIVEN_BY: Duration = Duration::from_mins(3);
+
+/// Period of the guests' statistics, in seconds. By one that is much longer, the first of several guests that is heard of would
+/// have given all that is short before the next is heard of: one that is squeezed reports each second.
+const PERIOD: u32 = 3;
 
 fn boot(hypervisor: &Hypervisor, names: &[&str]) -> Result<Vec<Guest>> {
-    let start = |name: &&str| hypervisor.define_and_start(&GuestSpec::new(*name, SIZE).stats_period_s(10));
+    let start =
+        |name: &&str| hypervisor.define_and_start(&GuestSpec::new(*name, SIZE).stats_period_s(PERIOD));
     let guests = names.iter().map(start).collect::<Result<Vec<_>>>()?;
     for guest in &guests {
         guest.wait_booted()?;
@@ -52,13 +58,13 @@ fn memory_moves_from_the_idle_to_the_busy_and_back_on_interrupt() -> Result<()> 
     let hypervisor = Hypervisor::start()?;
     let guests = boot(&hypervisor, &["idles", "works", "stays-out"])?;
     let [idle, busy, out] = &guests[..] else { unreachable!() };
-    let host = HostMemory::new(promised_mib(&hypervisor, 3)? - 400)?;
+    // Both can give that, and what their emulators come to need; and each holds less then than a guest at work needs.
+    let host = HostMemory::new(promised_mib(&hypervisor, 3)? - 350)?;
     let dir = Session::shared()?.fresh_dir("state")?;
     let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", OUT_CLASS), &dir, &host)?;
 
     agent.wait_guest(SQUEEZED_BY, "idles", "to be squeezed", |g| g.target < (SIZE - 60) * MIB)?;
-    wait::until(SQUEEZED_BY, "no shortfall", || agent.ledger("shortfall").is_ok_and(|s| s == 0))?;
-    let squeezed = agent.guest("works")?;
+    let squeezed = agent.wait_settled(SQUEEZED_BY, "works")?;
     busy.begin(&Load::Busy { mib: 150, ramp_mib_per_s: 5 })?;
     agent
         .wait_guest(GIVEN_BY, "works", "to be given memory", |g| g.actual > squeezed.actual.max(215 * MIB))?;
@@ -76,7 +82,7 @@ fn memory_moves_from_the_idle_to_the_busy_and_back_on_interrupt() -> Result<()> 
     for guest in &guests {
         wait::until(GIVEN_BY, "the full size", || actual_mib(guest).is_ok_and(|a| a == SIZE))?;
     }
-    assert_eq!(idle.stats_period_s()?, Some(10), "the period is as it was found");
+    assert_eq!(idle.stats_period_s()?, Some(PERIOD), "the period is as it was found");
     Ok(())
 }
 
@@ -99,11 +105,13 @@ fn a_successor_adopts_after_sigterm_and_after_kill_and_nothing_is_forgotten() ->
     let held: u64 = guests.iter().map(actual_mib).sum::<Result<u64>>()?;
     assert!(held < 2 * SIZE - 100, "the balloons stay as they were: {held} MiB");
     let agent = Agent::start(hypervisor.uri(), &policy, &dir, &host)?;
-    assert_eq!(agent.guest("first")?.full, SIZE * MIB);
-    assert!(
-        agent.ledger("reclaimed")? > 100 * MIB,
-        "the ceiling is what the first agent found, not what it left"
-    );
+    // Its first report may come before libvirt has answered.
+    agent.wait_guest(GIVEN_BY, "first", "to be known", |g| g.full == SIZE * MIB)?;
+    wait::until(GIVEN_BY, "the ceilings that the first agent found, not what it left", || {
+        let reclaimed = agent.ledger("reclaimed")?;
+        ensure!(reclaimed > 100 * MIB, "{reclaimed}");
+        Ok::<_, anyhow::Error>(())
+    })?;
     agent.terminate()?;
 
     host.set(PLENTY)?;
@@ -112,7 +120,7 @@ fn a_successor_adopts_after_sigterm_and_after_kill_and_nothing_is_forgotten() ->
         agent.wait_guest(GIVEN_BY, name, "to be given back while observing", |g| g.actual == SIZE * MIB)?;
     }
     agent.terminate()?;
-    assert_eq!(guests[0].stats_period_s()?, Some(10));
+    assert_eq!(guests[0].stats_period_s()?, Some(PERIOD));
     Ok(())
 }
 
@@ -159,7 +167,8 @@ fn a_guest_that_vanishes_inside_a_call_is_forgotten_and_its_memory_given_to_the_
     let host = HostMemory::new(promised_mib(&hypervisor, 2)? - 150)?;
     let dir = Session::shared()?.fresh_dir("state")?;
     let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &dir, &host)?;
-    agent.wait_guest(SQUEEZED_BY, "stays", "to be squeezed", |g| g.target < (SIZE - 40) * MIB)?;
+    // By one take or more: the two share what is short as their statistics come.
+    agent.wait_guest(SQUEEZED_BY, "stays", "to be squeezed", |g| g.target < SIZE * MIB)?;
     let qemu = Pid::from_raw(guests[1].qemu_pid()?.try_into()?).context("no process")?;
     // libvirtd passes calls on to it, and waits for the answer.
     kill_process(qemu, Signal::STOP)?;
@@ -183,14 +192,20 @@ fn a_guest_that_reboots_under_its_balloon_is_promised_all_and_given_what_there_i
     let dir = Session::shared()?.fresh_dir("state")?;
     let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &dir, &host)?;
     agent.wait_guest(SQUEEZED_BY, "reboots", "to be squeezed", |g| g.target < (SIZE - 100) * MIB)?;
-    wait::until(SQUEEZED_BY, "no shortfall", || agent.ledger("shortfall").is_ok_and(|s| s == 0))?;
-    let before = agent.guest("reboots")?;
+    let before = agent.wait_settled(SQUEEZED_BY, "reboots")?;
     // Too little to be handed out as slack.
     host.set(host.get()? + 30)?;
     guests[0].reset()?;
+    // No guest is promised more than the host has, which is less than this one's size; its emulator's own memory comes to that.
+    let promised_all = || {
+        let told = agent.told()?;
+        let (guest, ledger) = (told.guest("reboots").context("gone")?, told.ledger.context("no ledger")?);
+        let all = guest.full.min(ledger.total).plus(guest.facts.overhead.unwrap_or_default());
+        Ok::<_, anyhow::Error>((guest.charge >= all, format!("{} of {all}", guest.charge)))
+    };
     wait::until(SQUEEZED_BY, "its full size to be promised", || {
-        let promised = agent.ledger("promised")?;
-        ensure!(promised >= SIZE * MIB, "{promised}");
+        let (all, seen) = promised_all()?;
+        ensure!(all, "{seen}");
         Ok::<_, anyhow::Error>(())
     })?;
     let given = |g: &overcommit_tests::agent::GuestReport| g.target >= before.target + 20 * MIB;
@@ -198,8 +213,8 @@ fn a_guest_that_reboots_under_its_balloon_is_promised_all_and_given_what_there_i
     wait::until(SQUEEZED_BY, "its second boot", || guests[0].boots() >= 2)?;
     guests[0].wait_booted()?;
     wait::until(SQUEEZED_BY, "its balloon to be believed again", || {
-        let promised = agent.ledger("promised")?;
-        ensure!(promised < SIZE * MIB, "{promised}");
+        let (all, seen) = promised_all()?;
+        ensure!(!all, "{seen}");
         Ok::<_, anyhow::Error>(())
     })?;
     guests[0].expect_unhurt()?;
@@ -211,30 +226,32 @@ fn a_release_goes_as_fast_as_there_is_memory_and_says_what_it_lacks() -> Result<
     let hypervisor = Hypervisor::start()?;
     let _guests = boot(&hypervisor, &["released"])?;
     let full = promised_mib(&hypervisor, 1)?;
-    let host = HostMemory::new(full - 150)?;
+    let host = HostMemory::new(full - 200)?;
     let dir = Session::shared()?.fresh_dir("state")?;
     let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &dir, &host)?;
     agent.wait_guest(SQUEEZED_BY, "released", "to be squeezed", |g| g.actual < (SIZE - 100) * MIB)?;
     // Before, a part of what is added below would only pay for what it is promised already.
-    wait::until(SQUEEZED_BY, "no shortfall", || agent.ledger("shortfall").is_ok_and(|s| s == 0))?;
-    let squeezed = agent.guest("released")?;
+    let squeezed = agent.wait_settled(SQUEEZED_BY, "released")?;
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| agent.ask(&["release"]));
         wait::until(GIVEN_BY, "the release to say what it lacks", || {
             let report = agent.report()?;
             let short = report.pointer("/release/Blocked/short").and_then(serde_json::Value::as_u64);
             let short = short.with_context(|| format!("{:?}", report.get("release")))? / MIB;
-            ensure!((1..=200).contains(&short), "{short} MiB");
+            // What was taken; that is no more than a guest's floor leaves to be taken.
+            ensure!((1..=SIZE * 3 / 4).contains(&short), "{short} MiB");
             Ok::<_, anyhow::Error>(())
         })?;
-        host.set(full - 80)?;
-        agent.wait_guest(GIVEN_BY, "released", "to get what there is", |g| {
+        // 130 MiB more, of which the emulator may come to need some; 70 are lacking still.
+        host.set(full - 70)?;
+        let given = agent.wait_guest(GIVEN_BY, "released", "to get what there is", |g| {
             g.actual > squeezed.actual + 40 * MIB
         })?;
-        ensure!(agent.guest("released")?.actual < SIZE * MIB, "there is not enough for all of it");
+        ensure!(given.actual < SIZE * MIB, "there is not enough for all of it");
         host.set(PLENTY)?;
         asked.join().map_err(|_| anyhow::anyhow!("asking panicked"))??;
-        ensure!(agent.guest("released")?.actual == SIZE * MIB, "released");
+        // So near to its target a balloon counts as there.
+        ensure!(agent.guest("released")?.actual + 4 * MIB >= SIZE * MIB, "released");
         agent.terminate()
     })
 }
@@ -250,14 +267,15 @@ fn memory_that_is_plugged_is_promised_and_nothing_is_taken_meanwhile() -> Result
     let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &dir, &host)?;
     let promised = agent.promised_mib(1)?;
     let before = agent.guest("grows")?;
-    ensure!(before.full == SIZE * MIB && promised < SIZE + PLUGGED, "{before:?} {promised}");
+    ensure!(before.full == SIZE * MIB && agent.ledger("plugged")? == 0, "{before:?}");
 
     // This guest's kernel has no driver for it: it was asked to have what it does not have yet.
     guest.plug_mib(PLUGGED)?;
     let is = |entry: &str, mib: u64| agent.ledger(entry).is_ok_and(|bytes| bytes == mib * MIB);
     wait::until(GIVEN_BY, "the promise", || is("plugged", PLUGGED))?;
-    ensure!(agent.promised_mib(1)? >= promised + PLUGGED - 1, "{}", agent.promised_mib(1)?);
-    host.set(promised - 60)?;
+    let ledger = agent.told()?.ledger.context("no ledger")?;
+    ensure!(ledger.promised >= Bytes::from_mib(SIZE + PLUGGED).plus(ledger.overhead), "{ledger:?}");
+    host.set(promised - 100)?;
     agent.wait_guest(SQUEEZED_BY, "grows", "to be let alone", |g| g.reason.contains("Plugging"))?;
     ensure!(agent.guest("grows")?.target == SIZE * MIB, "it was taken from");
 

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use overcommit_core::conduct::Trust;
 use overcommit_core::reason::{Failure, Hold, Pain, Reason};
 use overcommit_core::view::GuestView;
-use overcommit_tests::agent::{Action, Bench, SOON};
+use overcommit_tests::agent::{Bench, SOON};
 use overcommit_tests::guests::{Balloon, GuestSpec, Load};
 use overcommit_tests::machine::MIB;
 
@@ -14,6 +14,8 @@ const SIZE: u64 = 384;
 const SHORT: u64 = 100;
 /// A guest that has touched so much of its memory is so large, and lacks so much: a lie is more than what huge pages blur.
 const LARGE: u64 = 768;
+/// What huge pages blur of it.
+const BLUR: u64 = 64;
 const TOUCHED: u64 = 560;
 const MUCH: u64 = 500;
 
@@ -22,21 +24,15 @@ fn start(spec: &GuestSpec, short_mib: u64, lie: &str) -> Result<Bench> {
     Bench::start(spec, short_mib, &[&format!("--lie=liar={lie}")])
 }
 
-/// What undid takes, in the order in which it was done.
-fn undone(bench: &Bench) -> Result<Vec<Action>> {
-    Ok(bench.actions()?.into_iter().filter(|action| action.reason.starts_with("Undo")).collect())
-}
-
 fn expect_told(bench: &Bench, code: &str, words: &[&str]) -> Result<()> {
     let text = bench.explained()?;
     for words in words {
         ensure!(text.contains(words), "no {words:?} in {text}");
     }
-    let (metrics, undone) = (bench.metrics()?, undone(bench)?);
+    let metrics = bench.metrics()?;
     ensure!(metrics.contains(&format!("overcommit_takes_undone_total{{failure=\"{code}\"}} ")), "{metrics}");
     // What the event tells.
-    ensure!(undone.iter().any(|action| action.reason == code && action.undoes), "{undone:?}");
-    Ok(())
+    bench.wait_done("what undid it", |action| action.reason == code && action.undoes)
 }
 
 #[test]
@@ -45,12 +41,15 @@ fn a_driver_that_says_it_gave_and_keeps_every_page_is_found_out_by_what_its_proc
     let touches = Load::Steps(vec![(TOUCHED, 5), (0, 1)]);
     let bench = start(&GuestSpec::new("liar", LARGE).balloon(balloon).load(touches), MUCH, "gives")?;
     bench.wait_take()?;
-    let told = bench.wait(SOON, "to be believed so far", |g| g.actual.plus(g.full.scaled(1, 4)) < g.full)?;
+    // Less than it is accused for: one take is a tenth.
+    let told = bench.wait(SOON, "to be believed so far", |g| g.actual.plus(g.full.scaled(1, 8)) < g.full)?;
     ensure!(bench.guest().memory_stats()?.actual_kib == LARGE * 1024, "it is no lie: {told:?}");
+    let said = told.full.minus(told.actual).get();
     let told = bench.wait(SOON, "to be accused", |g| g.failure.is_some())?;
     let Some(Failure::NotFreed { excess }) = told.failure else { anyhow::bail!("{told:?}") };
     let resident = bench.guest().resident_bytes()?;
-    ensure!(excess.get() > MUCH / 2 * MIB && resident > TOUCHED * MIB, "{resident} {told:?}");
+    // All that it had said by then, and what it said since.
+    ensure!(excess.get() + BLUR * MIB > said && resident > TOUCHED * MIB, "{resident} {said} {told:?}");
     ensure!(told.trust == Trust::Untrusted && told.back_off.is_some(), "{told:?}");
     bench.wait(SOON, "to be given back", |g| g.target == g.full)?;
     bench.expect_charged_in_full()?;
@@ -72,21 +71,23 @@ fn statistics_that_cry_whenever_something_is_taken_get_it_back_and_are_left_alon
     for wait in [30, 60] {
         let told = bench.wait(SOON, "to cry", |g| {
             let left = g.back_off.map_or(0, |left| left.as_secs());
-            matches!(g.failure, Some(Failure::Hurt(Pain::LowUsable { .. }))) && left + 10 > wait
+            // More than half of it is left, which is more than all of the time before.
+            matches!(g.failure, Some(Failure::Hurt(Pain::LowUsable { .. }))) && left > wait / 2
         })?;
         ensure!(told.trust == Trust::Trusted, "{told:?}");
         // What it gives back to one that is believed, a short host must have.
         bench.relieve()?;
         bench.wait(SOON, "to have it back", |g| g.target == g.full && g.actual == g.full)?;
+        // First of all: it is left alone for no more than half a minute.
+        bench.squeeze()?;
+        bench.wait(SOON, "to wait", |g| {
+            matches!(g.reason, Reason::Held(Hold::BackingOff { failure: Failure::Hurt(_), .. }))
+        })?;
         expect_told(
             &bench,
             "UndoHurt",
             &["was undone: it began to hurt (only 1.0 MiB usable)", "for another"],
         )?;
-        bench.squeeze()?;
-        bench.wait(SOON, "to wait", |g| {
-            matches!(g.reason, Reason::Held(Hold::BackingOff { failure: Failure::Hurt(_), .. }))
-        })?;
     }
     bench.guest().expect_unhurt()
 }

@@ -22,7 +22,7 @@ use overcommit_tests::wait::{until, until_async};
 use serde_json::{Value, json};
 
 const NAMESPACE: &str = "overcommit-system";
-const SOON: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_mins(3);
 
 /// Installs the chart, so that the agent has the rights it has on a node and no more.
 fn install(api: &Api) {
@@ -30,7 +30,7 @@ fn install(api: &Api) {
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy/chart");
     let chart = chart.to_str().unwrap();
     api.helm(&["install", "overcommit", chart, "--namespace", NAMESPACE, "--create-namespace"]).unwrap();
-    api.wait_for("", "crd/nodeovercommits.overcommit.dev", "condition=Established", 20).unwrap();
+    api.wait_established("nodeovercommits.overcommit.dev").unwrap();
 }
 
 /// A service account's access to the API server, with a token as the agent's pod on `node` has it.

@@ -18,7 +18,7 @@ use overcommit_tests::guests::{GuestSpec, Hypervisor};
 use overcommit_tests::wait::until;
 use rustix::fs::{Mode, OFlags};
 
-const SOON: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_mins(3);
 
 /// A kernel that says nothing.
 struct Silent;

@@ -75,7 +75,7 @@ fn controllers_collect_what_its_owner_left_behind() {
     ))
     .unwrap();
     api.kubectl(&["delete", "configmap", "owner"]).unwrap();
-    api.kubectl(&["wait", "configmap/owned", "--for=delete", "--timeout=30s"]).unwrap();
+    api.kubectl(&["wait", "configmap/owned", "--for=delete", "--timeout=120s"]).unwrap();
 }
 
 #[test]
@@ -90,9 +90,10 @@ fn the_api_server_can_be_stopped_frozen_and_brought_back() {
 
     api.pause_apiserver().unwrap();
     let mute = api.kubectl(&["get", "configmap", "kept", "--request-timeout=1s"]).unwrap_err().to_string();
-    assert!(mute.contains("Timeout") || mute.contains("deadline"), "{mute}");
+    // In whatever phase it was overtaken: of the connection, the question, or the answer.
+    assert!(mute.to_lowercase().contains("timeout") || mute.contains("deadline"), "{mute}");
     api.resume_apiserver().unwrap();
-    overcommit_tests::wait::until(Duration::from_secs(30), "an answer", || {
+    overcommit_tests::wait::until(Duration::from_mins(2), "an answer", || {
         api.kubectl(&["get", "configmap", "kept"])
     })
     .unwrap();

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const NAMESPACE: &str = "overcommit-system";
-const SOON: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_mins(3);
 
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy")
@@ -48,7 +48,7 @@ fn told(cluster: &Cluster, what: &anyhow::Error) -> String {
 fn rolled_out(cluster: &Cluster) {
     for of in ["deployment/overcommit-operator", "daemonset/overcommit-agent"] {
         cluster
-            .kubectl(&["rollout", "status", of, "--namespace", NAMESPACE, "--timeout=90s"])
+            .kubectl(&["rollout", "status", of, "--namespace", NAMESPACE, "--timeout=300s"])
             .unwrap_or_else(|error| panic!("{}", told(cluster, &error)));
     }
 }
@@ -56,7 +56,7 @@ fn rolled_out(cluster: &Cluster) {
 /// Uninstalls, and looks at what is left.
 fn uninstalled(cluster: &Cluster) {
     cluster
-        .helm(&["uninstall", "overcommit", "--namespace", NAMESPACE, "--wait", "--timeout=3m"])
+        .helm(&["uninstall", "overcommit", "--namespace", NAMESPACE, "--wait", "--timeout=6m"])
         .unwrap_or_else(|error| panic!("{}", told(cluster, &error)));
     let left = |kind: &str| cluster.kubectl(&["get", kind, "--all-namespaces", "--output=name"]).unwrap();
     assert_eq!(left("ocp,noc"), "", "policies are released, not orphaned");
@@ -83,7 +83,7 @@ fn the_chart_is_installed_works_is_upgraded_and_goes_without_a_trace_of_its_doin
     cluster.kubectl(&["label", "node", "node1", "kubevirt.io/schedulable=false"]).unwrap();
 
     // Ready before any policy is there, or nobody could wait for an installation.
-    helm(&cluster, "install", &["--create-namespace", "--wait", "--timeout=2m"])
+    helm(&cluster, "install", &["--create-namespace", "--wait", "--timeout=6m"])
         .unwrap_or_else(|error| panic!("{}", told(&cluster, &error)));
     cluster
         .kubectl(&["apply", "--filename", deploy().join("samples/observe.yaml").to_str().unwrap()])

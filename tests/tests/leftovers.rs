@@ -16,7 +16,7 @@ use overcommit_tests::session::Session;
 use overcommit_tests::undo::Undo;
 use overcommit_tests::wait::until;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_mins(1);
 
 fn run(command: &str) -> String {
     let done = Command::new("sh").args(["-c", command]).output().unwrap();

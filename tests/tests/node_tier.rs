@@ -13,7 +13,8 @@ use virt::domain::Domain;
 use virt::sys::{VIR_DOMAIN_AFFECT_LIVE, VIR_DOMAIN_MEMORY_STAT_ACTUAL_BALLOON};
 
 const MIB_IN_KIB: u64 = 1024;
-const BOOT: Duration = Duration::from_mins(2);
+const BOOT: Duration = Duration::from_mins(6);
+const SOON: Duration = Duration::from_mins(3);
 
 fn actual_kib(domain: &Domain) -> Option<u64> {
     let stats = domain.memory_stats(0).ok()?;
@@ -32,7 +33,7 @@ fn a_vm_boots_and_its_balloon_follows_from_the_host() {
     let connection = Connect::open(Some(&launcher.uri())).unwrap();
     let domain = connection.lookup_domain_by_name("default_ballooned").unwrap();
     domain.set_memory_flags(200 * MIB_IN_KIB, VIR_DOMAIN_AFFECT_LIVE).unwrap();
-    until(Duration::from_secs(30), "a balloon of 200 MiB", || match actual_kib(&domain) {
+    until(SOON, "a balloon of 200 MiB", || match actual_kib(&domain) {
         Some(kib) if kib == 200 * MIB_IN_KIB => Ok(()),
         other => Err(format!("{other:?}")),
     })
@@ -67,8 +68,7 @@ fn an_imported_image_runs_in_a_pod_that_reaches_the_api_server() {
         )
         .unwrap();
     let phase = |seen: &str| seen == "Succeeded" || seen == "Failed";
-    let ended =
-        cluster.wait_field("default", "pod/probe", "{.status.phase}", Duration::from_mins(1), phase).unwrap();
+    let ended = cluster.wait_field("default", "pod/probe", "{.status.phase}", SOON, phase).unwrap();
     assert_eq!(ended, "Succeeded", "{}", cluster.kubectl(&["describe", "pod", "probe"]).unwrap());
     cluster.kubectl(&["delete", "pod", "probe"]).unwrap();
 }
@@ -102,7 +102,7 @@ fn a_cluster_whose_holder_is_killed_leaves_nothing_behind() {
     let mut holder = Command::new(env!("CARGO_BIN_EXE_testbed"));
     holder.arg("hold").arg(&state).arg(spec).process_group(0).stdin(Stdio::null());
     let mut holder = holder.spawn().unwrap();
-    let started = until(Duration::from_mins(3), "the cluster", || match holder.try_wait() {
+    let started = until(Duration::from_mins(10), "the cluster", || match holder.try_wait() {
         Ok(None) => Detached::read(&state).map_err(|error| error.to_string())?.ok_or("not up yet".to_owned()),
         ended => panic!("the holder ended: {ended:?}"),
     })
@@ -113,12 +113,11 @@ fn a_cluster_whose_holder_is_killed_leaves_nothing_behind() {
 
     holder.kill().unwrap();
     holder.wait().unwrap();
-    let limit = Duration::from_mins(1);
-    until(limit, "the end of the node", || !machine::is_running(node)).unwrap();
+    until(SOON, "the end of the node", || !machine::is_running(node)).unwrap();
     let folder = started.session_dir().unwrap();
-    until(limit, "the end of the temp folder", || !folder.exists()).unwrap();
-    until(limit, "the end of the cgroups", || cgroups_of(holder.id()).is_empty()).unwrap();
-    until(limit, "the end of the link", || {
+    until(SOON, "the end of the temp folder", || !folder.exists()).unwrap();
+    until(SOON, "the end of the cgroups", || cgroups_of(holder.id()).is_empty()).unwrap();
+    until(SOON, "the end of the link", || {
         std::fs::read_to_string(format!("/sys/class/net/{link}/ifindex")).map_or(true, |now| now != index)
     })
     .unwrap();

@@ -15,7 +15,8 @@ fn a_policy_moves_memory_between_real_vmis_and_gives_all_of_it_back() -> Result<
     println!("{summary}");
 
     assert!(summary.first_command <= summary.within_budget, "{summary}");
-    assert!(summary.first_command < Duration::from_secs(15), "an enforced policy acts at once: {summary}");
+    // Half a second on a quiet machine; what nobody waits for is done each half minute.
+    assert!(summary.first_command < Duration::from_secs(25), "an enforced policy acts at once: {summary}");
     assert!(summary.taken_and_given("idle").0 > 60.0, "{summary}");
     // It depends on its wave whether it was idle when memory was taken: what it lost it got back, or it was one take, which
     // is a tenth of its size at most.

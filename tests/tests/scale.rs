@@ -32,7 +32,7 @@ fn install(api: &Api) {
     let crds = Command::new(sibling("overcommit-operator").unwrap()).arg("crds").output().unwrap();
     api.apply(&String::from_utf8(crds.stdout).unwrap()).unwrap();
     for crd in ["overcommitpolicies", "nodeovercommits"] {
-        api.wait_for("", &format!("crd/{crd}.overcommit.dev"), "condition=Established", 20).unwrap();
+        api.wait_established(&format!("{crd}.overcommit.dev")).unwrap();
     }
 }
 

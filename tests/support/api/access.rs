@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+/// How long an API server on a busy machine may take to serve a new kind or to know of a changed role; a second at most else.
+const ESTABLISHED: Duration = Duration::from_mins(2);
+
 /// How somebody proves who he is.
 #[derive(Clone, Debug)]
 pub(super) enum Credentials {
@@ -121,6 +124,31 @@ impl Access {
             args.extend(["--namespace", namespace]);
         }
         self.kubectl(&args).map(|_| ())
+    }
+
+    /// Waits until the API server has taken a CRD in, and kubectl finds its kind: that comes a moment later.
+    pub fn wait_established(&self, crd: &str) -> Result<()> {
+        self.wait_for("", &format!("crd/{crd}"), "condition=Established", ESTABLISHED.as_secs())?;
+        until(ESTABLISHED, format!("the kind of {crd}"), || {
+            self.kubectl(&["get", crd, "--all-namespaces", "--output=name"])
+        })
+        .map(drop)
+    }
+
+    /// Waits until the API server itself says whether a service account may do this: it learns of roles by a watch, and
+    /// until then answers by the old ones.
+    pub fn wait_right(&self, account: &str, verb: &str, resource: &str, granted: bool) -> Result<()> {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let (who, sub) = (format!("--as={account}"), format!("--subresource={subresource}"));
+        let ask = ["auth", "can-i", verb, resource, &sub, &who];
+        let what =
+            format!("{account} to be {} {verb} {resource}", if granted { "granted" } else { "denied" });
+        until(ESTABLISHED, what, || {
+            let asked = self.kubectl_command(&ask).output().map_err(|e| e.to_string())?;
+            let said = String::from_utf8_lossy(&asked.stdout).trim().to_owned();
+            let told = if granted { said == "yes" } else { said.starts_with("no") };
+            if told { Ok(()) } else { Err(format!("{said} {}", String::from_utf8_lossy(&asked.stderr))) }
+        })
     }
 
     /// A `JSONPath` of an object, empty where it is not set.

@@ -6,6 +6,7 @@ use crate::machine;
 use crate::parts::KUBERNETES;
 use crate::process::{Launch, Process};
 use crate::session::Session;
+use crate::wait::until;
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ pub(super) const SERVICE_RANGE: &str = "10.97.0.0/16";
 /// Address of the service `kubernetes`.
 pub const SERVICE_ADDRESS: &str = "10.97.0.1";
 /// How long the API server may take on a machine that does other things too; about 4 s else.
-const READY: Duration = Duration::from_secs(90);
+const READY: Duration = Duration::from_mins(3);
 
 /// Where a control plane listens.
 #[derive(Clone, Debug)]
@@ -77,7 +78,10 @@ impl ControlPlane {
         };
         plane.certify()?;
         plane.start_apiserver()?;
-        plane.wait_ready(&plane.admin()?)?;
+        let admin = plane.admin()?;
+        plane.wait_ready(&admin)?;
+        // Made by the API server itself, a moment after it says that it is ready.
+        until(READY, "the namespace default", || admin.kubectl(&["get", "namespace", "default"]))?;
         plane.controllers.push(session.spawn(plane.controller_manager()?)?);
         if plane.placement.scheduler {
             plane.controllers.push(session.spawn(plane.scheduler()?)?);

@@ -7,7 +7,7 @@ use anyhow::Result;
 use std::time::Duration;
 
 /// How long the controllers may take to follow.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// A service account, and where its pod runs.
 #[derive(Clone, Copy, Debug)]

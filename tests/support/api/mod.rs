@@ -6,13 +6,16 @@ mod control_plane;
 mod identity;
 mod pki;
 
+use crate::guardian::Pending;
 use crate::parts::{KUBERNETES, testbed_sources};
 use crate::session::Session;
+use crate::undo::Undo;
 use anyhow::{Context, Result, anyhow};
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 pub use access::Access;
 pub use control_plane::{ControlPlane, Placement, SERVICE_ADDRESS};
@@ -22,8 +25,10 @@ pub use pki::{Certificate, Pki};
 /// A running API tier. Dropping it ends it. As an [`Access`] it is its administrator.
 #[derive(Debug)]
 pub struct Api {
+    // Dropped in this order: etcd alone keeps more than 100 MiB in the folder, and a binary starts a dozen of these.
     control_plane: ControlPlane,
     access: Access,
+    _folder: Pending,
 }
 
 impl Api {
@@ -36,7 +41,9 @@ impl Api {
 
     /// Starts one of its own, for tests that stop or pause the API server.
     pub fn start() -> Result<Self> {
-        let dir = Session::shared()?.fresh_dir("api")?;
+        let session = Session::shared()?;
+        let dir = session.fresh_dir("api")?;
+        let folder = session.undo_later(Undo::Remove(dir.clone()))?;
         let placement = Placement {
             netns: None,
             bind: "127.0.0.1".into(),
@@ -55,7 +62,7 @@ impl Api {
         };
         let control_plane = ControlPlane::start(&dir, placement)?;
         let access = control_plane.admin()?;
-        Ok(Self { control_plane, access })
+        Ok(Self { control_plane, access, _folder: folder })
     }
 
     /// The processes behind it.
@@ -90,7 +97,7 @@ impl Api {
         let path = testbed_sources().join("manifests/vmi-crd.yaml");
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         self.access.apply(&text)?;
-        self.access.wait_for("", "crd/virtualmachineinstances.kubevirt.io", "condition=Established", 20)
+        self.access.wait_established("virtualmachineinstances.kubevirt.io")
     }
 
     /// Folder of the Kubernetes commands.
@@ -106,8 +113,15 @@ impl Deref for Api {
     }
 }
 
-/// A loopback port that nobody listens on. Somebody else may take it before it is used; the server's log says so.
+/// A loopback port that nobody listens on, and that nobody in this process is told again: some of them are used seconds later,
+/// or anew after a pause. Somebody else may take it meanwhile; the server's log says so.
 pub fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("no free loopback port")?;
-    Ok(listener.local_addr()?.port())
+    static TOLD: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").context("no free loopback port")?;
+        let port = listener.local_addr()?.port();
+        if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
+            return Ok(port);
+        }
+    }
 }

@@ -17,10 +17,10 @@ use crate::process::log_tail;
 use crate::wait::until;
 
 /// Boot takes about 6 s of one core; several boot at once, and others use the machine too.
-const BOOTING: Duration = Duration::from_mins(3);
+const BOOTING: Duration = Duration::from_mins(6);
 
 /// The guest answers an order within a fraction of a second, unless it thrashes.
-const ANSWER: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_mins(2);
 
 /// A guest. Dropping it ends it and forgets it.
 #[derive(Debug)]

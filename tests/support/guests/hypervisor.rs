@@ -20,7 +20,7 @@ use crate::session::Session;
 use crate::wait::until;
 
 /// How long libvirtd may take to answer; probing QEMU takes a few seconds of it.
-const STARTING: Duration = Duration::from_mins(1);
+const STARTING: Duration = Duration::from_mins(3);
 
 /// How long another user of the machine's huge pages is waited for.
 const POOL: Duration = Duration::from_mins(10);
@@ -134,7 +134,7 @@ impl Hypervisor {
     pub fn kill_daemon(&self) -> Result<()> {
         self.daemon(|d| {
             d.current.signal(Signal::KILL)?;
-            d.current.wait(Duration::from_secs(10)).map(drop)
+            d.current.wait(STARTING).map(drop)
         })
     }
 

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use anyhow::{Context, Result, bail};
 
 /// Seconds a call may take. Starting a guest on two busy cores takes some.
-const LIMIT: &str = "60";
+const LIMIT: &str = "120";
 
 /// One connection's worth of calls.
 #[derive(Debug, Clone)]

@@ -20,7 +20,7 @@ const PROGRAM: &str = "testbed";
 /// Longer than any start takes, with all parts to be built.
 const UP: Duration = Duration::from_hours(1);
 /// Pods, namespaces and cgroups go in seconds.
-const DOWN: Duration = Duration::from_mins(2);
+const DOWN: Duration = Duration::from_mins(5);
 
 /// A detached cluster, as its holder wrote it down.
 #[derive(Clone, Debug, Serialize, Deserialize)]

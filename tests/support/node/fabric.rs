@@ -37,7 +37,7 @@ impl Fabric {
         let holder = session.spawn(hold)?;
         let own = fs::read_link("/proc/self/ns/net").context("/proc/self/ns/net")?;
         let theirs = format!("/proc/{}/ns/net", holder.pid());
-        holder.ready(Duration::from_secs(10), "network namespace", || {
+        holder.ready(Duration::from_mins(1), "network namespace", || {
             fs::read_link(&theirs).is_ok_and(|link| link != own && is_sleep(holder.pid()))
         })?;
         let (index, link) = plug(session, holder.pid())?;

@@ -8,7 +8,7 @@ use std::fs;
 use std::time::Duration;
 
 /// About 60 s of it are `KubeVirt`'s own phases and probes.
-const DEPLOYED: Duration = Duration::from_secs(400);
+const DEPLOYED: Duration = Duration::from_mins(15);
 
 /// Installs the operator and the custom resource. `configuration` is merged into `spec.configuration`, for example
 /// `{"memBalloonStatsPeriod": 10}` or `{"developerConfiguration": {"memoryOvercommit": 150}}`.
@@ -18,7 +18,7 @@ pub(super) fn install(admin: &Access, configuration: &Value) -> Result<()> {
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         admin.apply(&text)?;
     }
-    admin.wait_for("", "crd/kubevirts.kubevirt.io", "condition=Established", 30)?;
+    admin.wait_established("kubevirts.kubevirt.io")?;
     admin.apply(&custom_resource(configuration).to_string())?;
     Ok(())
 }

@@ -38,7 +38,7 @@ const FOLDERS: &[&str] = &[
 ];
 
 /// How long a daemon may take to serve on a machine that does other things too.
-const READY: Duration = Duration::from_mins(1);
+const READY: Duration = Duration::from_mins(3);
 
 /// A running node.
 #[derive(Debug)]

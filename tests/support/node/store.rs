@@ -34,7 +34,7 @@ fn build(shop: &Workshop) -> Result<()> {
         ctr.arg("--address").arg(&socket).args(["--namespace", "k8s.io"]).args(args);
         command::output(&mut ctr)
     };
-    daemon.ready(Duration::from_mins(1), "an answer", || ctr(&["version"]))?;
+    daemon.ready(Duration::from_mins(3), "an answer", || ctr(&["version"]))?;
     let archives = [
         PAUSE_IMAGE.file("pause.tar")?,
         GUEST_IMAGE.file("guest.tar")?,
@@ -45,7 +45,7 @@ fn build(shop: &Workshop) -> Result<()> {
         ctr(&["images", "import", "--snapshotter", "overlayfs", path])?;
     }
     tag_by_digest(&ctr)?;
-    daemon.terminate(Duration::from_secs(30))?;
+    daemon.terminate(Duration::from_mins(2))?;
     Ok(())
 }
 

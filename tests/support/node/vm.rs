@@ -154,7 +154,7 @@ impl Cluster {
     /// Makes a `VirtualMachine`, which starts at once.
     pub fn create_vm(&self, vm: &VmSpec) -> Result<()> {
         // Right after Deployed the webhooks may not be reachable yet.
-        let limit = Duration::from_mins(1);
+        let limit = Duration::from_mins(3);
         until(limit, format!("VM {}", vm.name), || self.apply(&vm.manifest().to_string()))?;
         Ok(())
     }
@@ -185,14 +185,14 @@ impl Cluster {
 
     /// Deletes a VM and waits until it is gone.
     pub fn delete_vm(&self, namespace: &str, name: &str) -> Result<()> {
-        self.kubectl(&["delete", "vm", name, "--namespace", namespace, "--wait", "--timeout=120s"])?;
+        self.kubectl(&["delete", "vm", name, "--namespace", namespace, "--wait", "--timeout=300s"])?;
         self.kubectl(&[
             "wait",
             &format!("vmi/{name}"),
             "--namespace",
             namespace,
             "--for=delete",
-            "--timeout=120s",
+            "--timeout=300s",
         ])
         .map(|_| ())
     }

@@ -19,7 +19,7 @@ use crate::wait;
 /// How often a guest is looked at meanwhile: a deflated balloon takes longer to inflate again.
 const GLANCE: Duration = Duration::from_millis(100);
 /// A new agent has adopted every guest by then.
-const ADOPTED: Duration = Duration::from_mins(1);
+const ADOPTED: Duration = Duration::from_mins(3);
 /// What the last policy lacks for all guests at full size: nothing is short but by its word.
 const RESERVED_MIB: u64 = 250;
 /// Any other value than the default restarts the agent.
@@ -106,7 +106,7 @@ impl Road<'_> {
     fn helm_upgrade(&self) -> Result<()> {
         let chart = chart::folder();
         let chart = chart.to_str().context("the path of the chart is not UTF-8")?;
-        let args = ["upgrade", "overcommit", chart, "--namespace", NAMESPACE, "--wait", "--timeout", "3m"];
+        let args = ["upgrade", "overcommit", chart, "--namespace", NAMESPACE, "--wait", "--timeout", "6m"];
         let set = ["--set", IMAGES, "--set", NEW_LOG];
         let output = self
             .meanwhile("helm waits for the new agent", || self.cluster.helm(&[&args[..], &set].concat()))?;

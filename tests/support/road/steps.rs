@@ -22,9 +22,9 @@ const SHORT_MIB: u64 = 300;
 /// The worker has visibly more than the idle guest then.
 const MOVED_MIB: u64 = 60;
 /// The valve opens then, whatever happens.
-const SQUEEZED_AT_MOST: Duration = Duration::from_mins(12);
-const BOOTED: Duration = Duration::from_mins(3);
-const FULL: Duration = Duration::from_mins(1);
+const SQUEEZED_AT_MOST: Duration = Duration::from_mins(25);
+const BOOTED: Duration = Duration::from_mins(6);
+const FULL: Duration = Duration::from_mins(3);
 pub(super) const IMAGES: &str = "operator.image.repository=localhost/overcommit-operator,operator.image.tag=dev,\
                       agent.image.repository=localhost/overcommit-agent,agent.image.tag=dev";
 
@@ -59,7 +59,7 @@ impl Road<'_> {
         if listed.contains("overcommit") {
             self.helm_uninstall()?;
         }
-        let mut args = vec!["delete", "vm", "--ignore-not-found", "--timeout=120s"];
+        let mut args = vec!["delete", "vm", "--ignore-not-found", "--timeout=300s"];
         args.extend(GUESTS);
         self.kubectl(&args)?;
         self.meanwhile("the guests' end", || {
@@ -84,7 +84,7 @@ impl Road<'_> {
         let chart = chart::folder();
         let chart = chart.to_str().context("the path of the chart is not UTF-8")?;
         let args = ["install", "overcommit", chart, "--namespace", NAMESPACE, "--create-namespace"];
-        let wait = ["--wait", "--timeout", "3m", "--set", IMAGES];
+        let wait = ["--wait", "--timeout", "6m", "--set", IMAGES];
         let output = self.meanwhile("helm waits until both are ready", || {
             self.cluster.helm(&[&args[..], &wait].concat())
         })?;
@@ -231,7 +231,7 @@ impl Road<'_> {
         let lacked = (SIZE_MIB * GUESTS.len() as u64).saturating_sub(held);
         let begun = Instant::now();
         squeeze.release()?;
-        self.kubectl(&["delete", "ocp", "pool", "--timeout=180s"])?;
+        self.kubectl(&["delete", "ocp", "pool", "--timeout=300s"])?;
         self.all_full()?;
         let took = begun.elapsed();
         self.saw(&format!("{lacked} MiB went back in {}; every guest has its full size.", told(took)));

@@ -15,14 +15,17 @@ use serde_json::{Value, json};
 
 pub(crate) const SYSTEM: &str = "overcommit-system";
 pub(crate) const NODE: &str = "a";
-pub(crate) const SOON: Duration = Duration::from_secs(40);
+/// The account of agents, as the API server names it.
+const ACCOUNT: &str = "system:serviceaccount:overcommit-system:overcommit-agent";
+pub(crate) const SOON: Duration = Duration::from_mins(2);
 /// A watch that failed for a while is tried again within a minute (kube-runtime, `DefaultBackoff`: 30 s and jitter), and once
-/// more if the API server has just started and refuses everything; what follows is written within 32 s.
-pub(crate) const AFTER_TROUBLE: Duration = Duration::from_secs(160);
+/// more if the API server has just started and refuses everything; what follows is written within 32 s. Twice that.
+pub(crate) const AFTER_TROUBLE: Duration = Duration::from_secs(320);
 /// What the API server does is told once it has lasted for 30 s; by then the pauses between two tries are long.
-const TOLD_BY: Duration = Duration::from_mins(2);
-/// The loop turns every second; asking may wait for a turn that is under way.
-const PROMPT: Duration = Duration::from_secs(5);
+const TOLD_BY: Duration = Duration::from_mins(4);
+/// The loop turns every second, and asking may wait for a turn that is under way; a call to an API server that hangs lasts
+/// 10 s: whoever waits for one is later than this, and a busy machine is not.
+const PROMPT: Duration = Duration::from_secs(9);
 
 /// An API server of its own with the chart installed, and one node's agent.
 pub(crate) struct Bench {
@@ -40,14 +43,14 @@ impl Bench {
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/chart");
         let chart = chart.to_str().unwrap();
         api.helm(&["install", "overcommit", chart, "--namespace", SYSTEM, "--create-namespace"]).unwrap();
-        api.wait_for("", "crd/nodeovercommits.overcommit.dev", "condition=Established", 20).unwrap();
+        api.wait_established("nodeovercommits.overcommit.dev").unwrap();
         let who = Identity { namespace: SYSTEM, name: "overcommit-agent", node: Some(NODE) };
         let access = api.as_service_account(who).unwrap();
         let dir = Session::shared().unwrap().fresh_dir("agent").unwrap();
         Self { api, access, dir, port: free_port().unwrap(), agent: None }
     }
 
-    /// A bench whose agent has reported its first orders.
+    /// A bench whose agent has reported its first orders, and has them on disk.
     pub(crate) fn running() -> Self {
         Self::running_with(&[])
     }
@@ -57,6 +60,7 @@ impl Bench {
         bench.order("one");
         bench.start_agent_with(further);
         bench.expect_reported("one");
+        bench.expect_kept("one");
         bench
     }
 
@@ -72,6 +76,18 @@ impl Bench {
             .args(further)
             .env("KUBECONFIG", self.access.kubeconfig_path());
         self.agent = Some(Session::shared().unwrap().spawn(launch).unwrap());
+    }
+
+    /// The token of the agents is one that the API server does not believe: it forgets an account a moment after that was
+    /// deleted, and whoever asks within that moment is believed for 10 s more, and as long as the watch stays that was begun.
+    pub(crate) fn disown_agents(&self) {
+        self.api.kubectl(&["delete", "serviceaccount", "overcommit-agent", "--namespace", SYSTEM]).unwrap();
+        let asked = || self.access.kubectl(&["get", "--raw=/apis/overcommit.dev/v1alpha1/nodeovercommits"]);
+        until(SOON, "a token that is not believed", || match asked() {
+            Err(said) if said.to_string().contains("must be logged in") => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .unwrap();
     }
 
     pub(crate) fn stop_agent(&mut self) {
@@ -159,6 +175,20 @@ impl Bench {
         self.expect("{.status.observedRevision}", |seen| seen == revision);
     }
 
+    /// Waits until orders are on disk, and none is being written: that they are followed and reported says nothing of that.
+    pub(crate) fn expect_kept(&self, revision: &str) {
+        self.wait(SOON, "the orders on disk", || {
+            let said = std::fs::read_to_string(self.dir.join("orders.json")).map_err(|e| e.to_string())?;
+            let busy = self.fresh_orders().exists();
+            if said.contains(&format!("\"{revision}\"")) && !busy { Ok(()) } else { Err(said) }
+        });
+    }
+
+    /// Where new orders are written first.
+    pub(crate) fn fresh_orders(&self) -> PathBuf {
+        self.dir.join(".orders.json.new")
+    }
+
     /// Waits for a field of the node's object.
     pub(crate) fn expect(&self, path: &str, so: impl Fn(&str) -> bool) {
         self.wait(AFTER_TROUBLE, path, || {
@@ -184,11 +214,20 @@ impl Bench {
     /// The verbs that agents have on the nodes' objects.
     pub(crate) fn grant(&self, verbs: &[&str]) {
         self.grant_by(0, verbs);
+        for verb in ["get", "list", "watch"] {
+            self.expect_right(verb, "nodeovercommits.overcommit.dev", verbs.contains(&verb));
+        }
     }
 
     /// The verbs that agents have on the status of the nodes' objects.
     pub(crate) fn grant_status(&self, verbs: &[&str]) {
         self.grant_by(1, verbs);
+        self.expect_right("patch", "nodeovercommits.overcommit.dev/status", verbs.contains(&"patch"));
+    }
+
+    /// Or an agent that starts at once would begin a watch by the right that it has no longer.
+    fn expect_right(&self, verb: &str, resource: &str, granted: bool) {
+        self.api.wait_right(ACCOUNT, verb, resource, granted).unwrap();
     }
 
     fn grant_by(&self, rule: usize, verbs: &[&str]) {

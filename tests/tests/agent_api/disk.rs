@@ -1,20 +1,18 @@
 //! The disk under the state directory fails.
 
-use std::path::PathBuf;
 use std::process::Command;
 
-use crate::bench::{Bench, SOON};
+use crate::bench::Bench;
 
-/// Where new orders are written first.
-fn fresh(bench: &Bench) -> PathBuf {
-    bench.dir.join(".orders.json.new")
+/// Has the disk hang under new orders: opening a pipe for writing waits for a reader.
+fn hang(bench: &Bench) {
+    assert!(Command::new("mkfifo").arg(bench.fresh_orders()).status().unwrap().success());
 }
 
 #[test]
 fn a_disk_that_hangs_holds_up_neither_orders_nor_words_nor_the_end() {
     let mut bench = Bench::running();
-    // Opening it for writing waits for a reader.
-    assert!(Command::new("mkfifo").arg(fresh(&bench)).status().unwrap().success());
+    hang(&bench);
     bench.order("two");
     bench.expect_reported("two");
     bench.wait_trouble(&["nothing is written to", "the disk hangs"]);
@@ -23,14 +21,12 @@ fn a_disk_that_hangs_holds_up_neither_orders_nor_words_nor_the_end() {
     assert_eq!(bench.get("/healthz").unwrap().0, 200);
     bench.order("three");
     bench.expect_reported("three");
-    let kept = |revision: &str| {
-        std::fs::read_to_string(bench.dir.join("orders.json")).is_ok_and(|text| text.contains(revision))
-    };
-    assert!(kept("\"one\""), "the last that could be written");
-    drop(std::fs::File::open(fresh(&bench)).unwrap());
+    let kept = std::fs::read_to_string(bench.dir.join("orders.json")).unwrap();
+    assert!(kept.contains("\"one\""), "the last that could be written: {kept}");
+    drop(std::fs::File::open(bench.fresh_orders()).unwrap());
     bench.wait_no_trouble();
-    bench.wait(SOON, "the newest orders on disk", || kept("\"three\"").then_some(()).ok_or("not there"));
-    assert!(Command::new("mkfifo").arg(fresh(&bench)).status().unwrap().success());
+    bench.expect_kept("three");
+    hang(&bench);
     bench.order("four");
     bench.expect_reported("four");
     bench.stop_agent();
@@ -40,11 +36,12 @@ fn a_disk_that_hangs_holds_up_neither_orders_nor_words_nor_the_end() {
 fn orders_that_a_disk_refused_are_written_when_it_takes_them_and_hold_after_a_restart() {
     let mut bench = Bench::running();
     // Nothing can be written over a folder.
-    std::fs::create_dir(fresh(&bench)).unwrap();
+    std::fs::create_dir(bench.fresh_orders()).unwrap();
     bench.order("two");
     bench.wait_trouble(&["orders.json cannot be written", "a restart may follow older orders"]);
-    std::fs::remove_dir(fresh(&bench)).unwrap();
+    std::fs::remove_dir(bench.fresh_orders()).unwrap();
     bench.wait_no_trouble();
+    bench.expect_kept("two");
     bench.stop_agent();
     bench.api.stop_apiserver();
     bench.start_agent();

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::bench::{Bench, SYSTEM};
+use crate::bench::Bench;
 
 const ACCOUNT: &str = "ServiceAccount overcommit-system/overcommit-agent";
 
@@ -29,7 +29,7 @@ fn without_the_right_to_read_its_orders_it_is_not_ready_and_says_what_to_grant_t
 #[test]
 fn with_a_token_that_the_api_server_does_not_believe_it_is_not_ready_and_says_so() {
     let mut bench = Bench::start();
-    bench.api.kubectl(&["delete", "serviceaccount", "overcommit-agent", "--namespace", SYSTEM]).unwrap();
+    bench.disown_agents();
     bench.start_agent();
     bench.wait_answer(
         "/readyz",
