@@ -137,6 +137,24 @@ fn a_loop_that_keeps_dying_hands_its_guests_over_and_rests() -> Result<()> {
 }
 
 #[test]
+fn a_release_says_how_far_it_is_and_a_second_interrupt_cuts_nothing_short() -> Result<()> {
+    let bench = Bench::squeezed(&[])?;
+    let says = |words: &str| {
+        wait::until(SOON, format!("the words {words:?}"), || bench.agent.process().output().contains(words))
+            .with_context(|| bench.agent.process().log_tail())
+    };
+    // The node lacks what is to be given back.
+    bench.agent.process().signal(Signal::INT)?;
+    says("giving back: the node lacks")?;
+    bench.agent.process().signal(Signal::INT)?;
+    says("nothing is cut short")?;
+    bench.host.set(PLENTY)?;
+    let ended = bench.agent.process().wait(SOON)?;
+    ensure!(ended.success(), "{ended}: {}", bench.agent.process().log_tail());
+    bench.expect_full()
+}
+
+#[test]
 fn a_loop_whose_keeper_is_gone_hands_over_and_ends() -> Result<()> {
     let bench = Bench::squeezed(&[])?;
     bench.agent.process().signal(Signal::KILL)?;
