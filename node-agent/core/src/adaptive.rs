@@ -136,7 +136,9 @@ impl<'a> Seat<'a> {
         let (floor, kind) = scene.floor(track, class);
         // What its cgroup forbids it to have must not wait for it, nor be counted as what it could give.
         let has = if track.idle().is_zero() { track.target } else { track.reach() };
-        let ceiling = track.cap().max(has).min(track.ceiling);
+        // Nothing can be given to a guest out of reach: the others have its part.
+        let most = if track.is_reachable() { track.cap() } else { track.reach() };
+        let ceiling = most.max(has).min(track.ceiling);
         // What cannot be taken now stays promised: the others make room for it.
         let gives = open && track.conduct.trust() == Trust::Trusted;
         let belief = match track.conduct.underway(scene.now) {

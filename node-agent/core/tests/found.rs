@@ -12,7 +12,7 @@ use overcommit_core::reason::{Failure, Hold, Reason};
 use overcommit_core::roster::OptOut;
 use overcommit_core::sample::{RunState, Untouchable};
 use overcommit_core::step::{Decision, Turn};
-use overcommit_core::units::{Amount, Permille};
+use overcommit_core::units::{Amount, Bytes, Permille};
 use overcommit_core::view::GuestView;
 use world::{World, guest, mib, world};
 
@@ -355,4 +355,19 @@ fn a_period_that_is_restored_makes_no_words_fresh_that_were_too_old() {
     assert_eq!(w.target("a"), 512);
     w.guest("a").reports = true;
     assert!(!view(&w.tick(), "a").blind);
+}
+
+#[test]
+fn what_is_spare_does_not_wait_for_a_guest_that_nothing_can_be_given_to() {
+    let mut w = squeezed();
+    w.guest("a").used = 512;
+    w.tick();
+    // It hurts too, and is out of reach by now; what there is would have been divided between both.
+    w.guest("b").used = 512;
+    w.guest("a").state = RunState::Unreachable;
+    w.total += 40;
+    let decision = w.tick();
+    let b = view(&decision, "b");
+    let given = b.target.minus(b.previous_target);
+    assert!(decision.ledger.spare.minus(given) < Bytes::from_kib(8), "{:?}", decision.ledger);
 }
