@@ -156,7 +156,7 @@ mod tests {
         // A condition and the status show what the port calls a trouble.
         let port = crate::cluster::launchers(&Root::new(dir.path()), line, Arc::new(|| ())).unwrap();
         let troubles = port.troubles();
-        assert!(troubles.iter().any(|t| t.contains("config.yaml")), "{troubles:?}");
+        assert!(troubles.own().any(|t| t.contains("config.yaml")), "{troubles:?}");
     }
 
     #[test]

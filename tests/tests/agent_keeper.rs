@@ -4,136 +4,105 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use overcommit_tests::agent::{Agent, HostMemory};
-use overcommit_tests::guests::{Guest, GuestSpec, Hypervisor, Load};
-use overcommit_tests::session::Session;
+use overcommit_core::units::Bytes;
+use overcommit_tests::agent::{Bench, SOON};
+use overcommit_tests::guests::{GuestSpec, Load};
 use overcommit_tests::wait;
 use rustix::process::Signal;
 use serde_json::Value;
 
-const MIB: u64 = 1 << 20;
 const SIZE: u64 = 384;
-/// A host on which everything fits.
-const PLENTY: u64 = 16 * 1024;
 /// What the host lacks when guests are to be squeezed.
 const SHORT: u64 = 150;
 const SQUEEZED_BY: Duration = Duration::from_secs(150);
-/// A loop that hangs is ended after 10 s; its successor adopts within seconds.
-const SOON: Duration = Duration::from_mins(1);
 
-/// A squeezed guest and its agent.
-struct Bench {
-    agent: Agent,
-    host: HostMemory,
-    guest: Guest,
-    dir: std::path::PathBuf,
-    hypervisor: Hypervisor,
-    short: u64,
+/// A guest that an agent with these further arguments has squeezed.
+fn squeezed(further: &[&str]) -> Result<Bench> {
+    let bench = Bench::start(&GuestSpec::new("kept", SIZE).stats_period_s(10), SHORT, further)?;
+    wait_squeezed(&bench)?;
+    Ok(bench)
 }
 
-impl Bench {
-    /// Boots a guest and has it squeezed by an agent with these further arguments.
-    fn squeezed(further: &[&str]) -> Result<Self> {
-        let hypervisor = Hypervisor::start()?;
-        let guest = hypervisor.define_and_start(&GuestSpec::new("kept", SIZE).stats_period_s(10))?;
-        guest.wait_booted()?;
-        let dir = Session::shared()?.fresh_dir("state")?;
-        let host = HostMemory::new(PLENTY)?;
-        let policy = Agent::policy("Enforce", "");
-        let agent = Agent::start_with(hypervisor.uri(), &policy, &dir, &host, further)?;
-        let short = agent.promised_mib(1)? - SHORT;
-        let bench = Self { agent, host, guest, dir, hypervisor, short };
-        bench.squeeze()?;
-        Ok(bench)
-    }
+fn wait_squeezed(bench: &Bench) -> Result<()> {
+    bench.wait(SQUEEZED_BY, "to be squeezed", |g| g.actual < Bytes::from_mib(SIZE - 100)).map(drop)
+}
 
-    fn squeeze(&self) -> Result<()> {
-        self.host.set(self.short)?;
-        self.agent.wait_guest(SQUEEZED_BY, "kept", "to be squeezed", |g| g.actual < (SIZE - 100) * MIB)?;
+fn wait_helped(bench: &Bench) -> Result<()> {
+    bench.wait(SOON, "to be helped", |g| g.actual > Bytes::from_mib(SIZE - 20)).map(drop)
+}
+
+fn wait_trouble(bench: &Bench, words: &str) -> Result<()> {
+    wait::until(SOON, format!("the trouble {words:?}"), || {
+        let told = bench.agent().report()?.get("troubles").map(Value::to_string).unwrap_or_default();
+        ensure!(told.contains(words), "{told}");
         Ok(())
-    }
+    })
+    .with_context(|| bench.agent().process().log_tail())
+}
 
-    fn troubles(&self) -> Result<String> {
-        Ok(self.agent.report()?.get("troubles").map(Value::to_string).unwrap_or_default())
-    }
-
-    fn wait_trouble(&self, words: &str) -> Result<()> {
-        wait::until(SOON, format!("the trouble {words:?}"), || {
-            let told = self.troubles()?;
-            if told.contains(words) { Ok(()) } else { Err(anyhow::anyhow!("{told}")) }
-        })
-        .with_context(|| self.agent.process().log_tail())
-    }
-
-    /// Memory is there again: everything comes back, with the period that the guest had.
-    fn expect_all_back(&self) -> Result<()> {
-        self.host.set(PLENTY)?;
-        self.agent.interrupt()?;
-        self.expect_full()
-    }
-
-    fn expect_full(&self) -> Result<()> {
-        wait::until(SOON, "the guest to have what it had, and its period", || {
-            let (holds, period) = (self.guest.memory_stats()?.actual_kib, self.guest.stats_period_s()?);
-            ensure!(holds == SIZE * 1024 && period == Some(10), "{holds} KiB, {period:?} s");
-            Ok(())
-        })
-        .with_context(|| self.agent.process().log_tail())
-        .with_context(|| std::fs::read_to_string(self.dir.join("journal")).unwrap_or_default())
-    }
+/// Memory is there again: everything comes back, with the period that the guest had.
+fn expect_all_back(bench: &Bench) -> Result<()> {
+    bench.relieve()?;
+    bench.agent().interrupt()?;
+    wait::until(SOON, "the guest to have what it had, and its period", || {
+        let (holds, period) = (bench.holds_mib()?, bench.guest().stats_period_s()?);
+        ensure!(holds == SIZE && period == Some(10), "{holds} MiB, {period:?} s");
+        Ok(())
+    })
+    .with_context(|| bench.agent().process().log_tail())
 }
 
 #[test]
 fn a_loop_that_hangs_is_ended_and_its_successor_helps_the_guest_that_grows() -> Result<()> {
-    let bench = Bench::squeezed(&[])?;
-    let first = bench.agent.loop_pid()?;
-    bench.agent.signal_loop(Signal::STOP)?;
-    bench.host.set(PLENTY)?;
+    let bench = squeezed(&[])?;
+    let first = bench.agent().loop_pid()?;
+    bench.agent().signal_loop(Signal::STOP)?;
+    bench.relieve()?;
     // All that it may hold and more comes within the time that a hang takes to be noticed.
-    bench.guest.begin(&Load::Busy { mib: 230, ramp_mib_per_s: 4 })?;
-    bench.agent.wait_guest(SOON, "kept", "to be helped", |g| g.actual > (SIZE - 20) * MIB)?;
-    ensure!(bench.agent.loop_pid()? != first, "another loop");
-    bench.wait_trouble("the loop was started anew")?;
-    bench.guest.expect_unhurt()?;
-    bench.expect_all_back()
+    bench.guest().begin(&Load::Busy { mib: 230, ramp_mib_per_s: 4 })?;
+    wait_helped(&bench)?;
+    ensure!(bench.agent().loop_pid()? != first, "another loop");
+    wait_trouble(&bench, "the loop was started anew")?;
+    bench.guest().expect_unhurt()?;
+    expect_all_back(&bench)
 }
 
 #[test]
 fn a_loop_that_is_killed_while_its_guest_grows_leaves_nobody_hurt() -> Result<()> {
-    let bench = Bench::squeezed(&[])?;
-    bench.host.set(PLENTY)?;
-    bench.guest.begin(&Load::Busy { mib: 230, ramp_mib_per_s: 10 })?;
+    let bench = squeezed(&[])?;
+    bench.relieve()?;
+    bench.guest().begin(&Load::Busy { mib: 230, ramp_mib_per_s: 10 })?;
     for _ in 0..2 {
-        let before = bench.agent.loop_pid()?;
-        bench.agent.signal_loop(Signal::KILL)?;
-        wait::until(SOON, "another loop", || bench.agent.loop_pid().is_ok_and(|now| now != before))?;
+        let before = bench.agent().loop_pid()?;
+        bench.agent().signal_loop(Signal::KILL)?;
+        wait::until(SOON, "another loop", || bench.agent().loop_pid().is_ok_and(|now| now != before))?;
     }
-    bench.agent.wait_guest(SOON, "kept", "to be helped", |g| g.actual > (SIZE - 20) * MIB)?;
-    bench.guest.expect_unhurt()?;
-    bench.expect_all_back()
+    wait_helped(&bench)?;
+    bench.guest().expect_unhurt()?;
+    expect_all_back(&bench)
 }
 
 #[test]
 fn a_loop_that_keeps_dying_hands_its_guests_over_and_rests() -> Result<()> {
-    let bench = Bench::squeezed(&[])?;
+    let bench = squeezed(&[])?;
     for _ in 0..2 {
-        let before = bench.agent.loop_pid()?;
-        bench.agent.signal_loop(Signal::KILL)?;
-        wait::until(SOON, "another loop", || bench.agent.loop_pid().is_ok_and(|now| now != before))?;
+        let before = bench.agent().loop_pid()?;
+        bench.agent().signal_loop(Signal::KILL)?;
+        wait::until(SOON, "another loop", || bench.agent().loop_pid().is_ok_and(|now| now != before))?;
     }
     // The third is one too many: what hands over sees a host that has memory again.
-    bench.host.set(PLENTY)?;
-    bench.agent.signal_loop(Signal::KILL)?;
-    wait::until(SOON, "its rest", || bench.agent.process().output().contains("it handed over and rests"))
-        .with_context(|| bench.agent.process().log_tail())?;
-    ensure!(bench.agent.loop_pid().is_err(), "it rests");
+    bench.relieve()?;
+    bench.agent().signal_loop(Signal::KILL)?;
+    wait::until(SOON, "its rest", || bench.agent().process().output().contains("it handed over and rests"))
+        .with_context(|| bench.agent().process().log_tail())?;
+    ensure!(bench.agent().loop_pid().is_err(), "it rests");
     // Nobody turns, and the guest has what there was to spare.
     wait::until(SOON, "the guest to hold what was spare", || {
-        let holds = bench.guest.memory_stats()?.actual_kib / 1024;
+        let holds = bench.holds_mib()?;
         ensure!(holds > SIZE - 20, "{holds} MiB");
         Ok(())
     })?;
-    bench.agent.terminate()
+    bench.agent().terminate()
 }
 
 #[test]
@@ -156,62 +125,54 @@ fn a_release_says_how_far_it_is_and_a_second_interrupt_cuts_nothing_short() -> R
 
 #[test]
 fn a_loop_whose_keeper_is_gone_hands_over_and_ends() -> Result<()> {
-    let bench = Bench::squeezed(&[])?;
-    bench.agent.process().signal(Signal::KILL)?;
-    wait::until(SOON, "the end of the loop", || bench.agent.pids().is_empty())?;
-    let said = bench.agent.process().output();
+    let mut bench = squeezed(&[])?;
+    bench.agent().process().signal(Signal::KILL)?;
+    wait::until(SOON, "the end of the loop", || bench.agent().pids().is_empty())?;
+    let said = bench.agent().process().output();
     ensure!(said.contains("is gone") && said.contains("handed over"), "{said}");
-    let policy = Agent::policy("Enforce", "");
-    let Bench { host, guest, dir, hypervisor, short, .. } = bench;
-    let agent = Agent::start(hypervisor.uri(), &policy, &dir, &host)?;
-    Bench { agent, host, guest, dir, hypervisor, short }.expect_all_back()
+    bench.start_agent(&[])?;
+    expect_all_back(&bench)
 }
 
 #[test]
 fn no_panic_stops_the_loop_whatever_step_it_is_in() -> Result<()> {
     let points = "asked=panic*9,sampled=panic*14,adopted=panic*20,decided=panic*26,acted=panic*32,heard=panic*2,\
                   published=panic*40,gives-sent=panic*1,journal-asked=panic*1,before-takes=panic*2,takes-sent=panic*1";
-    let bench = Bench::squeezed(&[&format!("--fail-at={points},file-half-written=panic*3")])?;
-    let first = bench.agent.loop_pid()?;
+    let bench = squeezed(&[&format!("--fail-at={points},file-half-written=panic*3")])?;
+    let first = bench.agent().loop_pid()?;
     let mut met = Vec::new();
     wait::until(SQUEEZED_BY, "each point to be met", || {
-        let said = bench.agent.process().output();
+        let said = bench.agent().process().output();
         let names = points.split(',').filter_map(|order| order.split('=').next());
         met = names.filter(|name| !said.contains(&format!("ordered at {name}"))).map(str::to_owned).collect();
         // Takes and gives have to come for some.
-        bench.host.set(if bench.agent.guest("kept")?.target < (SIZE - 60) * MIB {
-            PLENTY
-        } else {
-            bench.short
-        })?;
+        let is_squeezed = bench.view()?.target < Bytes::from_mib(SIZE - 60);
+        if is_squeezed { bench.relieve() } else { bench.squeeze() }?;
         ensure!(met.is_empty(), "not met: {met:?}");
         Ok(())
     })
-    .with_context(|| bench.agent.process().log_tail())?;
-    bench.wait_trouble("failed inside")?;
-    ensure!(bench.agent.loop_pid()? == first, "the same process");
+    .with_context(|| bench.agent().process().log_tail())?;
+    wait_trouble(&bench, "failed inside")?;
+    ensure!(bench.agent().loop_pid()? == first, "the same process");
     bench.squeeze()?;
-    bench.expect_all_back()
+    wait_squeezed(&bench)?;
+    expect_all_back(&bench)
 }
 
 #[test]
 fn where_every_decision_panics_what_was_taken_is_given_back_without_one() -> Result<()> {
-    let bench = Bench::squeezed(&[])?;
-    bench.agent.kill()?;
-    let Bench { host, guest, dir, hypervisor, short, .. } = bench;
-    host.set(PLENTY)?;
-    let policy = Agent::policy("Enforce", "");
+    let mut bench = squeezed(&[])?;
+    bench.agent().kill()?;
+    bench.relieve()?;
     // The first report is that of a turn that went well.
-    let always = ["--unattended", "--fail-at=decided=panic*2+"];
-    let agent = Agent::start_with(hypervisor.uri(), &policy, &dir, &host, &always)?;
-    let bench = Bench { agent, host, guest, dir, hypervisor, short };
+    bench.start_agent(&["--unattended", "--fail-at=decided=panic*2+"])?;
     wait::until(SOON, "the guest to have its memory back", || {
-        let holds = bench.guest.memory_stats()?.actual_kib / 1024;
+        let holds = bench.holds_mib()?;
         ensure!(holds == SIZE, "{holds} MiB");
         Ok(())
     })
-    .with_context(|| bench.agent.process().log_tail())?;
-    bench.wait_trouble("decisions fail inside")
+    .with_context(|| bench.agent().process().log_tail())?;
+    wait_trouble(&bench, "decisions fail inside")
 }
 
 /// Points at which the agent is killed, and at which passage.
@@ -229,50 +190,41 @@ const POINTS: [&str; 9] = [
 
 #[test]
 fn killed_at_any_step_of_the_cycle_nothing_is_forgotten() -> Result<()> {
-    let mut bench = Bench::squeezed(&[])?;
+    let mut bench = squeezed(&[])?;
     for point in POINTS {
-        bench.host.set(PLENTY)?;
-        bench.agent.interrupt()?;
-        bench.expect_full()?;
-        let policy = Agent::policy("Enforce", "");
-        let kill = format!("--fail-at={point}");
-        let further = ["--unattended", &kill];
-        bench.agent = Agent::start_with(bench.hypervisor.uri(), &policy, &bench.dir, &bench.host, &further)?;
-        bench.host.set(bench.short)?;
-        wait::until(SQUEEZED_BY, format!("its death at {point}"), || bench.agent.pids().is_empty())
-            .with_context(|| bench.agent.process().log_tail())?;
+        expect_all_back(&bench)?;
+        bench.start_agent(&["--unattended", &format!("--fail-at={point}")])?;
+        bench.squeeze()?;
+        wait::until(SQUEEZED_BY, format!("its death at {point}"), || bench.agent().pids().is_empty())
+            .with_context(|| bench.agent().process().log_tail())?;
         // What it had before is known to the next: it gives all of that back, at the end or for the next point.
-        bench.agent = Agent::start(bench.hypervisor.uri(), &policy, &bench.dir, &bench.host)?;
-        bench.guest.expect_unhurt().context(point)?;
+        bench.start_agent(&[])?;
+        bench.guest().expect_unhurt().context(point)?;
     }
-    bench.expect_all_back()
+    expect_all_back(&bench)
 }
 
 #[test]
 fn what_somebody_else_set_while_no_agent_ran_is_not_overwritten() -> Result<()> {
-    let bench = Bench::squeezed(&[])?;
-    wait::until(SOON, "no shortfall", || bench.agent.ledger("shortfall").is_ok_and(|s| s == 0))?;
-    bench.agent.kill()?;
-    let left = bench.guest.memory_stats()?.actual_kib / 1024;
+    let mut bench = squeezed(&[])?;
+    wait::until(SOON, "no shortfall", || bench.agent().ledger("shortfall").is_ok_and(|s| s == 0))?;
+    bench.agent().kill()?;
+    let left = bench.holds_mib()?;
     // Less than what is handed out as slack.
     let other = left - 10;
-    bench.guest.set_balloon_mib(other)?;
-    wait::until(SOON, "the other's size", || {
-        bench.guest.memory_stats().is_ok_and(|s| s.actual_kib / 1024 == other)
-    })?;
-    let Bench { host, guest, dir, hypervisor, short, .. } = bench;
+    bench.guest().set_balloon_mib(other)?;
+    wait::until(SOON, "the other's size", || bench.holds_mib().is_ok_and(|holds| holds == other))?;
     // Nothing is to be taken, whatever wandered since.
-    host.set(short + 4)?;
-    let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &dir, &host)?;
-    let bench = Bench { agent, host, guest, dir, hypervisor, short };
-    wait::until(SOON, "the agent to notice", || bench.agent.process().output().contains("somebody else"))
-        .with_context(|| bench.agent.process().log_tail())?;
+    bench.host().set(bench.host().get()? + 4)?;
+    bench.start_agent(&[])?;
+    wait::until(SOON, "the agent to notice", || bench.agent().process().output().contains("somebody else"))
+        .with_context(|| bench.agent().process().log_tail())?;
     // What it does then it has decided on what the guest holds; nothing was set by what the journal said.
-    let said = bench.agent.process().output();
+    let said = bench.agent().process().output();
     let (noticed, set) = (said.find("somebody else"), said.find(" balloon guest="));
     ensure!(
         set.is_none_or(|set| noticed.is_some_and(|noticed| noticed < set)),
         "set before it noticed: {said}"
     );
-    bench.expect_all_back()
+    expect_all_back(&bench)
 }

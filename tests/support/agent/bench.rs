@@ -2,6 +2,7 @@
 //!
 //! Memory is made short by what the agent is shown as its host's, not by squeezing the machine.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -38,7 +39,8 @@ pub struct Bench {
     /// The host's size when it lacks that.
     squeezed_mib: u64,
     guest: Guest,
-    _hypervisor: Hypervisor,
+    dir: PathBuf,
+    hypervisor: Hypervisor,
 }
 
 impl Bench {
@@ -52,18 +54,24 @@ impl Bench {
         guest.wait_booted()?;
         let host = HostMemory::new(PLENTY)?;
         let dir = Session::shared()?.fresh_dir("state")?;
-        let policy = Agent::policy_keeping(KEPT, "Enforce", "");
         let port = free_port()?;
-        let serving = format!("--http=127.0.0.1:{port}");
-        let arguments: Vec<&str> = further.iter().copied().chain([serving.as_str()]).collect();
-        let agent = Agent::start_with(hypervisor.uri(), &policy, &dir, &host, &arguments)?;
-        let mut bench =
-            Self { agent, port, host, short_mib, squeezed_mib: PLENTY, guest, _hypervisor: hypervisor };
+        let agent = agent(&hypervisor, &dir, &host, port, further)?;
+        let squeezed_mib = PLENTY;
+        let mut bench = Self { agent, port, host, short_mib, squeezed_mib, guest, dir, hypervisor };
         // What QEMU needs while its guest boots says nothing of later.
         bench.wait(SOON, "to have booted in the agent's eyes", |g| g.reason == Reason::FullSize)?;
         bench.squeezed_mib = bench.agent.promised_mib(1)? + KEPT - short_mib;
         bench.squeeze()?;
         Ok(bench)
+    }
+
+    /// Starts another agent, with these further arguments, where the last one has ended.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_agent(&mut self, further: &[&str]) -> Result<()> {
+        self.agent = agent(&self.hypervisor, &self.dir, &self.host, self.port, further)?;
+        Ok(())
     }
 
     /// Lets everything fit.
@@ -96,6 +104,16 @@ impl Bench {
             Ok(())
         })?;
         Ok(seen.into_iter().flat_map(|turn| turn.actions).collect())
+    }
+
+    /// The agent.
+    pub fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// What it sees of its host.
+    pub fn host(&self) -> &HostMemory {
+        &self.host
     }
 
     /// The guest.
@@ -220,6 +238,19 @@ impl Bench {
     pub fn actions(&self) -> Result<Vec<Action>> {
         Ok(self.agent.turns().fresh()?.into_iter().flat_map(|turn| turn.actions).collect())
     }
+}
+
+fn agent(
+    hypervisor: &Hypervisor,
+    dir: &Path,
+    host: &HostMemory,
+    port: u16,
+    further: &[&str],
+) -> Result<Agent> {
+    let policy = Agent::policy_keeping(KEPT, "Enforce", "");
+    let serving = format!("--http=127.0.0.1:{port}");
+    let arguments: Vec<&str> = further.iter().copied().chain([serving.as_str()]).collect();
+    Agent::start_with(hypervisor.uri(), &policy, dir, host, &arguments)
 }
 
 fn tail(text: &str) -> String {
