@@ -17,9 +17,13 @@ const SIZE: u64 = 384;
 const PLENTY: u64 = 16 * 1024;
 /// What the host lacks when guests are to be squeezed.
 const SHORT: u64 = 150;
-const SQUEEZED_BY: Duration = Duration::from_secs(150);
+/// Boot grace, then a take per statistics; on a busy machine a take is undone and tried again later.
+const SQUEEZED_BY: Duration = Duration::from_mins(6);
 /// A loop that hangs is ended after 10 s; its successor adopts within seconds.
-const SOON: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_mins(3);
+/// A load that the guest has no room for once it is squeezed, and outgrows what it holds only after most of a minute: a successor
+/// must have come by then, also on a busy machine.
+const GROWS: Load = Load::Busy { mib: 230, ramp_mib_per_s: 4 };
 
 /// A squeezed guest and its agent.
 struct Bench {
@@ -65,6 +69,12 @@ impl Bench {
         .with_context(|| self.agent.process().log_tail())
     }
 
+    /// The guest uses all that it wanted, which is more than it held, and was not hurt.
+    fn expect_outgrown(&self) -> Result<()> {
+        self.guest.wait_console(SOON, "held=230MiB")?;
+        self.guest.expect_unhurt()
+    }
+
     /// Memory is there again: everything comes back, with the period that the guest had.
     fn expect_all_back(&self) -> Result<()> {
         self.host.set(PLENTY)?;
@@ -89,12 +99,11 @@ fn a_loop_that_hangs_is_ended_and_its_successor_helps_the_guest_that_grows() -> 
     let first = bench.agent.loop_pid()?;
     bench.agent.signal_loop(Signal::STOP)?;
     bench.host.set(PLENTY)?;
-    // All that it may hold and more comes within the time that a hang takes to be noticed.
-    bench.guest.begin(&Load::Busy { mib: 230, ramp_mib_per_s: 4 })?;
+    bench.guest.begin(&GROWS)?;
     bench.agent.wait_guest(SOON, "kept", "to be helped", |g| g.actual > (SIZE - 20) * MIB)?;
     ensure!(bench.agent.loop_pid()? != first, "another loop");
     bench.wait_trouble("the loop was started anew")?;
-    ensure!(!bench.guest.console().contains("LOAD killed"), "hurt:\n{}", bench.guest.console());
+    bench.expect_outgrown()?;
     bench.expect_all_back()
 }
 
@@ -102,14 +111,14 @@ fn a_loop_that_hangs_is_ended_and_its_successor_helps_the_guest_that_grows() -> 
 fn a_loop_that_is_killed_while_its_guest_grows_leaves_nobody_hurt() -> Result<()> {
     let bench = Bench::squeezed(&[])?;
     bench.host.set(PLENTY)?;
-    bench.guest.begin(&Load::Busy { mib: 230, ramp_mib_per_s: 10 })?;
+    bench.guest.begin(&GROWS)?;
     for _ in 0..2 {
         let before = bench.agent.loop_pid()?;
         bench.agent.signal_loop(Signal::KILL)?;
         wait::until(SOON, "another loop", || bench.agent.loop_pid().is_ok_and(|now| now != before))?;
     }
     bench.agent.wait_guest(SOON, "kept", "to be helped", |g| g.actual > (SIZE - 20) * MIB)?;
-    ensure!(!bench.guest.console().contains("LOAD killed"), "hurt:\n{}", bench.guest.console());
+    bench.expect_outgrown()?;
     bench.expect_all_back()
 }
 
@@ -196,12 +205,12 @@ fn where_every_decision_panics_what_was_taken_is_given_back_without_one() -> Res
     bench.wait_trouble("decisions fail inside")
 }
 
-/// Points at which the agent is killed, and at which passage.
+/// Points at which the agent is killed, and at which passage: what each turn passes only after the first report was seen.
 const POINTS: [&str; 9] = [
-    "asked=kill*3",
-    "sampled=kill*3",
-    "adopted=kill*3",
-    "decided=kill*3",
+    "asked=kill*6",
+    "sampled=kill*6",
+    "adopted=kill*6",
+    "decided=kill*6",
     "journal-asked=kill*1",
     "file-half-written=kill*2",
     "file-replaced=kill*2",
@@ -233,7 +242,10 @@ fn killed_at_any_step_of_the_cycle_nothing_is_forgotten() -> Result<()> {
 #[test]
 fn what_somebody_else_set_while_no_agent_ran_is_not_overwritten() -> Result<()> {
     let bench = Bench::squeezed(&[])?;
-    wait::until(SOON, "no shortfall", || bench.agent.ledger("shortfall").is_ok_and(|s| s == 0))?;
+    bench.agent.wait_settled(SQUEEZED_BY, "kept")?;
+    // By less than is handed out: so that nothing more is under way when the agent dies, whatever wanders.
+    bench.host.set(bench.short + 3)?;
+    bench.agent.wait_settled(SQUEEZED_BY, "kept")?;
     bench.agent.kill()?;
     let left = bench.guest.memory_stats()?.actual_kib / 1024;
     // Less than what is handed out as slack.
