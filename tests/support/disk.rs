@@ -4,12 +4,17 @@ use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
 use crate::guardian::Pending;
 use crate::session::Session;
 use crate::undo::Undo;
+use crate::wait::until;
+
+/// Whoever writes there is done by then.
+const UNUSED_BY: Duration = Duration::from_mins(3);
 
 /// Mounted until it is dropped.
 #[derive(Debug)]
@@ -59,12 +64,12 @@ impl SmallDisk {
         Ok(std::fs::remove_file(self.dir.join("filler"))?)
     }
 
-    /// Mounts it anew, `ro` or `rw`.
+    /// Mounts it anew, `ro` or `rw`; not while a file there is open for writing.
     ///
     /// # Errors
     /// When it cannot be mounted so.
     pub fn remount(&self, how: &str) -> Result<()> {
-        mount(&["-o", &format!("remount,{how}")], &self.dir)
+        until(UNUSED_BY, "a moment without a writer", || mount(&["-o", &format!("remount,{how}")], &self.dir))
     }
 }
 

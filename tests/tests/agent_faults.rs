@@ -13,9 +13,9 @@ use rustix::process::Signal;
 const MIB: u64 = 1 << 20;
 const SIZE: u64 = 384;
 const PLENTY: u64 = 16 * 1024;
-/// Boot grace, then a take per statistics of 2 s and at most 10 % each.
-const SQUEEZED_BY: Duration = Duration::from_secs(150);
-const SOON: Duration = Duration::from_mins(1);
+/// Boot grace, then a take per statistics of 2 s and at most 10 % each; on a busy machine a take is undone and tried again later.
+const SQUEEZED_BY: Duration = Duration::from_mins(6);
+const SOON: Duration = Duration::from_mins(3);
 
 fn boot(hypervisor: &Hypervisor, name: &str) -> Result<Guest> {
     let guest = hypervisor.define_and_start(&GuestSpec::new(name, SIZE))?;
@@ -50,10 +50,9 @@ fn takes_nothing_gives_and_recovers(
     let host = HostMemory::new(PLENTY)?;
     let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), disk.dir(), &host)?;
     let promised = agent.promised_mib(1)?;
-    host.set(promised - 60)?;
+    host.set(promised - 80)?;
     agent.wait_guest(SQUEEZED_BY, name, "to be squeezed", |g| g.target < (SIZE - 40) * MIB)?;
-    wait::until(SOON, "no shortfall", || agent.ledger("shortfall").is_ok_and(|s| s == 0))?;
-    let before = agent.guest(name)?.target;
+    let settled = agent.wait_settled(SQUEEZED_BY, name)?.target;
 
     break_it(&disk)?;
     host.set(promised - 160)?;
@@ -63,9 +62,12 @@ fn takes_nothing_gives_and_recovers(
         Ok(())
     };
     wait::until(SOON, "the reason and the remedy", || says(told))?;
+    let before = agent.guest(name)?.target;
+    // One take, a tenth, may have been sent when the disk broke: half of what the host lacks now.
+    ensure!(before + 40 * MIB >= settled, "{settled} became {before} without a journal");
     turns(&agent, 5)?;
     let after = agent.guest(name)?;
-    ensure!(after.target == before, "{before} became {after:?} without a journal");
+    ensure!(after.target >= before, "{before} became {after:?} without a journal");
 
     host.set(PLENTY)?;
     agent.wait_guest(SOON, name, "to be given back all the same", |g| g.actual == SIZE * MIB)?;
@@ -76,7 +78,7 @@ fn takes_nothing_gives_and_recovers(
         ensure!(troubles == "[]", "{troubles}");
         Ok(())
     })?;
-    host.set(promised - 60)?;
+    host.set(promised - 80)?;
     agent.wait_guest(SQUEEZED_BY, name, "to be squeezed again", |g| g.target < (SIZE - 40) * MIB)?;
     host.set(PLENTY)?;
     agent.interrupt()?;

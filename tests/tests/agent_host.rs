@@ -11,7 +11,7 @@ use overcommit_tests::guests::{Guest, GuestSpec, Hypervisor, Load};
 use overcommit_tests::wait;
 
 const SIZE: u64 = 384;
-const SOON: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_mins(3);
 
 /// The guest as the agent sees it, once its process is measured.
 fn facts(guest: &Guest) -> Result<ProcessFacts> {
@@ -37,14 +37,17 @@ fn memory_of_a_guest_with_a_memfd_is_counted_as_the_guests() -> Result<()> {
         if anon > Bytes::from_mib(200) { Ok(facts) } else { Err(anyhow::anyhow!("{facts:?}")) }
     })?;
     let overhead = held.overhead.context("its memory was not found among its mappings")?;
-    ensure!(overhead < Bytes::from_mib(160), "{overhead} counts its memory as overhead");
+    // With what its guest holds it would be 250 at least.
+    ensure!(overhead < Bytes::from_mib(200), "{overhead} counts its memory as overhead");
 
     // What the balloon takes is the guest's no more.
     guest.begin(&Load::IDLE)?;
     guest.set_balloon_mib(120)?;
-    let most = Bytes::from_mib(120).plus(overhead);
     wait::until(SOON, "the balloon to be the host's gain", || {
-        let anon = facts(&guest)?.anon.context("no anon")?;
+        let facts = facts(&guest)?;
+        let anon = facts.anon.context("no anon")?;
+        // Of the same look: an emulator comes to need more as it runs.
+        let most = Bytes::from_mib(120).plus(facts.overhead.context("no overhead")?);
         if anon < most { Ok(()) } else { Err(anyhow::anyhow!("{anon} of {most}")) }
     })
 }

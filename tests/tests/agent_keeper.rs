@@ -14,7 +14,11 @@ use serde_json::Value;
 const SIZE: u64 = 384;
 /// What the host lacks when guests are to be squeezed.
 const SHORT: u64 = 150;
-const SQUEEZED_BY: Duration = Duration::from_secs(150);
+/// Boot grace, then a take per statistics; on a busy machine a take is undone and tried again later.
+const SQUEEZED_BY: Duration = Duration::from_mins(6);
+/// A load that the guest has no room for once it is squeezed, and outgrows what it holds only after most of a minute: a successor
+/// must have come by then, also on a busy machine.
+const GROWS: Load = Load::Busy { mib: 230, ramp_mib_per_s: 4 };
 
 /// A guest that an agent with these further arguments has squeezed.
 fn squeezed(further: &[&str]) -> Result<Bench> {
@@ -44,6 +48,10 @@ fn wait_trouble(bench: &Bench, words: &str) -> Result<()> {
 fn expect_all_back(bench: &Bench) -> Result<()> {
     bench.relieve()?;
     bench.agent().interrupt()?;
+    expect_full(bench)
+}
+
+fn expect_full(bench: &Bench) -> Result<()> {
     wait::until(SOON, "the guest to have what it had, and its period", || {
         let (holds, period) = (bench.holds_mib()?, bench.guest().stats_period_s()?);
         ensure!(holds == SIZE && period == Some(10), "{holds} MiB, {period:?} s");
@@ -52,18 +60,23 @@ fn expect_all_back(bench: &Bench) -> Result<()> {
     .with_context(|| bench.agent().process().log_tail())
 }
 
+/// The guest uses all that it wanted, which is more than it held, and was not hurt.
+fn expect_outgrown(bench: &Bench) -> Result<()> {
+    bench.guest().wait_console(SOON, "held=230MiB")?;
+    bench.guest().expect_unhurt()
+}
+
 #[test]
 fn a_loop_that_hangs_is_ended_and_its_successor_helps_the_guest_that_grows() -> Result<()> {
     let bench = squeezed(&[])?;
     let first = bench.agent().loop_pid()?;
     bench.agent().signal_loop(Signal::STOP)?;
     bench.relieve()?;
-    // All that it may hold and more comes within the time that a hang takes to be noticed.
-    bench.guest().begin(&Load::Busy { mib: 230, ramp_mib_per_s: 4 })?;
+    bench.guest().begin(&GROWS)?;
     wait_helped(&bench)?;
     ensure!(bench.agent().loop_pid()? != first, "another loop");
     wait_trouble(&bench, "the loop was started anew")?;
-    bench.guest().expect_unhurt()?;
+    expect_outgrown(&bench)?;
     expect_all_back(&bench)
 }
 
@@ -71,14 +84,14 @@ fn a_loop_that_hangs_is_ended_and_its_successor_helps_the_guest_that_grows() -> 
 fn a_loop_that_is_killed_while_its_guest_grows_leaves_nobody_hurt() -> Result<()> {
     let bench = squeezed(&[])?;
     bench.relieve()?;
-    bench.guest().begin(&Load::Busy { mib: 230, ramp_mib_per_s: 10 })?;
+    bench.guest().begin(&GROWS)?;
     for _ in 0..2 {
         let before = bench.agent().loop_pid()?;
         bench.agent().signal_loop(Signal::KILL)?;
         wait::until(SOON, "another loop", || bench.agent().loop_pid().is_ok_and(|now| now != before))?;
     }
     wait_helped(&bench)?;
-    bench.guest().expect_unhurt()?;
+    expect_outgrown(&bench)?;
     expect_all_back(&bench)
 }
 
@@ -107,20 +120,21 @@ fn a_loop_that_keeps_dying_hands_its_guests_over_and_rests() -> Result<()> {
 
 #[test]
 fn a_release_says_how_far_it_is_and_a_second_interrupt_cuts_nothing_short() -> Result<()> {
-    let bench = Bench::squeezed(&[])?;
+    let bench = squeezed(&[])?;
+    let process = bench.agent().process();
     let says = |words: &str| {
-        wait::until(SOON, format!("the words {words:?}"), || bench.agent.process().output().contains(words))
-            .with_context(|| bench.agent.process().log_tail())
+        wait::until(SOON, format!("the words {words:?}"), || process.output().contains(words))
+            .with_context(|| process.log_tail())
     };
     // The node lacks what is to be given back.
-    bench.agent.process().signal(Signal::INT)?;
+    process.signal(Signal::INT)?;
     says("giving back: the node lacks")?;
-    bench.agent.process().signal(Signal::INT)?;
+    process.signal(Signal::INT)?;
     says("nothing is cut short")?;
-    bench.host.set(PLENTY)?;
-    let ended = bench.agent.process().wait(SOON)?;
-    ensure!(ended.success(), "{ended}: {}", bench.agent.process().log_tail());
-    bench.expect_full()
+    bench.relieve()?;
+    let ended = process.wait(SOON)?;
+    ensure!(ended.success(), "{ended}: {}", process.log_tail());
+    expect_full(&bench)
 }
 
 #[test]
@@ -175,12 +189,12 @@ fn where_every_decision_panics_what_was_taken_is_given_back_without_one() -> Res
     wait_trouble(&bench, "decisions fail inside")
 }
 
-/// Points at which the agent is killed, and at which passage.
+/// Points at which the agent is killed, and at which passage: what each turn passes only after the first report was seen.
 const POINTS: [&str; 9] = [
-    "asked=kill*3",
-    "sampled=kill*3",
-    "adopted=kill*3",
-    "decided=kill*3",
+    "asked=kill*6",
+    "sampled=kill*6",
+    "adopted=kill*6",
+    "decided=kill*6",
     "journal-asked=kill*1",
     "file-half-written=kill*2",
     "file-replaced=kill*2",
@@ -207,7 +221,8 @@ fn killed_at_any_step_of_the_cycle_nothing_is_forgotten() -> Result<()> {
 #[test]
 fn what_somebody_else_set_while_no_agent_ran_is_not_overwritten() -> Result<()> {
     let mut bench = squeezed(&[])?;
-    wait::until(SOON, "no shortfall", || bench.agent().ledger("shortfall").is_ok_and(|s| s == 0))?;
+    // Nothing more is under way when the agent dies, whatever wanders.
+    bench.wait_at_peace()?;
     bench.agent().kill()?;
     let left = bench.holds_mib()?;
     // Less than what is handed out as slack.

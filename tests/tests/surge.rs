@@ -35,10 +35,13 @@ const SPARE: u64 = 16;
 const UNREACHED: u64 = 40;
 /// What the machine's kernel has that no line of meminfo names.
 const UNNAMED: u64 = 400;
-/// By how much the overhead of all of them may grow between two turns.
+/// By how much the overhead of all of them may grow between two turns, if it was not measured to be more.
 const OVERHEAD_GROWS: u64 = 32;
-const SQUEEZED_BY: Duration = Duration::from_secs(150);
-const SOON: Duration = Duration::from_mins(1);
+const SQUEEZED_BY: Duration = Duration::from_mins(6);
+const SOON: Duration = Duration::from_mins(3);
+/// Longer than all of a test takes on a slow machine: relief that comes sooner would be its end. One that stands still is
+/// relieved after seconds all the same.
+const RELIEF_AT_LAST: Duration = Duration::from_mins(12);
 
 /// The guests, for one test at a time.
 struct Stage {
@@ -145,7 +148,7 @@ fn without_a_shortfall_all_guests_touch_all_they_may_at_once_and_nobody_is_kille
     let stage = Stage::set()?;
     let agent = Stage::agent("Enforce")?;
     let spare = ledger(&agent)?.spare.get() / MIB;
-    let order = ValveOrder::huge_pages(Duration::from_mins(5));
+    let order = ValveOrder::huge_pages(RELIEF_AT_LAST);
     let squeeze = Squeeze::taking_behind(Session::shared()?, spare + SHORT, &order)?;
     let squeezed =
         wait::until(SQUEEZED_BY, "promises within the budget, and balloons that followed", || {
@@ -186,7 +189,8 @@ fn without_a_shortfall_all_guests_touch_all_they_may_at_once_and_nobody_is_kille
     let promised = account.promised.get() / MIB;
     ensure!(resident + stage.count() * (SPARE + UNREACHED) >= promised, "{resident} of {promised} MiB");
     // An emulator's own memory grows with the work of its guest, and is taken from somebody in the next turns.
-    let excused = others + OVERHEAD_GROWS;
+    let grown = account.overhead.minus(then.overhead).get() / MIB;
+    let excused = others + grown.max(OVERHEAD_GROWS);
     ensure!(account.shortfall.get() / MIB <= excused, "{others} MiB are others' doing: {account:?}");
     ensure!(left + others + UNNAMED >= KEPT, "{left} MiB are left of the {KEPT} that the node keeps");
     for guest in &told.guests {
@@ -209,9 +213,9 @@ fn with_a_shortfall_the_memory_that_the_account_calls_missing_is_missing() -> Re
     let stage = Stage::set()?;
     let agent = Stage::agent("Observe")?;
     let spare = ledger(&agent)?.spare.get() / MIB;
-    // Only a moment beyond the line: relief is near.
-    let stall = Duration::from_secs(2);
-    let order = ValveOrder { stall, ..ValveOrder::huge_pages(Duration::from_mins(2)) };
+    // Only a moment beyond the line: relief is near, but not so near that a hiccup of the machine's own brings it.
+    let stall = Duration::from_secs(4);
+    let order = ValveOrder { stall, ..ValveOrder::huge_pages(RELIEF_AT_LAST) };
     let squeeze = Squeeze::taking_behind(Session::shared()?, spare + MISSING, &order)?;
     // Others may have left memory behind since: that is taken too.
     let (mut said, promised) = wait::until(SOON, "a shortfall", || {

@@ -22,9 +22,9 @@ use crate::wait;
 /// A host on which everything fits.
 const PLENTY: u64 = 16 * 1024;
 /// What the policy keeps of it, so that the host is larger than its guest.
-const KEPT: u64 = 4096;
-/// Less than 1 % of the host, which is worth giving; more than what an emulator comes to need in the minutes of a test.
-const SLACK: u64 = 16;
+const KEPT: u64 = 1024;
+/// Less than 1 % of a guest, in MiB: more would be given to it at once (`limits.deadBand`), and nothing be spare again.
+const SLACK: u64 = 3;
 /// Boot grace, then a take per statistics and at most 10 % each; on a busy machine a take is undone and tried again later.
 const SQUEEZED_BY: Duration = Duration::from_mins(6);
 /// Ten seconds of patience, a minute of being left alone, and some for a busy machine.
