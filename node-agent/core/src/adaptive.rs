@@ -83,8 +83,9 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
         match standing(track, policy, now) {
             Standing::Exempt(reason) => {
                 rest.insert(track.sample.id.clone(), reason);
-                // Only what we took: how it was found is its owner's doing.
-                let give = give(track, track.ceiling, Reason::GiveExempt).filter(|_| track.is_ours());
+                // Only what we took: how it was found is its owner's doing. What cannot be given now is the others' meanwhile.
+                let give = give(track, track.ceiling, Reason::GiveExempt)
+                    .filter(|_| track.is_ours() && track.is_reachable());
                 let due = give.as_ref().map_or(Bytes::ZERO, |m| track.cost(m.to));
                 exempt = exempt.plus(track.charge()).plus(due);
                 owed = owed.plus(due);

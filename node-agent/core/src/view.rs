@@ -129,6 +129,10 @@ fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> Gue
 /// The reason of a guest that nobody wanted to move.
 fn held(standing: &Standing<'_>, track: &Track) -> Option<Reason> {
     match standing {
+        // It is owed what was taken from it.
+        Standing::Exempt(_) if track.is_ours() && track.is_squeezed() && !track.is_reachable() => {
+            Some(Reason::Unreachable)
+        }
         Standing::Exempt(reason) => Some(*reason),
         Standing::GiveOnly(_, Hold::Busy) if !track.is_reachable() => None,
         Standing::GiveOnly(_, hold) => Some(Reason::Held(*hold)),

@@ -371,3 +371,17 @@ fn what_is_spare_does_not_wait_for_a_guest_that_nothing_can_be_given_to() {
     let given = b.target.minus(b.previous_target);
     assert!(decision.ledger.spare.minus(given) < Bytes::from_kib(8), "{:?}", decision.ledger);
 }
+
+#[test]
+fn what_is_owed_to_an_exempt_guest_out_of_reach_is_not_kept_from_who_hurts() {
+    let mut w = squeezed();
+    let a = w.guest("a");
+    (a.opt_out, a.state) = (Some(OptOut::Annotation), RunState::Unreachable);
+    w.guest("b").used = 512;
+    w.total += 40;
+    let decision = w.tick();
+    let b = view(&decision, "b");
+    let given = b.target.minus(b.previous_target);
+    assert!(decision.ledger.spare.minus(given) < Bytes::from_kib(8), "{:?} {b:?}", decision.ledger);
+    assert_eq!(view(&decision, "a").reason, Reason::Unreachable);
+}
