@@ -17,8 +17,8 @@ use crate::session::Session;
 use crate::squeeze::Squeeze;
 use crate::wait::until;
 
-/// What is left to everybody.
-const LEFT_MIB: u64 = 1024;
+/// What is left to everybody: with less, a machine that was in use for long has too few whole huge pages to be taken.
+const LEFT_MIB: u64 = 2048;
 /// What is read, anywhere and again and again: pages come back sooner than any that programs use now and then.
 const FILE_MIB: u64 = 2 * LEFT_MIB;
 /// More than processors, so that the disk has always something to do.
@@ -26,7 +26,8 @@ const READERS: u64 = 4;
 const PAGE: u16 = 4096;
 /// So many pages were dropped and read again: the machine thrashes.
 const THRASHING: u64 = 20_000;
-const BEGUN_BY: Duration = Duration::from_mins(1);
+/// What is left is filled once before anything is read again.
+const BEGUN_BY: Duration = Duration::from_mins(3);
 
 /// Thrashing, which ends when it is dropped.
 #[derive(Debug)]

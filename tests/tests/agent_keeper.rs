@@ -126,7 +126,8 @@ fn a_release_says_how_far_it_is_and_a_second_interrupt_cuts_nothing_short() -> R
         wait::until(SOON, format!("the words {words:?}"), || process.output().contains(words))
             .with_context(|| process.log_tail())
     };
-    // The node lacks what is to be given back.
+    // The node lacks what is to be given back, whatever it keeps for itself otherwise.
+    bench.host().set(SIZE)?;
     process.signal(Signal::INT)?;
     says("giving back: the node lacks")?;
     process.signal(Signal::INT)?;

@@ -12,8 +12,8 @@ use overcommit_tests::wait;
 
 const SIZE: u64 = 384;
 const PLENTY: u64 = 16 * 1024;
-const SQUEEZED_BY: Duration = Duration::from_secs(150);
-const VALVE: Duration = Duration::from_mins(5);
+const SQUEEZED_BY: Duration = Duration::from_mins(6);
+const VALVE: Duration = Duration::from_mins(12);
 /// Turns of the loop while the machine thrashes.
 const TURNS: usize = 20;
 

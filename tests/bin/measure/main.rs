@@ -24,6 +24,9 @@ struct Arguments {
     /// Write docs/measurements.md, too.
     #[arg(long)]
     write: bool,
+    /// Leave the fast lane out, half of the time.
+    #[arg(long)]
+    no_lane: bool,
 }
 
 fn main() -> ExitCode {
@@ -47,12 +50,11 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let mut bench = guests::Bench::boot(guests::MOST)?;
     say("measure: distress");
     let distress = distress::measure(&bench)?;
-    say("measure: the fast lane");
-    let lane = lane::measure(&bench)?;
+    let lane = if arguments.no_lane { None } else { Some(lane::measure(&bench)?) };
     say("measure: waiting for the operator's figures");
     let operator = operator.join().map_err(|_| anyhow!("measuring the operator panicked"))??;
     text.add(&distress);
-    text.add(&lane);
+    lane.iter().for_each(|lane| text.add(lane));
     text.add(&operator);
     text.add(&sizes);
     let mut costs = Vec::new();

@@ -2,12 +2,13 @@
 
 use super::access::{Access, Credentials, write_kubeconfig};
 use super::pki::Pki;
+use crate::http;
 use crate::machine;
 use crate::parts::KUBERNETES;
 use crate::process::{Launch, Process};
 use crate::session::Session;
 use crate::wait::until;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -92,6 +93,20 @@ impl ControlPlane {
     /// The keys of this control plane.
     pub fn pki(&self) -> &Pki {
         &self.pki
+    }
+
+    /// Has etcd forget all that was before now (etcd's JSON gateway): whoever wants to know what happened since then is told
+    /// 410, by whatever an API server has of it in its cache.
+    pub fn forget_history(&self) -> Result<()> {
+        let port = self.placement.etcd_port;
+        // Any key: the answer bears the revision.
+        let (_, now) = http::post(port, "/v3/kv/range", r#"{"key":"AA=="}"#)?;
+        let now: serde_json::Value = serde_json::from_str(&now).with_context(|| now.clone())?;
+        let revision = now.pointer("/header/revision").and_then(|r| r.as_str()).context("no revision")?;
+        let order = format!(r#"{{"revision":"{revision}","physical":true}}"#);
+        let (code, said) = http::post(port, "/v3/kv/compaction", &order)?;
+        ensure!(code == 200, "{code}: {said}");
+        Ok(())
     }
 
     /// etcd's process.

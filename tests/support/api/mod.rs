@@ -81,6 +81,11 @@ impl Api {
         self.control_plane.wait_ready(&self.access)
     }
 
+    /// Has etcd forget what was before now.
+    pub fn forget_history(&self) -> Result<()> {
+        self.control_plane.forget_history()
+    }
+
     /// Freezes the API server (SIGSTOP): connections stay open and nothing answers.
     pub fn pause_apiserver(&self) -> Result<()> {
         self.control_plane.pause_apiserver()

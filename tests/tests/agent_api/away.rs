@@ -157,6 +157,7 @@ fn a_watch_that_lost_its_place_lists_again() {
     bench.api.stop_apiserver();
     bench.api.start_apiserver().unwrap();
     bench.order("two");
+    bench.api.forget_history().unwrap();
     bench.api.stop_apiserver();
     bench.api.start_apiserver().unwrap();
     bench.agent().signal(Signal::CONT).unwrap();

@@ -152,6 +152,7 @@ fn a_watch_that_lost_its_place_lists_again_and_misses_nothing() {
     policy(&api, "gold", &json!({"mode": "Enforce"}));
     api.ensure_node("b", &["kubevirt.io/schedulable=true"]).unwrap();
     api.kubectl(&["delete", "node", "a"]).unwrap();
+    api.forget_history().unwrap();
     api.stop_apiserver();
     api.start_apiserver().unwrap();
     operator.process.signal(Signal::CONT).unwrap();
