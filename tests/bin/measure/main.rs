@@ -54,7 +54,9 @@ fn measure(arguments: &Arguments) -> Result<()> {
     say("measure: waiting for the operator's figures");
     let operator = operator.join().map_err(|_| anyhow!("measuring the operator panicked"))??;
     text.add(&distress);
-    lane.iter().for_each(|lane| text.add(lane));
+    if let Some(lane) = lane {
+        text.add(&lane);
+    }
     text.add(&operator);
     text.add(&sizes);
     let mut costs = Vec::new();
