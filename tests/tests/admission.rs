@@ -19,9 +19,7 @@ fn installed() -> &'static Api {
     INSTALLED.get_or_init(|| {
         let api = Api::shared().unwrap();
         api.apply(&overcommit_crds::crd::yaml().unwrap()).unwrap();
-        for crd in ["overcommitpolicies", "nodeovercommits"] {
-            api.wait_established(&format!("{crd}.overcommit.dev")).unwrap();
-        }
+        api.wait_own_kinds().unwrap();
         api
     })
 }

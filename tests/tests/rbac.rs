@@ -63,9 +63,7 @@ fn installed() -> &'static Api {
                 .as_str(),
         )
         .unwrap();
-        for crd in ["overcommitpolicies", "nodeovercommits"] {
-            api.wait_established(&format!("{crd}.overcommit.dev")).unwrap();
-        }
+        api.wait_own_kinds().unwrap();
         for node in [OWN, OTHER] {
             until(SOON, "objects of nodes", || api.apply(&object(node).to_string())).unwrap();
         }

@@ -31,9 +31,7 @@ const AT_ONCE: usize = 16;
 fn install(api: &Api) {
     let crds = Command::new(sibling("overcommit-operator").unwrap()).arg("crds").output().unwrap();
     api.apply(&String::from_utf8(crds.stdout).unwrap()).unwrap();
-    for crd in ["overcommitpolicies", "nodeovercommits"] {
-        api.wait_established(&format!("{crd}.overcommit.dev")).unwrap();
-    }
+    api.wait_own_kinds().unwrap();
 }
 
 async fn create<T>(api: &Objects<T>, objects: impl Iterator<Item = T>)

@@ -68,6 +68,17 @@ impl ReadError {
     }
 }
 
+/// What was read of something that may be gone; nothing if it cannot be looked at.
+///
+/// # Errors
+/// When file descriptors or memory ran out: not to be seen now is not to be gone.
+pub(crate) fn unless_gone<T>(result: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
+    match result {
+        Err(error) if error.is_exhaustion() => Err(error),
+        result => Ok(result.ok()),
+    }
+}
+
 /// Largest text accepted from a file of the kernel's that is read each tick; `/proc/vmstat` is about 5 KiB.
 const HELD_CAP: usize = 256 << 10;
 

@@ -7,7 +7,7 @@ use overcommit_core::ports::PortError;
 use overcommit_core::sample::Incarnation;
 use rustix::fd::OwnedFd;
 
-use crate::held::ReadError;
+use crate::held::{ReadError, unless_gone};
 use crate::proc::{self, Proc};
 use crate::root::Root;
 use crate::socket::SocketError;
@@ -156,12 +156,8 @@ impl Launchers {
                 self.dull.insert(pid, looks.saturating_add(1).min(LOOKS));
                 continue;
             }
-            let found = match self.in_pod(pid) {
-                // Not to be seen now is not to be gone.
-                Err(error) if error.is_exhaustion() => return Err(unreadable(&error)),
-                found => found.ok().flatten(),
-            };
-            let Some((uid, process)) = found else { continue };
+            let found = unless_gone(self.in_pod(pid)).map_err(|e| unreadable(&e))?;
+            let Some((uid, process)) = found.flatten() else { continue };
             let pod = pods.entry(uid).or_default();
             if guest {
                 pod.has_guest = true;
@@ -176,7 +172,7 @@ impl Launchers {
 
     fn in_pod(&self, pid: u32) -> Result<Option<(Arc<str>, Proc)>, ReadError> {
         let process = Proc::open(&self.root, pid)?;
-        Ok(process.place()?.and_then(|place| place.pod_uid().cloned()).map(|uid| (uid, process)))
+        Ok(process.pod_uid()?.map(|uid| (uid, process)))
     }
 }
 

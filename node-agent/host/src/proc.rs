@@ -1,13 +1,14 @@
 //! One process, held by its directory in procfs: a pid that is reused later can never be taken for it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use overcommit_core::sample::Incarnation;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::cgroup::CgroupPlace;
-use crate::held::{ReadError, read_fd};
+use crate::held::{ReadError, read_fd, read_text, unless_gone};
 use crate::root::Root;
 
 /// Largest `stat`, `status`, `cgroup` or `comm` accepted; real ones stay under 2 KiB.
@@ -73,6 +74,11 @@ impl Proc {
         Ok(CgroupPlace::parse(&self.text("cgroup")?))
     }
 
+    /// UID of the pod that it runs in; absent outside of pods.
+    pub(crate) fn pod_uid(&self) -> Result<Option<Arc<str>>, ReadError> {
+        Ok(self.place()?.as_ref().and_then(CgroupPlace::pod_uid).cloned())
+    }
+
     /// `oom_score_adj`.
     pub(crate) fn oom_score(&self) -> Result<i32, ReadError> {
         let text = self.text("oom_score_adj")?;
@@ -122,14 +128,9 @@ pub(crate) fn pids(root: &Root) -> Result<Vec<u32>, ReadError> {
 /// When file descriptors or memory ran out: then nothing is known of any process, and a scan must not say that none is
 /// there.
 pub(crate) fn name(root: &Root, pid: u32) -> Result<String, ReadError> {
-    match crate::held::read_text(&root.join(format!("proc/{pid}/comm")), SMALL) {
-        Ok(mut text) => {
-            text.truncate(text.trim_end().len());
-            Ok(text)
-        }
-        Err(error) if error.is_exhaustion() => Err(error),
-        Err(_) => Ok(String::new()),
-    }
+    let mut name = unless_gone(read_text(&root.join(format!("proc/{pid}/comm")), SMALL))?.unwrap_or_default();
+    name.truncate(name.trim_end().len());
+    Ok(name)
 }
 
 /// The value after `flag`, as in `--uid X` or `--uid=X`.

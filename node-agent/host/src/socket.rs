@@ -130,6 +130,6 @@ fn check_listener(root: &Root, inode: &OwnedFd, pod_uid: &str) -> Result<(), Soc
 
 /// A listener outside of our PID namespace shows as pid 0, which is in no pod.
 fn lives_in(root: &Root, pid: i32, pod_uid: &str) -> bool {
-    let place = Proc::open(root, u32::try_from(pid).unwrap_or(0)).and_then(|process| process.place());
-    place.ok().flatten().is_some_and(|place| place.pod_uid().is_some_and(|uid| **uid == *pod_uid))
+    let pod = Proc::open(root, u32::try_from(pid).unwrap_or(0)).and_then(|process| process.pod_uid());
+    pod.ok().flatten().is_some_and(|uid| *uid == *pod_uid)
 }

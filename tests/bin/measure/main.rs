@@ -54,9 +54,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     say("measure: waiting for the operator's figures");
     let operator = operator.join().map_err(|_| anyhow!("measuring the operator panicked"))??;
     text.add(&distress);
-    if let Some(lane) = lane {
-        text.add(&lane);
-    }
+    text.add(lane.as_deref().unwrap_or(NO_LANE));
     text.add(&operator);
     text.add(&sizes);
     let mut costs = Vec::new();
@@ -97,6 +95,8 @@ impl Text {
         self.whole.extend(["\n", section, "\n"]);
     }
 }
+
+const NO_LANE: &str = "The fast lane was left out (`--no-lane`).";
 
 const HEAD: &str = "# Measurements
 

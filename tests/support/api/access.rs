@@ -135,6 +135,13 @@ impl Access {
         .map(drop)
     }
 
+    /// The same for our own kinds.
+    pub fn wait_own_kinds(&self) -> Result<()> {
+        ["overcommitpolicies", "nodeovercommits"]
+            .iter()
+            .try_for_each(|kind| self.wait_established(&format!("{kind}.overcommit.dev")))
+    }
+
     /// Waits until the API server itself says whether a service account may do this: it learns of roles by a watch, and
     /// until then answers by the old ones.
     pub fn wait_right(&self, account: &str, verb: &str, resource: &str, granted: bool) -> Result<()> {

@@ -231,9 +231,7 @@ pub(crate) fn install(api: &Access) {
     let operator = Command::new(sibling("overcommit-operator").unwrap()).arg("crds").output().unwrap();
     assert!(operator.status.success());
     api.apply(&String::from_utf8(operator.stdout).unwrap()).unwrap();
-    for crd in ["overcommitpolicies", "nodeovercommits"] {
-        api.wait_established(&format!("{crd}.overcommit.dev")).unwrap();
-    }
+    api.wait_own_kinds().unwrap();
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/chart");
     let chart = chart.to_str().unwrap();
     let mut args = vec!["template", "overcommit", chart, "--namespace", SYSTEM];

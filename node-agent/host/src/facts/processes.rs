@@ -11,8 +11,7 @@ use overcommit_core::sample::Incarnation;
 use overcommit_core::units::Bytes;
 
 use super::known::PROCESSES_PER_POD;
-use crate::cgroup::CgroupPlace;
-use crate::held::ReadError;
+use crate::held::{ReadError, unless_gone};
 use crate::proc::{self, Proc};
 use crate::qemu::CommandLine;
 use crate::root::Root;
@@ -74,7 +73,7 @@ fn all(root: &Root) -> Result<HashMap<Pod, Vec<u32>>, ReadError> {
     let mut by_pod: HashMap<Pod, Vec<u32>> = HashMap::new();
     for pid in proc::pids(root)? {
         if proc::name(root, pid)?.starts_with("qemu-")
-            && let Some(pod) = unless_gone(Proc::open(root, pid).and_then(|process| pod_of(&process)))?
+            && let Some(pod) = unless_gone(Proc::open(root, pid).and_then(|process| process.pod_uid()))?
         {
             by_pod.entry(pod).or_default().push(pid);
         }
@@ -105,26 +104,11 @@ fn read(root: &Root, pod: &Pod, pid: u32) -> Result<Option<Seen>, ReadError> {
     let seen = || {
         let process = Proc::open(root, pid)?;
         // The number may be another's by now.
-        if pod_of(&process)? != *pod {
+        if process.pod_uid()? != *pod {
             return Ok(None);
         }
         let line = CommandLine::parse(&process.arguments()?);
         Ok(Some(Seen { process: process.incarnation(), line }))
     };
     Ok(unless_gone(seen())?.flatten())
-}
-
-fn pod_of(process: &Proc) -> Result<Pod, ReadError> {
-    Ok(process.place()?.as_ref().and_then(CgroupPlace::pod_uid).cloned())
-}
-
-/// A process that cannot be looked at is passed over.
-///
-/// # Errors
-/// When file descriptors or memory ran out.
-fn unless_gone<T>(result: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
-    match result {
-        Err(error) if error.is_exhaustion() => Err(error),
-        result => Ok(result.ok()),
-    }
 }
