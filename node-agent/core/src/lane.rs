@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::emergency;
 use crate::ledger::Ledger;
-use crate::model::Track;
+use crate::model::{DISTRESS_USABLE_PERCENT, Track};
 use crate::reason::Pain;
 use crate::sample::{GuestId, HostSample};
 use crate::units::{Bytes, Monotonic, Permille};
@@ -27,6 +27,12 @@ const READ_BURST: Bytes = Bytes::from_mib(4);
 const FAULT_BURST: u64 = 50;
 /// A guest that said lately that this part of its memory is usable is reading files, not suffering.
 const USABLE: Permille = Permille::new(200);
+/// A guest that would fill what it says is usable within this is helped before it hurts: at full speed that is over
+/// before its next statistics come. The command takes one poll, donors and its balloon take most of the rest
+/// (`docs/measurements.md`).
+const AHEAD_MILLIS: u64 = 1000;
+/// Filling that is slower is heard in time from the statistics of each second.
+const FILLING: Bytes = Bytes::from_mib(32);
 /// Rates over less than this are noise.
 const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -55,18 +61,39 @@ pub fn host_alarm(before: &HostSample, now: &HostSample, last: &Ledger, eviction
 /// Remembers what was last seen of each guest.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lane {
-    last: BTreeMap<GuestId, (Monotonic, Glimpse)>,
+    last: BTreeMap<GuestId, Seen>,
+}
+
+/// A look at a guest, and the one before its last statistics were known.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Seen {
+    at: Monotonic,
+    glimpse: Glimpse,
+    words: Option<u64>,
+    at_words: Glimpse,
 }
 
 impl Lane {
     /// Looks at one squeezed guest; says how it hurts if that can be seen from outside.
     pub fn look(&mut self, track: &Track, glimpse: Glimpse, at: Monotonic) -> Option<Pain> {
-        let (before, old) = self.last.insert(track.sample.id.clone(), (at, glimpse))?;
+        let words = track.last_update;
+        let new = Seen { at, glimpse, words, at_words: glimpse };
+        let last = self.last.entry(track.sample.id.clone()).or_insert(new);
+        // What it took since it was looked at last may be newer than its words.
+        let at_words = if last.words == words { last.at_words } else { last.glimpse };
+        let Seen { at: before, glimpse: old, .. } = std::mem::replace(last, Seen { at_words, ..new });
         let elapsed = at.since(before);
-        if elapsed < SHORTEST || !track.is_squeezed() || says_usable(track) {
+        if elapsed < SHORTEST || !track.is_squeezed() {
             return None;
         }
         let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let filling = filled(&old, &glimpse).scaled(1000, millis);
+        if will_hurt(track, filling, filled(&at_words, &glimpse)) {
+            return Some(Pain::Filling { per_second: filling });
+        }
+        if says_usable(track) {
+            return None;
+        }
         let read = glimpse.read.minus(old.read).scaled(1000, millis);
         let faults =
             Bytes::new(glimpse.major_faults.saturating_sub(old.major_faults)).scaled(1000, millis).get();
@@ -82,6 +109,19 @@ impl Lane {
     pub fn keep(&mut self, still: impl Fn(&GuestId) -> bool) {
         self.last.retain(|id, _| still(id));
     }
+}
+
+/// What came into its processes that it did not read from somewhere: page cache is no need.
+fn filled(old: &Glimpse, new: &Glimpse) -> Bytes {
+    new.resident.minus(old.resident).minus(new.read.minus(old.read))
+}
+
+/// What was usable when it spoke last is gone soon.
+fn will_hurt(track: &Track, filling: Bytes, since_words: Bytes) -> bool {
+    let Some(words) = track.evidence.fresh() else { return false };
+    let line = words.total.scaled(DISTRESS_USABLE_PERCENT, 100);
+    let left = words.usable.minus(since_words).minus(line);
+    filling >= FILLING && left < filling.scaled(AHEAD_MILLIS, 1000)
 }
 
 fn says_usable(track: &Track) -> bool {

@@ -19,6 +19,7 @@ use crate::sample::{Balloon, GuestId, GuestSample, RunState, Sample};
 use crate::units::{Bytes, Monotonic};
 
 pub use promise::ASSUMED_OVERHEAD;
+pub(crate) use words::DISTRESS_USABLE_PERCENT;
 
 /// What the kernel said of a guest longer than this before the host was read is of another moment.
 const OF_ONE_MOMENT: Duration = Duration::from_secs(1);
@@ -68,6 +69,8 @@ pub struct Track {
     pub pain: Option<Pain>,
     /// What it needs, remembered.
     pub demand: Bytes,
+    /// By how much more it used per second from its last but one statistics to its last.
+    pub rise: Bytes,
     /// Memory of the guest's kernel that its `MemTotal` does not show.
     pub reserved: Bytes,
     /// `last_update` of the statistics that are in use.
@@ -191,6 +194,7 @@ impl Track {
             reboots: 0,
             pain: None,
             demand: Bytes::ZERO,
+            rise: Bytes::ZERO,
             reserved: Bytes::ZERO,
             last_update: None,
             conduct: Conduct::default(),
@@ -318,6 +322,7 @@ impl Track {
         self.last_update_at = None;
         self.pain = None;
         self.demand = Bytes::ZERO;
+        self.rise = Bytes::ZERO;
         self.conduct.begin_life_anew();
     }
 

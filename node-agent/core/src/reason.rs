@@ -79,6 +79,11 @@ pub enum Pain {
         /// Bytes per second.
         per_second: Bytes,
     },
+    /// Seen from outside: it fills what it has so fast that nothing would be usable a second later.
+    Filling {
+        /// Bytes per second.
+        per_second: Bytes,
+    },
     /// Seen from outside: its own process waits for memory that the host swapped out.
     HostFaults {
         /// Faults per second.
@@ -303,6 +308,9 @@ impl fmt::Display for Pain {
             Self::MajorFaults { per_second } => write!(f, "{per_second} major faults/s"),
             Self::DiskReads { per_second } => {
                 write!(f, "has touched all it has and reads {per_second}/s from its disks")
+            }
+            Self::Filling { per_second } => {
+                write!(f, "fills {per_second}/s, and has hardly a second's worth left")
             }
             Self::HostFaults { per_second } => {
                 write!(f, "waits for {per_second} pages/s that the host swapped out")

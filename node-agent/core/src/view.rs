@@ -42,6 +42,8 @@ pub struct GuestView {
     pub used: Option<Bytes>,
     /// What it should have for that, with headroom, remembered for a while.
     pub demand: Bytes,
+    /// By how much more it used per second lately; no growth is 0.
+    pub rise: Bytes,
     /// What could still be taken without cost to its working set.
     pub reclaimable: Bytes,
     /// What the node has promised for it, overhead included.
@@ -104,6 +106,7 @@ fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> Gue
         floor_kind,
         used: track.used(),
         demand: track.demand,
+        rise: track.rise,
         reclaimable: if gives { target.minus(floor.max(track.demand)) } else { Bytes::ZERO },
         charge: track.charge(),
         statistics: track.evidence.fresh().copied(),

@@ -4,9 +4,13 @@
 use overcommit_core::conduct::Trust;
 use overcommit_core::policy::Mode;
 use overcommit_core::reason::{FloorKind, Reason};
+use overcommit_core::units::Bytes;
 use overcommit_core::view::GuestView;
 
 use super::{Report, lines};
+
+/// Growth per second that is worth a word.
+const GROWS: Bytes = Bytes::from_mib(1);
 
 /// The explanation of one guest.
 pub(crate) fn explanation(report: &Report, guest: &GuestView) -> String {
@@ -69,7 +73,10 @@ fn words(guest: &GuestView) -> String {
 
 fn needs(guest: &GuestView) -> Option<String> {
     let used = guest.used?;
-    Some(format!("{} for the {used} that it uses", guest.demand))
+    // Less than that changes nothing that anybody would see.
+    let grows = guest.rise >= GROWS;
+    let growing = if grows { format!(", growing by {} per second", guest.rise) } else { String::new() };
+    Some(format!("{} for the {used} that it uses{growing}", guest.demand))
 }
 
 fn floor(guest: &GuestView) -> String {

@@ -42,7 +42,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<String> {
         "## From a guest's distress to the command\n\nA squeezed guest fills memory as fast as it can until its usable \
          memory is below the distress line, 5 % of what it has. The guest's own statistics, which come at whole \
          seconds, are part of the time. The agent may help before the line is crossed: giving begins while a quarter \
-         is still usable.\n\n| trials | from the load's start to distress, s | from the load's start to the command, s | from distress to the command, s | killed by the guest's kernel |\n\
+         is still usable, or what a guest grows by would soon leave it nothing.\n\n| trials | from the load's start to distress, s | from the load's start to the command, s | from distress to the command, s | killed by the guest's kernel |\n\
          | --- | --- | --- | --- | --- |\n",
     );
     let spread = |of: fn(&Trial) -> Option<f64>| Spread::of(trials.iter().filter_map(of));

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use overcommit_tests::parts::{say, told};
 
 /// Measures the release builds of the product.
@@ -24,9 +24,30 @@ struct Arguments {
     /// Write docs/measurements.md, too.
     #[arg(long)]
     write: bool,
-    /// Leave the fast lane out, half of the time.
-    #[arg(long)]
-    no_lane: bool,
+    /// Only these parts, and not all.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+}
+
+/// What is measured, each for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// From a guest's distress to the command.
+    Distress,
+    /// The fast lane, half of the time.
+    Lane,
+    /// The operator, and what is written to the API server.
+    Operator,
+    /// Images and rights.
+    Sizes,
+    /// What the agent costs, itself and its neighbours.
+    Costs,
+}
+
+impl Arguments {
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
 }
 
 fn main() -> ExitCode {
@@ -43,20 +64,51 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let (begun, load) = (Instant::now(), machine::load()?);
     let mut text = Text::begin(HEAD);
     text.add(&machine::description(&load)?);
-    let sizes = sizes::measure()?;
+    let sizes = arguments.wants(Part::Sizes).then(sizes::measure).transpose()?;
     // Two API servers idle beside the guests' boot and the trials, never beside a window in which CPU time is counted.
-    let operator = std::thread::spawn(operator::measure);
+    let operator = arguments.wants(Part::Operator).then(|| std::thread::spawn(operator::measure));
+    let needs_guests =
+        [Part::Distress, Part::Lane, Part::Costs].into_iter().any(|part| arguments.wants(part));
+    let bench = needs_guests.then(|| with_guests(arguments, &mut text)).transpose()?;
+    if let Some(operator) = operator {
+        say("measure: waiting for the operator's figures");
+        text.add(&operator.join().map_err(|_| anyhow!("measuring the operator panicked"))??);
+    }
+    if let Some(sizes) = sizes {
+        text.add(&sizes);
+    }
+    if let Some(bench) = bench.filter(|_| arguments.wants(Part::Costs)) {
+        let costs = costs(bench)?;
+        text.add(&guests::agent_table(&costs)?);
+        text.add(&guests::host_table(&costs)?);
+    }
+    if !arguments.only.is_empty() {
+        text.add(&format!("Only {:?} was measured.", arguments.only));
+    }
+    text.add(&format!("All of it took {}.", told(begun.elapsed())));
+    if arguments.write {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        std::fs::create_dir_all(&docs)?;
+        let path = docs.join("measurements.md");
+        std::fs::write(&path, text.whole).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+fn with_guests(arguments: &Arguments, text: &mut Text) -> Result<guests::Bench> {
     say("measure: booting the guests (all of it takes about 30 min)");
-    let mut bench = guests::Bench::boot(guests::MOST)?;
-    say("measure: distress");
-    let distress = distress::measure(&bench)?;
-    let lane = if arguments.no_lane { None } else { Some(lane::measure(&bench)?) };
-    say("measure: waiting for the operator's figures");
-    let operator = operator.join().map_err(|_| anyhow!("measuring the operator panicked"))??;
-    text.add(&distress);
-    text.add(lane.as_deref().unwrap_or(NO_LANE));
-    text.add(&operator);
-    text.add(&sizes);
+    let bench = guests::Bench::boot(guests::MOST)?;
+    if arguments.wants(Part::Distress) {
+        say("measure: distress");
+        text.add(&distress::measure(&bench)?);
+    }
+    if arguments.wants(Part::Lane) {
+        text.add(&lane::measure(&bench)?);
+    }
+    Ok(bench)
+}
+
+fn costs(mut bench: guests::Bench) -> Result<Vec<guests::Cost>> {
     let mut costs = Vec::new();
     for count in [guests::MOST, 4, 0] {
         say(&format!("measure: {count} guests"));
@@ -66,16 +118,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     drop(bench);
     say("measure: paused guests");
     costs.splice(..0, guests::Bench::paused()?);
-    text.add(&guests::agent_table(&costs)?);
-    text.add(&guests::host_table(&costs)?);
-    text.add(&format!("All of it took {}.", told(begun.elapsed())));
-    if arguments.write {
-        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-        std::fs::create_dir_all(&docs)?;
-        let path = docs.join("measurements.md");
-        std::fs::write(&path, text.whole).with_context(|| path.display().to_string())?;
-    }
-    Ok(())
+    Ok(costs)
 }
 
 /// Sections, each printed as soon as it is known.
@@ -95,8 +138,6 @@ impl Text {
         self.whole.extend(["\n", section, "\n"]);
     }
 }
-
-const NO_LANE: &str = "The fast lane was left out (`--no-lane`).";
 
 const HEAD: &str = "# Measurements
 

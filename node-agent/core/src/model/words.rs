@@ -10,7 +10,7 @@ use crate::units::{Bytes, Monotonic};
 
 /// Usable memory below this part of the guest's total is distress; KubeVirt alerts at the same line
 /// (`KubeVirtVMGuestMemoryPressure`, 5 %).
-const DISTRESS_USABLE_PERCENT: u64 = 5;
+pub(crate) const DISTRESS_USABLE_PERCENT: u64 = 5;
 /// Reading back this much per second from swap is pain, not noise.
 const DISTRESS_SWAP_IN: Bytes = Bytes::from_kib(256);
 /// Major faults per second that hurt; below it is start-up of programs.
@@ -23,6 +23,11 @@ const PAIN_HOLD: Duration = Duration::from_secs(10);
 /// Statistics come each second at best; an emulated guest growing by 20 MiB/s outran 15 % of 170 MiB and was killed.
 const NEED_NUMERATOR: u64 = 100;
 const NEED_DENOMINATOR: u64 = 75;
+/// How far ahead a guest that grows is looked: its next statistics come after a second, and its balloon follows within
+/// another (`docs/measurements.md`: from the line to the command 0.2 s, to the memory 1 s).
+const AHEAD_SECONDS: u64 = 2;
+/// What it should still have usable when it has grown so far, as used × 10 / 9: what its floor keeps for it.
+const AHEAD: (u64, u64) = (10, 9);
 /// A demand once seen fades by this part per new statistics, so that a cap does not become its own proof.
 const DEMAND_FADE: u64 = 16;
 
@@ -44,7 +49,7 @@ impl Track {
         let Some(used) = self.used() else { return };
         let need = match self.pain {
             Some(_) => self.ceiling,
-            None => used.scaled(NEED_NUMERATOR, NEED_DENOMINATOR),
+            None => used.scaled(NEED_NUMERATOR, NEED_DENOMINATOR).max(self.soon(used)),
         };
         let faded = self.demand.minus(self.demand.minus(need).scaled(1, DEMAND_FADE));
         self.demand = if need >= self.demand { need } else { faded };
@@ -54,8 +59,10 @@ impl Track {
     pub(super) fn feel(&mut self, old: &Balloon, new: &Balloon, elapsed: Option<Duration>, at: Monotonic) {
         let (Some(total), Some(usable)) = (new.available, new.usable.or(new.unused)) else { return };
         let percent = |n: u64| total.scaled(n, 100);
+        let used = |balloon: &Balloon| Some(balloon.available?.minus(balloon.usable.or(balloon.unused)?));
         let millis = elapsed.map_or(0, |e| u64::try_from(e.as_millis()).unwrap_or(u64::MAX));
         let per_second = |grown: u64| grown.saturating_mul(1000).checked_div(millis).unwrap_or(0);
+        self.rise = Bytes::new(per_second(grown(used(old).map(Bytes::get), used(new).map(Bytes::get))));
         let swap_in = Bytes::new(per_second(grown(old.swap_in.map(Bytes::get), new.swap_in.map(Bytes::get))));
         let faults = per_second(grown(old.major_faults, new.major_faults));
         let pain = if usable < percent(DISTRESS_USABLE_PERCENT) {
@@ -71,6 +78,13 @@ impl Track {
             self.pain = pain;
             self.pain_at = Some(at);
         }
+    }
+
+    /// What it needs so that it is not squeezed before it is heard and helped, if it goes on growing as it did between its
+    /// last two statistics. A quarter that is usable is filled within a second by a guest that reads or allocates at full
+    /// speed: without this it is killed by its own kernel before its next words come.
+    fn soon(&self, used: Bytes) -> Bytes {
+        used.plus(self.rise.scaled(AHEAD_SECONDS, 1)).scaled(AHEAD.0, AHEAD.1)
     }
 
     /// While the balloon rests, `actual` less `MemTotal` is what the guest's kernel keeps for itself.
