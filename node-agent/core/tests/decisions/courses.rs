@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
 
-mod world;
-
+use crate::world::{World, guest, mib, world};
 use overcommit_core::conduct::Trust;
 use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::policy::Mode;
@@ -12,7 +11,6 @@ use overcommit_core::roster::OptOut;
 use overcommit_core::sample::{RunState, Untouchable};
 use overcommit_core::step::{Release, Turn};
 use overcommit_core::units::{Amount, Bytes, Permille};
-use world::{World, guest, mib, world};
 
 fn reason(decision: &overcommit_core::step::Decision, name: &str) -> Reason {
     decision.guests.iter().find(|g| g.id.as_str() == name).unwrap().reason
