@@ -62,7 +62,7 @@ parts: setup ## what the test bed runs: Kubernetes, KubeVirt, images; built once
 	cargo build --workspace --bins --locked
 	cargo run --quiet --locked --bin testbed -- build
 
-# Tests in a module `waits` wait for guests and API servers, and use a processor for a fifth of their time or less: so many at a
+# Tests in a module `waits` wait for guests and API servers, and use a processor for a quarter of their time: so many at a
 # time. All others are as many as there are processors.
 WAITING ?= $$(n=$$(nproc); echo $$((n > 4 ? n : 4)))
 test: parts ## every test
