@@ -62,8 +62,14 @@ parts: setup ## what the test bed runs: Kubernetes, KubeVirt, images; built once
 	cargo build --workspace --bins --locked
 	cargo run --quiet --locked --bin testbed -- build
 
+# Tests in a module `waits` wait for guests and API servers, and use a processor for a quarter of their time: so many at a
+# time. All others are as many as there are processors.
+WAITING ?= $$(n=$$(nproc); echo $$((n > 4 ? n : 4)))
 test: parts ## every test
-	cargo test --workspace --locked --no-fail-fast
+	failed=0; \
+	cargo test --workspace --locked --no-fail-fast -- --skip waits:: || failed=$$?; \
+	cargo test --workspace --locked --no-fail-fast --tests -- --test-threads=$(WAITING) waits:: || failed=$$?; \
+	exit $$failed
 
 # Turns that each property of the decisions is shown; `make test` shows 100,000.
 SOAK_TURNS ?= 10000000

@@ -5,8 +5,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Pause between two looks at a condition. Short against everything that the test bed awaits, long against the cost of a look.
+/// Pause between two looks at a condition that came soon. Short against everything that the test bed awaits.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Pause once it has lasted: most looks start a program, which keeps a tenth of a processor busy or more if they never pause
+/// for longer. Shorter than a turn of any loop, so that whatever is told once is seen.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Pause after so long: nobody who has waited for seconds minds a twentieth of that.
+fn pause(waited: Duration) -> Duration {
+    (waited / 20).clamp(PAUSE, LONGEST_PAUSE)
+}
 
 /// What a look at a condition can answer: the awaited value, or what was seen instead of it.
 pub trait Look {
@@ -39,7 +47,7 @@ impl Look for bool {
 
 /// Looks until the condition answers with its value, for at most `limit`.
 pub fn until<L: Look>(limit: Duration, what: impl Display, look: impl FnMut() -> L) -> Result<L::Ready> {
-    until_paced(limit, PAUSE, what, look)
+    look_until(limit, pause, what, look)
 }
 
 /// As [`until`], with a pause between two looks that fits their cost.
@@ -47,15 +55,28 @@ pub fn until_paced<L: Look>(
     limit: Duration,
     pause: Duration,
     what: impl Display,
+    look: impl FnMut() -> L,
+) -> Result<L::Ready> {
+    look_until(limit, |_| pause, what, look)
+}
+
+fn look_until<L: Look>(
+    limit: Duration,
+    pause: impl Fn(Duration) -> Duration,
+    what: impl Display,
     mut look: impl FnMut() -> L,
 ) -> Result<L::Ready> {
     let start = Instant::now();
     loop {
-        match look().seen() {
+        let seen = match look().seen() {
             Ok(value) => return Ok(value),
-            Err(seen) if start.elapsed() >= limit => bail!("waited {limit:?} for {what}; last seen: {seen}"),
-            Err(_) => std::thread::sleep(pause),
+            Err(seen) => seen,
+        };
+        let waited = start.elapsed();
+        if waited >= limit {
+            bail!("waited {limit:?} for {what}; last seen: {seen}");
         }
+        std::thread::sleep(pause(waited));
     }
 }
 
@@ -69,7 +90,8 @@ where
     L: Look,
     F: Future<Output = L>,
 {
-    let end = tokio::time::Instant::now() + limit;
+    let start = tokio::time::Instant::now();
+    let end = start + limit;
     let mut last = "the first look has not returned".to_owned();
     loop {
         match tokio::time::timeout_at(end, look()).await.map(Look::seen) {
@@ -80,7 +102,7 @@ where
         if tokio::time::Instant::now() >= end {
             bail!("waited {limit:?} for {what}; last seen: {last}");
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause(start.elapsed())).await;
     }
 }
 
@@ -103,6 +125,13 @@ mod tests {
         let answer: Result<()> = until(Duration::ZERO, "a ready node", || Err("NotReady: no CNI"));
         let message = answer.unwrap_err().to_string();
         assert!(message.contains("a ready node") && message.contains("NotReady: no CNI"), "{message}");
+    }
+
+    #[test]
+    fn what_lasts_is_looked_at_less_often_and_at_least_twice_a_second() {
+        assert_eq!(pause(Duration::from_secs(1)), PAUSE);
+        assert_eq!(pause(Duration::from_secs(6)), Duration::from_millis(300));
+        assert_eq!(pause(Duration::from_mins(6)), LONGEST_PAUSE);
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use overcommit_core::sample::Sample;
 use overcommit_core::step::{Input, Mandate, State, Turn};
 use overcommit_core::units::Bytes;
 
-#[path = "../tests/world/mod.rs"]
+#[path = "../tests/decisions/world/mod.rs"]
 mod world;
 
 use world::{guest, world};

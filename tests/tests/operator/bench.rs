@@ -1,6 +1,7 @@
 //! The API server with our rights installed, an operator, and what a test does and sees there.
 
 use std::net::TcpStream;
+use std::ops::Deref;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,8 +18,6 @@ use serde_json::{Value, json};
 /// Everything that the operator does at once, and sums that nobody waits for, once a minute; generous, for a busy machine.
 pub(crate) const SOON: Duration = Duration::from_mins(2);
 const SYSTEM: &str = "overcommit-system";
-/// Policies are for the whole cluster: tests on the shared API server take turns.
-static TURN: Mutex<()> = Mutex::new(());
 
 /// A running operator.
 pub(crate) struct Operator {
@@ -62,11 +61,40 @@ impl Operator {
     }
 }
 
-/// The shared API server, empty of what earlier tests made.
+/// An API server that one test after the other has for itself, for policies are for the whole cluster: there are as many as
+/// tests run at a time.
+pub(crate) struct Lent(Option<Api>);
+
+impl Lent {
+    fn take() -> Self {
+        let idle = Self::idle().pop();
+        Self(Some(idle.unwrap_or_else(|| Api::start().unwrap())))
+    }
+
+    fn idle() -> MutexGuard<'static, Vec<Api>> {
+        static IDLE: Mutex<Vec<Api>> = Mutex::new(Vec::new());
+        IDLE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deref for Lent {
+    type Target = Api;
+    fn deref(&self) -> &Api {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        Self::idle().extend(self.0.take());
+    }
+}
+
+/// An API server, empty of what earlier tests made, and an operator.
 pub(crate) struct Bench {
-    pub(crate) api: &'static Api,
+    // It ends before another test has the API server.
     operator: Option<Operator>,
-    _turn: MutexGuard<'static, ()>,
+    pub(crate) api: Lent,
 }
 
 impl Bench {
@@ -77,22 +105,21 @@ impl Bench {
     }
 
     pub(crate) fn without_operator() -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let api = Api::shared().unwrap();
-        install(api);
+        let api = Lent::take();
+        install(&api);
         api.install_vmi_crd().unwrap();
-        clear(api);
+        clear(&api);
         api.apply(
             &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}).to_string(),
         )
         .unwrap();
-        Self { api, operator: None, _turn: turn }
+        Self { operator: None, api }
     }
 
     /// Kills the operator, if one runs, and starts another.
     pub(crate) fn restart(&mut self, args: &[&str]) {
         self.operator = None;
-        let operator = Operator::start(&service_account(self.api, "overcommit-operator"), args);
+        let operator = Operator::start(&service_account(&self.api, "overcommit-operator"), args);
         operator.wait_ready();
         self.operator = Some(operator);
     }
@@ -108,11 +135,11 @@ impl Bench {
     }
 
     pub(crate) fn policy(&self, name: &str, spec: &Value) {
-        policy(self.api, name, spec);
+        policy(&self.api, name, spec);
     }
 
     pub(crate) fn guest(&self, name: &str, node: &str, labels: &Value, annotations: &Value) {
-        guest(self.api, name, node, labels, annotations);
+        guest(&self.api, name, node, labels, annotations);
     }
 
     /// A pod of a guest, as KubeVirt makes them; returns its UID. There is no kubelet that would run it.

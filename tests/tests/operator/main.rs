@@ -10,6 +10,10 @@
 )]
 
 mod bench;
-mod faults;
-mod release;
-mod selection;
+
+/// Run several at a time: see `make test`.
+mod waits {
+    mod faults;
+    mod release;
+    mod selection;
+}

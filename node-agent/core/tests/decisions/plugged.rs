@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
 
-mod world;
-
+use crate::world::{World, guest, mib, world};
 use overcommit_core::conduct::Trust;
 use overcommit_core::reason::{Hold, Reason};
 use overcommit_core::step::{Decision, Turn};
 use overcommit_core::view::GuestView;
-use world::{World, guest, mib, world};
 
 fn view(decision: &Decision, name: &str) -> GuestView {
     decision.guests.iter().find(|g| g.id.as_str() == name).unwrap().clone()

@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)] // helpers outside #[test] functions are test code too
 
-mod world;
-
 use std::sync::Arc;
 
+use crate::world::{World, guest, mib, world};
 use overcommit_core::step::{Decision, Turn};
 use overcommit_core::stranger::Stranger;
 use overcommit_core::units::Bytes;
 use proptest::prelude::*;
-use world::{World, guest, mib, world};
 
 /// Sizes in MiB as tenants write them.
 fn size() -> impl Strategy<Value = u64> {

@@ -4,14 +4,12 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)] // helpers outside #[test] functions are test code too
 
-mod course;
-mod world;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use course::generate::{Temper, absurd, policy};
+use crate::course::generate::{Temper, absurd, policy};
+use crate::world::{guest as sane, world};
 use overcommit_core::cadence::Cadence;
 use overcommit_core::dealings::Original;
 use overcommit_core::lane::{Glimpse, Lane, host_alarm};
@@ -29,7 +27,6 @@ use overcommit_core::units::{Bytes, Monotonic};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use world::{guest as sane, world};
 
 fn bytes() -> impl Strategy<Value = Bytes> {
     absurd().prop_map(Bytes::new)

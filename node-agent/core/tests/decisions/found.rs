@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
 
-mod world;
-
+use crate::world::{World, guest, mib, world};
 use overcommit_core::conduct::Trust;
 use overcommit_core::dealings::Original;
 use overcommit_core::plan::{Command, Outcome};
@@ -14,7 +13,6 @@ use overcommit_core::sample::{RunState, Untouchable};
 use overcommit_core::step::{Decision, Turn};
 use overcommit_core::units::{Amount, Bytes, Permille};
 use overcommit_core::view::GuestView;
-use world::{World, guest, mib, world};
 
 fn view(decision: &Decision, name: &str) -> GuestView {
     decision.guests.iter().find(|g| g.id.as_str() == name).unwrap().clone()

@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)] // helpers outside #[test] functions are test code too
 
-mod course;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use course::generate::any_course;
-use course::oracle::{self, Memory};
-use course::plant::Moment;
-use course::prove::{Verdict, prove};
+use crate::course::generate::any_course;
+use crate::course::oracle::{self, Memory};
+use crate::course::plant::Moment;
+use crate::course::prove::{Verdict, prove};
 use overcommit_core::plan::{Command, Move};
 use overcommit_core::reason::{Pain, Reason};
 use overcommit_core::sample::{GuestId, GuestSample, RunState};

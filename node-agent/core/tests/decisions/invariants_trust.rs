@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)] // helpers outside #[test] functions are test code too
 
-mod course;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use course::generate::{Temper, any_course, tempered};
-use course::oracle::{self, Memory};
-use course::prove::prove;
+use crate::course::generate::{Temper, any_course, tempered};
+use crate::course::oracle::{self, Memory};
+use crate::course::prove::prove;
 use overcommit_core::conduct::Trust;
 use overcommit_core::reason::Failure;
 use overcommit_core::sample::{GuestId, GuestSample, RunState};

@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
 
-mod course;
-
 use std::cell::RefCell;
 
-use course::generate::{Temper, any_course, tempered};
-use course::plant::Plant;
-use course::prove::{prove, prove_over, written_and_read};
+use crate::course::generate::{Temper, any_course, tempered};
+use crate::course::plant::Plant;
+use crate::course::prove::{prove, prove_over, written_and_read};
 use overcommit_core::reason::Reason;
 use overcommit_core::step::{Decision, Release};
 use overcommit_core::units::Bytes;

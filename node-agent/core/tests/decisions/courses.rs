@@ -2,10 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
 
-mod world;
-
 use std::time::Duration;
 
+use crate::world::{World, guest, mib, world};
 use overcommit_core::conduct::Trust;
 use overcommit_core::lane::{Glimpse, Lane};
 use overcommit_core::plan::{Command, Outcome};
@@ -15,7 +14,6 @@ use overcommit_core::roster::OptOut;
 use overcommit_core::sample::{RunState, Untouchable};
 use overcommit_core::step::{Release, Turn};
 use overcommit_core::units::{Amount, Bytes, Monotonic, Permille};
-use world::{World, guest, mib, world};
 
 fn reason(decision: &overcommit_core::step::Decision, name: &str) -> Reason {
     decision.guests.iter().find(|g| g.id.as_str() == name).unwrap().reason

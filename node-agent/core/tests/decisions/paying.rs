@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
 
-mod world;
-
+use crate::world::{World, guest, world};
 use overcommit_core::reason::Reason;
 use overcommit_core::step::{Decision, Turn};
-use world::{World, guest, world};
 
 fn reason(decision: &Decision, name: &str) -> Reason {
     decision.guests.iter().find(|g| g.id.as_str() == name).unwrap().reason

@@ -232,7 +232,7 @@ fn without_a_right_it_names_it_and_changes_nothing_until_it_is_granted() {
     bench.api.apply(&poor.to_string()).unwrap();
     let account = "system:serviceaccount:overcommit-system:overcommit-operator";
     bench.api.wait_right(account, "list", "nodes", false).unwrap();
-    let access = service_account(bench.api, "overcommit-operator");
+    let access = service_account(&bench.api, "overcommit-operator");
     let operator = Operator::start(&access, &[]);
     let look = || match operator.get("/readyz") {
         (503, text) if text == "waiting for nodes\n" => Ok(()),
@@ -242,7 +242,7 @@ fn without_a_right_it_names_it_and_changes_nothing_until_it_is_granted() {
     bench.policy("gold", &json!({}));
     bench.expect_condition("gold", "Degraded", "message", |m| m.contains("may not list and watch nodes"));
     assert!(!bench.exists("noc/a"));
-    install(bench.api);
+    install(&bench.api);
     bench.api.wait_field("", "noc/a", "{.spec.policy}", AFTER_TROUBLE, |p| p == "gold").unwrap();
 }
 

@@ -81,7 +81,7 @@ fn release_names_the_nodes_that_hold_it_up_and_ends_when_all_have_given_back() {
     bench.policy("iron", &json!({"priority": -1}));
     bench.expect("noc/a", "{.spec.policy}", "gold");
     bench.expect("noc/b", "{.spec.policy}", "gold");
-    let hook = service_account(bench.api, "overcommit-release");
+    let hook = service_account(&bench.api, "overcommit-release");
     // Until then the operator must have asked both.
     let late = release(&hook, "10s");
     let words = String::from_utf8_lossy(&late.stderr).into_owned();

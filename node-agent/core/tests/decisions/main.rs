@@ -1,0 +1,16 @@
+//! The decisions over courses of turns: chosen ones, and generated ones for which every invariant must hold. One program,
+//! because what generates courses takes longer to compile, optimised, than to run.
+#![cfg(test)]
+
+mod course;
+mod courses;
+mod found;
+mod hostile_claims;
+mod invariants;
+mod invariants_absurd;
+mod invariants_totality;
+mod invariants_trust;
+mod late_facts;
+mod paying;
+mod plugged;
+mod world;

@@ -1,0 +1,12 @@
+//! The agent on real guests under libvirt, which do what guests do, or do not do what is expected of them.
+#![cfg(test)]
+
+/// Run several at a time: see `make test`.
+mod waits {
+    mod conduct;
+    mod faults;
+    mod guests;
+    mod keeper;
+    mod lies;
+    mod silent;
+}
