@@ -40,7 +40,8 @@ pub(crate) async fn serve(
 }
 
 fn readiness(latest: Option<&Report>, contact: Option<&Contact>) -> Result<String, String> {
-    match latest {
+    // What was done without orders is no sign that any came.
+    match latest.filter(|report| report.orders_missing_since.is_none()) {
         // A node that no policy selects has nothing to do, and an agent that is ready for it; but the API server must
         // have said so.
         None => contact.map_or_else(

@@ -111,7 +111,9 @@ impl Journal {
             let (original, current) = (dealing.original?, dealing.target);
             let target = about_to.get(id).copied().or(current)?;
             let incarnation = incarnations.get(id).copied().flatten();
-            Some((id.clone(), Entry { incarnation, original, target }))
+            let met = state.model().track(id).map(|track| &track.sample.name);
+            let name = met.or_else(|| self.written.guests.get(id)?.name.as_ref()).cloned();
+            Some((id.clone(), Entry { incarnation, original, target, name }))
         };
         let unseen = self.found.iter().map(|(id, entry)| (id.clone(), entry.clone()));
         let guests = unseen.chain(state.dealings().iter().filter_map(entry)).collect();
@@ -153,12 +155,18 @@ impl Journal {
         self.written.guests.iter()
     }
 
+    /// The same of guests whose process `runs`.
+    pub(crate) fn alive(
+        &self,
+        runs: impl Fn(Incarnation) -> bool,
+    ) -> impl Iterator<Item = (&GuestId, &Entry)> {
+        self.entries().filter(move |(_, entry)| entry.incarnation.is_none_or(&runs))
+    }
+
     /// Guests that hold less than they had, as far as is on disk, and whose process `runs`.
     pub(crate) fn squeezed(&self, runs: impl Fn(Incarnation) -> bool) -> impl Iterator<Item = &GuestId> {
         let lacks = |entry: &Entry| entry.target < entry.original.target;
-        let squeezed =
-            self.entries().filter(move |(_, entry)| lacks(entry) && entry.incarnation.is_none_or(&runs));
-        squeezed.map(|(id, _)| id)
+        self.alive(runs).filter(move |(_, entry)| lacks(entry)).map(|(id, _)| id)
     }
 
     /// True while there are entries of guests that run and were not seen since the start.

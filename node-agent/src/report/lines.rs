@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use overcommit_core::ledger::Ledger;
 use overcommit_core::step::Release;
+use overcommit_crds::condition::rfc3339;
 use tracing_appender::non_blocking::NonBlocking;
 
 use super::Report;
@@ -77,9 +78,15 @@ fn account(ledger: &Ledger) -> String {
 
 /// The node in one line.
 pub(crate) fn headline(report: &Report) -> String {
-    let paused = if report.paused { ", paused" } else { "" };
+    let (orders, how) = match report.orders_missing_since {
+        Some(since) => (format!("NO ORDERS since {}", rfc3339(since)), String::new()),
+        None => {
+            let paused = if report.paused { ", paused" } else { "" };
+            (format!("policy {}", report.policy), format!(" {:?}{paused}", report.mode))
+        }
+    };
     let Some(ledger) = &report.ledger else {
-        return format!("{} policy {}: the host cannot be read\n", report.at, report.policy);
+        return format!("{} {orders}: the host cannot be read\n", report.at);
     };
     let state = match report.release {
         None if ledger.shortfall.is_zero() => format!("spare {}", ledger.spare),
@@ -89,10 +96,8 @@ pub(crate) fn headline(report: &Report) -> String {
         Some(Release::Blocked { short }) => format!("release blocked: short of {short}"),
     };
     format!(
-        "{} policy {} {:?}{paused}: budget {}, promised {}, reclaimed {}, {state}\n",
-        overcommit_crds::condition::rfc3339(report.at),
-        report.policy,
-        report.mode,
+        "{} {orders}{how}: budget {}, promised {}, reclaimed {}, {state}\n",
+        rfc3339(report.at),
         ledger.budget,
         ledger.promised,
         ledger.reclaimed,

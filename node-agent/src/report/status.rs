@@ -28,7 +28,7 @@ const MAX_SENTENCE: usize = 120;
 /// The status, before [`fit`]; `before` holds the conditions' transition times, `actions` the last ones, newest first.
 pub(crate) fn render(report: &Report, before: &[Condition], actions: &[Action]) -> NodeOvercommitStatus {
     NodeOvercommitStatus {
-        observed_revision: Some(report.revision.clone()),
+        observed_revision: report.orders_missing_since.is_none().then(|| report.revision.clone()),
         agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         reported_at: Some(rfc3339(report.at)),
         ledger: report.ledger.as_ref().map(|ledger| account(ledger, &report.guests)),
@@ -154,6 +154,9 @@ fn conditions(report: &Report, before: &[Condition]) -> Vec<Condition> {
 fn readiness(report: &Report) -> (bool, &'static str, &'static str) {
     match (report.ledger.is_some(), report.release, report.mode) {
         (false, ..) => (false, "HostUnreadable", "the host's memory cannot be read: nothing is decided"),
+        _ if report.orders_missing_since.is_some() => {
+            (false, "NoOrders", "there is nothing to follow: gives by its journal, and takes nothing")
+        }
         (true, Some(Release::Done), Mode::Enforce) => (true, "Released", "everything was given back"),
         (true, Some(_), _) => (true, "Releasing", "everything is being given back"),
         (true, None, Mode::Observe) => (true, "Observing", "reports what it would do and touches nothing"),
@@ -171,7 +174,11 @@ fn degradation(report: &Report) -> (bool, &'static str, String) {
     let of_guests = report.troubles.of_guests().map(trouble);
     let mut all = report.troubles.own().map(trouble).chain(of_node).chain(of_guests);
     match all.next() {
-        Some((reason, first)) => (true, reason, counted(&first, all.count())),
+        Some((reason, first)) => {
+            // They are the first of the node's own troubles then.
+            let reason = report.orders_missing_since.map_or(reason, |_| "NoOrders");
+            (true, reason, counted(&first, all.count()))
+        }
         None => (false, "AsExpected", "nothing to report".to_owned()),
     }
 }
