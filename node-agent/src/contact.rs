@@ -300,8 +300,10 @@ mod tests {
         assert!(contact.without_turn().unwrap_err().contains("first answer"));
         contact.failed(Ask::Orders, Fault::Absent, &"");
         assert!(contact.without_turn().unwrap_err().contains("install the CRDs"), "at once");
-        assert!(contact.troubles().is_empty() && contact.failing_since().is_none());
+        assert!(contact.troubles(true).is_empty() && contact.failing_since().is_none());
+        assert!(contact.troubles(false)[0].contains("install the CRDs"), "why there are none, at once");
         contact.answered(Answer::None);
+        assert!(contact.knows_of_none() && contact.troubles(true).is_empty());
         assert!(contact.without_turn().unwrap().contains("no NodeOvercommit \"a\""));
         contact.answered(Answer::Unusable("odd".to_owned()));
         assert!(contact.without_turn().unwrap_err().contains("odd"));

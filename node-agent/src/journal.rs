@@ -273,6 +273,33 @@ mod tests {
     }
 
     #[test]
+    fn what_a_guest_was_called_stays_with_its_entry_and_may_be_missing() {
+        let (_temp, dir) = dir();
+        let id = GuestId::new("a");
+        let called = |name: Option<GuestName>| {
+            let (pid, original) =
+                (incarnations()[&id], Original { target: Bytes::from_mib(512), period: None });
+            let entry = Entry { incarnation: pid, original, target: Bytes::from_mib(400), name };
+            Content { boot_id: "b".to_owned(), guests: BTreeMap::from([(id.clone(), entry)]) }
+        };
+        let kept = |content: &Content| {
+            dir.replace(FILE, &envelope::seal(content)).unwrap();
+            let mut journal = Journal::open(&dir, "b");
+            let seen = [guest(incarnations()[&id])];
+            journal.adopt(&seen, |_| true);
+            record(&dir, &mut journal, &state(300), &incarnations(), &BTreeMap::new()).unwrap();
+            Journal::open(&dir, "b").alive(|_| true).map(|(_, entry)| entry.name.clone()).collect::<Vec<_>>()
+        };
+        let name = GuestName::namespaced("shop", "web");
+        assert_eq!(kept(&called(Some(name.clone()))), [Some(name)]);
+        assert_eq!(kept(&called(None)), [None]);
+        // As an older agent wrote it.
+        let mut older = serde_json::to_value(called(None)).unwrap();
+        assert!(older.pointer_mut("/guests/a").unwrap().as_object_mut().unwrap().remove("name").is_none());
+        assert_eq!(serde_json::from_value::<Content>(older).unwrap(), called(None));
+    }
+
+    #[test]
     fn a_torn_journal_is_set_aside_and_nothing_is_lost() {
         let (temp, dir) = dir();
         let mut journal = Journal::open(&dir, "b");

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use overcommit_core::policy::{Mode, Policy};
 use overcommit_core::roster::{Membership, Roster};
 use overcommit_core::sample::{GuestId, GuestName, Sample};
-use overcommit_crds::condition::rfc3339;
 use overcommit_crds::classify::{Subject, classify};
+use overcommit_crds::condition::rfc3339;
 use overcommit_crds::node::{GuestEntry, NodeOvercommitSpec};
 use overcommit_crds::policy::{ClassSpec, OvercommitPolicySpec};
 use overcommit_crds::resolve::{self, FieldError};
@@ -222,9 +222,10 @@ impl Orders {
     /// What is wrong with them, for people. Orders to release are meant to end with their object.
     pub(crate) fn trouble(&self) -> Option<Cow<'_, str>> {
         if let Some(since) = self.missing_since() {
+            // What to do comes first: a condition shows no more.
             return Some(Cow::Owned(format!(
-                "no orders since {}: nothing is taken, guests in the journal are given what they need; let the agent reach \
-                 the API server, and see that a policy selects this node",
+                "no orders since {}: let the agent reach the API server, and a policy select this node; guests in the \
+                 journal are given what they need, and nothing is taken",
                 rfc3339(since)
             )));
         }

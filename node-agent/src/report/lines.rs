@@ -131,5 +131,10 @@ mod tests {
         assert!(told.contains(" policy p Observe: budget 6.0 GiB"), "{told}");
         let paused = table(&Report { paused: true, ..fixture::report(Vec::new()) });
         assert!(paused.contains(" policy p Observe, paused: budget"), "{paused}");
+        let since = Some(jiff::Timestamp::UNIX_EPOCH);
+        let none = Report { paused: true, orders_missing_since: since, ..fixture::report(Vec::new()) };
+        assert!(table(&none).contains(" NO ORDERS since 1970-01-01T00:00:00Z: budget"), "{}", table(&none));
+        let unreadable = table(&Report { ledger: None, ..none });
+        assert!(unreadable.contains(" NO ORDERS since 1970-01-01T00:00:00Z: the host"), "{unreadable}");
     }
 }

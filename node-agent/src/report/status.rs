@@ -254,6 +254,23 @@ mod tests {
     }
 
     #[test]
+    fn without_orders_a_node_is_not_ready_and_degraded_for_that_before_all_else() {
+        let since = Some(jiff::Timestamp::UNIX_EPOCH);
+        let mut report = Report { orders_missing_since: since, ..fixture::report(Vec::new()) };
+        report.troubles.add_own(["no orders since then", "the disk is full"].map(str::to_owned));
+        let status = render(&report, &[], &[]);
+        assert_eq!(status.observed_revision, None);
+        let said = |type_| {
+            let condition = Condition::find(&status.conditions, type_).unwrap();
+            (condition.status, condition.reason.as_str(), condition.message.as_str())
+        };
+        let (ready, reason, _) = said(types::READY);
+        assert_eq!((ready, reason), (ConditionStatus::False, "NoOrders"));
+        let told = "no orders since then (and 1 more)";
+        assert_eq!(said(types::DEGRADED), (ConditionStatus::True, "NoOrders", told));
+    }
+
+    #[test]
     fn the_longest_names_and_sentences_fit_with_some_of_each() {
         let (name, size) = ("n".repeat(400), Size::from_bytes(Bytes::MAX));
         let message = cut(&"\u{1f418}".repeat(1000));
