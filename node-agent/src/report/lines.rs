@@ -78,13 +78,11 @@ fn account(ledger: &Ledger) -> String {
 
 /// The node in one line.
 pub(crate) fn headline(report: &Report) -> String {
-    let (orders, how) = match report.orders_missing_since {
-        Some(since) => (format!("NO ORDERS since {}", rfc3339(since)), String::new()),
-        None => {
-            let paused = if report.paused { ", paused" } else { "" };
-            (format!("policy {}", report.policy), format!(" {:?}{paused}", report.mode))
-        }
-    };
+    let paused = if report.paused { ", paused" } else { "" };
+    let (orders, how) = report.orders_missing_since.map_or_else(
+        || (format!("policy {}", report.policy), format!(" {:?}{paused}", report.mode)),
+        |since| (format!("NO ORDERS since {}", rfc3339(since)), String::new()),
+    );
     let Some(ledger) = &report.ledger else {
         return format!("{} {orders}: the host cannot be read\n", report.at);
     };
