@@ -10,7 +10,7 @@ use overcommit_crds::OvercommitPolicySpec;
 use overcommit_crds::policy::Mode;
 use overcommit_crds::quantity::{Period, SizeOrPercent};
 use overcommit_tests::agent::{Agent, HostMemory, SOON, nobodys_kubeconfig, seal};
-use overcommit_tests::guests::{Guest, GuestSpec, Hypervisor};
+use overcommit_tests::guests::{Guest, GuestSpec, Hypervisor, Load};
 use overcommit_tests::pod::Pod;
 use overcommit_tests::session::Session;
 use overcommit_tests::wait;
@@ -29,6 +29,8 @@ const TOO_SMALL: u64 = 450;
 const KEPT: u64 = 1024;
 /// Boot grace, then a take per statistics; on a busy machine a take is undone and tried again later.
 const SQUEEZED_BY: Duration = Duration::from_mins(6);
+/// A load that the guest has no room for once it is squeezed, and outgrows what it holds only after most of a minute.
+const GROWS: Load = Load::Busy { mib: 230, ramp_mib_per_s: 4 };
 /// `oom_score_adj` of a container that requested next to nothing.
 const SCORE: &str = "999";
 
@@ -65,11 +67,13 @@ fn orders(state_dir: &Path) -> Result<()> {
         ..OvercommitPolicySpec::default()
     };
     spec.reserve.minimum = SizeOrPercent(format!("{KEPT}Mi"));
-    let guest = |name: &str, pod: &str| json!({"namespace": "shop", "name": name, "uid": name, "pods": [pod], "class": "default"});
-    let (squeezed, mut apart) = (guest("squeezed", SQUEEZED), guest("apart", APART));
-    apart["excluded"] = json!("Annotation");
+    let guest = |name: &str, pod: &str, excluded: Option<&str>| {
+        json!({"namespace": "shop", "name": name, "uid": name, "pods": [pod], "class": "default",
+            "excluded": excluded})
+    };
+    let guests = [guest("squeezed", SQUEEZED, None), guest("apart", APART, Some("Annotation"))];
     let spec = json!({"policy": "p", "revision": "r", "resolved": overcommit_crds::resolve::resolve(&spec),
-        "guests": [squeezed, apart]});
+        "guests": guests});
     let version = json!({"uid": "u", "generation": 1});
     let content = json!({"node": "a", "version": version, "standing": "Stands", "spec": spec});
     seal(state_dir, "orders.json", &content)
@@ -93,12 +97,14 @@ fn a_squeezed_guest_has_its_memory_from_an_agent_without_orders_and_others_are_n
 
     std::fs::remove_file(dir.join("orders.json"))?;
     host.set(PLENTY)?;
+    squeezed.guest.begin(&GROWS)?;
     let agent = Agent::start_on_node(&access, &dir, &host)?;
     let report = agent.report()?;
     ensure!(report["orders_missing_since"].is_string() && report["paused"] == true, "{report}");
     let told = report["troubles"].to_string();
     ensure!(told.contains("no orders since") && told.contains("API server"), "{told}");
     agent.wait_guest(SOON, "squeezed", "to have its memory", |g| g.actual == SIZE << 20)?;
+    squeezed.guest.wait_console(SOON, "held=230MiB")?;
     let explained = String::from_utf8(agent.ask(&["explain", "shop/squeezed"])?.stdout)?;
     ensure!(explained.contains("NO ORDERS since"), "{explained}");
 
