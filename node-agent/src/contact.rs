@@ -154,8 +154,9 @@ impl Contact {
         self.book().answer = Some(answer);
     }
 
-    /// What does not work, for people.
-    pub(crate) fn troubles(&self) -> Vec<String> {
+    /// What does not work, for people; `ordered` unless there are no orders at all.
+    pub(crate) fn troubles(&self, ordered: bool) -> Vec<String> {
+        let unordered = (!ordered).then(|| self.without_orders());
         let (book, now) = (self.book(), Instant::now());
         let tell = |line: &Line, but: &str| {
             let failing = line.told(now)?;
@@ -165,7 +166,7 @@ impl Contact {
         // One silence is enough.
         let silent = orders.is_some() && book.status.is(&Fault::Silent);
         let status = tell(&book.status, "no status is written").filter(|_| !silent);
-        orders.into_iter().chain(status).collect()
+        unordered.or(orders).into_iter().chain(status).collect()
     }
 
     /// Since when something of that is so.
@@ -188,6 +189,16 @@ impl Contact {
             Some(Answer::Unusable(why)) => Err(format!("the orders of this node cannot work: {why}")),
             Some(Answer::Orders) => Err("the first turn is under way".to_owned()),
         }
+    }
+
+    /// Why there are no orders.
+    pub(crate) fn without_orders(&self) -> String {
+        self.without_turn().unwrap_or_else(|why| why)
+    }
+
+    /// The API server said that there are none.
+    pub(crate) fn knows_of_none(&self) -> bool {
+        self.book().answer == Some(Answer::None)
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -289,8 +300,10 @@ mod tests {
         assert!(contact.without_turn().unwrap_err().contains("first answer"));
         contact.failed(Ask::Orders, Fault::Absent, &"");
         assert!(contact.without_turn().unwrap_err().contains("install the CRDs"), "at once");
-        assert!(contact.troubles().is_empty() && contact.failing_since().is_none());
+        assert!(contact.troubles(true).is_empty() && contact.failing_since().is_none());
+        assert!(contact.troubles(false)[0].contains("install the CRDs"), "why there are none, at once");
         contact.answered(Answer::None);
+        assert!(contact.knows_of_none() && contact.troubles(true).is_empty());
         assert!(contact.without_turn().unwrap().contains("no NodeOvercommit \"a\""));
         contact.answered(Answer::Unusable("odd".to_owned()));
         assert!(contact.without_turn().unwrap_err().contains("odd"));

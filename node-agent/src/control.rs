@@ -86,7 +86,7 @@ fn latest(wakes: &Sender<Wake>, contact: Option<&Contact>) -> anyhow::Result<Val
     let report = answer.recv_timeout(PATIENCE)?;
     Ok(match report {
         None => {
-            let why = contact.map(|contact| contact.without_turn().unwrap_or_else(|why| why));
+            let why = contact.map(Contact::without_orders);
             let why = why.unwrap_or_else(|| "the first turn is under way".to_owned());
             serde_json::json!({ "error": format!("nothing is done yet: {why}") })
         }

@@ -39,8 +39,9 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-fn readiness(latest: Option<&Report>, contact: Option<&Contact>) -> Result<String, String> {
-    match latest {
+pub(crate) fn readiness(latest: Option<&Report>, contact: Option<&Contact>) -> Result<String, String> {
+    // What was done without orders is no sign that any came.
+    match latest.filter(|report| report.orders_missing_since.is_none()) {
         // A node that no policy selects has nothing to do, and an agent that is ready for it; but the API server must
         // have said so.
         None => contact.map_or_else(

@@ -111,7 +111,9 @@ impl Journal {
             let (original, current) = (dealing.original?, dealing.target);
             let target = about_to.get(id).copied().or(current)?;
             let incarnation = incarnations.get(id).copied().flatten();
-            Some((id.clone(), Entry { incarnation, original, target }))
+            let met = state.model().track(id).map(|track| &track.sample.name);
+            let name = met.or_else(|| self.written.guests.get(id)?.name.as_ref()).cloned();
+            Some((id.clone(), Entry { incarnation, original, target, name }))
         };
         let unseen = self.found.iter().map(|(id, entry)| (id.clone(), entry.clone()));
         let guests = unseen.chain(state.dealings().iter().filter_map(entry)).collect();
@@ -153,12 +155,18 @@ impl Journal {
         self.written.guests.iter()
     }
 
+    /// The same of guests whose process `runs`.
+    pub(crate) fn alive(
+        &self,
+        runs: impl Fn(Incarnation) -> bool,
+    ) -> impl Iterator<Item = (&GuestId, &Entry)> {
+        self.entries().filter(move |(_, entry)| entry.incarnation.is_none_or(&runs))
+    }
+
     /// Guests that hold less than they had, as far as is on disk, and whose process `runs`.
     pub(crate) fn squeezed(&self, runs: impl Fn(Incarnation) -> bool) -> impl Iterator<Item = &GuestId> {
         let lacks = |entry: &Entry| entry.target < entry.original.target;
-        let squeezed =
-            self.entries().filter(move |(_, entry)| lacks(entry) && entry.incarnation.is_none_or(&runs));
-        squeezed.map(|(id, _)| id)
+        self.alive(runs).filter(move |(_, entry)| lacks(entry)).map(|(id, _)| id)
     }
 
     /// True while there are entries of guests that run and were not seen since the start.
@@ -262,6 +270,33 @@ mod tests {
         assert!(journal.adopt(&[], |_| false).is_empty());
         record(&dir, &mut journal, &State::default(), &BTreeMap::new(), &BTreeMap::new()).unwrap();
         assert!(Journal::open(&dir, "b").written.guests.is_empty(), "its process ended");
+    }
+
+    #[test]
+    fn what_a_guest_was_called_stays_with_its_entry_and_may_be_missing() {
+        let (_temp, dir) = dir();
+        let id = GuestId::new("a");
+        let called = |name: Option<GuestName>| {
+            let (pid, original) =
+                (incarnations()[&id], Original { target: Bytes::from_mib(512), period: None });
+            let entry = Entry { incarnation: pid, original, target: Bytes::from_mib(400), name };
+            Content { boot_id: "b".to_owned(), guests: BTreeMap::from([(id.clone(), entry)]) }
+        };
+        let kept = |content: &Content| {
+            dir.replace(FILE, &envelope::seal(content)).unwrap();
+            let mut journal = Journal::open(&dir, "b");
+            let seen = [guest(incarnations()[&id])];
+            journal.adopt(&seen, |_| true);
+            record(&dir, &mut journal, &state(300), &incarnations(), &BTreeMap::new()).unwrap();
+            Journal::open(&dir, "b").alive(|_| true).map(|(_, entry)| entry.name.clone()).collect::<Vec<_>>()
+        };
+        let name = GuestName::namespaced("shop", "web");
+        assert_eq!(kept(&called(Some(name.clone()))), [Some(name)]);
+        assert_eq!(kept(&called(None)), [None]);
+        // As an older agent wrote it.
+        let mut older = serde_json::to_value(called(None)).unwrap();
+        assert!(older.pointer_mut("/guests/a").unwrap().as_object_mut().unwrap().remove("name").is_none());
+        assert_eq!(serde_json::from_value::<Content>(older).unwrap(), called(None));
     }
 
     #[test]

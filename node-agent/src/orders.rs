@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use overcommit_core::policy::{Mode, Policy};
 use overcommit_core::roster::{Membership, Roster};
-use overcommit_core::sample::Sample;
+use overcommit_core::sample::{GuestId, GuestName, Sample};
 use overcommit_crds::classify::{Subject, classify};
+use overcommit_crds::condition::rfc3339;
 use overcommit_crds::node::{GuestEntry, NodeOvercommitSpec};
 use overcommit_crds::policy::{ClassSpec, OvercommitPolicySpec};
 use overcommit_crds::resolve::{self, FieldError};
@@ -69,6 +71,11 @@ pub(crate) enum Origin {
     Cache,
     /// A policy file.
     File,
+    /// Nowhere: there are none. What the journal knows is owed all the same.
+    Journal {
+        /// Since when.
+        since: Timestamp,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -123,6 +130,24 @@ impl Orders {
         }
         let (version, fault) = (Some(version), Some(fault));
         Some(Self { paused: true, release, origin, version, standing, fault, ..base })
+    }
+
+    /// What holds while there are none, since `since`: nothing is taken, and these guests, of which something was taken
+    /// under orders that are lost, are given what they need. Nobody else is touched. Absent if the defaults cannot work.
+    pub(crate) fn without_any(
+        since: Timestamp,
+        guests: impl IntoIterator<Item = (GuestId, Option<GuestName>)>,
+    ) -> Option<Self> {
+        let base = Self::empty(&Value::Null)?;
+        let class = base.policy.classes.first().map(|class| Arc::clone(&class.name));
+        let member = |(id, name): (GuestId, Option<GuestName>)| {
+            let pod = id.pod()?;
+            let name = name.unwrap_or_else(|| GuestName::unnamed(pod));
+            let membership = Membership { class: class.clone(), opt_out: None, migrating: false };
+            Some((Arc::from(pod), name, membership))
+        };
+        let covered = Covered::Listed(Roster::by_pod(guests.into_iter().filter_map(member)));
+        Some(Self { paused: true, origin: Origin::Journal { since }, covered, ..base })
     }
 
     /// Orders that ask for nothing, under the names in `spec`.
@@ -186,8 +211,24 @@ impl Orders {
         }
     }
 
+    /// Since when there are none in truth.
+    pub(crate) fn missing_since(&self) -> Option<Timestamp> {
+        match self.origin {
+            Origin::Journal { since } => Some(since),
+            Origin::Api | Origin::Cache | Origin::File => None,
+        }
+    }
+
     /// What is wrong with them, for people. Orders to release are meant to end with their object.
     pub(crate) fn trouble(&self) -> Option<Cow<'_, str>> {
+        if let Some(since) = self.missing_since() {
+            // What to do comes first: a condition shows no more.
+            return Some(Cow::Owned(format!(
+                "no orders since {}: let the agent reach the API server, and a policy select this node; guests in the \
+                 journal are given what they need, and nothing is taken",
+                rfc3339(since)
+            )));
+        }
         let withdrawn = match self.standing {
             Standing::Gone if !self.release => Some(
                 "the NodeOvercommit of this node is gone: nothing is taken, and what was taken is given back \

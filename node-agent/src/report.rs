@@ -51,6 +51,8 @@ pub(crate) struct Report {
     pub(crate) paused: bool,
     /// The orders come from disk because the API server is away.
     pub(crate) cached: bool,
+    /// Since when there are no orders, and the journal alone says who is to be given what; absent while there are.
+    pub(crate) orders_missing_since: Option<jiff::Timestamp>,
     /// Since when the API server is silent or refuses what the agent needs; absent while it does not.
     pub(crate) api_failing_since: Option<jiff::Timestamp>,
     /// Whether the object that the orders came from still stands.
@@ -121,7 +123,7 @@ impl Report {
         took: Duration,
     ) -> Self {
         let mut troubles = troubles(orders);
-        troubles.add_own(reserve(orders, &decision.ledger));
+        troubles.add_own(reserve(orders, &decision.ledger).filter(|_| orders.missing_since().is_none()));
         troubles.extend(others);
         let of_guests =
             sample.guests.iter().filter_map(|g| Some(format!("{}: {}", g.name, g.trouble.as_ref()?)));
@@ -155,6 +157,7 @@ impl Report {
             mode: orders.policy.mode,
             paused: orders.paused,
             cached: orders.origin == Origin::Cache,
+            orders_missing_since: orders.missing_since(),
             api_failing_since: None,
             standing: orders.standing,
             ledger: None,

@@ -14,6 +14,7 @@ mod panics;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod without_orders;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -146,6 +147,8 @@ pub(crate) struct Loop {
     unconfirmed: BTreeMap<GuestId, Option<Bytes>>,
     /// When this loop was made.
     began: Monotonic,
+    /// The same by the wall clock, for people.
+    since: jiff::Timestamp,
     /// Takes that wait for the journal.
     takes: Option<Takes>,
     /// Moves whose outcomes are not known yet.
@@ -183,6 +186,7 @@ impl Loop {
             watched: BTreeMap::new(),
             unconfirmed: BTreeMap::new(),
             began: clock::now(),
+            since: jiff::Timestamp::now(),
             takes: None,
             moves: BTreeMap::new(),
             failures: Vec::new(),
@@ -254,6 +258,7 @@ impl Loop {
     fn do_what_is_due(&mut self) {
         let now = Instant::now();
         if self.asked.is_none() && now >= self.next_tick {
+            self.go_without_orders();
             self.admit();
             self.parts.guests.ask();
             (self.asked, self.asked_host) = (Some(now), false);

@@ -1,6 +1,7 @@
 //! The agent as a process of its own on a host without Kubernetes, as its users run it.
 
 mod bench;
+mod cluster;
 mod turns;
 
 use std::fs::File;
@@ -21,6 +22,7 @@ use crate::table;
 use crate::wait;
 
 pub use bench::{Bench, SOON};
+pub use cluster::{nobodys_kubeconfig, seal};
 pub use turns::{Action, Turn, Turns};
 
 /// From start to the first report: connecting and one turn.
@@ -29,6 +31,8 @@ const FIRST_REPORT: Duration = Duration::from_mins(2);
 const ENDED_BY: Duration = Duration::from_mins(1);
 /// From a signal that asks it to end to its end: a release has a minute, and its keeper some patience beyond that.
 const LEFT_BY: Duration = Duration::from_secs(150);
+/// Binds `$0` over what tells of the host's memory, and becomes the rest of the arguments.
+const WITH_HOST: &str = "mount --bind \"$0\" /proc/meminfo && exec \"$@\"";
 /// A balloon that is so near to its target is there.
 const FOLLOWED: u64 = 4 * machine::MIB;
 
@@ -181,7 +185,7 @@ impl Agent {
         let file = session.fresh_dir("policy")?.join("policy.yaml");
         std::fs::write(&file, policy).with_context(|| format!("writing {}", file.display()))?;
         let launch = Launch::new("agent", "sh")
-            .args(["-c", "mount --bind \"$0\" /proc/meminfo && exec \"$@\""])
+            .args(["-c", WITH_HOST])
             .arg(host.map_or(Path::new("/proc/meminfo"), |host| &host.file))
             .arg(program)
             .args(["run", "--connect", uri, "--output", "json", "--policy"])

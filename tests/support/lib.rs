@@ -16,6 +16,7 @@ pub mod load;
 pub mod machine;
 pub mod node;
 pub mod parts;
+pub mod pod;
 pub mod process;
 pub mod product_images;
 pub mod road;

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use overcommit_tests::agent::Agent;
+use overcommit_tests::agent::{Agent, nobodys_kubeconfig, seal};
 use overcommit_tests::process::{Launch, Process};
 use overcommit_tests::session::Session;
 use overcommit_tests::wait::until;
@@ -295,12 +295,7 @@ fn a_closed_session_and_a_quit_hand_over_as_a_termination_does() -> Result<()> {
 
 /// An agent of a cluster's node whose API server nobody answers for, once it runs without orders.
 fn without_orders(place: &Place) -> Result<Process> {
-    let access = place.0.path().join("kubeconfig");
-    // Nothing listens there.
-    let server = "{name: c, cluster: {server: 'http://127.0.0.1:1'}}";
-    let context = "{name: c, context: {cluster: c, user: u}}";
-    let parts = format!("clusters: [{server}]\ncontexts: [{context}]\nusers: [{{name: u, user: {{}}}}]\n");
-    std::fs::write(&access, format!("apiVersion: v1\nkind: Config\ncurrent-context: c\n{parts}"))?;
+    let access = nobodys_kubeconfig(place.0.path())?;
     let launch = Launch::new("agent", Agent::program()?).args(["run", "--node", "a", "--state-dir"]);
     let agent = spawn(launch.arg(place.state()).env("KUBECONFIG", access))?;
     agent.ready(Duration::from_secs(30), "an answer", || {
@@ -309,16 +304,6 @@ fn without_orders(place: &Place) -> Result<Process> {
         Ok(())
     })?;
     Ok(agent)
-}
-
-/// Writes a file of the state directory as an agent does: below a line with its SHA-256.
-fn seal(place: &Place, name: &str, content: &Value) -> Result<()> {
-    let file = place.state().join(name);
-    std::fs::write(&file, content.to_string())?;
-    let sum = Command::new("sha256sum").arg(&file).output()?;
-    let sum = String::from_utf8(sum.stdout)?;
-    let sum = sum.split_whitespace().next().context("no sum")?;
-    Ok(std::fs::write(&file, format!("{sum}\n{content}"))?)
 }
 
 #[test]
@@ -337,7 +322,7 @@ fn an_agent_without_orders_says_at_its_end_what_it_could_not_hand_over() -> Resu
         std::fs::set_permissions(place.state(), std::fs::Permissions::from_mode(0o700))?;
         std::fs::write(place.state().join("orders.json"), "torn")?;
         let guests = serde_json::json!({ "pod/uuid": guest(target) });
-        seal(&place, "journal", &serde_json::json!({ "boot_id": boot.trim(), "guests": guests }))?;
+        seal(&place.state(), "journal", &serde_json::json!({ "boot_id": boot.trim(), "guests": guests }))?;
         let before = std::fs::read(place.state().join("journal"))?;
         let agent = without_orders(&place)?;
         ensure!(agent.output().contains("the cached orders cannot be used"), "{}", agent.log_tail());

@@ -52,6 +52,10 @@ impl GuestName {
     pub fn standalone(name: impl Into<Arc<str>>) -> Self {
         Self { namespace: None, name: name.into() }
     }
+    /// What a guest is called of which nobody told the name: by its pod.
+    pub fn unnamed(pod: &str) -> Self {
+        Self::standalone(format!("pod {pod}"))
+    }
     /// The name of a VMI.
     pub fn namespaced(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { namespace: Some(namespace.into()), name: name.into() }

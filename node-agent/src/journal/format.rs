@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use overcommit_core::dealings::Original;
-use overcommit_core::sample::{GuestId, Incarnation};
+use overcommit_core::sample::{GuestId, GuestName, Incarnation};
 use overcommit_core::units::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,9 @@ pub(crate) struct Entry {
     pub(crate) original: Original,
     /// The target in force, or about to be.
     pub(crate) target: Bytes,
+    /// What it was called, for people; absent where an older agent wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<GuestName>,
 }
 
 /// All entries of one boot.

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use overcommit_core::ledger::Ledger;
 use overcommit_core::step::Release;
+use overcommit_crds::condition::rfc3339;
 use tracing_appender::non_blocking::NonBlocking;
 
 use super::Report;
@@ -78,8 +79,12 @@ fn account(ledger: &Ledger) -> String {
 /// The node in one line.
 pub(crate) fn headline(report: &Report) -> String {
     let paused = if report.paused { ", paused" } else { "" };
+    let (orders, how) = report.orders_missing_since.map_or_else(
+        || (format!("policy {}", report.policy), format!(" {:?}{paused}", report.mode)),
+        |since| (format!("NO ORDERS since {}", rfc3339(since)), String::new()),
+    );
     let Some(ledger) = &report.ledger else {
-        return format!("{} policy {}: the host cannot be read\n", report.at, report.policy);
+        return format!("{} {orders}: the host cannot be read\n", report.at);
     };
     let state = match report.release {
         None if ledger.shortfall.is_zero() => format!("spare {}", ledger.spare),
@@ -89,10 +94,8 @@ pub(crate) fn headline(report: &Report) -> String {
         Some(Release::Blocked { short }) => format!("release blocked: short of {short}"),
     };
     format!(
-        "{} policy {} {:?}{paused}: budget {}, promised {}, reclaimed {}, {state}\n",
-        overcommit_crds::condition::rfc3339(report.at),
-        report.policy,
-        report.mode,
+        "{} {orders}{how}: budget {}, promised {}, reclaimed {}, {state}\n",
+        rfc3339(report.at),
         ledger.budget,
         ledger.promised,
         ledger.reclaimed,
@@ -126,5 +129,10 @@ mod tests {
         assert!(told.contains(" policy p Observe: budget 6.0 GiB"), "{told}");
         let paused = table(&Report { paused: true, ..fixture::report(Vec::new()) });
         assert!(paused.contains(" policy p Observe, paused: budget"), "{paused}");
+        let since = Some(jiff::Timestamp::UNIX_EPOCH);
+        let none = Report { paused: true, orders_missing_since: since, ..fixture::report(Vec::new()) };
+        assert!(table(&none).contains(" NO ORDERS since 1970-01-01T00:00:00Z: budget"), "{}", table(&none));
+        let unreadable = table(&Report { ledger: None, ..none });
+        assert!(unreadable.contains(" NO ORDERS since 1970-01-01T00:00:00Z: the host"), "{unreadable}");
     }
 }

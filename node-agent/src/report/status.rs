@@ -28,7 +28,7 @@ const MAX_SENTENCE: usize = 120;
 /// The status, before [`fit`]; `before` holds the conditions' transition times, `actions` the last ones, newest first.
 pub(crate) fn render(report: &Report, before: &[Condition], actions: &[Action]) -> NodeOvercommitStatus {
     NodeOvercommitStatus {
-        observed_revision: Some(report.revision.clone()),
+        observed_revision: report.orders_missing_since.is_none().then(|| report.revision.clone()),
         agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         reported_at: Some(rfc3339(report.at)),
         ledger: report.ledger.as_ref().map(|ledger| account(ledger, &report.guests)),
@@ -154,6 +154,9 @@ fn conditions(report: &Report, before: &[Condition]) -> Vec<Condition> {
 fn readiness(report: &Report) -> (bool, &'static str, &'static str) {
     match (report.ledger.is_some(), report.release, report.mode) {
         (false, ..) => (false, "HostUnreadable", "the host's memory cannot be read: nothing is decided"),
+        _ if report.orders_missing_since.is_some() => {
+            (false, "NoOrders", "there is nothing to follow: gives by its journal, and takes nothing")
+        }
         (true, Some(Release::Done), Mode::Enforce) => (true, "Released", "everything was given back"),
         (true, Some(_), _) => (true, "Releasing", "everything is being given back"),
         (true, None, Mode::Observe) => (true, "Observing", "reports what it would do and touches nothing"),
@@ -171,7 +174,11 @@ fn degradation(report: &Report) -> (bool, &'static str, String) {
     let of_guests = report.troubles.of_guests().map(trouble);
     let mut all = report.troubles.own().map(trouble).chain(of_node).chain(of_guests);
     match all.next() {
-        Some((reason, first)) => (true, reason, counted(&first, all.count())),
+        Some((reason, first)) => {
+            // They are the first of the node's own troubles then.
+            let reason = report.orders_missing_since.map_or(reason, |_| "NoOrders");
+            (true, reason, counted(&first, all.count()))
+        }
         None => (false, "AsExpected", "nothing to report".to_owned()),
     }
 }
@@ -244,6 +251,23 @@ mod tests {
         assert_eq!(told(&[], [0, 1], short).1, "Overcommitted");
         let long = told(&["\u{1f418}".repeat(1000).as_str()], [0, 1], as_it_is).2;
         assert!(long.ends_with(" (and 2 more)") && long.chars().count() == MAX_SENTENCE, "{long}");
+    }
+
+    #[test]
+    fn without_orders_a_node_is_not_ready_and_degraded_for_that_before_all_else() {
+        let since = Some(jiff::Timestamp::UNIX_EPOCH);
+        let mut report = Report { orders_missing_since: since, ..fixture::report(Vec::new()) };
+        report.troubles.add_own(["no orders since then", "the disk is full"].map(str::to_owned));
+        let status = render(&report, &[], &[]);
+        assert_eq!(status.observed_revision, None);
+        let said = |type_| {
+            let condition = Condition::find(&status.conditions, type_).unwrap();
+            (condition.status, condition.reason.as_str(), condition.message.as_str())
+        };
+        let (ready, reason, _) = said(types::READY);
+        assert_eq!((ready, reason), (ConditionStatus::False, "NoOrders"));
+        let told = "no orders since then (and 1 more)";
+        assert_eq!(said(types::DEGRADED), (ConditionStatus::True, "NoOrders", told));
     }
 
     #[test]

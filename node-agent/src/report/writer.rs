@@ -143,7 +143,8 @@ impl Writer {
     }
 
     async fn consider(&mut self, report: &Report, last: bool) {
-        if report.standing == Standing::Gone {
+        let never_was = report.orders_missing_since.is_some() && self.contact.knows_of_none();
+        if report.standing == Standing::Gone || never_was {
             return self.tell_gone(report).await;
         }
         self.told_gone = false;
@@ -159,7 +160,6 @@ impl Writer {
 
     async fn write(&mut self, fresh: NodeOvercommitStatus, version: Option<&Version>) {
         let (began, turned) = (Instant::now(), self.written.as_ref().is_none_or(|old| turned(old, &fresh)));
-        let Some(version) = version else { return };
         let mut patched = self.patch(&fresh, version).await;
         if matches!(&patched, Err(Unwritten::Api(kube::Error::Api(refused))) if refused.is_conflict()) {
             // Somebody, mostly the operator, wrote the object since it was last seen.
@@ -184,13 +184,15 @@ impl Writer {
     async fn patch(
         &mut self,
         fresh: &NodeOvercommitStatus,
-        version: &Version,
+        version: Option<&Version>,
     ) -> Result<NodeOvercommit, Unwritten> {
-        let seen = match self.seen.take().filter(|seen| seen.uid == version.uid) {
+        // That there are no orders may be told to any object of that name: it is a word about none, and says so.
+        let is_meant = |seen: &Seen| version.is_none_or(|version| seen.uid == version.uid);
+        let seen = match self.seen.take().filter(is_meant) {
             Some(seen) => seen,
             None => Seen::of(&timeout(DEADLINE, self.api.get(&self.name)).await??),
         };
-        if seen.uid != version.uid {
+        if !is_meant(&seen) {
             return Err(Unwritten::MadeAnew);
         }
         let body = serde_json::json!({
@@ -238,7 +240,8 @@ impl Writer {
             ..ObjectReference::default()
         });
         let note = report.troubles.iter().next().unwrap_or_default().to_owned();
-        self.publish(&report_of(EventType::Warning, "OrdersGone", note)).await;
+        let reason = if report.standing == Standing::Gone { "OrdersGone" } else { "NoOrders" };
+        self.publish(&report_of(EventType::Warning, reason, note)).await;
     }
 
     /// Events for state changes only.

@@ -117,8 +117,8 @@ impl Loop {
         } else if self.orders.is_some() {
             self.left("the host cannot be read".to_owned());
         } else {
-            let contact = self.parts.contact.as_deref().map(Contact::without_turn);
-            let why = contact.map_or_else(String::new, |why| format!(": {}", why.unwrap_or_else(|why| why)));
+            let why = self.parts.contact.as_deref().map(Contact::without_orders);
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
             self.left(format!("there are no orders{why}"));
         }
         self.orders = None;

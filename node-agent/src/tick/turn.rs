@@ -60,7 +60,8 @@ impl Loop {
         let mut troubles = Troubles::default();
         troubles.add_own(self.parts.journal.troubles());
         troubles.add_own(self.parts.scribe.troubles());
-        troubles.add_own(self.parts.contact.as_deref().into_iter().flat_map(Contact::troubles));
+        let ordered = self.orders.as_ref().is_none_or(|orders| orders.missing_since().is_none());
+        troubles.add_own(self.parts.contact.as_deref().into_iter().flat_map(|c| c.troubles(ordered)));
         troubles.add_own(self.former_failures());
         troubles.extend(self.parts.guests.troubles());
         troubles.add_of_guests(self.failures.iter().cloned());

@@ -59,7 +59,7 @@ impl Guests {
     pub(super) fn name_guests(&mut self, admission: &Admission) {
         let owed = |pod: &Arc<str>| {
             let before = self.names.get(pod).cloned();
-            (Arc::clone(pod), before.unwrap_or_else(|| GuestName::standalone(format!("pod {pod}"))))
+            (Arc::clone(pod), before.unwrap_or_else(|| GuestName::unnamed(pod)))
         };
         let mut names: BTreeMap<Arc<str>, GuestName> = admission.owed.iter().map(owed).collect();
         names.extend(admission.listed.iter().map(|(pod, name)| (Arc::clone(pod), name.clone())));

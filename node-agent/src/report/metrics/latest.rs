@@ -29,8 +29,13 @@ const SIZES: [Size; 4] = [
     ("guest_full", "Full size of the guest.", |guest| guest.full),
     ("guest_floor", "Nothing is taken below this.", |guest| guest.floor),
 ];
-const FLAGS: [Flag; 4] = [
+const FLAGS: [Flag; 5] = [
     ("orders_cached", "1 while the orders come from disk.", |report| report.cached),
+    (
+        "orders_missing",
+        "1 while there are no orders, and the journal alone says who is owed what.",
+        |report| report.orders_missing_since.is_some(),
+    ),
     ("api_failing", "1 while the API server is silent or refuses what the agent needs.", |report| {
         report.api_failing_since.is_some()
     }),

@@ -7,6 +7,7 @@ use overcommit_core::plan::Move;
 use overcommit_core::ports::PortError;
 use overcommit_core::reason::{Failure, Reason};
 use overcommit_core::sample::{GuestId, GuestName};
+use overcommit_core::troubles::Troubles;
 use overcommit_core::units::Bytes;
 use overcommit_crds::OvercommitPolicySpec;
 use prometheus_client::registry::Registry;
@@ -187,6 +188,51 @@ async fn an_event_that_was_not_taken_is_told_with_the_next_report() {
     let count = told.events().iter().filter(|note| note.starts_with("shop/a: ")).count();
     assert_eq!(count, 1, "told once");
     writer.abort();
+}
+
+/// A report of what was done without orders.
+fn unordered() -> Arc<Report> {
+    let orders_missing_since = Some(jiff::Timestamp::UNIX_EPOCH);
+    let mut report = Report { version: None, orders_missing_since, ..(*quiet()).clone() };
+    report.troubles = Troubles::default();
+    report.troubles.add_own(["no orders since then".to_owned()]);
+    Arc::new(report)
+}
+
+#[tokio::test]
+async fn without_orders_the_object_that_there_is_says_so_of_no_generation() {
+    let (told, client) = server().await;
+    let (mut reporter, latest, done) = reporter(&mut Registry::default());
+    reporter.publish(unordered());
+    let writer = tokio::spawn(Writer::new(client, "n", Arc::new(Contact::new("n"))).run(latest, done));
+    let conditions = |told: &Told| {
+        let requests = told.requests.lock().unwrap();
+        let written = requests.iter().find(|(what, _)| what.starts_with("PATCH"));
+        written.map(|(_, body)| body["status"]["conditions"].clone())
+    };
+    told.wait("a status", |told| conditions(told).is_some()).await;
+    let said = conditions(&told).unwrap();
+    let degraded = said.as_array().unwrap().iter().find(|c| c["type"] == "Degraded").unwrap().clone();
+    assert_eq!((&degraded["reason"], &degraded["observedGeneration"]), (&json!("NoOrders"), &Value::Null));
+    writer.abort();
+}
+
+#[tokio::test]
+async fn where_there_is_no_object_an_event_says_once_that_there_are_no_orders() {
+    let (told, client) = server().await;
+    let (mut reporter, latest, done) = reporter(&mut Registry::default());
+    let contact = Arc::new(Contact::new("n"));
+    contact.answered(crate::contact::Answer::None);
+    reporter.publish(unordered());
+    let writer = tokio::spawn(Writer::new(client, "n", contact).run(latest, done));
+    told.wait("the event", |told| !told.events().is_empty()).await;
+    reporter.publish(unordered());
+    drop(reporter);
+    tokio::time::timeout(PATIENCE, writer).await.unwrap().unwrap();
+    assert_eq!(told.events(), ["no orders since then"]);
+    let requests = told.requests.lock().unwrap();
+    assert!(requests.iter().all(|(what, _)| !what.starts_with("PATCH")), "{requests:?}");
+    assert_eq!(requests[0].1["reason"], "NoOrders");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! API server, operator or object are away.
 
 use jiff::Timestamp;
+use overcommit_tests::agent::seal;
 use overcommit_tests::api::Identity;
 use overcommit_tests::machine::sibling;
 use overcommit_tests::process::Launch;
@@ -134,6 +135,37 @@ fn cached_orders_that_cannot_be_read_are_set_aside_and_the_api_server_is_waited_
     bench.api.start_apiserver().unwrap();
     bench.wait_report("orders from the API server", |report| report["revision"] == "one");
     bench.expect_kept("one");
+}
+
+#[test]
+fn without_orders_and_with_guests_in_its_journal_it_says_so_until_the_api_server_tells_them() {
+    let mut bench = Bench::running();
+    bench.stop_agent();
+    std::fs::remove_file(bench.dir.join("orders.json")).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    // A process that nobody knows is not known to have ended.
+    let guest = json!({"incarnation": null, "original": {"target": 512, "period": null}, "target": 300});
+    let journal = json!({"boot_id": boot.trim(), "guests": {"pod/uuid": guest}});
+    seal(&bench.dir, "journal", &journal).unwrap();
+    bench.api.stop_apiserver();
+    bench.start_agent();
+    let report =
+        bench.wait_report("a report without orders", |report| report["orders_missing_since"].is_string());
+    assert_eq!((&report["paused"], &report["version"]), (&json!(true), &Value::Null), "{report}");
+    bench.wait_trouble(&["no orders since ", "let the agent reach the API server"]);
+    bench.wait_answer("/metrics", 200, &["overcommit_orders_missing 1\n"]);
+    assert_eq!(bench.get("/readyz").unwrap().0, 503);
+    bench.api.start_apiserver().unwrap();
+    let report = bench.wait_report("orders from the API server", |report| report["revision"] == "one");
+    assert_eq!(
+        (&report["paused"], &report["orders_missing_since"]),
+        (&json!(false), &Value::Null),
+        "{report}"
+    );
+    bench.wait_answer("/metrics", 200, &["overcommit_orders_missing 0\n"]);
+    bench.wait_answer("/readyz", 200, &["ok"]);
+    let kept = std::fs::read_to_string(bench.dir.join("journal")).unwrap();
+    assert!(kept.contains("\"target\":512"), "nothing is forgotten: {kept}");
 }
 
 #[test]
