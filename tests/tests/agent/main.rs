@@ -1,6 +1,7 @@
 //! The agent on real guests under libvirt, which do what guests do, or do not do what is expected of them.
 #![cfg(test)]
 
+mod without_orders;
 /// Run several at a time: see `make test`.
 mod waits {
     mod conduct;
