@@ -35,10 +35,11 @@ pub(crate) struct Clockwork<'a> {
     watched: BTreeMap<GuestId, Watched>,
 }
 
-#[derive(Default)]
 struct Watched {
     cadence: Cadence,
     period: Duration,
+    /// Where it is in the plant.
+    place: usize,
     seen: bool,
 }
 
@@ -93,7 +94,7 @@ impl<'a> Clockwork<'a> {
             known => *known = Some((sample.host.clone(), decision.ledger)),
         }
         self.carry_out(plant, &decision);
-        self.watch_squeezed();
+        self.watch_squeezed(plant);
         decision
     }
 
@@ -106,19 +107,21 @@ impl<'a> Clockwork<'a> {
     }
 
     /// Squeezed guests are watched; others need no look between two ticks.
-    fn watch_squeezed(&mut self) {
+    fn watch_squeezed(&mut self, plant: &Plant) {
         if self.orders.policy.mode != Mode::Enforce {
             return;
         }
         self.watched.values_mut().for_each(|watched| watched.seen = false);
         for track in self.state.model().tracks().filter(|t| t.is_squeezed() && t.is_reachable()) {
             let seconds = track.sample.balloon.and_then(|b| b.period).filter(|s| *s > 0).unwrap_or(1);
-            let id = &track.sample.id;
-            if !self.watched.contains_key(id) {
-                self.watched.insert(id.clone(), Watched::default());
-            }
-            if let Some(watched) = self.watched.get_mut(id) {
-                (watched.period, watched.seen) = (Duration::from_secs(u64::from(seconds)), true);
+            let (id, period) = (&track.sample.id, Duration::from_secs(u64::from(seconds)));
+            match self.watched.get_mut(id) {
+                Some(watched) => (watched.period, watched.seen) = (period, true),
+                None => {
+                    let Some(place) = plant.place(id) else { continue };
+                    let watched = Watched { cadence: Cadence::default(), period, place, seen: true };
+                    self.watched.insert(id.clone(), watched);
+                }
             }
         }
         self.watched.retain(|_, watched| watched.seen);
@@ -128,14 +131,20 @@ impl<'a> Clockwork<'a> {
 
     fn anybody_hurts(&mut self, plant: &Plant) -> bool {
         let at = plant.clock();
-        let mut hurts = false;
-        for id in self.watched.keys() {
-            let Some((track, glimpse)) = self.state.model().track(id).zip(plant.glimpse(id)) else { continue };
-            let was_known = track.pain.is_some();
+        let mut felt = Vec::new();
+        // Both stand in the order of their identities: a week of looking each up would be most of the week.
+        let mut tracks = self.state.model().tracks();
+        for (id, watched) in &self.watched {
+            let track = tracks.find(|track| track.sample.id == *id);
+            let Some((track, glimpse)) = track.zip(plant.glimpse(watched.place)) else { continue };
             if let Some(pain) = self.lane.look(track, glimpse, at) {
-                hurts |= !was_known;
-                self.state.note_pain(id, pain, at);
+                felt.push((id.clone(), pain, track.pain.is_some()));
             }
+        }
+        drop(tracks);
+        let hurts = felt.iter().any(|(_, _, was_known)| !was_known);
+        for (id, pain, _) in felt {
+            self.state.note_pain(&id, pain, at);
         }
         hurts
     }
@@ -145,10 +154,10 @@ impl<'a> Clockwork<'a> {
         let now = plant.clock();
         let mut news = false;
         for (id, watched) in self.watched.iter_mut().filter(|(_, watched)| watched.cadence.due() <= now) {
-            let stamp = plant.guest(id).filter(|guest| guest.is_here()).and_then(crate::plant::Guest::stamp);
-            let known = self.state.model().track(id).and_then(|track| track.last_update);
+            let stamp = plant.stamp(watched.place);
             watched.cadence.looked(now, stamp, watched.period);
-            news |= stamp.is_some() && stamp != known;
+            let known = || self.state.model().track(id).and_then(|track| track.last_update);
+            news = news || (stamp.is_some() && stamp != known());
         }
         news
     }

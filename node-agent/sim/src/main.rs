@@ -49,9 +49,8 @@ impl Work {
             .map_err(|error| anyhow!("policy file {policy}: {error}"))?;
         scenario.seed = args.seed.unwrap_or(scenario.seed);
         let name = args.scenario.file_stem().map_or(course, |stem| stem.to_string_lossy().into_owned());
-        let create = |path: &Path| {
-            File::create(path).with_context(|| format!("{} cannot be written", path.display()))
-        };
+        let create =
+            |path: &Path| File::create(path).with_context(|| format!("{} cannot be written", path.display()));
         let json = args.json.as_deref().map(create).transpose()?;
         let svg = args.svg.as_deref().map(create).transpose()?;
         Ok(Self { name, scenario, orders, json, svg })

@@ -53,7 +53,8 @@ impl Plant {
         for group in &scenario.guests {
             let shared = Arc::new(group.clone());
             for number in 0..group.count {
-                let name = if group.count == 1 { group.name.clone() } else { format!("{}-{number}", group.name) };
+                let name =
+                    if group.count == 1 { group.name.clone() } else { format!("{}-{number}", group.name) };
                 let index = u32::try_from(guests.len()).unwrap_or(u32::MAX);
                 guests.push(Guest::new(Arc::from(name), &shared, index, &mut chance));
             }
@@ -156,7 +157,9 @@ impl Plant {
 
     pub(crate) fn carry_out(&mut self, command: &Command) {
         let now = self.now;
-        let Some(guest) = self.place(command.id()).and_then(|index| self.guests.get_mut(index)) else { return };
+        let Some(guest) = self.place(command.id()).and_then(|index| self.guests.get_mut(index)) else {
+            return;
+        };
         match command {
             Command::SetTarget { to, .. } => guest.set_target(*to, now),
             Command::SetPeriod { seconds, .. } => guest.set_period(*seconds, now),
@@ -167,12 +170,14 @@ impl Plant {
         self.places.get(id).copied()
     }
 
-    pub(crate) fn guest(&self, id: &GuestId) -> Option<&Guest> {
-        self.guests.get(self.place(id)?)
+    /// What the host's kernel shows of one guest's process.
+    pub(crate) fn glimpse(&self, place: usize) -> Option<Glimpse> {
+        self.guests.get(place).filter(|guest| guest.is_here()).map(Guest::glimpse)
     }
 
-    pub(crate) fn glimpse(&self, id: &GuestId) -> Option<Glimpse> {
-        self.guest(id).filter(|guest| guest.is_here()).map(Guest::glimpse)
+    /// The stamp of one guest's last statistics.
+    pub(crate) fn stamp(&self, place: usize) -> Option<u64> {
+        self.guests.get(place).filter(|guest| guest.is_here()).and_then(Guest::stamp)
     }
 
     /// Every pod that may ever be on the node, and whose it is.
@@ -187,4 +192,95 @@ fn pod(index: usize) -> String {
 
 fn name(guest: &Guest) -> GuestName {
     GuestName::namespaced(guest.group.namespace.as_str(), Arc::clone(&guest.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario;
+
+    fn plant(guest: &str) -> Plant {
+        let text = format!(
+            "shows: nothing\nlasts: 1m\nhost: {{memory: 4Gi}}\nguests: [{{name: a, size: 1Gi, demand: 100Mi, statistics: 1s, {guest}}}]"
+        );
+        Plant::new(&scenario::read(text.as_bytes()).unwrap())
+    }
+
+    fn pass(plant: &mut Plant, seconds: u32) {
+        for _ in 0..seconds {
+            plant.pass(Duration::from_secs(1));
+        }
+    }
+
+    fn holds(plant: &Plant) -> Bytes {
+        plant.guests[0].holds()
+    }
+
+    #[test]
+    fn a_guest_that_was_ended_comes_back_as_another_process_and_says_nothing_until_it_has_booted() {
+        let mut plant = plant("returns: 10s");
+        pass(&mut plant, 5);
+        let before = plant.read(Reading::Fresh).guests[0].incarnation;
+        let now = plant.time();
+        plant.guests[0].is_killed(now);
+        pass(&mut plant, 9);
+        assert!(plant.read(Reading::Fresh).guests.is_empty());
+        pass(&mut plant, 2);
+        let back = &plant.read(Reading::Fresh).guests[0];
+        assert!(back.incarnation != before && back.balloon.unwrap().last_update.is_none());
+        pass(&mut plant, 8);
+        assert!(plant.read(Reading::Fresh).guests[0].balloon.unwrap().last_update.is_some());
+    }
+
+    #[test]
+    fn after_a_reboot_the_device_says_what_the_last_kernel_held_until_the_new_one_inflates() {
+        let mut plant = plant("events: [{at: 20s, what: Reboots}]");
+        let half = Bytes::from_mib(512);
+        plant.guests[0].set_target(half, Duration::ZERO);
+        pass(&mut plant, 19);
+        let said = plant.guests[0].balloon();
+        assert_eq!((said.actual, holds(&plant)), (half, half));
+        pass(&mut plant, 3);
+        assert_eq!((plant.guests[0].balloon().actual, holds(&plant)), (half, Bytes::from_gib(1)));
+        pass(&mut plant, 8);
+        let again = plant.guests[0].balloon();
+        assert_eq!((again.actual, holds(&plant)), (half, half));
+        assert!(again.minor_faults < said.minor_faults, "its counters began anew");
+    }
+
+    #[test]
+    fn tempers_show_in_what_a_guest_holds_and_says() {
+        let (half, all) = (Bytes::from_mib(512), Bytes::from_gib(1));
+        for (temper, soon, late, said) in [
+            ("Obeys", half, half, half),
+            ("Deaf", all, all, all),
+            ("Pretends", all, all, half),
+            ("Deflates", half, all, all),
+            ("Hoards", half, half, half),
+        ] {
+            let mut plant = plant(&format!("temper: {temper}"));
+            plant.guests[0].set_target(half, Duration::ZERO);
+            pass(&mut plant, 10);
+            assert_eq!(holds(&plant), soon, "{temper}");
+            pass(&mut plant, 30);
+            let balloon = plant.guests[0].balloon();
+            assert_eq!((holds(&plant), balloon.actual), (late, said), "{temper}");
+            assert_eq!(balloon.usable.unwrap() < Bytes::from_mib(20), temper == "Hoards", "{temper}");
+        }
+    }
+
+    #[test]
+    fn one_that_falls_silent_or_freezes_says_nothing_new_and_goes_on_afterwards() {
+        for what in ["FallsSilent", "Freezes"] {
+            let mut plant = plant(&format!("events: [{{at: 10s, what: {what}, lasts: 20s}}]"));
+            let stamps: Vec<Option<u64>> = [12, 16, 6]
+                .into_iter()
+                .map(|seconds| {
+                    pass(&mut plant, seconds);
+                    plant.stamp(0)
+                })
+                .collect();
+            assert!(stamps[0] == stamps[1] && stamps[1] < stamps[2], "{what}: {stamps:?}");
+        }
+    }
 }

@@ -115,9 +115,9 @@ impl Score {
         self.time = self.time.saturating_add(time);
         for (score, guest) in self.guests.iter_mut().zip(&plant.guests).filter(|(_, guest)| guest.is_here()) {
             let inflated = guest.memory.inflated;
-            score.held = score.held.saturating_add(
-                u128::from(inflated.get()).saturating_mul(u128::from(millis(time))),
-            );
+            score.held = score
+                .held
+                .saturating_add(u128::from(inflated.get()).saturating_mul(u128::from(millis(time))));
             if guest.felt.distress {
                 score.distress = score.distress.saturating_add(time);
                 if !inflated.is_zero() {
@@ -160,9 +160,10 @@ impl Score {
 
     fn commanded(&mut self, plant: &Plant, command: &Command) {
         let Command::SetTarget { id, to, .. } = command else { return };
-        let Some(score) = plant.place(id).and_then(|index| self.guests.get_mut(index)) else { return };
+        let Some(place) = plant.place(id) else { return };
+        let Some((score, guest)) = self.guests.get_mut(place).zip(plant.guests.get(place)) else { return };
         score.commands = score.commands.saturating_add(1);
-        let need = plant.guest(id).map_or(Bytes::ZERO, crate::plant::Guest::need).min(score.size);
+        let need = guest.need().min(score.size);
         if command.takes() {
             score.overshoot = score.overshoot.max(need.minus(*to));
         }
@@ -203,7 +204,11 @@ impl Swing {
             *self = Self { extreme: Some(to), down: true };
             return false;
         };
-        let (on, back) = if self.down { (extreme.minus(to), to.minus(extreme)) } else { (to.minus(extreme), extreme.minus(to)) };
+        let (on, back) = if self.down {
+            (extreme.minus(to), to.minus(extreme))
+        } else {
+            (to.minus(extreme), extreme.minus(to))
+        };
         if !on.is_zero() {
             self.extreme = Some(to);
         }

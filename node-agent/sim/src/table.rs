@@ -9,7 +9,17 @@ use crate::Outcome;
 use crate::score::{GuestScore, NodeScore};
 
 const HEAD: [&str; 11] = [
-    "GUEST", "SIZE", "DISTRESS", "SQUEEZED", "RECLAIMED", "OVERSHOOT", "TURNS", "COMMANDS", "UNDONE", "OOM WITHIN", "ENDED",
+    "GUEST",
+    "SIZE",
+    "DISTRESS",
+    "SQUEEZED",
+    "RECLAIMED",
+    "OVERSHOOT",
+    "TURNS",
+    "COMMANDS",
+    "UNDONE",
+    "OOM WITHIN",
+    "ENDED",
 ];
 
 /// The node's sums, and a line for each guest.
@@ -26,7 +36,8 @@ pub fn table(outcome: &Outcome) -> String {
     for row in &rows {
         let mut line = String::new();
         for (place, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let _ = if place == 0 { write!(line, "{cell:<width$}") } else { write!(line, "  {cell:>width$}") };
+            let _ =
+                if place == 0 { write!(line, "{cell:<width$}") } else { write!(line, "  {cell:>width$}") };
         }
         text.push_str(line.trim_end());
         text.push('\n');

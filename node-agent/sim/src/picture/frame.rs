@@ -71,7 +71,8 @@ impl Frame {
             let (now, after) = (values.get(*index), values.get(index.saturating_add(1)));
             before != now || now != after
         };
-        let forth: Vec<(usize, &Bytes)> = values.iter().enumerate().filter(|(index, _)| turns(index)).collect();
+        let forth: Vec<(usize, &Bytes)> =
+            values.iter().enumerate().filter(|(index, _)| turns(index)).collect();
         let mut step = |place: usize, (index, value): (usize, &Bytes)| {
             let letter = if place == 0 { first } else { 'L' };
             let (x, y) = (self.across(index), self.up(*value));

@@ -39,8 +39,8 @@ pub(super) fn panel(
         .add(line((x, frame.bottom()), (right, frame.bottom()), ink::FAINT));
     for (index, part) in series.distress.iter().enumerate().filter(|(_, part)| **part > 0) {
         let (from, to) = (frame.across(index), frame.across(index.saturating_add(1)));
-        let wide = to.saturating_sub(from).max(10);
-        let strong = (*part).clamp(300, 999);
+        let wide = to.saturating_sub(from).max(20);
+        let strong = (*part).clamp(500, 999);
         group = group.add(
             Rectangle::new()
                 .set("x", format!("{}.{}", from / 10, from % 10))

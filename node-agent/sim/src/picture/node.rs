@@ -43,7 +43,8 @@ fn grid(group: Group, frame: &Frame) -> Group {
     (0..=4_u64).fold(group, |group, quarter| {
         let value = frame.most.scaled(quarter, 4);
         let level = frame.level(value);
-        let label = text(&value.to_string(), (frame.x.saturating_sub(8), level.saturating_add(4)), 11, ink::FAINT);
+        let label =
+            text(&value.to_string(), (frame.x.saturating_sub(8), level.saturating_add(4)), 11, ink::FAINT);
         group
             .add(line((frame.x, level), (frame.x.saturating_add(frame.width), level), ink::GRID))
             .add(label.set("text-anchor", "end"))

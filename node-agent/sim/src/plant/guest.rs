@@ -111,6 +111,9 @@ impl Guest {
 
     /// What it would need to have in memory, its kernel included.
     pub(crate) fn need(&self) -> Bytes {
+        if !self.is_here() {
+            return Bytes::ZERO;
+        }
         self.memory.reserved().plus(self.want.anon).plus(self.want.hot)
     }
 
@@ -302,4 +305,3 @@ impl Guest {
         self.resident().minus(self.group.request.0)
     }
 }
-

@@ -6,6 +6,7 @@ use overcommit_core::sample::{HostCounters, HostMemory, HostSample, Pressure};
 use overcommit_core::units::{Bytes, Permille};
 
 use super::guest::Guest;
+use super::memory::watermark;
 use crate::course::{Course, millis};
 use crate::scenario::Host as Written;
 
@@ -31,6 +32,7 @@ pub(crate) enum End {
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     memory: Bytes,
+    watermark: Bytes,
     swap: Bytes,
     swap_speed: Bytes,
     huge_pages: Bytes,
@@ -53,6 +55,7 @@ impl Host {
     pub(crate) fn new(written: &Written, other: Course) -> Self {
         Self {
             memory: written.memory.0,
+            watermark: watermark(written.memory.0),
             swap: written.swap.0,
             swap_speed: written.swap_speed.0,
             huge_pages: written.huge_pages.0,
@@ -79,11 +82,10 @@ impl Host {
         self.for_guests().plus(self.eviction).minus(guests.iter().map(Guest::resident).sum())
     }
 
-    /// What the host cannot hold in memory: the kernel keeps the same for itself as a guest's does.
+    /// What the host cannot hold in memory: its kernel keeps some free, as a guest's does.
     fn overrun(&self, guests: &[Guest]) -> Bytes {
-        let watermark = Bytes::from_kib(self.memory.to_kib_floor().saturating_mul(16).isqrt());
         let used: Bytes = guests.iter().map(Guest::resident).sum();
-        used.plus(watermark).minus(self.for_guests().plus(self.eviction))
+        used.plus(self.watermark).minus(self.for_guests().plus(self.eviction))
     }
 
     /// Time passes; whom it ended, if anybody.
@@ -174,7 +176,9 @@ impl Host {
     /// mm/oom_kill.c).
     fn worst(&self, guests: &[Guest]) -> Option<usize> {
         let badness = |g: &Guest| {
-            g.resident().plus(g.memory.host_swapped).plus(self.memory.scaled(g.oom_score_adj(self.memory), 1000))
+            g.resident()
+                .plus(g.memory.host_swapped)
+                .plus(self.memory.scaled(g.oom_score_adj(self.memory), 1000))
         };
         let here = guests.iter().enumerate().filter(|(_, guest)| guest.is_here());
         here.max_by_key(|(_, guest)| badness(guest)).map(|(index, _)| index)

@@ -68,6 +68,13 @@ pub(crate) struct Memory {
     /// What of that is in the host's swap.
     pub(crate) host_swapped: Bytes,
     hot: Bytes,
+    /// The kernel keeps that many free for itself.
+    watermark: Bytes,
+}
+
+/// What a kernel keeps free: the square root of 16 times its memory in KiB (`calculate_min_free_kbytes`, mm/page_alloc.c).
+pub(crate) fn watermark(size: Bytes) -> Bytes {
+    Bytes::from_kib(size.to_kib_floor().saturating_mul(16).isqrt())
 }
 
 impl Memory {
@@ -83,6 +90,7 @@ impl Memory {
             touched: none,
             host_swapped: none,
             hot: none,
+            watermark: watermark(size),
         }
     }
 
@@ -101,18 +109,13 @@ impl Memory {
     /// `MemAvailable`: free memory above the high watermarks, and files but for the smaller of their half and the low one
     /// (`si_mem_available`, mm/show_mem.c).
     pub(crate) fn usable(&self) -> Bytes {
-        let low = self.watermark().scaled(5, 4);
+        let low = self.watermark.scaled(5, 4);
         let files = self.files.minus(self.files.scaled(1, 2).min(low));
-        self.free().minus(self.watermark().scaled(3, 2)).plus(files)
-    }
-    /// The kernel keeps that many free for itself: the square root of 16 times its memory in KiB
-    /// (`calculate_min_free_kbytes`, mm/page_alloc.c).
-    fn watermark(&self) -> Bytes {
-        Bytes::from_kib(self.size.to_kib_floor().saturating_mul(16).isqrt())
+        self.free().minus(self.watermark.scaled(3, 2)).plus(files)
     }
     /// What programs can be given at once.
     fn at_hand(&self) -> Bytes {
-        self.free().minus(self.watermark())
+        self.free().minus(self.watermark)
     }
     /// What it uses of the host's memory now; the rest of what it touched is free in it.
     pub(crate) fn in_use(&self) -> Bytes {
@@ -134,7 +137,13 @@ impl Memory {
     }
 
     /// Time passes. The balloon is to hold `balloon`; absent while no driver moves it.
-    pub(crate) fn live(&mut self, want: Want, speeds: Speeds, balloon: Option<Bytes>, time: Duration) -> Cost {
+    pub(crate) fn live(
+        &mut self,
+        want: Want,
+        speeds: Speeds,
+        balloon: Option<Bytes>,
+        time: Duration,
+    ) -> Cost {
         let within = |speed: Bytes| speed.scaled(millis(time), 1000);
         let mut cost = Cost::default();
         let (mut swap_left, mut disk_left) = (within(speeds.swap), within(speeds.disk));
@@ -145,12 +154,13 @@ impl Memory {
             self.inflated = balloon;
         }
         self.grow(want, &mut swap_left, &mut cost);
-        self.swap_in(&mut swap_left, &mut cost);
+        let step = balloon.unwrap_or_default().minus(self.inflated).min(within(speeds.balloon));
+        // Programs and the driver wait for the same disk.
+        let for_balloon = if step.is_zero() { Bytes::ZERO } else { swap_left.scaled(1, 2) };
+        let mut for_programs = swap_left.minus(for_balloon);
+        self.swap_in(&mut for_programs, &mut cost);
         self.read_files(want, &mut disk_left, &mut cost);
-        if let Some(balloon) = balloon {
-            let step = balloon.minus(self.inflated).min(within(speeds.balloon));
-            self.inflate(step, &mut swap_left, &mut cost);
-        }
+        self.inflate(step, &mut for_programs.plus(for_balloon), &mut cost);
         cost.lack = cost.lack.plus(want.anon.minus(self.anon));
         self.touched = self.touched.max(self.in_use()).min(self.size.minus(self.inflated));
         self.host_swapped = self.host_swapped.min(self.touched);
@@ -269,7 +279,11 @@ mod tests {
         let mut memory = Memory::new(mib(1024), Bytes::ZERO);
         assert_eq!(live(&mut memory, 300, 400, 0, 10).lack, Bytes::ZERO);
         assert_eq!(memory.files, mib(400));
-        assert_eq!(live(&mut memory, 300, 400, 450, 10).lack, Bytes::ZERO, "half of the files are read seldom");
+        assert_eq!(
+            live(&mut memory, 300, 400, 450, 10).lack,
+            Bytes::ZERO,
+            "half of the files are read seldom"
+        );
         assert!(live(&mut memory, 300, 400, 650, 10).lack > mib(100));
         assert!(memory.inflated > mib(600), "it goes on without killing");
         let cost = live(&mut memory, 300, 400, 0, 10);

@@ -81,7 +81,9 @@ impl Group {
         for (number, event) in self.events.iter().enumerate() {
             let lasting = matches!(event.what, Happening::Freezes | Happening::FallsSilent);
             if lasting && event.lasts.0.is_zero() {
-                wrong.push(format!("{place}.events[{number}].lasts: is missing: write for how long, such as 1m"));
+                wrong.push(format!(
+                    "{place}.events[{number}].lasts: is missing: write for how long, such as 1m"
+                ));
             }
         }
     }

@@ -46,7 +46,8 @@ pub fn read(bytes: &[u8]) -> Result<Scenario, Bad> {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "shows: nothing\nlasts: 1m\nhost: {memory: 4Gi}\nguests: [{name: a, size: 1Gi, demand: 300Mi}]\n";
+    const GOOD: &str =
+        "shows: nothing\nlasts: 1m\nhost: {memory: 4Gi}\nguests: [{name: a, size: 1Gi, demand: 300Mi}]\n";
 
     fn refusal(text: &str) -> String {
         read(text.as_bytes()).unwrap_err().to_string()
@@ -60,9 +61,16 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_docs_can_be_run() {
+        let docs = include_str!("../../../../docs/simulator.md");
+        let example = docs.split("```").find_map(|block| block.strip_prefix("yaml\n")).unwrap();
+        assert_eq!(read(example.as_bytes()).unwrap().guests[0].events.len(), 2);
+    }
+
+    #[test]
     fn what_cannot_be_run_is_refused_with_the_place_and_the_remedy() {
         for (from, to, told) in [
-            ("demand", "demnd", "guests[0]: unknown field `demnd`, expected one of `name`"),
+            ("demand", "demnd", "guests[0].demnd: unknown field `demnd`, expected one of `name`"),
             ("1m", "1 minute", "lasts: \"1 minute\" is no duration: write one in one unit, such as"),
             ("300Mi", "lots", "guests[0].demand: \"lots\" is no amount of memory: write bytes such as 512Mi"),
             ("300Mi", "300", "guests[0].demand: write an amount such as 300Mi, or fields"),
