@@ -101,7 +101,9 @@ impl<'a> Clockwork<'a> {
     fn carry_out(&mut self, plant: &mut Plant, decision: &Decision) {
         let further = decision.again.iter().chain(&decision.periods).cloned();
         let commands: Vec<Command> = decision.plan.commands().into_iter().chain(further).collect();
-        commands.iter().for_each(|command| plant.carry_out(command));
+        for command in &commands {
+            plant.carry_out(command);
+        }
         let done = |command| Outcome { command, result: Ok(()) };
         self.state.note(&commands.into_iter().map(done).collect::<Vec<Outcome>>());
     }
@@ -115,13 +117,11 @@ impl<'a> Clockwork<'a> {
         for track in self.state.model().tracks().filter(|t| t.is_squeezed() && t.is_reachable()) {
             let seconds = track.sample.balloon.and_then(|b| b.period).filter(|s| *s > 0).unwrap_or(1);
             let (id, period) = (&track.sample.id, Duration::from_secs(u64::from(seconds)));
-            match self.watched.get_mut(id) {
-                Some(watched) => (watched.period, watched.seen) = (period, true),
-                None => {
-                    let Some(place) = plant.place(id) else { continue };
-                    let watched = Watched { cadence: Cadence::default(), period, place, seen: true };
-                    self.watched.insert(id.clone(), watched);
-                }
+            if let Some(watched) = self.watched.get_mut(id) {
+                (watched.period, watched.seen) = (period, true);
+            } else if let Some(place) = plant.place(id) {
+                let watched = Watched { cadence: Cadence::default(), period, place, seen: true };
+                self.watched.insert(id.clone(), watched);
             }
         }
         self.watched.retain(|_, watched| watched.seen);

@@ -119,7 +119,7 @@ mod tests {
     fn what_repeats_begins_with_its_last_point() {
         let curve = Curve {
             points: vec![point(10, 200, 0), point(20, 50, 0)],
-            repeats: Some(Span(Duration::from_secs(60))),
+            repeats: Some(Span(Duration::from_mins(1))),
             ..Curve::default()
         };
         assert_eq!(values(curve, &[0, 10, 20, 60, 70, 80]), [50, 200, 50, 50, 200, 50]);

@@ -23,7 +23,7 @@ pub struct Orders {
 }
 
 /// Label of each namespace by which selectors find it by its name (`LabelMetadataName`,
-/// staging/src/k8s.io/api/core/v1/well_known_labels.go).
+/// `staging/src/k8s.io/api/core/v1/well_known_labels.go`).
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 impl Orders {

@@ -29,7 +29,7 @@ use crate::scenario::Scenario;
 /// Up for an hour when a scenario begins, so that ages can be told.
 const START: Duration = Duration::from_hours(1);
 /// The wall clock then; any second will do.
-const WALL: Duration = Duration::from_secs(1_800_000_000);
+const WALL: Duration = Duration::from_hours(500_000);
 
 /// Host and guests in the middle of a scenario.
 pub(crate) struct Plant {

@@ -103,7 +103,7 @@ impl Record {
 
 fn merge<T: Copy>(list: &mut Vec<T>, begins: bool, now: T, both: impl Fn(T, T) -> T) {
     match list.last_mut() {
-        Some(last) if !begins => *last = both(*last, now),
+        Some(point) if !begins => *point = both(*point, now),
         _ => list.push(now),
     }
 }

@@ -255,7 +255,7 @@ mod defaults {
     pub(super) fn kernel() -> Size {
         Size(Bytes::from_mib(256))
     }
-    /// `memory.available<100Mi` (`DefaultEvictionHard`, pkg/kubelet/apis/config/v1beta1/defaults_linux.go).
+    /// `memory.available<100Mi` (`DefaultEvictionHard`, `pkg/kubelet/apis/config/v1beta1/defaults_linux.go`).
     pub(super) fn eviction() -> Size {
         Size(Bytes::from_mib(100))
     }

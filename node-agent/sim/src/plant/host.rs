@@ -173,7 +173,7 @@ impl Host {
     }
 
     /// Whom its kernel kills: the largest, and those more that the kubelet asks to be spared less (`oom_badness`,
-    /// mm/oom_kill.c).
+    /// `mm/oom_kill.c`).
     fn worst(&self, guests: &[Guest]) -> Option<usize> {
         let badness = |g: &Guest| {
             g.resident()

@@ -10,11 +10,11 @@ use overcommit_core::units::{Bytes, Permille};
 
 use crate::course::millis;
 
-/// `sizeof(struct page)` of each page of 4 KiB (include/linux/mm_types.h): no part of `MemTotal`.
+/// `sizeof(struct page)` of each page of 4 KiB (`include/linux/mm_types.h`): no part of `MemTotal`.
 const STRUCT_PAGE: (u64, u64) = (64, 4096);
 /// Files that are left whatever is needed: no kernel reclaims the last executable pages before it kills.
 const LAST_FILES: (u64, u64) = (1, 64);
-/// Free pages are reported that long after they became so (`PAGE_REPORTING_DELAY`, mm/page_reporting.c).
+/// Free pages are reported that long after they became so (`PAGE_REPORTING_DELAY`, `mm/page_reporting.c`).
 const REPORTED_AFTER: Duration = Duration::from_secs(2);
 /// Read at once where a page is missing: `read_ahead_kb` of files (Documentation/block/queue-sysfs.rst), and 2^`page-cluster`
 /// pages of swap (Documentation/admin-guide/sysctl/vm.rst). Each is one major fault.
@@ -72,7 +72,7 @@ pub(crate) struct Memory {
     watermark: Bytes,
 }
 
-/// What a kernel keeps free: the square root of 16 times its memory in KiB (`calculate_min_free_kbytes`, mm/page_alloc.c).
+/// What a kernel keeps free: the square root of 16 times its memory in KiB (`calculate_min_free_kbytes`, `mm/page_alloc.c`).
 pub(crate) fn watermark(size: Bytes) -> Bytes {
     Bytes::from_kib(size.to_kib_floor().saturating_mul(16).isqrt())
 }
@@ -107,7 +107,7 @@ impl Memory {
         self.total().minus(self.anon).minus(self.files)
     }
     /// `MemAvailable`: free memory above the high watermarks, and files but for the smaller of their half and the low one
-    /// (`si_mem_available`, mm/show_mem.c).
+    /// (`si_mem_available`, `mm/show_mem.c`).
     pub(crate) fn usable(&self) -> Bytes {
         let low = self.watermark.scaled(5, 4);
         let files = self.files.minus(self.files.scaled(1, 2).min(low));
@@ -236,7 +236,7 @@ impl Memory {
     }
 
     /// The driver takes what is free, and makes the kernel drop files and swap; it never makes it kill
-    /// (`__GFP_NORETRY`, mm/balloon_compaction.c).
+    /// (`__GFP_NORETRY`, `mm/balloon_compaction.c`).
     fn inflate(&mut self, step: Bytes, swap_left: &mut Bytes, cost: &mut Cost) {
         let got = self.make_room(step, swap_left, cost);
         self.inflated = self.inflated.plus(got);
