@@ -14,7 +14,7 @@ PACKAGES := etcd-server runc containernetworking-plugins iptables conntrack libv
 	libvirt-dev libvirt-clients qemu-system-x86 qemu-utils debootstrap busybox-static cpio pkg-config iproute2 libcap2-bin \
 	openssl procps util-linux xz-utils g++
 
-.PHONY: help setup parts check test soak fuzz mutants generate demo demo-end demo-host measure bench-core clean
+.PHONY: help setup parts check test soak fuzz mutants generate demo demo-end demo-host measure simulate bench-core clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -109,6 +109,13 @@ demo-host: setup ## the agent on real guests under libvirt, without Kubernetes
 measure: parts ## what agent and operator cost on this machine, about 30 minutes; ARGS=--write updates docs/measurements.md
 	cargo build --release --locked -p overcommit-agent -p overcommit-operator
 	cargo run --quiet --locked --bin measure -- $(ARGS)
+
+# A scenario of the library by its name, and any policy file.
+SCENARIO ?= everybody-surges
+POLICY ?= deploy/samples/enforce.yaml
+simulate: setup ## a scenario on a model of a node: table, and target/SCENARIO.svg; SCENARIO=night-and-day-110-guests POLICY=FILE
+	cargo run --quiet --release --locked -p overcommit-sim --bin simulate -- --scenario node-agent/sim/scenarios/$(SCENARIO).yaml \
+		--policy $(POLICY) --svg target/$(SCENARIO).svg
 
 bench-core: setup ## what one decision costs at 110 guests: time and allocations
 	cargo bench -p overcommit-core --bench decide

@@ -2,6 +2,7 @@
 
 mod words;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::names::{GROUP, VERSION};
@@ -18,7 +19,7 @@ pub enum FileError {
     #[error("is empty: it must hold one OvercommitPolicy as for kubectl apply")]
     Empty,
     /// Over the size limit.
-    #[error("has {0} bytes; a policy has at most {MAX_BYTES}")]
+    #[error("has {0} bytes; at most {MAX_BYTES} are read")]
     TooLarge(usize),
     /// Not text.
     #[error("is not UTF-8 (first bad byte at offset {0}): save it as UTF-8")]
@@ -81,16 +82,33 @@ fn selects_all(selector: Option<&Selector>) -> bool {
 /// # Errors
 /// What is wrong, where, and what to do.
 pub fn read(bytes: &[u8]) -> Result<OvercommitPolicy, FileError> {
-    if bytes.len() > MAX_BYTES {
-        return Err(FileError::TooLarge(bytes.len()));
-    }
-    let text = std::str::from_utf8(bytes).map_err(|e| FileError::NotUtf8(e.valid_up_to()))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let value = document(text)?;
+    let value = value(bytes)?;
     is_policy(&value)?;
     let policy = typed(&value)?;
     crate::resolve::check(&policy.spec).map_err(FileError::Refused)?;
     Ok(policy)
+}
+
+/// The only document of a file, whatever it holds.
+///
+/// # Errors
+/// When it is too large, no text, no YAML, empty, or holds several documents.
+pub fn value(bytes: &[u8]) -> Result<Value, FileError> {
+    if bytes.len() > MAX_BYTES {
+        return Err(FileError::TooLarge(bytes.len()));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|e| FileError::NotUtf8(e.valid_up_to()))?;
+    document(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// Reads `value` as what denies unknown fields itself (no policy does: the API server drops them).
+///
+/// # Errors
+/// The field and what to write there, in the words of the file.
+pub fn strictly<T: DeserializeOwned>(value: &Value) -> Result<T, String> {
+    let mut at = serde_path_to_error::Track::new();
+    let parsed = T::deserialize(serde_path_to_error::Deserializer::new(value, &mut at));
+    parsed.map_err(|e: serde_json::Error| words::refusal(&at.path().to_string(), &e.to_string(), value))
 }
 
 /// The file is an object of our kind and version.

@@ -1,0 +1,26 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Runs a scenario of a node and its guests under a policy, by the very decisions of the agent.
+#[derive(Debug, Parser)]
+#[command(name = "simulate", version)]
+pub(crate) struct Args {
+    /// The scenario, a YAML file (docs/simulator.md).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scenario: PathBuf,
+    /// The policy, an OvercommitPolicy as for kubectl apply. One with mode: Observe shows what happens without control.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: PathBuf,
+    /// Another seed than the scenario's.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Writes everything as JSON, too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Draws the node and each guest over time, too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+}

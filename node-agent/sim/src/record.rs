@@ -1,0 +1,109 @@
+//! The course of a scenario, thinned to as many points as a picture has: memory that does not grow with what is simulated.
+
+use std::time::Duration;
+
+use overcommit_core::ledger::Ledger;
+use overcommit_core::units::Bytes;
+use serde::Serialize;
+
+use crate::course::millis;
+use crate::plant::{Guest, Plant};
+
+/// Points of a course; a picture is not much wider.
+const POINTS: u64 = 600;
+
+/// What happened over time; all lists have one entry for each point.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Series {
+    /// From one point to the next.
+    pub every: Duration,
+    /// The node's account.
+    pub node: NodeSeries,
+    /// Each guest, in the order of the scores.
+    pub guests: Vec<GuestSeries>,
+}
+
+/// The node over time, bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct NodeSeries {
+    /// What may be promised: the least since the point before.
+    pub budget: Vec<Bytes>,
+    /// What is: the most.
+    pub promised: Vec<Bytes>,
+    /// What guests and their overhead hold of the host's memory: the most.
+    pub resident: Vec<Bytes>,
+    /// When the node ended a guest.
+    pub ended: Vec<Duration>,
+}
+
+/// One guest over time, bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct GuestSeries {
+    /// What it needs: the most since the point before.
+    pub need: Vec<Bytes>,
+    /// What its balloon leaves it: the least.
+    pub holds: Vec<Bytes>,
+    /// What its balloon was told last.
+    pub target: Vec<Bytes>,
+    /// In how many thousandths of the time it was in distress.
+    pub distress: Vec<u64>,
+}
+
+/// Writes a [`Series`].
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    series: Series,
+    /// When the next point begins.
+    next: Duration,
+    distressed: Vec<Duration>,
+}
+
+impl Record {
+    pub(crate) fn new(lasts: Duration, step: Duration, plant: &Plant) -> Self {
+        let steps = millis(lasts).div_ceil(millis(step).max(1)).div_ceil(POINTS).max(1);
+        let every = Duration::from_millis(steps.saturating_mul(millis(step)));
+        let guests = vec![GuestSeries::default(); plant.guests.len()];
+        let series = Series { every, guests, ..Series::default() };
+        Self { series, next: Duration::ZERO, distressed: vec![Duration::ZERO; plant.guests.len()] }
+    }
+
+    /// Time passed in the plant, and the loop has decided.
+    pub(crate) fn passed(&mut self, plant: &Plant, ledger: Option<&Ledger>, time: Duration, ended: bool) {
+        let begins = plant.time() > self.next;
+        if begins {
+            self.next = self.next.saturating_add(self.series.every);
+        }
+        let node = &mut self.series.node;
+        if ended {
+            node.ended.push(plant.time());
+        }
+        let (budget, promised) = ledger.map_or((Bytes::ZERO, Bytes::ZERO), |l| (l.budget, l.committed));
+        merge(&mut node.budget, begins, budget, Bytes::min);
+        merge(&mut node.promised, begins, promised, Bytes::max);
+        merge(&mut node.resident, begins, plant.guests.iter().map(Guest::resident).sum(), Bytes::max);
+        let every = self.series.every;
+        for ((series, guest), distressed) in
+            self.series.guests.iter_mut().zip(&plant.guests).zip(&mut self.distressed)
+        {
+            let here = |amount: Bytes| if guest.is_here() { amount } else { Bytes::ZERO };
+            merge(&mut series.need, begins, guest.need().min(guest.memory.size), Bytes::max);
+            merge(&mut series.holds, begins, here(guest.holds()), Bytes::min);
+            merge(&mut series.target, begins, here(guest.target()), |_, now| now);
+            *distressed = if begins { Duration::ZERO } else { *distressed };
+            *distressed = distressed.saturating_add(if guest.felt.distress { time } else { Duration::ZERO });
+            let part = millis(*distressed).saturating_mul(1000) / millis(every).max(1);
+            merge(&mut series.distress, begins, part.min(1000), |_, now| now);
+        }
+    }
+
+    pub(crate) fn series(self) -> Series {
+        self.series
+    }
+}
+
+fn merge<T: Copy>(list: &mut Vec<T>, begins: bool, now: T, both: impl Fn(T, T) -> T) {
+    match list.last_mut() {
+        Some(point) if !begins => *point = both(*point, now),
+        _ => list.push(now),
+    }
+}

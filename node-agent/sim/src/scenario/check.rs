@@ -1,0 +1,119 @@
+//! What no single field shows: whether they go together.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use overcommit_core::units::Bytes;
+
+use super::{Course, Group, Happening, Scenario};
+
+/// The lane's own poll: nothing that decides looks more often.
+const SHORTEST_STEP: Duration = overcommit_core::lane::POLL;
+/// Statistics and the kubelet's look at memory would be missed in longer ones.
+const LONGEST_STEP: Duration = Duration::from_secs(10);
+/// Smaller than any kernel boots in.
+const SMALLEST: Bytes = Bytes::from_mib(16);
+/// A year; more is a slip.
+const LONGEST: Duration = Duration::from_hours(365 * 24);
+/// What a node of Kubernetes can be told to run; a hundred times fewer is usual.
+const MOST_GUESTS: u64 = 10_000;
+
+impl Scenario {
+    /// What does not go together: each a sentence that begins with the field.
+    pub(super) fn contradictions(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if !(SHORTEST_STEP..=LONGEST_STEP).contains(&self.step.0) {
+            wrong.push("step: must be from 200ms to 10s".to_owned());
+        }
+        if self.lasts.0 < self.step.0 || self.lasts.0 > LONGEST {
+            wrong.push("lasts: must be from one step to 365d".to_owned());
+        }
+        let kept = self.host.huge_pages.0.plus(self.host.kernel.0);
+        if kept >= self.host.memory.0 {
+            wrong.push(
+                "host.memory: must be more than hugePages and kernel, which guests cannot have".to_owned(),
+            );
+        }
+        self.host.other.contradictions("host.other", &mut wrong);
+        if self.guests.iter().map(|group| u64::from(group.count)).sum::<u64>() > MOST_GUESTS {
+            wrong.push(format!("guests: must be {MOST_GUESTS} at most, all counts together"));
+        }
+        let mut names = BTreeSet::new();
+        for (index, group) in self.guests.iter().enumerate() {
+            let place = format!("guests[{index}]");
+            if !names.insert((&group.namespace, &group.name)) {
+                wrong.push(format!("{place}.name: stands twice: write another, or count: 2 in one place"));
+            }
+            group.contradictions(&place, &mut wrong);
+        }
+        wrong
+    }
+}
+
+impl Group {
+    fn contradictions(&self, place: &str, wrong: &mut Vec<String>) {
+        for (field, name) in [("name", &self.name), ("namespace", &self.namespace)] {
+            if !is_name(name) {
+                wrong.push(format!(
+                    "{place}.{field}: {name:?} is no name: write up to 40 lower-case letters, digits and dashes"
+                ));
+            }
+        }
+        if self.size.0 < SMALLEST {
+            wrong.push(format!("{place}.size: must be at least 16Mi"));
+        }
+        if self.count == 0 {
+            wrong.push(format!("{place}.count: must be at least 1"));
+        }
+        if !(Duration::from_secs(1)..=Duration::from_mins(5)).contains(&self.statistics.0) {
+            wrong.push(format!("{place}.statistics: must be from 1s to 5m"));
+        }
+        self.demand.contradictions(&format!("{place}.demand"), wrong);
+        self.files.contradictions(&format!("{place}.files"), wrong);
+        for (number, pair) in self.events.windows(2).enumerate() {
+            if let [before, after] = pair
+                && after.at.0 < before.at.0.saturating_add(before.lasts.0)
+            {
+                let next = number.saturating_add(1);
+                wrong.push(format!("{place}.events[{next}].at: comes before the event before it is over"));
+            }
+        }
+        for (number, event) in self.events.iter().enumerate() {
+            let lasting = matches!(event.what, Happening::Freezes | Happening::FallsSilent);
+            if lasting && event.lasts.0.is_zero() {
+                wrong.push(format!(
+                    "{place}.events[{number}].lasts: is missing: write for how long, such as 1m"
+                ));
+            }
+        }
+    }
+}
+
+impl Course {
+    fn contradictions(&self, place: &str, wrong: &mut Vec<String>) {
+        let mut over = Duration::ZERO;
+        for (index, point) in self.0.points.iter().enumerate() {
+            if point.at.0 < over {
+                let free = over.as_secs().saturating_add(u64::from(over.subsec_nanos() > 0));
+                wrong.push(format!(
+                    "{place}.points[{index}].at: comes before the point before it is over: write {free}s or later"
+                ));
+            }
+            over = point.at.0.saturating_add(point.over.0);
+        }
+        if self.0.repeats.is_some_and(|repeats| repeats.0 < over || repeats.0.is_zero()) {
+            wrong.push(format!("{place}.repeats: must be no less than its last point, with what that takes"));
+        }
+        if let Some(bursts) = &self.0.bursts
+            && (bursts.lasts.0 >= bursts.every.0 || bursts.lasts.0.is_zero())
+        {
+            wrong.push(format!("{place}.bursts: lasts must be more than nothing and less than every"));
+        }
+    }
+}
+
+/// What Kubernetes calls a label of DNS, with room for a number behind it.
+fn is_name(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=40).contains(&text.len()) && text.chars().all(fits) && !text.starts_with('-')
+}

@@ -1,0 +1,240 @@
+//! What a course was worth: counted from what happened in the plant, not from what the loop thought.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use overcommit_core::plan::Command;
+use overcommit_core::reason::Reason;
+use overcommit_core::step::Decision;
+use overcommit_core::units::{Bytes, Permille};
+use serde::Serialize;
+
+use crate::course::millis;
+use crate::plant::{End, Plant};
+
+/// A target that turns by less is no oscillation: dead bands and statistics wander.
+const SWING: Permille = Permille::new(50);
+
+/// What one guest lived through.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct GuestScore {
+    /// Name.
+    pub name: String,
+    /// Full size, bytes.
+    pub size: Bytes,
+    /// Time in which it lacked memory that it needed.
+    pub distress: Duration,
+    /// The part of that in which its balloon held any.
+    pub distress_squeezed: Duration,
+    /// What its balloon held, on average over the scenario, bytes.
+    pub reclaimed: Bytes,
+    /// Targets that were set.
+    pub commands: u64,
+    /// Takes that were undone.
+    pub undone: u64,
+    /// How far a take went below what it needed then, at most, bytes.
+    pub overshoot: Bytes,
+    /// How often its target turned round, by a twentieth of its size at least.
+    pub turns: u64,
+    /// What its own kernel killed.
+    pub killed_within: u64,
+    /// The node's kernel killed it.
+    pub killed: u64,
+    /// The kubelet evicted it.
+    pub evicted: u64,
+    #[serde(skip)]
+    held: u128,
+    #[serde(skip)]
+    swing: Swing,
+}
+
+/// What the node lived through.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct NodeScore {
+    /// Time in which all guests together were in distress.
+    pub distress: Duration,
+    /// The part of that in which balloons held memory of those in distress.
+    pub distress_squeezed: Duration,
+    /// What balloons held, on average, bytes.
+    pub reclaimed: Bytes,
+    /// Guests that the node's kernel killed.
+    pub killed: u64,
+    /// Guests that the kubelet evicted.
+    pub evicted: u64,
+    /// What guests' own kernels killed.
+    pub killed_within: u64,
+    /// Time in which the host did nothing but look for memory.
+    pub stalled: Duration,
+    /// The most that was promised beyond the budget, bytes.
+    pub shortfall: Bytes,
+    /// For how long anything was.
+    pub short: Duration,
+    /// Time of declared emergencies.
+    pub emergency: Duration,
+    /// Targets that were set.
+    pub commands: u64,
+    /// Takes that were undone.
+    pub undone: u64,
+    /// The most that a take went below what its guest needed, in thousandths of its size.
+    pub overshoot_permille: u64,
+    /// How often targets turned round.
+    pub turns: u64,
+    /// Decisions that were made.
+    pub decisions: u64,
+}
+
+/// Counts as a scenario goes on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Score {
+    pub(crate) node: NodeScore,
+    pub(crate) guests: Vec<GuestScore>,
+    time: Duration,
+    shortfall: Bytes,
+    emergency: bool,
+}
+
+/// A target's last turning point, and which way it went since.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Swing {
+    extreme: Option<Bytes>,
+    down: bool,
+}
+
+impl Score {
+    pub(crate) fn new(plant: &Plant) -> Self {
+        let guest = |guest: &crate::plant::Guest| GuestScore {
+            name: format!("{}/{}", guest.group.namespace, guest.name),
+            size: guest.memory.size,
+            ..GuestScore::default()
+        };
+        Self { guests: plant.guests.iter().map(guest).collect(), ..Self::default() }
+    }
+
+    /// Time passed in the plant.
+    pub(crate) fn passed(&mut self, plant: &Plant, time: Duration, ended: Option<(usize, End)>) {
+        self.time = self.time.saturating_add(time);
+        for (score, guest) in self.guests.iter_mut().zip(&plant.guests).filter(|(_, guest)| guest.is_here()) {
+            let inflated = guest.memory.inflated;
+            score.held = score
+                .held
+                .saturating_add(u128::from(inflated.get()).saturating_mul(u128::from(millis(time))));
+            if guest.felt.distress {
+                score.distress = score.distress.saturating_add(time);
+                if !inflated.is_zero() {
+                    score.distress_squeezed = score.distress_squeezed.saturating_add(time);
+                }
+            }
+            score.killed_within = score.killed_within.saturating_add(u64::from(guest.felt.killed_within));
+        }
+        if let Some((index, end)) = ended
+            && let Some(score) = self.guests.get_mut(index)
+        {
+            let count = if end == End::Killed { &mut score.killed } else { &mut score.evicted };
+            *count = count.saturating_add(1);
+        }
+        let node = &mut self.node;
+        for (so, counted) in [
+            (plant.host.stalled, &mut node.stalled),
+            (!self.shortfall.is_zero(), &mut node.short),
+            (self.emergency, &mut node.emergency),
+        ] {
+            *counted = counted.saturating_add(if so { time } else { Duration::ZERO });
+        }
+    }
+
+    /// A decision was made and carried out.
+    pub(crate) fn decided(&mut self, plant: &Plant, decision: &Decision) {
+        self.node.decisions = self.node.decisions.saturating_add(1);
+        self.shortfall = decision.ledger.shortfall;
+        self.emergency = decision.emergency;
+        self.node.shortfall = self.node.shortfall.max(self.shortfall);
+        for command in decision.plan.commands().iter().chain(&decision.again) {
+            self.commanded(plant, command);
+        }
+        for step in decision.plan.moves().iter().filter(|step| matches!(step.reason, Reason::Undo(_))) {
+            if let Some(score) = plant.place(&step.id).and_then(|index| self.guests.get_mut(index)) {
+                score.undone = score.undone.saturating_add(1);
+            }
+        }
+    }
+
+    fn commanded(&mut self, plant: &Plant, command: &Command) {
+        let Command::SetTarget { id, to, .. } = command else { return };
+        let Some(place) = plant.place(id) else { return };
+        let Some((score, guest)) = self.guests.get_mut(place).zip(plant.guests.get(place)) else { return };
+        score.commands = score.commands.saturating_add(1);
+        let need = guest.need().min(score.size);
+        if command.takes() {
+            score.overshoot = score.overshoot.max(need.minus(*to));
+        }
+        let turned = score.swing.follow(*to, score.size.share(SWING));
+        score.turns = score.turns.saturating_add(u64::from(turned));
+    }
+
+    /// The sums, once all is over.
+    pub(crate) fn sum_up(mut self) -> (NodeScore, Vec<GuestScore>) {
+        let node = &mut self.node;
+        let whole = u128::from(millis(self.time).max(1));
+        for score in &mut self.guests {
+            score.reclaimed = Bytes::new(u64::try_from(score.held / whole).unwrap_or(u64::MAX));
+            node.reclaimed = node.reclaimed.plus(score.reclaimed);
+            node.distress = node.distress.saturating_add(score.distress);
+            node.distress_squeezed = node.distress_squeezed.saturating_add(score.distress_squeezed);
+            let overshoot = score.overshoot.scaled(1000, score.size.get()).get();
+            node.overshoot_permille = node.overshoot_permille.max(overshoot);
+            for (sum, part) in [
+                (&mut node.killed, score.killed),
+                (&mut node.evicted, score.evicted),
+                (&mut node.killed_within, score.killed_within),
+                (&mut node.commands, score.commands),
+                (&mut node.undone, score.undone),
+                (&mut node.turns, score.turns),
+            ] {
+                *sum = sum.saturating_add(part);
+            }
+        }
+        (self.node, self.guests)
+    }
+}
+
+impl Swing {
+    /// The target went to `to`; true if it turned round by `least` or more since its last turning point.
+    fn follow(&mut self, to: Bytes, least: Bytes) -> bool {
+        let Some(extreme) = self.extreme else {
+            *self = Self { extreme: Some(to), down: true };
+            return false;
+        };
+        let (on, back) = if self.down {
+            (extreme.minus(to), to.minus(extreme))
+        } else {
+            (to.minus(extreme), extreme.minus(to))
+        };
+        if !on.is_zero() {
+            self.extreme = Some(to);
+        }
+        let turned = back >= least && !back.is_zero();
+        if turned {
+            *self = Self { extreme: Some(to), down: !self.down };
+        }
+        turned
+    }
+}
+
+/// Scores by name, for tests and readers.
+pub fn by_name(guests: &[GuestScore]) -> BTreeMap<&str, &GuestScore> {
+    guests.iter().map(|score| (score.name.as_str(), score)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_turns_round_where_it_goes_back_far_enough() {
+        let mut swing = Swing::default();
+        let course = [900, 800, 810, 700, 720, 760, 1000, 990, 940];
+        let turned: Vec<bool> =
+            course.iter().map(|mib| swing.follow(Bytes::from_mib(*mib), Bytes::from_mib(50))).collect();
+        assert_eq!(turned, [false, false, false, false, false, true, false, false, true]);
+    }
+}

@@ -1,0 +1,93 @@
+//! The command line: what it says to bad input (exit 2, before anything is written), and what it writes.
+
+#![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const SCENARIO: &str = "shows: \"1 < 2 & so on\"\nlasts: 5m\nhost: {memory: 2Gi}\nguests: [{name: a, count: 2, size: 1Gi, demand: 200Mi}]\n";
+const POLICY: &str = "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {name: p}\nspec: {mode: Enforce}\n";
+
+fn run(folder: &Path, scenario: &str, policy: &str, further: &[&str]) -> Output {
+    fs::write(folder.join("short.yaml"), scenario).unwrap();
+    fs::write(folder.join("policy.yaml"), policy).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_simulate"))
+        .current_dir(folder)
+        .args(["--scenario", "short.yaml", "--policy", "policy.yaml"])
+        .args(further)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn bad_input_is_refused_with_the_file_the_place_and_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    for (scenario, policy, further, told) in [
+        (
+            SCENARIO.replace("5m", "5 m"),
+            POLICY.to_owned(),
+            vec![],
+            "scenario file short.yaml: lasts: \"5 m\" is no duration",
+        ),
+        (
+            SCENARIO.to_owned(),
+            POLICY.replace("Enforce", "Force"),
+            vec![],
+            "policy file policy.yaml: spec.mode: Force is not known",
+        ),
+        (
+            SCENARIO.to_owned(),
+            POLICY.to_owned(),
+            vec!["--svg", "no/where.svg"],
+            "no/where.svg cannot be written",
+        ),
+        (SCENARIO.to_owned(), POLICY.to_owned(), vec!["--scenario", "."], "cannot be used multiple times"),
+        (SCENARIO.to_owned(), POLICY.to_owned(), vec!["--seed", "x"], "invalid value 'x' for '--seed <N>'"),
+    ] {
+        let output = run(folder.path(), &scenario, &policy, &further);
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(told), "{said}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_folder_is_no_scenario() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_simulate"))
+        .args(["--policy", "x", "--scenario"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert!(
+        output.status.code() == Some(2) && said.contains("is no regular file: write the scenario to one"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_table_the_json_and_the_picture_tell_of_each_guest() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), SCENARIO, POLICY, &["--json", "out.json", "--svg", "out.svg"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    assert!(table.starts_with("short: 1 < 2 & so on\npolicy p, seed 0, 5.0 min\n"), "{table}");
+    let json: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.path().join("out.json")).unwrap()).unwrap();
+    let picture = text(&fs::read(folder.path().join("out.svg")).unwrap());
+    for (number, name) in ["a-0", "a-1"].into_iter().enumerate() {
+        assert!(table.contains(&format!("\ndefault/{name} ")), "{table}");
+        assert_eq!(json["guests"][number]["name"], format!("default/{name}"));
+        assert!(picture.contains(&format!("{name} · 1.0 GiB")));
+    }
+    assert_eq!(json["lasted"]["secs"], 300);
+    let drawn = json["series"]["node"]["budget"].as_array().unwrap().len();
+    assert!((300..=600).contains(&drawn), "{drawn} points");
+    assert!(picture.starts_with("<svg ") && picture.contains("1 &lt; 2 &amp; so on"));
+}
