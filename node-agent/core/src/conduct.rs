@@ -2,7 +2,9 @@
 //! reporting, and it does not hurt (design §6.6 and §6.7).
 //!
 //! A take opens a trial on that guest alone; takes in a row extend it. A trial that fails asks for an [`Undo`] and
-//! makes the guest back off for twice as long each time. A balloon that deflates by itself fails without a trial.
+//! makes the guest back off for twice as long each time; only time without a failure makes that shorter again, for a guest
+//! that lets each take succeed and deflates afterwards would be taken from for ever. A balloon that deflates by itself
+//! fails without a trial.
 
 mod movement;
 #[cfg(test)]
@@ -25,6 +27,9 @@ use trial::{SETTLE, Trial, excess};
 const BACK_OFF: Duration = Duration::from_secs(30);
 /// Longest back-off.
 const BACK_OFF_MAX: Duration = Duration::from_mins(32);
+/// One failure is forgotten for each such time without another; the kubelet forgets a container's after the same time
+/// (twice its longest back-off of 5 min: client-go, `util/flowcontrol/backoff.go`, `hasExpired`).
+const FORGOTTEN: Duration = Duration::from_mins(10);
 
 /// How one guest behaved so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -190,18 +195,25 @@ impl Conduct {
     fn succeed(&mut self) {
         self.trial = None;
         self.trust = Trust::Trusted;
-        self.strikes = self.strikes.saturating_sub(1);
         self.last_failure = None;
     }
 
+    /// Failures that count still.
+    fn strikes(&self, at: Monotonic) -> u32 {
+        let quiet = self.until.map_or(Duration::ZERO, |until| at.since(until));
+        let forgotten = quiet.as_secs().checked_div(FORGOTTEN.as_secs()).unwrap_or_default();
+        self.strikes.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
+    }
+
     fn fail(&mut self, failure: Failure, back_to: Bytes, at: Monotonic) {
-        let wait = BACK_OFF.saturating_mul(1 << self.strikes.min(16)).min(BACK_OFF_MAX);
+        let strikes = self.strikes(at);
+        let wait = BACK_OFF.saturating_mul(1 << strikes.min(16)).min(BACK_OFF_MAX);
         self.trial = None;
         self.reached = None;
         self.deflation = None;
         self.undo = Some(Undo { to: back_to, failure });
         self.last_failure = Some(failure);
-        self.strikes = self.strikes.saturating_add(1);
+        self.strikes = strikes.saturating_add(1);
         self.until = Some(at.after(wait));
         self.trust = match failure {
             Failure::NotFollowed { .. } | Failure::Deflated { .. } => Trust::Unresponsive,

@@ -196,23 +196,44 @@ fn a_give_is_no_deflation() {
     assert_eq!(conduct.undo(), None);
 }
 
+/// Fails by pain at this second; the back-off that follows.
+fn hurts(conduct: &mut Conduct, second: u64) -> u64 {
+    let now = seen(second, 512, 512, 512);
+    conduct.took(MIB(512), MIB(400), &now);
+    conduct.observe(&Seen { pain: Some(Pain::MajorFaults { per_second: 500 }), ..now });
+    conduct.back_off(now.at).unwrap().0.as_secs()
+}
+
 #[test]
-fn each_failure_doubles_the_back_off_and_a_success_halves_it() {
-    let pain = Some(Pain::MajorFaults { per_second: 500 });
+fn each_failure_doubles_the_back_off_and_ten_minutes_without_one_halve_it() {
     let mut conduct = Conduct::default();
-    let mut waits = Vec::new();
-    for round in 0..3_u64 {
-        let now = seen(round * 1000, 512, 512, 512);
-        conduct.took(MIB(512), MIB(400), &now);
-        conduct.observe(&Seen { pain, ..now });
-        waits.push(conduct.back_off(now.at).unwrap().0.as_secs());
+    assert_eq!([0, 100, 200].map(|second| hurts(&mut conduct, second)), [30, 60, 120]);
+    // Of three failures two are left twelve minutes after the last back-off.
+    assert_eq!(hurts(&mut conduct, 320 + 720), 120);
+    assert_eq!(hurts(&mut conduct, 1160 + 86_400), 30, "a day later nothing is left of it");
+}
+
+#[test]
+fn a_take_that_succeeds_is_no_excuse_for_the_balloon_that_deflates_after_it() {
+    let mut conduct = Conduct::default();
+    let (mut second, mut waits) = (0, Vec::new());
+    for _ in 0..4 {
+        conduct.took(MIB(512), MIB(400), &seen(second, 512, 512, 512));
+        for at in 1..=12 {
+            conduct.observe(&seen(second + at, 400, 400, 400));
+        }
+        assert_eq!((conduct.trial, conduct.last_failure()), (None, None), "it succeeded");
+        for at in 30..=41 {
+            conduct.observe(&seen(second + at, 400, 512, 512));
+        }
+        let (wait, failure) = conduct.back_off(seen(second + 41, 0, 0, 0).at).unwrap();
+        assert!(matches!(failure, Failure::Deflated { .. }), "{failure:?}");
+        waits.push(wait.as_secs().div_ceil(10) * 10);
+        second += 41 + wait.as_secs() + 1;
+        conduct.gave(MIB(400), MIB(512), &seen(second - 1, 400, 512, 512));
+        conduct.observe(&seen(second - 1, 512, 512, 512));
     }
-    assert_eq!(waits, [30, 60, 120]);
-    conduct.took(MIB(512), MIB(400), &seen(5000, 512, 512, 512));
-    conduct.observe(&seen(5001, 400, 400, 400));
-    conduct.observe(&seen(5011, 400, 400, 400));
-    assert_eq!(conduct.back_off(seen(5011, 0, 0, 0).at), None);
-    assert_eq!(conduct.strikes, 2);
+    assert_eq!(waits, [30, 60, 120, 240]);
 }
 
 #[test]
