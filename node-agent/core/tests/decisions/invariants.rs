@@ -170,7 +170,7 @@ fn gives_never_exceed_what_is_spare() {
             let resident = |g: &GuestSample| memory.known(&g.id).facts.resident;
             let resident: Bytes = moment.sample.guests.iter().filter_map(resident).sum();
             let spare = oracle::most(moment, &memory).minus(resident.min(ledger.promised));
-            let added: Bytes = gives(moment).map(|m| cost(moment, m)).sum();
+            let added: Bytes = gives(moment).map(|m| oracle::cost(moment, m)).sum();
             prop_assert!(ledger.spare.is_zero() || ledger.shortfall.is_zero());
             prop_assert!(added <= ledger.spare, "{added} > {}", ledger.spare);
             prop_assert!(oracle::observing(moment) || ledger.spare <= spare, "{} > {spare}", ledger.spare);
@@ -214,17 +214,9 @@ fn lacks(moment: &Moment<'_>, guest: &GuestSample) -> Option<Bytes> {
     (view.previous_target < track.ceiling && lack >= Bytes::from_kib(4)).then_some(lack)
 }
 
-/// What a give adds to what its guest may touch: nothing of what its pod's limit keeps it from.
-fn cost(moment: &Moment<'_>, step: &Move) -> Bytes {
-    let track = moment.state.model().track(&step.id).unwrap();
-    let guest = &track.sample;
-    let beside = oracle::overhead(guest).plus(guest.config.plugged);
-    step.to.min(guest.facts.bound.unwrap_or(Bytes::MAX).minus(beside)).minus(track.reach())
-}
-
 /// What of the spare memory is left after the gives, beyond rounding.
 fn left(moment: &Moment<'_>) -> Bytes {
-    let given: Bytes = gives(moment).map(|m| cost(moment, m)).sum();
+    let given: Bytes = gives(moment).map(|m| oracle::cost(moment, m)).sum();
     let rounded = u64::try_from(moment.sample.guests.len()).unwrap() * 2 + 1;
     moment.decision.ledger.spare.minus(given).minus(Bytes::from_kib(4 * rounded))
 }

@@ -8,6 +8,7 @@ mod found;
 mod hostile_claims;
 mod invariants;
 mod invariants_absurd;
+mod invariants_any_engine;
 mod invariants_totality;
 mod invariants_trust;
 mod late_facts;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use overcommit_core::conduct::Trust;
+use overcommit_core::plan::Move;
 use overcommit_core::policy::{Class, Mode};
 use overcommit_core::roster::Membership;
 use overcommit_core::sample::{Balloon, GuestId, GuestSample, HostSample, Incarnation, RunState};
@@ -237,6 +238,14 @@ pub fn overhead(guest: &GuestSample) -> Bytes {
 /// What its cgroup leaves to the guest itself.
 pub fn limit(guest: &GuestSample) -> Bytes {
     guest.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(overhead(guest)).minus(guest.config.plugged))
+}
+
+/// What a give adds to what its guest may touch: nothing of what its pod's limit keeps it from.
+pub fn cost(moment: &Moment<'_>, step: &Move) -> Bytes {
+    let track = moment.state.model().track(&step.id).unwrap();
+    let guest = &track.sample;
+    let beside = overhead(guest).plus(guest.config.plugged);
+    step.to.min(guest.facts.bound.unwrap_or(Bytes::MAX).minus(beside)).minus(track.reach())
 }
 
 /// The least that a guest keeps by its class and its own words.

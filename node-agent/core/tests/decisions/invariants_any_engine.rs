@@ -1,0 +1,145 @@
+//! The guard alone (design §6): the same invariants whatever an engine proposes. Ours never proposes more than a guest may
+//! have, nor takes from one that is exempt; the guard must not count on that.
+
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)] // helpers outside #[test] functions are test code too
+
+use overcommit_core::guard::{Scene, Takings, Verdict, guard};
+use overcommit_core::plan::{Move, Proposal};
+use overcommit_core::reason::{Pain, Reason};
+use overcommit_core::sample::{GuestSample, RunState};
+use overcommit_core::units::Bytes;
+use proptest::prop_assert;
+
+use crate::course::generate::any_course;
+use crate::course::oracle::{self, Memory};
+use crate::course::plant::Moment;
+use crate::course::prove::prove;
+
+/// Numbers without rhyme or reason, the same for the same turn (Knuth's MMIX generator).
+struct Whim(u64);
+
+impl Whim {
+    fn of(moment: &Moment<'_>) -> Self {
+        let at = moment.sample.at.since_origin();
+        Self(at.as_secs() ^ u64::from(at.subsec_nanos()) ^ moment.sample.host.memory.available.get())
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+
+    fn target(&mut self, guest: &GuestSample) -> Bytes {
+        let full = guest.config.full;
+        match self.below(6) {
+            0 => Bytes::ZERO,
+            1 => Bytes::MAX,
+            2 => full,
+            3 => oracle::limit(guest).plus(Bytes::from_kib(4)),
+            _ => full.scaled(self.below(1001), 1000),
+        }
+    }
+
+    fn reason(&mut self) -> Reason {
+        let reasons = [
+            Reason::TakeUnused,
+            Reason::TakeCache,
+            Reason::TakeEmergency,
+            Reason::GiveNeed,
+            Reason::GiveSlack,
+            Reason::GiveDistress(Pain::LowUsable { usable: Bytes::ZERO }),
+            Reason::GiveRelease,
+            Reason::GiveExempt,
+        ];
+        reasons[usize::try_from(self.below(8)).unwrap()]
+    }
+}
+
+/// What the guard lets pass of what nobody in their senses would propose.
+fn whimsical(moment: &Moment<'_>) -> Verdict {
+    let mut whim = Whim::of(moment);
+    let model = moment.state.model();
+    let moves = model.tracks().map(|track| Move {
+        id: track.sample.id.clone(),
+        name: track.sample.name.clone(),
+        from: track.target,
+        to: whim.target(&track.sample),
+        reason: whim.reason(),
+    });
+    let proposal = Proposal::proposed(moves.collect());
+    let scene = Scene {
+        model,
+        ledger: &moment.decision.ledger,
+        policy: moment.policy,
+        now: moment.sample.at,
+        taking_paused: false,
+        emergency: moment.decision.emergency,
+    };
+    guard(&proposal, &scene, &mut Takings::default())
+}
+
+#[test]
+fn no_take_that_any_engine_wants_breaks_an_invariant() {
+    prove(any_course(), || {
+        let mut memory = Memory::default();
+        move |moment| {
+            memory.observe(moment);
+            if oracle::observing(moment) {
+                return Ok(());
+            }
+            let mut node = Bytes::ZERO;
+            for step in whimsical(moment).plan.moves().iter().filter(|step| step.takes()) {
+                let life = memory.life(&step.id);
+                prop_assert!(!oracle::exempt(moment, &memory, &step.id), "exempt: {step:?}");
+                prop_assert!(!oracle::give_only(moment, life), "at a bad time: {step:?}");
+                let guest = memory.known(&step.id);
+                let words = life.statistics(guest, moment.sample.at);
+                prop_assert!(words.is_some(), "on nothing: {step:?}");
+                let used = words.map_or(Bytes::ZERO, |(total, usable)| total.minus(usable));
+                let class = oracle::class(moment, guest).unwrap();
+                let floor = if moment.decision.emergency {
+                    oracle::emergency_floor(guest, class, used)
+                } else {
+                    oracle::floor(guest, class, used)
+                };
+                prop_assert!(step.to >= floor, "{step:?} < {floor}");
+                let limits = &moment.policy.limits;
+                let taken = step.from.minus(step.to);
+                prop_assert!(taken <= limits.take_per_guest.of(guest.config.full), "{step:?}");
+                node = node.plus(taken);
+            }
+            let most = moment.policy.limits.take_per_node.of(moment.sample.host.memory.total);
+            prop_assert!(node <= most, "{node} of {most}");
+            Ok(())
+        }
+    });
+}
+
+#[test]
+fn no_give_that_any_engine_wants_breaks_an_invariant() {
+    prove(any_course(), || {
+        let mut memory = Memory::default();
+        move |moment| {
+            memory.observe(moment);
+            if oracle::observing(moment) {
+                return Ok(());
+            }
+            let (mut cost, mut pages) = (Bytes::ZERO, Bytes::ZERO);
+            for step in whimsical(moment).plan.moves().iter().filter(|step| !step.takes()) {
+                let guest = memory.known(&step.id);
+                prop_assert!(guest.run_state != RunState::Unreachable, "out of reach: {step:?}");
+                prop_assert!(step.to <= guest.config.full, "{step:?}");
+                let restores =
+                    matches!(step.reason, Reason::GiveRelease | Reason::GiveExempt | Reason::Undo(_));
+                let limit = if restores { Bytes::MAX } else { oracle::limit(guest) };
+                prop_assert!(step.to <= limit, "{step:?} > {limit}");
+                cost = cost.plus(oracle::cost(moment, step));
+                // A ceiling that is no multiple of a balloon's page is reached all the same.
+                pages = pages.plus(Bytes::from_kib(4));
+            }
+            let spare = moment.decision.ledger.spare;
+            prop_assert!(cost <= spare.plus(pages), "{cost} > {spare}");
+            Ok(())
+        }
+    });
+}
