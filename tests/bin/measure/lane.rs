@@ -35,6 +35,10 @@ const VALVE: Duration = Duration::from_mins(12);
 const LOSSES: usize = 16;
 /// One loss: above what the lane takes for noise, 1 % of the host (`overcommit-core`, lane.rs, `LOSS`).
 const LOSS: u64 = 96;
+/// A guest with so many MiB or more is not squeezed.
+const SQUEEZED: u64 = SIZE - 60;
+/// When nothing is taken for so long, nothing is short.
+const NO_MORE: Duration = Duration::from_secs(12);
 /// How long statistics are watched.
 const WATCHED: Duration = Duration::from_secs(40);
 /// How often the measurement itself looks: the error of what it calls the beginning.
@@ -144,7 +148,7 @@ fn condition(bench: &Bench, swapping: &[Guest], hindrance: Hindrance<'_>) -> Res
     let statistics = statistics(bench, &agent).context("statistics")?;
     // On a full disk nothing can be taken: each guest can be hurt once.
     let takes = !matches!(hindrance, Hindrance::FullDisk(_));
-    let pains = pains(&agent, swapping, if takes { ROUNDS } else { 1 }).context("pain")?;
+    let pains = pains(bench, &agent, swapping, takes).context("pain")?;
     let losses = if takes { Some(losses(bench, &agent).context("losses")?) } else { None };
     in_the_way.end()?;
     swapping.iter().try_for_each(|guest| guest.begin(&Load::IDLE))?;
@@ -207,10 +211,11 @@ fn statistics(bench: &Bench, agent: &Agent) -> Result<Spread> {
 }
 
 /// From pain that shows on the host to the command that helps.
-fn pains(agent: &Agent, guests: &[Guest], rounds: usize) -> Result<Spread> {
+fn pains(bench: &Bench, agent: &Agent, guests: &[Guest], takes: bool) -> Result<Spread> {
     let mut delays = Vec::new();
-    for _ in 0..rounds {
+    for _ in 0..if takes { ROUNDS } else { 1 } {
         for guest in guests {
+            squeezed(bench, agent, guest, takes)?;
             delays.push(pain(agent, guest)?);
             guest.begin(&Load::IDLE)?;
         }
@@ -218,9 +223,21 @@ fn pains(agent: &Agent, guests: &[Guest], rounds: usize) -> Result<Spread> {
     Ok(Spread::of(delays))
 }
 
+/// Waits until it holds little enough to hurt. What is short may be the others' by now: then the host loses more.
+fn squeezed(bench: &Bench, agent: &Agent, guest: &Guest, takes: bool) -> Result<()> {
+    let mut lost = Instant::now();
+    wait::until(Duration::from_mins(4), format!("{} to be squeezed again", guest.name()), || {
+        let holds = agent.guest(guest.name())?.actual >> 20;
+        if takes && holds >= SQUEEZED && lost.elapsed() >= NO_MORE {
+            bench.host_loses(LOSS)?;
+            lost = Instant::now();
+        }
+        anyhow::ensure!(holds < SQUEEZED, "{holds} MiB");
+        Ok::<_, anyhow::Error>(())
+    })
+}
+
 fn pain(agent: &Agent, guest: &Guest) -> Result<f64> {
-    let squeezed = |g: &overcommit_tests::agent::GuestReport| g.actual < (SIZE - 60) << 20;
-    agent.wait_guest(Duration::from_mins(3), guest.name(), "to be squeezed again", squeezed)?;
     let pid = guest.qemu_pid()?;
     let start_ticks = machine::start_time(pid).context("no start time")?;
     let (mut glimpses, process) = (Glimpses::new(&Root::default()), Incarnation { pid, start_ticks });

@@ -24,8 +24,8 @@ struct Arguments {
     /// Write docs/measurements.md, too.
     #[arg(long)]
     write: bool,
-    /// Only these parts, and not all.
-    #[arg(long, value_enum, value_delimiter = ',')]
+    /// Only these parts, and not all; the file holds all.
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "write")]
     only: Vec<Part>,
 }
 
