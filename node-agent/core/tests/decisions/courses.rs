@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::world::{World, guest, mib, world};
+use crate::world::{World, guest, mib, reason, settle, world};
 use overcommit_core::conduct::Trust;
 use overcommit_core::lane::{Glimpse, Lane};
 use overcommit_core::plan::{Command, Outcome};
@@ -14,16 +14,6 @@ use overcommit_core::roster::OptOut;
 use overcommit_core::sample::{RunState, Untouchable};
 use overcommit_core::step::{Release, Turn};
 use overcommit_core::units::{Amount, Bytes, Monotonic, Permille};
-
-fn reason(decision: &overcommit_core::step::Decision, name: &str) -> Reason {
-    decision.guests.iter().find(|g| g.id.as_str() == name).unwrap().reason
-}
-
-fn settle(world: &mut World, ticks: u32) {
-    for _ in 0..ticks {
-        world.tick();
-    }
-}
 
 #[test]
 fn nothing_is_done_while_everything_fits() {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
 
-use crate::world::{World, guest, mib, world};
+use crate::world::{World, guest, mib, settle, view, world};
 use overcommit_core::conduct::Trust;
 use overcommit_core::dealings::Original;
 use overcommit_core::plan::{Command, Outcome};
@@ -10,19 +10,9 @@ use overcommit_core::policy::Mode;
 use overcommit_core::reason::{Failure, Hold, Reason};
 use overcommit_core::roster::OptOut;
 use overcommit_core::sample::{RunState, Untouchable};
-use overcommit_core::step::{Decision, Turn};
+use overcommit_core::step::Turn;
 use overcommit_core::units::{Amount, Bytes, Permille};
 use overcommit_core::view::GuestView;
-
-fn view(decision: &Decision, name: &str) -> GuestView {
-    decision.guests.iter().find(|g| g.id.as_str() == name).unwrap().clone()
-}
-
-fn settle(world: &mut World, ticks: u32) {
-    for _ in 0..ticks {
-        world.tick();
-    }
-}
 
 /// Two guests of 512 MiB on a host for 800, both squeezed.
 fn squeezed() -> World {

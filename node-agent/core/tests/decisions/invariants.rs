@@ -32,16 +32,7 @@ fn no_take_goes_below_the_floor() {
         move |moment| {
             memory.observe(moment);
             for step in takes(moment) {
-                let guest = memory.known(&step.id);
-                let class = oracle::class(moment, guest).unwrap();
-                let (total, usable) =
-                    memory.life(&step.id).statistics(guest, moment.sample.at).unwrap_or_default();
-                let used = total.minus(usable);
-                let floor = if moment.decision.emergency {
-                    oracle::emergency_floor(guest, class, used)
-                } else {
-                    oracle::floor(guest, class, used)
-                };
+                let floor = oracle::least(moment, &memory, &step.id);
                 prop_assert!(step.to >= floor, "{step:?} < {floor}");
             }
             Ok(())
@@ -189,10 +180,7 @@ fn gives_stay_within_the_guests_size_and_its_cgroup() {
             for step in gives(moment) {
                 let guest = memory.known(&step.id);
                 prop_assert!(step.to <= guest.config.full, "{step:?}");
-                // What ends our hold on a guest gives it what it had, whatever its overhead has grown to since.
-                let restores =
-                    matches!(step.reason, Reason::GiveRelease | Reason::GiveExempt | Reason::Undo(_));
-                let limit = if restores { Bytes::MAX } else { oracle::limit(guest) };
+                let limit = oracle::most_given(guest, step);
                 prop_assert!(step.to <= limit, "{step:?} > {limit}");
             }
             Ok(())

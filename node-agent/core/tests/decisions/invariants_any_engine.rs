@@ -95,13 +95,7 @@ fn no_take_that_any_engine_wants_breaks_an_invariant() {
                 let guest = memory.known(&step.id);
                 let words = life.statistics(guest, moment.sample.at);
                 prop_assert!(words.is_some(), "on nothing: {step:?}");
-                let used = words.map_or(Bytes::ZERO, |(total, usable)| total.minus(usable));
-                let class = oracle::class(moment, guest).unwrap();
-                let floor = if moment.decision.emergency {
-                    oracle::emergency_floor(guest, class, used)
-                } else {
-                    oracle::floor(guest, class, used)
-                };
+                let floor = oracle::least(moment, &memory, &step.id);
                 prop_assert!(step.to >= floor, "{step:?} < {floor}");
                 let limits = &moment.policy.limits;
                 let taken = step.from.minus(step.to);
@@ -129,9 +123,7 @@ fn no_give_that_any_engine_wants_breaks_an_invariant() {
                 let guest = memory.known(&step.id);
                 prop_assert!(guest.run_state != RunState::Unreachable, "out of reach: {step:?}");
                 prop_assert!(step.to <= guest.config.full, "{step:?}");
-                let restores =
-                    matches!(step.reason, Reason::GiveRelease | Reason::GiveExempt | Reason::Undo(_));
-                let limit = if restores { Bytes::MAX } else { oracle::limit(guest) };
+                let limit = oracle::most_given(guest, step);
                 prop_assert!(step.to <= limit, "{step:?} > {limit}");
                 cost = cost.plus(oracle::cost(moment, step));
                 // A ceiling that is no multiple of a balloon's page is reached all the same.

@@ -2,23 +2,12 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
 
-use crate::world::{World, guest, mib, world};
+use crate::world::{World, guest, mib, settle, view, world};
 use overcommit_core::conduct::Trust;
 use overcommit_core::policy::Mode;
 use overcommit_core::reason::{Hold, Reason};
 use overcommit_core::sample::ProcessFacts;
-use overcommit_core::step::{Decision, Turn};
-use overcommit_core::view::GuestView;
-
-fn view(decision: &Decision, name: &str) -> GuestView {
-    decision.guests.iter().find(|g| g.id.as_str() == name).unwrap().clone()
-}
-
-fn settle(world: &mut World, ticks: u32) {
-    for _ in 0..ticks {
-        world.tick();
-    }
-}
+use overcommit_core::step::Turn;
 
 /// The kernel says nothing new of `name` from now on.
 fn stop_facts(world: &mut World, name: &str) {

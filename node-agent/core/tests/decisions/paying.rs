@@ -2,19 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
 
-use crate::world::{World, guest, world};
+use crate::world::{guest, reason, settle, world};
 use overcommit_core::reason::Reason;
 use overcommit_core::step::{Decision, Turn};
-
-fn reason(decision: &Decision, name: &str) -> Reason {
-    decision.guests.iter().find(|g| g.id.as_str() == name).unwrap().reason
-}
-
-fn settle(world: &mut World, ticks: u32) {
-    for _ in 0..ticks {
-        world.tick();
-    }
-}
 
 /// The gives of a decision, in the order in which they are paid.
 fn paid(decision: &Decision) -> Vec<String> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use overcommit_core::conduct::Trust;
 use overcommit_core::plan::Move;
 use overcommit_core::policy::{Class, Mode};
+use overcommit_core::reason::Reason;
 use overcommit_core::roster::Membership;
 use overcommit_core::sample::{Balloon, GuestId, GuestSample, HostSample, Incarnation, RunState};
 use overcommit_core::units::{Bytes, Monotonic};
@@ -255,6 +256,22 @@ pub fn floor(guest: &GuestSample, class: &Class, used: Bytes) -> Bytes {
     let part = share(full, u64::from(class.floor.part.get()), 1000);
     let request = request.unwrap_or_default().minus(overhead(guest)).minus(guest.config.plugged);
     part.max(class.floor.bytes).max(request).max(share(used, 10, 9)).min(full)
+}
+
+/// What a take must leave it, by the words on which it rests.
+pub fn least(moment: &Moment<'_>, memory: &Memory, id: &GuestId) -> Bytes {
+    let guest = memory.known(id);
+    let class = class(moment, guest).unwrap();
+    let (total, usable) = memory.life(id).statistics(guest, moment.sample.at).unwrap_or_default();
+    let used = total.minus(usable);
+    if moment.decision.emergency { emergency_floor(guest, class, used) } else { floor(guest, class, used) }
+}
+
+/// What a give may bring it to by its cgroup. What ends our hold on a guest gives it what it had, whatever its overhead
+/// has grown to since.
+pub fn most_given(guest: &GuestSample, step: &Move) -> Bytes {
+    let restores = matches!(step.reason, Reason::GiveRelease | Reason::GiveExempt | Reason::Undo(_));
+    if restores { Bytes::MAX } else { limit(guest) }
 }
 
 /// The least that it keeps while the node is about to kill.

@@ -14,11 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use overcommit_core::policy::{Class, Floor, Limits, Mode, Policy, Reserve};
+use overcommit_core::reason::Reason;
 use overcommit_core::roster::{Membership, OptOut, Roster};
 use overcommit_core::sample::*;
 use overcommit_core::step::{Decision, Input, Mandate, State, Turn};
 use overcommit_core::stranger::Stranger;
 use overcommit_core::units::{Amount, Bytes, Monotonic, Permille};
+use overcommit_core::view::GuestView;
 
 pub fn mib(n: u64) -> Bytes {
     Bytes::from_mib(n)
@@ -152,6 +154,22 @@ pub fn policy() -> Policy {
             dead_band: Amount::Part(Permille::from_percent(1)),
         },
     }
+}
+
+/// Ticks until nothing is expected to move any more.
+pub fn settle(world: &mut World, ticks: u32) {
+    for _ in 0..ticks {
+        world.tick();
+    }
+}
+
+/// What a decision says of one guest.
+pub fn view(decision: &Decision, name: &str) -> GuestView {
+    decision.guests.iter().find(|g| g.id.as_str() == name).unwrap().clone()
+}
+
+pub fn reason(decision: &Decision, name: &str) -> Reason {
+    view(decision, name).reason
 }
 
 impl World {
