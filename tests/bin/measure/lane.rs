@@ -2,7 +2,6 @@
 //! to the command, and from a guest's fresh statistics to their being judged; with nothing in the way, with a guest
 //! that hangs, with a full disk, and on a machine that thrashes.
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -81,9 +80,12 @@ pub(crate) fn measure(bench: &Bench) -> Result<String> {
         [Hindrance::Nothing, Hindrance::Hung(hung), Hindrance::FullDisk(&disk), Hindrance::Thrashing];
     let seen = conditions.into_iter().map(|hindrance| {
         say(&format!("measure: the fast lane: {}", hindrance.name()));
-        condition(bench, &swapping, hindrance).context(hindrance.name())
+        let seen = condition(bench, &swapping, hindrance).context(hindrance.name())?;
+        // A later condition may fail: what is known is told at once.
+        say(seen.row().trim_end());
+        Ok(seen)
     });
-    table(&seen.collect::<Result<Vec<_>>>()?)
+    Ok(table(&seen.collect::<Result<Vec<_>>>()?))
 }
 
 impl Hindrance<'_> {
@@ -272,27 +274,28 @@ fn pause(time: Duration) -> Result<()> {
     wait::until_paced(time * 2, LOOK, "the next trial", || begun.elapsed() >= time)
 }
 
-fn table(all: &[Seen]) -> Result<String> {
-    let mut text = String::from(
-        "## The fast lane\n\nMilliseconds, p50 / p99 / max. *Loss*: the host's memory shrinks, until the command that answers it was carried out \
+impl Seen {
+    /// Its line of the table.
+    fn row(&self) -> String {
+        let told = |s: &Spread| [50, 99, 100].map(|p| format!("{:.0}", s.percentile(p) * 1000.0)).join(" / ");
+        let losses = self.losses.as_ref();
+        let counts = [losses.map_or(0, Spread::count), self.statistics.count(), self.pains.count()];
+        format!(
+            "| {} | {} | {} | {} | {} |\n",
+            self.condition,
+            losses.map_or_else(|| "–".to_owned(), told),
+            told(&self.statistics),
+            told(&self.pains),
+            counts.map(|n| n.to_string()).join(", ")
+        )
+    }
+}
+
+fn table(all: &[Seen]) -> String {
+    const HEAD: &str = "## The fast lane\n\nMilliseconds, p50 / p99 / max. *Loss*: the host's memory shrinks, until the command that answers it was carried out \
          (goal 250). *Statistics*: another client of libvirt sees new ones of a squeezed guest, until they are judged (goal 100). *Pain*: a \
          squeezed guest with swap reads 4 MiB/s from its disk, until it was given memory (goal 500); 0 where its own words came first. The \
          measurement looks each 10 ms; while the machine thrashes, libvirtd and QEMU wait for their own pages too, which is in the figures. On \
-         a full disk nothing is taken (write-ahead), so that no loss is answered.\n\n| condition | loss | statistics | pain | samples |\n| --- | --- | --- | --- | --- |\n",
-    );
-    for seen in all {
-        let told = |s: &Spread| [50, 99, 100].map(|p| format!("{:.0}", s.percentile(p) * 1000.0)).join(" / ");
-        let losses = seen.losses.as_ref();
-        let counts = [losses.map_or(0, Spread::count), seen.statistics.count(), seen.pains.count()];
-        writeln!(
-            text,
-            "| {} | {} | {} | {} | {} |",
-            seen.condition,
-            losses.map_or_else(|| "–".to_owned(), told),
-            told(&seen.statistics),
-            told(&seen.pains),
-            counts.map(|n| n.to_string()).join(", ")
-        )?;
-    }
-    Ok(text)
+         a full disk nothing is taken (write-ahead), so that no loss is answered.\n\n| condition | loss | statistics | pain | samples |\n| --- | --- | --- | --- | --- |\n";
+    all.iter().map(Seen::row).fold(HEAD.to_owned(), |text, row| text + &row)
 }
