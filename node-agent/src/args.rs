@@ -16,7 +16,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the control loop.
-    Run(Run),
+    Run(Box<Run>),
     /// Show what the running agent knows and did.
     Status(Ask),
     /// Say why one guest has the memory it has.
@@ -43,6 +43,9 @@ pub(crate) struct Run {
     /// Serve /metrics, /healthz and /readyz here; nowhere when left out.
     #[arg(long, value_name = "ADDR:PORT", env = "OVERCOMMIT_HTTP", value_parser = overcommit_serve::address)]
     pub(crate) http: Option<SocketAddr>,
+    /// Record everything that decisions rest on, and the decisions: two files of up to 64 MiB, FILE and FILE.1, for `replay`.
+    #[arg(long, value_name = "FILE", env = "OVERCOMMIT_RECORD")]
+    pub(crate) record: Option<PathBuf>,
     /// json prints one line per turn on standard output.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,

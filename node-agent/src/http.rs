@@ -116,6 +116,8 @@ mod tests {
             reporter,
             eviction: Box::new(|_| Bytes::ZERO),
             learned: Growth::default(),
+            tape: None,
+            recording: None,
             purpose: Purpose::Control,
             released: false,
             restarted: None,

@@ -91,7 +91,8 @@ impl Journal {
     ) -> Vec<(&'a GuestSample, Entry)> {
         let mut adopted = Vec::new();
         for guest in guests {
-            let fits = |entry: &Entry| entry.incarnation == guest.incarnation;
+            // Of whom no process was known when it was written: what he had is worth more than to know that he is the same.
+            let fits = |entry: &Entry| entry.incarnation.is_none() || entry.incarnation == guest.incarnation;
             if guest.incarnation.is_some() || self.found.get(&guest.id).is_some_and(fits) {
                 adopted.extend(self.found.remove(&guest.id).filter(fits).map(|entry| (guest, entry)));
             }
@@ -110,13 +111,16 @@ impl Journal {
         let entry = |(id, dealing): (&GuestId, &Dealing)| {
             let (original, current) = (dealing.original?, dealing.target);
             let target = about_to.get(id).copied().or(current)?;
-            let incarnation = incarnations.get(id).copied().flatten();
+            let known = self.written.guests.get(id);
+            // A loop that has just begun anew has seen nobody yet.
+            let incarnation = incarnations.get(id).copied().flatten().or_else(|| known?.incarnation);
             let met = state.model().track(id).map(|track| &track.sample.name);
-            let name = met.or_else(|| self.written.guests.get(id)?.name.as_ref()).cloned();
+            let name = met.or_else(|| known?.name.as_ref()).cloned();
             Some((id.clone(), Entry { incarnation, original, target, name }))
         };
+        // Last, so that it stays: what is known of those by their balloon alone may be what they were left with.
         let unseen = self.found.iter().map(|(id, entry)| (id.clone(), entry.clone()));
-        let guests = unseen.chain(state.dealings().iter().filter_map(entry)).collect();
+        let guests = state.dealings().iter().filter_map(entry).chain(unseen).collect();
         let content = Content { boot_id: self.written.boot_id.clone(), guests };
         (content != self.written || self.is_behind()).then_some(content)
     }
@@ -270,6 +274,29 @@ mod tests {
         assert!(journal.adopt(&[], |_| false).is_empty());
         record(&dir, &mut journal, &State::default(), &BTreeMap::new(), &BTreeMap::new()).unwrap();
         assert!(Journal::open(&dir, "b").written.guests.is_empty(), "its process ended");
+    }
+
+    #[test]
+    fn a_loop_that_has_seen_nobody_yet_forgets_neither_whose_an_entry_is_nor_what_he_had() {
+        let (_temp, dir) = dir();
+        let id = GuestId::new("a");
+        let mut journal = Journal::open(&dir, "b");
+        record(&dir, &mut journal, &state(400), &incarnations(), &BTreeMap::new()).unwrap();
+        // Adopted, and written before its first turn was over, as after a write that failed.
+        let nobody = BTreeMap::new();
+        record(&dir, &mut journal, &state(390), &nobody, &BTreeMap::new()).unwrap();
+        assert_eq!(journal.written.guests[&id].incarnation, incarnations()[&id]);
+        // Not adopted, for its process was not seen, and met by its balloon.
+        journal.forget_adoptions();
+        let mut left = State::default();
+        left.adopt(&id, Original { target: Bytes::from_mib(390), period: None }, Bytes::from_mib(390));
+        record(&dir, &mut journal, &left, &nobody, &BTreeMap::new()).unwrap();
+        assert_eq!(journal.written.guests[&id].original.target, Bytes::from_mib(512));
+        // As an older agent may have left it.
+        journal.written.guests.get_mut(&id).unwrap().incarnation = None;
+        journal.forget_adoptions();
+        let seen = [guest(incarnations()[&id])];
+        assert_eq!(journal.adopt(&seen, |_| true).remove(0).1.original.target, Bytes::from_mib(512));
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod liar;
 mod orders;
 mod output;
 mod policy_file;
+mod recording;
 mod report;
 mod resident;
 mod run;

@@ -103,7 +103,7 @@ mod tests {
         let path = path.to_str().unwrap();
         let words = ["agent", "run", "--connect", "test:///default", "--policy", path];
         match Args::parse_from(words.iter().chain(further)).command {
-            Command::Run(run) => run,
+            Command::Run(run) => *run,
             other => panic!("{other:?}"),
         }
     }

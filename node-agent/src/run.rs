@@ -25,6 +25,7 @@ use crate::kubelet_line::KubeletLine;
 use crate::learned;
 use crate::output::Behind;
 use crate::policy_file;
+use crate::recording;
 use crate::report::{Reporter, lines, metrics, writer};
 use crate::resident;
 use crate::scribe::Scribe;
@@ -82,6 +83,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     let orders = policy_file::orders(args)?;
     if args.is_first() {
         state_dir::check(&args.state_dir).map_err(Failure::bad_input)?;
+        args.record.as_deref().map_or(Ok(()), recording::check).map_err(Failure::bad_input)?;
     }
     let dir = Arc::new(StateDir::open(&args.state_dir).map_err(Failure::bad_input)?);
     // Not before: who refuses to start says why, and nothing else.
@@ -156,23 +158,15 @@ fn drive(
     let print = prints.then(|| lines::Printer::new(args.output, outlets.reports.writer.clone()));
     let beat = http::beat();
     let (reporter, latest, done) = Reporter::new(metrics, print, Arc::clone(&beat), outlets.pulse);
-    let standalone = task.is_none();
     let line = task.as_ref().map(|t| Arc::clone(&t.line));
     let contact = task.as_ref().map(|t| Arc::clone(&t.contact));
-    let (shown, known) = (latest.clone(), contact.clone());
+    let (shown, known, standalone) = (latest.clone(), contact.clone(), task.is_none());
     runtime
         .block_on(async move {
             signals::forward(wakes, standalone, args.kept).context("signals cannot be handled")?;
             let Some(address) = args.http else { return Ok(()) };
             let served = http::serve(address, beat, registry, shown, known).await;
-            match served.with_context(|| format!("cannot listen on {address}")) {
-                // Somebody took the address in between: guests need the loop more than people need metrics.
-                Err(error) if !args.is_first() => {
-                    tracing::error!("{error:#}");
-                    Ok(())
-                }
-                served => served,
-            }
+            or_without(args, served.with_context(|| format!("cannot listen on {address}")))
         })
         .map_err(Failure::bad_input)?;
     let writing = task.map(|t| {
@@ -186,6 +180,8 @@ fn drive(
     let boot_id = procfs::sys::kernel::random::boot_id().unwrap_or_default();
     let journal = Journal::open(&dir, &boot_id);
     let learned = learned::read(&dir);
+    let (tape, recording) = args.record.as_deref().and_then(recording::start).unzip();
+    let recording = recording.map(Arc::new);
     let parts = Parts {
         host: Box::new(HostReader::new(&root)),
         guests,
@@ -196,6 +192,8 @@ fn drive(
         reporter,
         eviction: eviction(line),
         learned,
+        tape,
+        recording: recording.clone(),
         purpose: match args.only {
             None => Purpose::Control,
             Some(Only::HandOver) => Purpose::HandOver,
@@ -205,10 +203,25 @@ fn drive(
         restarted: args.restarted.clone(),
     };
     let ended = Loop::new(parts).run(&inbox);
+    if let Some(recording) = recording {
+        recording.end();
+    }
     if let Some(writing) = writing {
         drop(runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), writing).await }));
     }
     ended.map_err(|left| Failure::failed(left.into()))
+}
+
+/// What people who started it should see, and a loop that is started anew works without: somebody may have taken the address in
+/// between, and guests need the loop more than people need metrics.
+fn or_without(args: &Run, served: anyhow::Result<()>) -> anyhow::Result<()> {
+    match served {
+        Err(error) if !args.is_first() => {
+            tracing::error!("{error:#}");
+            Ok(())
+        }
+        served => served,
+    }
 }
 
 /// Runs a task, and anew if it fails inside: nobody else would notice.

@@ -27,9 +27,10 @@ use overcommit_core::plan::Move;
 use overcommit_core::policy::Mode;
 use overcommit_core::ports::{GuestPort, HostPort};
 use overcommit_core::sample::{GuestId, HostSample};
-use overcommit_core::step::{State, Turn};
+use overcommit_core::step::Turn;
 use overcommit_core::units::{Bytes, Monotonic};
 use overcommit_host::Glimpses;
+use overcommit_record::{Recorder, Tape};
 
 use crate::clock;
 use crate::contact::Contact;
@@ -37,6 +38,7 @@ use crate::failpoint;
 use crate::journal::{Content, Journal};
 use crate::learned;
 use crate::orders::Orders;
+use crate::recording::Recording;
 use crate::report::{Report, Reporter};
 use crate::scribe::Scribe;
 use act::Takes;
@@ -104,6 +106,10 @@ pub(crate) struct Parts {
     pub(crate) eviction: Box<dyn FnMut(Bytes) -> Bytes + Send>,
     /// What a predecessor learned of this node.
     pub(crate) learned: Growth,
+    /// Where everything is recorded that decisions rest on, and they; absent where nobody asked for that.
+    pub(crate) tape: Option<Box<dyn Tape + Send>>,
+    /// The same, to be asked how it goes.
+    pub(crate) recording: Option<Arc<Recording>>,
     pub(crate) purpose: Purpose,
     /// Everything was asked back of the loop before this one, by `overcommit-agent release`.
     pub(crate) released: bool,
@@ -121,7 +127,7 @@ struct Known {
 /// The loop.
 pub(crate) struct Loop {
     parts: Parts,
-    state: State,
+    state: Recorder,
     orders: Option<Arc<Orders>>,
     release: bool,
     stopping: Option<(Stop, Instant)>,
@@ -164,7 +170,7 @@ impl Loop {
     /// A loop that has not run yet.
     pub(crate) fn new(mut parts: Parts) -> Self {
         let now = Instant::now();
-        let mut state = State::default();
+        let mut state = Recorder::new(parts.tape.take());
         state.recall(std::mem::take(&mut parts.learned));
         let release = parts.released;
         Self {

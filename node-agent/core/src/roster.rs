@@ -33,7 +33,30 @@ pub struct Membership {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roster {
     pods: BTreeMap<Arc<str>, (GuestName, Membership)>,
+    #[serde(with = "pairs")]
     names: BTreeMap<GuestName, Membership>,
+}
+
+/// A name is no text, and JSON has no other keys.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use super::{GuestName, Membership};
+
+    pub(super) fn serialize<S: Serializer>(
+        names: &BTreeMap<GuestName, Membership>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(names)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<GuestName, Membership>, D::Error> {
+        Vec::deserialize(deserializer).map(|pairs: Vec<(GuestName, Membership)>| pairs.into_iter().collect())
+    }
 }
 
 impl Roster {
@@ -60,6 +83,11 @@ impl Roster {
     /// All pods that are listed, and whose they are; none on a host without Kubernetes.
     pub fn pods(&self) -> impl Iterator<Item = (&Arc<str>, &GuestName)> {
         self.pods.iter().map(|(pod, (name, _))| (pod, name))
+    }
+
+    /// All guests that are listed, and what it says of each.
+    pub fn members(&self) -> impl Iterator<Item = (&GuestName, &Membership)> {
+        self.pods.values().map(|(name, member)| (name, member)).chain(&self.names)
     }
 
     fn find(&self, id: &GuestId, name: &GuestName) -> Option<&Membership> {
@@ -96,6 +124,18 @@ mod tests {
         assert_eq!(class(&roster, "pod-4/uuid", &gold), None);
         assert_eq!(class(&roster, "pod-3/uuid", &gold), None);
         assert_eq!(class(&roster, "uuid", &gold), None);
+    }
+
+    #[test]
+    fn it_is_written_as_json_and_read_whoever_is_on_it() {
+        let name = GuestName::namespaced("shop", "gold");
+        for roster in [
+            Roster::by_name([(name.clone(), member("all"))]),
+            Roster::by_pod([(Arc::from("pod-1"), name, member("gold"))]),
+        ] {
+            let text = serde_json::to_string(&roster).unwrap();
+            assert_eq!(serde_json::from_str::<Roster>(&text).unwrap(), roster);
+        }
     }
 
     #[test]

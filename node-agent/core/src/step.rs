@@ -41,7 +41,7 @@ pub struct State {
 }
 
 /// Why this turn is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Turn {
     /// The control period is over: everything is decided.
     Tick,
@@ -54,7 +54,7 @@ pub enum Turn {
 }
 
 /// What may be done at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mandate {
     /// Take and give.
     Full,

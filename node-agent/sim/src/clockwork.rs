@@ -15,8 +15,9 @@ use overcommit_core::policy::Mode;
 use overcommit_core::ports::Reading;
 use overcommit_core::roster::Roster;
 use overcommit_core::sample::{GuestId, HostSample};
-use overcommit_core::step::{Decision, Input, Mandate, State, Turn};
+use overcommit_core::step::{Decision, Input, Mandate, Turn};
 use overcommit_core::units::Bytes;
+use overcommit_record::{Recorder, Tape};
 
 use crate::orders::Orders;
 use crate::plant::Plant;
@@ -25,7 +26,7 @@ use crate::plant::Plant;
 pub(crate) struct Clockwork<'a> {
     orders: &'a Orders,
     roster: Roster,
-    state: State,
+    state: Recorder,
     lane: Lane,
     eviction: Bytes,
     next_tick: Duration,
@@ -44,11 +45,12 @@ struct Watched {
 }
 
 impl<'a> Clockwork<'a> {
-    pub(crate) fn new(orders: &'a Orders, plant: &Plant) -> Self {
+    /// What it decides on, and decides, goes onto the tape.
+    pub(crate) fn new(orders: &'a Orders, plant: &Plant, tape: Option<Box<dyn Tape + Send>>) -> Self {
         Self {
             orders,
             roster: orders.roster(plant),
-            state: State::default(),
+            state: Recorder::new(tape),
             lane: Lane::default(),
             eviction: plant.host.eviction,
             next_tick: Duration::ZERO,

@@ -1,53 +1,59 @@
-//! A node and its guests as a model, run by the decisions of the agent: a week in a minute.
+//! A node and its guests as a model, run by the decisions of the agent: a week in a minute; and a recorded node, run by them once
+//! more.
 //!
 //! `scenario` is what people write, `plant` what happens, `clockwork` when the loop decides (the decisions are
-//! `overcommit-core`'s own), `score` and `record` what came of it, `table` and `picture` what is told.
+//! `overcommit-core`'s own), `score` and `chart` what came of it, `table` and `picture` what is told. `replay` has
+//! the decisions of a recording in the place of plant and clockwork.
 //!
 //! *Architecture invariant:* the same scenario, policy and seed give the same result, bit by bit. Nothing here reads a clock or
 //! decides about memory of a node; the model's constants stand where they are used, each with its source.
 
+mod chart;
 mod clockwork;
 mod course;
+pub mod files;
+mod moment;
 mod orders;
 mod picture;
 mod plant;
-mod record;
+pub mod replay;
 pub mod scenario;
 mod score;
 mod table;
 
 use std::time::Duration;
 
+use overcommit_record::Tape;
 use serde::Serialize;
 
+pub use chart::{GuestSeries, NodeSeries, Series};
 pub use orders::Orders;
 pub use picture::picture;
-pub use record::{GuestSeries, NodeSeries, Series};
 pub use score::{GuestScore, NodeScore, by_name};
 pub use table::table;
 
+use chart::Chart;
 use clockwork::Clockwork;
 use plant::Plant;
-use record::Record;
 use scenario::Scenario;
 use score::Score;
 
 /// What came of a scenario under a policy.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Outcome {
-    /// The scenario's name.
+    /// The scenario's name, or the recording's.
     pub scenario: String,
     /// What it shows.
     pub shows: String,
     /// The policy's name.
     pub policy: String,
-    /// Where chance began.
-    pub seed: u64,
+    /// Where chance began; absent of a recording, which shows neither who was ended nor what guests' kernels killed.
+    pub seed: Option<u64>,
     /// How long it lasted.
     pub lasted: Duration,
     /// The node.
     pub node: NodeScore,
-    /// Its guests, in the order of the scenario.
+    /// Its guests, in the order of the scenario; of a recording, of their identities.
     pub guests: Vec<GuestScore>,
     /// What happened over time.
     pub series: Series,
@@ -55,20 +61,36 @@ pub struct Outcome {
 
 /// Runs a scenario from its beginning to its end.
 pub fn simulate(name: &str, scenario: &Scenario, orders: &Orders) -> Outcome {
+    simulate_onto(None, name, scenario, orders)
+}
+
+/// As [`simulate`], and records as an agent does.
+pub fn simulate_onto(
+    tape: Option<Box<dyn Tape + Send>>,
+    name: &str,
+    scenario: &Scenario,
+    orders: &Orders,
+) -> Outcome {
     let mut plant = Plant::new(scenario);
-    let mut clockwork = Clockwork::new(orders, &plant);
-    let mut score = Score::new(&plant);
+    let mut clockwork = Clockwork::new(orders, &plant, tape);
+    let mut score = Score::new(plant.names());
     let (step, lasts) = (scenario.step.0, scenario.lasts.0);
-    let mut record = Record::new(lasts, step, &plant);
+    let mut chart = Chart::new(lasts, step, plant.guests.len());
     let mut ledger = None;
     while plant.time() < lasts {
         let ended = plant.pass(step);
-        score.passed(&plant, step, ended);
+        score.passed(plant.moments(), step, ended);
+        if plant.host.stalled {
+            score.stalled(step);
+        }
+        if ended.is_some() {
+            chart.ended(plant.time());
+        }
         if let Some(decision) = clockwork.work(&mut plant) {
-            score.decided(&plant, &decision);
+            score.decided(&decision, |id| plant.place(id).map(|place| (place, plant.need(place))));
             ledger = Some(decision.ledger);
         }
-        record.passed(&plant, ledger.as_ref(), step, ended.is_some());
+        chart.passed(plant.time(), step, plant.moments(), ledger.as_ref());
     }
     let lasted = plant.time();
     let (node, guests) = score.sum_up();
@@ -76,10 +98,10 @@ pub fn simulate(name: &str, scenario: &Scenario, orders: &Orders) -> Outcome {
         scenario: name.to_owned(),
         shows: scenario.shows.clone(),
         policy: orders.name.clone(),
-        seed: scenario.seed,
+        seed: Some(scenario.seed),
         lasted,
         node,
         guests,
-        series: record.series(),
+        series: chart.series(),
     }
 }

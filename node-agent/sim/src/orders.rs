@@ -42,6 +42,11 @@ impl Orders {
         Ok(Self { name, policy, classes: resolve::effective_classes(spec) })
     }
 
+    /// What the core runs under.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     pub(crate) fn roster(&self, plant: &Plant) -> Roster {
         let none = Labels::new();
         Roster::by_pod(plant.pods().map(|(pod, name, guest)| {

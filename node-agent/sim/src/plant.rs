@@ -24,6 +24,7 @@ pub(crate) use host::End;
 use host::Host;
 
 use crate::course::Course;
+use crate::moment::Moment;
 use crate::scenario::Scenario;
 
 /// Up for an hour when a scenario begins, so that ages can be told.
@@ -180,6 +181,21 @@ impl Plant {
         self.guests.get(place).filter(|guest| guest.is_here()).and_then(Guest::stamp)
     }
 
+    /// What one guest needs.
+    pub(crate) fn need(&self, place: usize) -> Bytes {
+        self.guests.get(place).map_or(Bytes::ZERO, Guest::need)
+    }
+
+    /// All guests as they are now.
+    pub(crate) fn moments(&self) -> impl Iterator<Item = Moment> {
+        self.guests.iter().map(Guest::moment)
+    }
+
+    /// All that may ever be on the node: name and full size.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (String, Bytes)> {
+        self.guests.iter().map(|guest| (name(guest).to_string(), guest.memory.size))
+    }
+
     /// Every pod that may ever be on the node, and whose it is.
     pub(crate) fn pods(&self) -> impl Iterator<Item = (Arc<str>, GuestName, &Guest)> {
         self.guests.iter().enumerate().map(|(index, guest)| (Arc::from(pod(index)), name(guest), guest))
@@ -246,6 +262,17 @@ mod tests {
         let again = plant.guests[0].balloon();
         assert_eq!((again.actual, holds(&plant)), (half, half));
         assert!(again.minor_faults < said.minor_faults, "its counters began anew");
+    }
+
+    #[test]
+    fn one_that_is_frozen_while_it_boots_boots_on_afterwards() {
+        let mut plant = plant("events: [{at: 20s, what: Reboots}, {at: 22s, what: Freezes, lasts: 10s}]");
+        let half = Bytes::from_mib(512);
+        plant.guests[0].set_target(half, Duration::ZERO);
+        pass(&mut plant, 33);
+        assert_eq!(holds(&plant), Bytes::from_gib(1), "no driver yet");
+        pass(&mut plant, 8);
+        assert_eq!(holds(&plant), half);
     }
 
     #[test]

@@ -1,16 +1,19 @@
-//! What a course was worth: counted from what happened in the plant, not from what the loop thought.
+//! What a course was worth: counted from what happened in a plant, not from what the loop thought; of a recording, from what the
+//! loop was told.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use overcommit_core::plan::Command;
 use overcommit_core::reason::Reason;
+use overcommit_core::sample::GuestId;
 use overcommit_core::step::Decision;
 use overcommit_core::units::{Bytes, Permille};
 use serde::Serialize;
 
 use crate::course::millis;
-use crate::plant::{End, Plant};
+use crate::moment::Moment;
+use crate::plant::End;
 
 /// A target that turns by less is no oscillation: dead bands and statistics wander.
 const SWING: Permille = Permille::new(50);
@@ -101,30 +104,32 @@ struct Swing {
 }
 
 impl Score {
-    pub(crate) fn new(plant: &Plant) -> Self {
-        let guest = |guest: &crate::plant::Guest| GuestScore {
-            name: format!("{}/{}", guest.group.namespace, guest.name),
-            size: guest.memory.size,
-            ..GuestScore::default()
-        };
-        Self { guests: plant.guests.iter().map(guest).collect(), ..Self::default() }
+    /// For guests of these names and sizes.
+    pub(crate) fn new(guests: impl Iterator<Item = (String, Bytes)>) -> Self {
+        let guest = |(name, size)| GuestScore { name, size, ..GuestScore::default() };
+        Self { guests: guests.map(guest).collect(), ..Self::default() }
     }
 
-    /// Time passed in the plant.
-    pub(crate) fn passed(&mut self, plant: &Plant, time: Duration, ended: Option<(usize, End)>) {
+    /// Time passed, and this is how all guests are now.
+    pub(crate) fn passed(
+        &mut self,
+        guests: impl Iterator<Item = Moment>,
+        time: Duration,
+        ended: Option<(usize, End)>,
+    ) {
         self.time = self.time.saturating_add(time);
-        for (score, guest) in self.guests.iter_mut().zip(&plant.guests).filter(|(_, guest)| guest.is_here()) {
-            let inflated = guest.memory.inflated;
+        for (score, guest) in self.guests.iter_mut().zip(guests).filter(|(_, guest)| guest.here) {
+            let inflated = guest.inflated();
             score.held = score
                 .held
                 .saturating_add(u128::from(inflated.get()).saturating_mul(u128::from(millis(time))));
-            if guest.felt.distress {
+            if guest.distress {
                 score.distress = score.distress.saturating_add(time);
                 if !inflated.is_zero() {
                     score.distress_squeezed = score.distress_squeezed.saturating_add(time);
                 }
             }
-            score.killed_within = score.killed_within.saturating_add(u64::from(guest.felt.killed_within));
+            score.killed_within = score.killed_within.saturating_add(u64::from(guest.killed_within));
         }
         if let Some((index, end)) = ended
             && let Some(score) = self.guests.get_mut(index)
@@ -133,42 +138,37 @@ impl Score {
             *count = count.saturating_add(1);
         }
         let node = &mut self.node;
-        for (so, counted) in [
-            (plant.host.stalled, &mut node.stalled),
-            (!self.shortfall.is_zero(), &mut node.short),
-            (self.emergency, &mut node.emergency),
-        ] {
+        for (so, counted) in
+            [(!self.shortfall.is_zero(), &mut node.short), (self.emergency, &mut node.emergency)]
+        {
             *counted = counted.saturating_add(if so { time } else { Duration::ZERO });
         }
     }
 
-    /// A decision was made and carried out.
-    pub(crate) fn decided(&mut self, plant: &Plant, decision: &Decision) {
+    /// The host did nothing but look for memory for so long.
+    pub(crate) fn stalled(&mut self, time: Duration) {
+        self.node.stalled = self.node.stalled.saturating_add(time);
+    }
+
+    /// A decision was made and carried out; `find` says where each guest stands, and what it needs.
+    pub(crate) fn decided(&mut self, decision: &Decision, find: impl Fn(&GuestId) -> Option<(usize, Bytes)>) {
         self.node.decisions = self.node.decisions.saturating_add(1);
         self.shortfall = decision.ledger.shortfall;
         self.emergency = decision.emergency;
         self.node.shortfall = self.node.shortfall.max(self.shortfall);
         for command in decision.plan.commands().iter().chain(&decision.again) {
-            self.commanded(plant, command);
+            if let Command::SetTarget { id, to, .. } = command
+                && let Some((place, need)) = find(id)
+                && let Some(score) = self.guests.get_mut(place)
+            {
+                score.commanded(*to, command.takes().then_some(need));
+            }
         }
         for step in decision.plan.moves().iter().filter(|step| matches!(step.reason, Reason::Undo(_))) {
-            if let Some(score) = plant.place(&step.id).and_then(|index| self.guests.get_mut(index)) {
+            if let Some(score) = find(&step.id).and_then(|(place, _)| self.guests.get_mut(place)) {
                 score.undone = score.undone.saturating_add(1);
             }
         }
-    }
-
-    fn commanded(&mut self, plant: &Plant, command: &Command) {
-        let Command::SetTarget { id, to, .. } = command else { return };
-        let Some(place) = plant.place(id) else { return };
-        let Some((score, guest)) = self.guests.get_mut(place).zip(plant.guests.get(place)) else { return };
-        score.commands = score.commands.saturating_add(1);
-        let need = guest.need().min(score.size);
-        if command.takes() {
-            score.overshoot = score.overshoot.max(need.minus(*to));
-        }
-        let turned = score.swing.follow(*to, score.size.share(SWING));
-        score.turns = score.turns.saturating_add(u64::from(turned));
     }
 
     /// The sums, once all is over.
@@ -194,6 +194,18 @@ impl Score {
             }
         }
         (self.node, self.guests)
+    }
+}
+
+impl GuestScore {
+    /// A target was set; with what it `needs` where that takes.
+    fn commanded(&mut self, to: Bytes, needs: Option<Bytes>) {
+        self.commands = self.commands.saturating_add(1);
+        if let Some(need) = needs {
+            self.overshoot = self.overshoot.max(need.min(self.size).minus(to));
+        }
+        let turned = self.swing.follow(to, self.size.share(SWING));
+        self.turns = self.turns.saturating_add(u64::from(turned));
     }
 }
 

@@ -24,8 +24,9 @@ const HEAD: [&str; 11] = [
 
 /// The node's sums, and a line for each guest.
 pub fn table(outcome: &Outcome) -> String {
-    let rows: Vec<[String; 11]> =
-        std::iter::once(HEAD.map(str::to_owned)).chain(outcome.guests.iter().map(row)).collect();
+    let rows: Vec<[String; 11]> = std::iter::once(HEAD.map(str::to_owned))
+        .chain(outcome.guests.iter().map(|guest| row(outcome, guest)))
+        .collect();
     let mut widths = [0_usize; 11];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -50,23 +51,31 @@ fn head(outcome: &Outcome) -> String {
     let NodeScore { distress, distress_squeezed, reclaimed, killed, evicted, killed_within, .. } = node;
     let NodeScore { stalled, shortfall, short, emergency, commands, undone, turns, decisions, .. } = node;
     let overshoot = tenths(node.overshoot_permille);
-    let lasted = time(*lasted);
+    let (lasted, stalled) = (time(*lasted), time(*stalled));
+    let seed = seed.map_or_else(String::new, |seed| format!("seed {seed}, "));
+    let ended = if outcome.seed.is_some() {
+        format!(
+            "ended         {killed} killed by the node's kernel, {evicted} evicted by the kubelet; {killed_within} killed within guests\n\
+             node          stalled {stalled}, "
+        )
+    } else {
+        "node          ".to_owned()
+    };
     format!(
-        "{scenario}: {shows}\npolicy {policy}, seed {seed}, {lasted}\n\n\
+        "{scenario}: {shows}\npolicy {policy}, {seed}{lasted}\n\n\
          distress      {} of guests' time, {} of it while their balloons held memory\n\
          reclaimed     {reclaimed} on average\n\
-         ended         {killed} killed by the node's kernel, {evicted} evicted by the kubelet; {killed_within} killed within guests\n\
-         node          stalled {}, short {}, by {shortfall} at most; emergencies {}\n\
+         {ended}short {}, by {shortfall} at most; emergencies {}\n\
          control       {decisions} decisions, {commands} targets set, {undone} takes undone, {turns} turns, overshoot {overshoot} % at most\n\n",
         time(*distress),
         time(*distress_squeezed),
-        time(*stalled),
         time(*short),
         time(*emergency),
     )
 }
 
-fn row(guest: &GuestScore) -> [String; 11] {
+fn row(outcome: &Outcome, guest: &GuestScore) -> [String; 11] {
+    let known = |cell: String| if outcome.seed.is_some() { cell } else { "?".to_owned() };
     let overshoot = guest.overshoot.scaled(1000, guest.size.get()).get();
     [
         guest.name.clone(),
@@ -78,8 +87,8 @@ fn row(guest: &GuestScore) -> [String; 11] {
         guest.turns.to_string(),
         guest.commands.to_string(),
         guest.undone.to_string(),
-        guest.killed_within.to_string(),
-        ended(guest),
+        known(guest.killed_within.to_string()),
+        known(ended(guest)),
     ]
 }
 

@@ -46,6 +46,24 @@ fn bad_input_is_refused_with_the_file_the_place_and_the_remedy() {
             vec!["--svg", "no/where.svg"],
             "no/where.svg cannot be written",
         ),
+        (
+            SCENARIO.to_owned(),
+            POLICY.to_owned(),
+            vec!["--json", "./policy.yaml"],
+            "policy.yaml is named twice: it would be overwritten",
+        ),
+        (
+            SCENARIO.to_owned(),
+            POLICY.to_owned(),
+            vec!["--json", "out", "--svg", "out"],
+            "out is named twice: it would be overwritten",
+        ),
+        (
+            SCENARIO.replace("lasts", "step: 5s\nlasts"),
+            POLICY.replace("Enforce", "Enforce, interval: 5s"),
+            vec![],
+            "step 5s is not shorter than the policy's interval 5s",
+        ),
         (SCENARIO.to_owned(), POLICY.to_owned(), vec!["--scenario", "."], "cannot be used multiple times"),
         (SCENARIO.to_owned(), POLICY.to_owned(), vec!["--seed", "x"], "invalid value 'x' for '--seed <N>'"),
     ] {
@@ -54,6 +72,18 @@ fn bad_input_is_refused_with_the_file_the_place_and_the_remedy() {
         assert!(output.status.code() == Some(2) && said.contains(told), "{said}");
         assert!(output.stdout.is_empty());
     }
+}
+
+#[test]
+fn an_output_that_the_disk_refuses_is_told_apart_from_bad_input_and_nothing_that_was_there_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("out.json"), "before").unwrap();
+    let bad = run(folder.path(), SCENARIO, POLICY, &["--json", "out.json", "--svg", "no/where.svg"]);
+    assert_eq!(bad.status.code(), Some(2));
+    assert_eq!(fs::read_to_string(folder.path().join("out.json")).unwrap(), "before");
+    let refused = run(folder.path(), SCENARIO, POLICY, &["--svg", "/dev/full"]);
+    let said = text(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && said.contains("/dev/full cannot be written"), "{said}");
 }
 
 #[test]

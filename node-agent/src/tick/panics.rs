@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use overcommit_core::fallback::{self, Held};
 use overcommit_core::ports::Reading;
 use overcommit_core::sample::{GuestId, GuestSample, HostSample};
-use overcommit_core::step::State;
 use overcommit_core::units::Bytes;
 
 use super::{Loop, SOON};
@@ -74,9 +73,7 @@ impl Loop {
     fn begin_anew(&mut self, why: String) {
         tracing::error!(why, "a turn failed inside; the next begins from the journal");
         self.panics.note(why);
-        let learned = self.state.learned().clone();
-        self.state = State::default();
-        self.state.recall(learned);
+        self.state.begin_anew();
         self.parts.journal.forget_adoptions();
         self.unconfirmed.clear();
         self.takes = None;

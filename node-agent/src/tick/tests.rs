@@ -200,6 +200,8 @@ fn parts(
         reporter,
         eviction: Box::new(|_| Bytes::ZERO),
         learned: Growth::default(),
+        tape: None,
+        recording: None,
         purpose: Purpose::Control,
         released: false,
         restarted: None,

@@ -20,6 +20,7 @@ use crate::clock;
 use crate::contact::Contact;
 use crate::failpoint;
 use crate::orders::Orders;
+use crate::recording::Recording;
 use crate::report::Report;
 
 impl Loop {
@@ -60,6 +61,7 @@ impl Loop {
         let mut troubles = Troubles::default();
         troubles.add_own(self.parts.journal.troubles());
         troubles.add_own(self.parts.scribe.troubles());
+        troubles.add_own(self.parts.recording.as_deref().and_then(Recording::trouble));
         let ordered = self.orders.as_ref().is_none_or(|orders| orders.missing_since().is_none());
         troubles.add_own(self.parts.contact.as_deref().into_iter().flat_map(|c| c.troubles(ordered)));
         troubles.add_own(self.former_failures());

@@ -10,6 +10,7 @@ use overcommit_core::conduct::Trust;
 use overcommit_core::reason::Reason;
 use overcommit_core::units::Bytes;
 use overcommit_core::view::GuestView;
+use overcommit_sim::replay::{Replayed, replay};
 
 use super::{Action, Agent, HostMemory};
 use crate::api::free_port;
@@ -71,6 +72,21 @@ impl Bench {
     /// When it does not start.
     pub fn start_agent(&mut self, further: &[&str]) -> Result<()> {
         self.agent = agent(&self.hypervisor, &self.dir, &self.host, self.port, further)?;
+        Ok(())
+    }
+
+    /// Once no agent runs, decides all again that they have recorded: each decision has to come out the same, bit by bit.
+    ///
+    /// # Errors
+    /// When one comes out differently, or none was recorded.
+    pub fn expect_replayed(&self) -> Result<()> {
+        let read = overcommit_record::read(&recording(&self.dir))?;
+        let replayed = replay("recording", None, |each| read.lines(each))?;
+        let Replayed { decisions, differing, differences, remarks, .. } = replayed;
+        ensure!(differing == 0, "{differing} of {decisions} decisions differ: {differences:?}; {remarks:?}");
+        // Its file alone is as it was; what a killed agent had not written is not in it.
+        let (_, unread) = read.faults();
+        ensure!(unread == 0 && decisions > 10, "{unread} lines cannot be read, {decisions} decisions");
         Ok(())
     }
 
@@ -249,8 +265,13 @@ fn agent(
 ) -> Result<Agent> {
     let policy = Agent::policy_keeping(KEPT, "Enforce", "");
     let serving = format!("--http=127.0.0.1:{port}");
-    let arguments: Vec<&str> = further.iter().copied().chain([serving.as_str()]).collect();
+    let record = format!("--record={}", recording(dir).display());
+    let arguments: Vec<&str> = further.iter().copied().chain([serving.as_str(), record.as_str()]).collect();
     Agent::start_with(hypervisor.uri(), &policy, dir, host, &arguments)
+}
+
+fn recording(dir: &Path) -> PathBuf {
+    dir.join("recording")
 }
 
 fn tail(text: &str) -> String {

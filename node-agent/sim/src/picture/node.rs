@@ -1,4 +1,4 @@
-//! The node's panel: budget, promises, what is resident; when it was short; when it ended a guest.
+//! The node's panel: budget, what is committed of it, what is resident; when it was short; when it ended a guest.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const TICKS: u64 = 22;
 
 pub(super) fn panel(outcome: &Outcome, (x, y): (u64, u64), (width, height): (u64, u64)) -> Group {
     let series = &outcome.series.node;
-    let highest = [&series.budget, &series.promised, &series.resident].into_iter().flatten().max();
+    let highest = [&series.budget, &series.committed, &series.resident].into_iter().flatten().max();
     let frame = Frame {
         x: x.saturating_add(AXIS),
         y: y.saturating_add(LEGEND),
@@ -26,13 +26,13 @@ pub(super) fn panel(outcome: &Outcome, (x, y): (u64, u64), (width, height): (u64
         most: highest.copied().unwrap_or_default().scaled(21, 20),
         points: series.budget.len(),
     };
-    let over: Vec<Bytes> = series.budget.iter().zip(&series.promised).map(|(b, p)| *b.max(p)).collect();
+    let over: Vec<Bytes> = series.budget.iter().zip(&series.committed).map(|(b, p)| *b.max(p)).collect();
     let mut group = grid(Group::new(), &frame);
     group = clock(group, &frame, outcome);
     group = group
         .add(frame.below(&series.resident, ink::HELD))
         .add(frame.between(&series.budget, &over, ink::BAD).set("fill-opacity", "0.25"))
-        .add(frame.line(&series.promised, ink::TARGET))
+        .add(frame.line(&series.committed, ink::TARGET))
         .add(frame.line(&series.budget, ink::TEXT).set("stroke-dasharray", "6 3"));
     group = ended(group, &frame, series, outcome.lasted);
     legend(group, (frame.x, y.saturating_add(14)))
@@ -82,7 +82,7 @@ fn ended(group: Group, frame: &Frame, series: &NodeSeries, lasted: Duration) -> 
 fn legend(group: Group, (x, y): (u64, u64)) -> Group {
     let entries = [
         ("budget", ink::TEXT),
-        ("promised", ink::TARGET),
+        ("committed", ink::TARGET),
         ("resident, or held by a guest", ink::HELD),
         ("short, or in distress", ink::BAD),
         ("a guest's need", ink::NEED),

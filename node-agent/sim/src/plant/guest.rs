@@ -12,6 +12,7 @@ use overcommit_core::units::Bytes;
 use super::memory::{self, Memory, Speeds, Want};
 use super::words::{Counters, Words, shown};
 use crate::course::{Course, millis, up_to};
+use crate::moment::Moment;
 use crate::scenario::{Event, Group, Happening, Temper};
 
 /// A guest of the test bed boots in 6 s of one emulated core.
@@ -31,7 +32,7 @@ enum Life {
     Away { until: Option<Duration> },
     Boots { until: Duration },
     Runs,
-    Frozen { until: Duration },
+    Frozen { until: Duration, boots: Option<Duration> },
 }
 
 /// What happened to it in one step, for whoever counts.
@@ -191,17 +192,30 @@ impl Guest {
             match event.what {
                 _ if !self.is_here() => {}
                 Happening::Reboots => self.boot(now),
-                Happening::Freezes => self.life = Life::Frozen { until },
+                Happening::Freezes => self.freeze(until, event.lasts.0),
                 Happening::FallsSilent => self.silent_until = until,
                 Happening::Stops => self.leave(None),
             }
         }
     }
 
+    /// A kernel that is booting boots for as long again afterwards.
+    fn freeze(&mut self, until: Duration, lasts: Duration) {
+        let boots = match self.life {
+            Life::Boots { until } => Some(until.saturating_add(lasts)),
+            Life::Frozen { boots, .. } => boots.map(|boots| boots.saturating_add(lasts)),
+            Life::Runs | Life::Away { .. } => None,
+        };
+        self.life = Life::Frozen { until, boots };
+    }
+
     fn go_on(&mut self, now: Duration) {
         match self.life {
             Life::Away { until: Some(until) } if until <= now => self.start(now),
-            Life::Boots { until } | Life::Frozen { until } if until <= now => self.life = Life::Runs,
+            Life::Frozen { until, boots: Some(boots) } if until <= now && boots > now => {
+                self.life = Life::Boots { until: boots };
+            }
+            Life::Boots { until } | Life::Frozen { until, .. } if until <= now => self.life = Life::Runs,
             _ => {}
         }
     }
@@ -277,6 +291,19 @@ impl Guest {
     /// What its pod holds of the host's memory.
     pub(crate) fn resident(&self) -> Bytes {
         if self.is_here() { self.memory.resident().plus(self.group.overhead.0) } else { Bytes::ZERO }
+    }
+    /// How it is now, for whoever counts.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment {
+            here: self.is_here(),
+            size: self.memory.size,
+            need: self.need(),
+            holds: self.holds(),
+            target: self.target(),
+            resident: self.resident(),
+            distress: self.felt.distress,
+            killed_within: self.felt.killed_within,
+        }
     }
     pub(crate) fn glimpse(&self) -> Glimpse {
         Glimpse { resident: self.resident(), read: self.read, major_faults: self.host_faults }

@@ -48,7 +48,9 @@ fn wait_trouble(bench: &Bench, words: &str) -> Result<()> {
 fn expect_all_back(bench: &Bench) -> Result<()> {
     bench.relieve()?;
     bench.agent().interrupt()?;
-    expect_full(bench)
+    expect_full(bench)?;
+    // Whatever was done to the agents in between.
+    bench.expect_replayed()
 }
 
 fn expect_full(bench: &Bench) -> Result<()> {

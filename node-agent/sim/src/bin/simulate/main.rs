@@ -2,15 +2,16 @@
 
 mod args;
 
-use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
-use std::path::Path;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, ensure};
 use clap::Parser as _;
-use overcommit_sim::{Orders, Outcome, picture, scenario, simulate, table};
+use overcommit_record::{Spool, Tape, Writer};
+use overcommit_sim::files::{self, Outlets};
+use overcommit_sim::{Orders, Outcome, scenario, simulate_onto, table};
 
 use args::Args;
 
@@ -35,38 +36,45 @@ struct Work {
     name: String,
     scenario: scenario::Scenario,
     orders: Orders,
-    json: Option<File>,
-    svg: Option<File>,
+    outlets: Outlets,
+    record: Option<PathBuf>,
 }
 
 impl Work {
     fn prepare(args: &Args) -> anyhow::Result<Self> {
         let shown = |path: &Path| path.display().to_string();
         let (course, policy) = (shown(&args.scenario), shown(&args.policy));
-        let mut scenario = scenario::read(&read("scenario", &args.scenario)?)
+        let mut scenario = scenario::read(&files::read("scenario", &args.scenario)?)
             .map_err(|error| anyhow!("scenario file {course}: {error}"))?;
-        let orders = Orders::read(&read("policy", &args.policy)?)
+        let orders = Orders::read(&files::read("policy", &args.policy)?)
             .map_err(|error| anyhow!("policy file {policy}: {error}"))?;
         scenario.seed = args.seed.unwrap_or(scenario.seed);
-        let name = args.scenario.file_stem().map_or(course, |stem| stem.to_string_lossy().into_owned());
-        let create =
-            |path: &Path| File::create(path).with_context(|| format!("{} cannot be written", path.display()));
-        let json = args.json.as_deref().map(create).transpose()?;
-        let svg = args.svg.as_deref().map(create).transpose()?;
-        Ok(Self { name, scenario, orders, json, svg })
+        let name = args
+            .scenario
+            .file_stem()
+            .map_or_else(|| course.clone(), |stem| stem.to_string_lossy().into_owned());
+        let inputs = [args.scenario.as_path(), &args.policy];
+        let outlets = Outlets::check(args.json.as_deref(), args.svg.as_deref(), &inputs)?;
+        let (step, interval) = (scenario.step.0, orders.policy().interval);
+        ensure!(
+            step < interval,
+            "scenario file {course}: step {step:?} is not shorter than the policy's interval {interval:?}: what the loop does \
+             between two ticks would be missing; write a shorter step"
+        );
+        if let Some(path) = &args.record {
+            Writer::check(path).with_context(|| format!("--record {}", shown(path)))?;
+        }
+        Ok(Self { name, scenario, orders, outlets, record: args.record.clone() })
     }
 
     fn run(self) -> anyhow::Result<()> {
         let began = Instant::now();
-        let outcome = simulate(&self.name, &self.scenario, &self.orders);
+        let spool = self.record.as_deref().map(Spool::new);
+        let tape = spool.clone().map(|spool| Box::new(spool) as Box<dyn Tape + Send>);
+        let outcome = simulate_onto(tape, &self.name, &self.scenario, &self.orders);
+        spool.map_or(Ok(()), |spool| spool.close()).context("the recording cannot be written")?;
         tell_speed(&outcome, began);
-        if let Some(mut file) = self.json {
-            let json = serde_json::to_vec_pretty(&outcome).context("the outcome is no JSON")?;
-            file.write_all(&json).context("the JSON file cannot be written")?;
-        }
-        if let Some(mut file) = self.svg {
-            file.write_all(picture(&outcome).as_bytes()).context("the SVG file cannot be written")?;
-        }
+        self.outlets.write(&outcome)?;
         std::io::stdout().write_all(table(&outcome).as_bytes()).context("standard output cannot be written")
     }
 }
@@ -77,16 +85,4 @@ fn tell_speed(outcome: &Outcome, began: Instant) {
     let times = outcome.lasted.as_millis().checked_div(took.as_millis().max(1)).unwrap_or_default();
     let seconds = took.as_secs_f64();
     drop(writeln!(std::io::stderr(), "took {seconds:.1} s, {times} times faster than life"));
-}
-
-fn read(what: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
-    let shown = path.display();
-    let about = fs::metadata(path).with_context(|| format!("{what} file {shown} cannot be read"))?;
-    // A pipe would be waited for without end.
-    ensure!(about.is_file(), "{what} file {shown} is no regular file: write the {what} to one and name that");
-    let limit = u64::try_from(scenario::MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    let mut content = Vec::new();
-    let taken = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut content));
-    taken.with_context(|| format!("{what} file {shown} cannot be read"))?;
-    Ok(content)
 }

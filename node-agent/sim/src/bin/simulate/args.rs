@@ -23,4 +23,7 @@ pub(crate) struct Args {
     /// Draws the node and each guest over time, too.
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
+    /// Records every decision as an agent does with --record, for `replay`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! The course of a scenario, thinned to as many points as a picture has: memory that does not grow with what is simulated.
+//! The course of a scenario or a recording, thinned to as many points as a picture has: memory that does not grow with what is simulated.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use overcommit_core::units::Bytes;
 use serde::Serialize;
 
 use crate::course::millis;
-use crate::plant::{Guest, Plant};
+use crate::moment::Moment;
 
 /// Points of a course; a picture is not much wider.
 const POINTS: u64 = 600;
@@ -26,10 +26,10 @@ pub struct Series {
 /// The node over time, bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct NodeSeries {
-    /// What may be promised: the least since the point before.
+    /// What may be committed: the least since the point before.
     pub budget: Vec<Bytes>,
-    /// What is: the most.
-    pub promised: Vec<Bytes>,
+    /// What counts against it (`Ledger::committed`): the most.
+    pub committed: Vec<Bytes>,
     /// What guests and their overhead hold of the host's memory: the most.
     pub resident: Vec<Bytes>,
     /// When the node ended a guest.
@@ -51,49 +51,59 @@ pub struct GuestSeries {
 
 /// Writes a [`Series`].
 #[derive(Clone, Debug)]
-pub(crate) struct Record {
+pub(crate) struct Chart {
     series: Series,
     /// When the next point begins.
     next: Duration,
     distressed: Vec<Duration>,
 }
 
-impl Record {
-    pub(crate) fn new(lasts: Duration, step: Duration, plant: &Plant) -> Self {
+impl Chart {
+    /// Of what `lasts` so long and comes in steps of `step`, with so many guests.
+    pub(crate) fn new(lasts: Duration, step: Duration, guests: usize) -> Self {
         let steps = millis(lasts).div_ceil(millis(step).max(1)).div_ceil(POINTS).max(1);
         let every = Duration::from_millis(steps.saturating_mul(millis(step)));
-        let guests = vec![GuestSeries::default(); plant.guests.len()];
-        let series = Series { every, guests, ..Series::default() };
-        Self { series, next: Duration::ZERO, distressed: vec![Duration::ZERO; plant.guests.len()] }
+        let series = Series { every, guests: vec![GuestSeries::default(); guests], ..Series::default() };
+        Self { series, next: Duration::ZERO, distressed: vec![Duration::ZERO; guests] }
     }
 
-    /// Time passed in the plant, and the loop has decided.
-    pub(crate) fn passed(&mut self, plant: &Plant, ledger: Option<&Ledger>, time: Duration, ended: bool) {
-        let begins = plant.time() > self.next;
+    /// A guest was ended.
+    pub(crate) fn ended(&mut self, now: Duration) {
+        self.series.node.ended.push(now);
+    }
+
+    /// Time passed until `now`, and the loop has decided.
+    pub(crate) fn passed(
+        &mut self,
+        now: Duration,
+        time: Duration,
+        guests: impl Iterator<Item = Moment>,
+        ledger: Option<&Ledger>,
+    ) {
+        let begins = now > self.next;
         if begins {
             self.next = self.next.saturating_add(self.series.every);
         }
-        let node = &mut self.series.node;
-        if ended {
-            node.ended.push(plant.time());
-        }
-        let (budget, promised) = ledger.map_or((Bytes::ZERO, Bytes::ZERO), |l| (l.budget, l.committed));
-        merge(&mut node.budget, begins, budget, Bytes::min);
-        merge(&mut node.promised, begins, promised, Bytes::max);
-        merge(&mut node.resident, begins, plant.guests.iter().map(Guest::resident).sum(), Bytes::max);
         let every = self.series.every;
+        let mut resident = Bytes::ZERO;
         for ((series, guest), distressed) in
-            self.series.guests.iter_mut().zip(&plant.guests).zip(&mut self.distressed)
+            self.series.guests.iter_mut().zip(guests).zip(&mut self.distressed)
         {
-            let here = |amount: Bytes| if guest.is_here() { amount } else { Bytes::ZERO };
-            merge(&mut series.need, begins, guest.need().min(guest.memory.size), Bytes::max);
-            merge(&mut series.holds, begins, here(guest.holds()), Bytes::min);
-            merge(&mut series.target, begins, here(guest.target()), |_, now| now);
+            resident = resident.plus(guest.resident);
+            let here = |amount: Bytes| if guest.here { amount } else { Bytes::ZERO };
+            merge(&mut series.need, begins, guest.need.min(guest.size), Bytes::max);
+            merge(&mut series.holds, begins, here(guest.holds), Bytes::min);
+            merge(&mut series.target, begins, here(guest.target), |_, now| now);
             *distressed = if begins { Duration::ZERO } else { *distressed };
-            *distressed = distressed.saturating_add(if guest.felt.distress { time } else { Duration::ZERO });
+            *distressed = distressed.saturating_add(if guest.distress { time } else { Duration::ZERO });
             let part = millis(*distressed).saturating_mul(1000) / millis(every).max(1);
             merge(&mut series.distress, begins, part.min(1000), |_, now| now);
         }
+        let node = &mut self.series.node;
+        let (budget, committed) = ledger.map_or((Bytes::ZERO, Bytes::ZERO), |l| (l.budget, l.committed));
+        merge(&mut node.budget, begins, budget, Bytes::min);
+        merge(&mut node.committed, begins, committed, Bytes::max);
+        merge(&mut node.resident, begins, resident, Bytes::max);
     }
 
     pub(crate) fn series(self) -> Series {
