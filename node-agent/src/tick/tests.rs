@@ -496,6 +496,25 @@ fn orders_are_waited_for_unless_nothing_else_is_to_be_done_and_nobody_is_touched
 }
 
 #[test]
+fn who_is_owed_and_listed_no_more_is_called_what_it_was_after_a_restart_too() {
+    let (temp, name) = (tempfile::tempdir().unwrap(), GuestName::namespaced("shop", "web"));
+    let (mut work, mut port) = unordered(
+        temp.path(),
+        (Purpose::Control, Duration::ZERO),
+        &[("pod-1/uuid", Some(name.clone()), HALF)],
+    );
+    // What the port calls a guest whose name nobody told since it began.
+    port.but = vec![sample("pod-1/uuid", &GuestName::unnamed("pod-1"))];
+    work.parts.guests = Box::new(port);
+    work.work(Ok(Wake::Orders(orders(&["pod-2"]))));
+    assert_eq!(work.last.clone().unwrap().guests[0].name, name);
+    let id = GuestId::new("pod-1/uuid");
+    let less = BTreeMap::from([(id.clone(), HALF.scaled(1, 2))]);
+    let written = work.parts.journal.next(&work.state, &BTreeMap::new(), &less).unwrap();
+    assert_eq!(written.guests[&id].name, Some(name));
+}
+
+#[test]
 fn an_agent_that_goes_by_its_journal_is_ready_only_where_the_api_server_has_no_orders_for_it() {
     let temp = tempfile::tempdir().unwrap();
     let (mut work, _) = unordered(temp.path(), (Purpose::Control, A_WHILE), &[("pod-1/uuid", None, HALF)]);
