@@ -1,5 +1,6 @@
 //! A port to no guests, for tests of what is around the loop.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use overcommit_core::plan::Command;
@@ -11,6 +12,8 @@ use overcommit_core::stranger::Stranger;
 #[derive(Clone, Default)]
 pub(crate) struct NoGuests {
     pub(crate) admitted: Arc<Mutex<Arc<Admission>>>,
+    /// So many hypervisors have not answered.
+    pub(crate) unseen: Arc<AtomicUsize>,
     /// They say nothing by themselves.
     pub(crate) but: Vec<GuestSample>,
 }
@@ -37,5 +40,8 @@ impl GuestPort for NoGuests {
     fn send(&mut self, _: &[Command]) {}
     fn is_carrying(&self) -> bool {
         false
+    }
+    fn unseen(&self) -> usize {
+        self.unseen.load(Ordering::Relaxed)
     }
 }

@@ -13,6 +13,7 @@ use overcommit_core::ports::{
 use overcommit_core::sample::{
     Balloon, GuestConfig, GuestName, GuestSample, HostMemory, Incarnation, ProcessFacts, RunState,
 };
+use overcommit_core::step::Release;
 use overcommit_core::stranger::Stranger;
 use overcommit_core::troubles::Troubles;
 use overcommit_crds::OvercommitPolicySpec;
@@ -493,6 +494,63 @@ fn orders_are_waited_for_unless_nothing_else_is_to_be_done_and_nobody_is_touched
     work.stop(Stop::Handover);
     work.do_what_is_due();
     assert!(work.orders.is_none());
+}
+
+#[test]
+fn a_release_without_orders_goes_by_the_journal_at_once_where_somebody_is_owed_something() {
+    for (holds, goes) in [(HALF, true), (Bytes::from_gib(1), false)] {
+        let temp = tempfile::tempdir().unwrap();
+        let (mut work, port) =
+            unordered(temp.path(), (Purpose::Control, Duration::ZERO), &[("pod-1/uuid", None, holds)]);
+        work.do_what_is_due();
+        assert!(work.orders.is_none(), "orders are waited for");
+        work.work(Ok(Wake::Release));
+        assert_eq!(work.orders.is_some(), goes);
+        assert_eq!(port.admitted.lock().unwrap().listed.len(), usize::from(goes));
+        let release = work.last.clone().and_then(|report| report.release);
+        assert_eq!(
+            release.is_some_and(|release| release != Release::Done),
+            goes,
+            "its guest was not seen yet"
+        );
+    }
+}
+
+#[test]
+fn who_is_told_to_end_before_orders_came_sees_the_guests_of_its_journal_and_hands_over() {
+    let told_to_end = |holds: Bytes| {
+        let temp = tempfile::tempdir().unwrap();
+        let (mut work, port) =
+            unordered(temp.path(), (Purpose::Control, A_WHILE / 2), &[("pod-1/uuid", None, holds)]);
+        work.do_what_is_due();
+        port.unseen.store(1, Ordering::Relaxed);
+        // A question is under way, which did not ask for those that are looked for now.
+        work.asked = Some(Instant::now());
+        work.work(Ok(Wake::Stop(Stop::Handover)));
+        (temp, work, port)
+    };
+    let again = |work: &mut Loop| {
+        work.next_tick = Instant::now();
+        work.work(Err(RecvTimeoutError::Timeout));
+    };
+    let (_temp, mut work, port) = told_to_end(HALF);
+    assert_eq!(port.admitted.lock().unwrap().listed.len(), 1);
+    again(&mut work);
+    work.work(Ok(Wake::Stop(Stop::Handover)));
+    assert!(work.stopping.is_none(), "nobody was seen yet, and being told twice is no reason to go");
+    port.unseen.store(0, Ordering::Relaxed);
+    again(&mut work);
+    assert_eq!(work.handed_over, HandOver::Spread);
+
+    let (_temp, mut work, _) = told_to_end(HALF);
+    work.seen_by = Instant::now();
+    again(&mut work);
+    assert_eq!(work.handed_over, HandOver::Spread, "who does not answer is not waited for without end");
+
+    let (_temp, mut work, _) = told_to_end(Bytes::from_gib(1));
+    work.stopping = work.stopping.map(|(stop, _)| (stop, Instant::now()));
+    assert!(work.ended().unwrap().is_ok(), "there is nobody to be seen");
+    assert!(matches!(work.handed_over, HandOver::Left { squeezed: Some(0), .. }), "{:?}", work.handed_over);
 }
 
 #[test]
