@@ -162,11 +162,15 @@ impl Contact {
             let failing = line.told(now)?;
             Some(format!("{} (since {}); {but}", failing.fault, rfc3339(failing.since)))
         };
-        let orders = tell(&book.orders, "the last orders hold");
+        let but = if ordered { "the last orders hold" } else { "no orders can come" };
+        // Where the first answer is still waited for, the words about that name the fault.
+        let named = !ordered && book.answer.is_none();
+        let orders = tell(&book.orders, but).filter(|_| !named);
         // One silence is enough.
-        let silent = orders.is_some() && book.status.is(&Fault::Silent);
+        let told_silent = book.orders.is(&Fault::Silent) && (named || orders.is_some());
+        let silent = told_silent && book.status.is(&Fault::Silent);
         let status = tell(&book.status, "no status is written").filter(|_| !silent);
-        unordered.or(orders).into_iter().chain(status).collect()
+        unordered.into_iter().chain(orders).chain(status).collect()
     }
 
     /// Since when something of that is so.
@@ -292,6 +296,38 @@ mod tests {
         assert!(line.told(after(189)).is_some() && line.told(after(190)).is_none());
         assert!(line.failed(Fault::Silent, at, after(200)), "begins anew");
         assert!(line.told(after(200)).is_none());
+    }
+
+    #[test]
+    fn a_silence_is_told_once_whatever_was_said_before_it() {
+        let began = Instant::now().checked_sub(HELD).unwrap();
+        let contact = |answer: Option<Answer>, faults: [(Ask, Fault); 2]| {
+            let contact = Contact::new("a");
+            contact.book().answer = answer;
+            for (ask, fault) in faults {
+                contact.book().line(ask).failed(fault.clone(), Timestamp::UNIX_EPOCH, began);
+                contact.failed(ask, fault, &"");
+            }
+            contact
+        };
+        let silent = [(Ask::Orders, Fault::Silent), (Ask::Status, Fault::Silent)];
+        let told = |answer: Option<Answer>, ordered: bool| contact(answer, silent.clone()).troubles(ordered);
+        let silence =
+            |but: &str| format!("the API server does not answer (since 1970-01-01T00:00:00Z); {but}");
+        for (answer, why) in [(Answer::None, "no policy"), (Answer::Unusable("odd".to_owned()), "odd")] {
+            let told = told(Some(answer), false);
+            assert!(told[0].contains(why), "{told:?}");
+            assert_eq!(told[1..], [silence("no orders can come")]);
+        }
+        assert_eq!(
+            told(None, false),
+            ["waiting for the API server's first answer: the API server does not answer"]
+        );
+        assert_eq!(told(Some(Answer::Orders), true), [silence("the last orders hold")]);
+        // Not one and the same.
+        let two =
+            contact(Some(Answer::Orders), [(Ask::Orders, Fault::Unknown), (Ask::Status, Fault::Silent)]);
+        assert_eq!(two.troubles(true)[1..], [silence("no status is written")]);
     }
 
     #[test]

@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Pause after a connection that could not be accepted: out of file descriptors, trying at once would spin.
 const BACK_OFF: Duration = Duration::from_secs(1);
 const RELEASE_PATIENCE: Duration = Duration::from_mins(2);
+/// An agent that has done nothing yet does so within this time if there is anything to be given back: it looks for launchers,
+/// their guests and the kernel's word about them, for 2 s each at most.
+const BEGUN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Listens on the socket until the process ends.
 ///
@@ -141,23 +144,40 @@ pub(crate) fn explain(explain: &Explain) -> Result<(), Failure> {
 
 /// `overcommit-agent release`: asks, then waits until it is done.
 pub(crate) fn release(ask: &Ask) -> Result<(), Failure> {
-    let deadline = Instant::now() + RELEASE_PATIENCE;
-    let mut answer = question(&ask.state_dir, "release")?;
-    loop {
-        let state = answer.pointer("/report/release").cloned().unwrap_or(Value::Null);
-        if state == "Done" {
-            return show(&answer, ask.output);
+    let answer = released(&ask.state_dir, BEGUN_WITHIN)?;
+    show(&answer, ask.output)?;
+    match answer.pointer("/report/release") {
+        Some(state) if state == "Done" => Ok(()),
+        state => {
+            let state = state.unwrap_or(&Value::Null);
+            Err(Failure::failed(anyhow!("not everything could be given back: {state}")))
         }
-        if Instant::now() >= deadline {
-            show(&answer, ask.output)?;
-            return Err(Failure::failed(anyhow!("not everything could be given back: {state}")));
+    }
+}
+
+/// Asks for everything back, and waits until it is given or the patience is over; fails if nothing was begun within this time.
+fn released(state_dir: &Path, begun_within: Duration) -> Result<Value, Failure> {
+    let began = Instant::now();
+    let mut answer = put(state_dir, "release")?;
+    loop {
+        let is_done = answer.pointer("/report/release").is_some_and(|state| state == "Done");
+        if is_done || began.elapsed() >= RELEASE_PATIENCE {
+            return Ok(answer);
+        }
+        if began.elapsed() >= begun_within {
+            unless_error(answer)?;
         }
         std::thread::park_timeout(Duration::from_secs(1));
-        answer = question(&ask.state_dir, "status")?;
+        answer = put(state_dir, "status")?;
     }
 }
 
 fn question(state_dir: &Path, question: &str) -> Result<Value, Failure> {
+    put(state_dir, question).and_then(unless_error)
+}
+
+/// What is answered to a question, be it an error.
+fn put(state_dir: &Path, question: &str) -> Result<Value, Failure> {
     let path = socket(state_dir);
     let ask = || -> anyhow::Result<Value> {
         let stream = UnixStream::connect(&path).map_err(|error| unanswered(&path, error))?;
@@ -167,7 +187,10 @@ fn question(state_dir: &Path, question: &str) -> Result<Value, Failure> {
         (&stream).read_to_string(&mut text)?;
         Ok(serde_json::from_str(&text)?)
     };
-    let answer = ask().map_err(Failure::failed)?;
+    ask().map_err(Failure::failed)
+}
+
+fn unless_error(answer: Value) -> Result<Value, Failure> {
     match answer.get("error").and_then(Value::as_str) {
         Some(error) => Err(Failure::failed(anyhow!("{error}"))),
         None => Ok(answer),
@@ -264,6 +287,28 @@ mod tests {
             assert!(!released, "{:?}", question.get(..20).unwrap_or(question));
             assert!(answer.is_none_or(|a| a.get("error").is_some()));
         }
+    }
+
+    #[test]
+    fn a_release_waits_for_an_agent_that_has_done_nothing_yet_and_not_without_end() {
+        let temp = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(socket(temp.path())).unwrap();
+        let error = r#"{"error":"nothing is done yet"}"#;
+        let answers = [error, r#"{"report":{"release":"Done"}}"#, error];
+        let agent = std::thread::spawn(move || {
+            answers.map(|answer| {
+                let (stream, _) = listener.accept().unwrap();
+                let mut asked = String::new();
+                BufReader::new(&stream).read_line(&mut asked).unwrap();
+                (&stream).write_all(answer.as_bytes()).unwrap();
+                asked
+            })
+        });
+        let answer = released(temp.path(), BEGUN_WITHIN).map_err(|failure| failure.words());
+        assert_eq!(answer.unwrap()["report"]["release"], "Done");
+        let failure = released(temp.path(), Duration::ZERO).unwrap_err();
+        assert_eq!(failure.words().unwrap(), "nothing is done yet");
+        assert_eq!(agent.join().unwrap(), ["release\n", "status\n", "release\n"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use overcommit_core::dealings::Dealing;
-use overcommit_core::sample::{GuestId, GuestSample, Incarnation};
+use overcommit_core::sample::{GuestId, GuestName, GuestSample, Incarnation};
 use overcommit_core::step::State;
 use overcommit_core::units::Bytes;
 
@@ -101,6 +101,18 @@ impl Journal {
         adopted
     }
 
+    /// Calls guests of whom nobody told the name since the start, for they are listed no more, what they were called when
+    /// something was taken from them.
+    pub(crate) fn name(&self, guests: &mut [GuestSample]) {
+        for guest in guests {
+            let unnamed = guest.id.pod().is_some_and(|pod| guest.name == GuestName::unnamed(pod));
+            let written = self.written.guests.get(&guest.id).filter(|_| unnamed);
+            if let Some(name) = written.and_then(|entry| entry.name.clone()) {
+                guest.name = name;
+            }
+        }
+    }
+
     /// What has to be on disk before `about_to` is done; absent when that is there already.
     pub(crate) fn next(
         &self,
@@ -183,7 +195,7 @@ impl Journal {
 mod tests {
     use std::sync::Arc;
 
-    use overcommit_core::sample::{GuestConfig, GuestName, ProcessFacts, RunState};
+    use overcommit_core::sample::{GuestConfig, ProcessFacts, RunState};
 
     use overcommit_core::dealings::Original;
 

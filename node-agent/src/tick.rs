@@ -49,7 +49,7 @@ use panics::Panics;
 /// A tick on the way out comes this often, and a host that could not be read is tried again.
 const SOON: Duration = Duration::from_secs(1);
 
-/// A loop that is started for a hand-over waits so long for hypervisors that have not answered.
+/// A loop that has only to hand over waits so long for hypervisors that have not answered.
 const SEEN_BY: Duration = Duration::from_secs(8);
 /// So long after its start it looks each second at guests whose targets it has adopted and not confirmed.
 const SETTLED: Duration = Duration::from_secs(30);
@@ -87,7 +87,7 @@ pub(crate) enum Stop {
 pub(crate) enum Purpose {
     /// To control.
     Control,
-    /// To make guests safe for a time without a loop, and to end.
+    /// To make guests safe for a time without a loop, and to end; also of one that is told to end before it has seen any.
     HandOver,
     /// To give everything back, and to end.
     Release,
@@ -131,6 +131,8 @@ pub(crate) struct Loop {
     orders: Option<Arc<Orders>>,
     release: bool,
     stopping: Option<(Stop, Instant)>,
+    /// Who has not been seen by then is handed over unseen.
+    seen_by: Instant,
     /// What came of the hand-over, once there was one.
     handed_over: HandOver,
     /// When people are told again how far the end is.
@@ -179,6 +181,7 @@ impl Loop {
             orders: None,
             release,
             stopping: None,
+            seen_by: now + SEEN_BY,
             handed_over: HandOver::default(),
             progress: now,
             next_tick: now,
@@ -225,9 +228,9 @@ impl Loop {
             Ok(Wake::Ask(reply)) => drop(reply.try_send(self.last.clone())),
             Ok(Wake::News) => self.hear(),
             Ok(Wake::Recorded(content, result)) => self.recorded(content, result),
-            Ok(Wake::Stop(stop)) => self.stop(stop),
+            Ok(Wake::Stop(stop)) => self.end(stop),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => self.stop(Stop::Handover),
+            Err(RecvTimeoutError::Disconnected) => self.end(Stop::Handover),
         }
         self.do_what_is_due();
     }
@@ -308,7 +311,7 @@ impl Loop {
                 self.turn(Turn::Tick);
             }
             // Who has not been seen cannot be made safe.
-            Purpose::HandOver if self.parts.guests.unseen() == 0 || self.age() >= SEEN_BY => {
+            Purpose::HandOver if self.parts.guests.unseen() == 0 || Instant::now() >= self.seen_by => {
                 self.stop(Stop::Handover);
             }
             Purpose::HandOver => self.next_tick = Instant::now() + overcommit_core::lane::POLL,

@@ -8,7 +8,8 @@ use anyhow::{Result, bail};
 /// Pause between two looks at a condition that came soon. Short against everything that the test bed awaits.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Pause once it has lasted: most looks start a program, which keeps a tenth of a processor busy or more if they never pause
-/// for longer. Shorter than a turn of any loop, so that whatever is told once is seen.
+/// for longer. What is told for less than that may pass unseen: an agent turns with each statistics and each 200 ms, so a test
+/// that must miss no turn reads them where they are printed (`agent::Turns`).
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Pause after so long: nobody who has waited for seconds minds a twentieth of that.

@@ -1,5 +1,6 @@
 //! A port to no guests, for tests of what is around the loop.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use overcommit_core::plan::Command;
@@ -7,10 +8,14 @@ use overcommit_core::ports::{Admission, GuestPort, Heard, Reading};
 use overcommit_core::sample::{GuestId, GuestSample};
 use overcommit_core::stranger::Stranger;
 
-/// Has no guests, and notes whom it may talk to.
+/// Has no guests but those that a test names, and notes whom it may talk to.
 #[derive(Clone, Default)]
 pub(crate) struct NoGuests {
     pub(crate) admitted: Arc<Mutex<Arc<Admission>>>,
+    /// So many hypervisors have not answered.
+    pub(crate) unseen: Arc<AtomicUsize>,
+    /// They say nothing by themselves.
+    pub(crate) but: Vec<GuestSample>,
 }
 
 impl GuestPort for NoGuests {
@@ -27,7 +32,7 @@ impl GuestPort for NoGuests {
         *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = admission;
     }
     fn sample(&mut self, _: Reading) -> Vec<GuestSample> {
-        Vec::new()
+        self.but.clone()
     }
     fn strangers(&self) -> Vec<Stranger> {
         Vec::new()
@@ -35,5 +40,8 @@ impl GuestPort for NoGuests {
     fn send(&mut self, _: &[Command]) {}
     fn is_carrying(&self) -> bool {
         false
+    }
+    fn unseen(&self) -> usize {
+        self.unseen.load(Ordering::Relaxed)
     }
 }

@@ -1,5 +1,7 @@
 //! The loop with real guests' port and a kernel that hangs.
 
+mod without_orders;
+
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel, sync_channel};
@@ -10,9 +12,7 @@ use overcommit_core::plan::Command;
 use overcommit_core::ports::{
     Admission, Evident, GuestPort, Heard, HostPort, HostView, PortError, ProcessPort, Reading, Who,
 };
-use overcommit_core::sample::{
-    Balloon, GuestConfig, GuestName, GuestSample, HostMemory, Incarnation, ProcessFacts, RunState,
-};
+use overcommit_core::sample::{Balloon, GuestSample, HostMemory, Incarnation, ProcessFacts};
 use overcommit_core::stranger::Stranger;
 use overcommit_core::troubles::Troubles;
 use overcommit_crds::OvercommitPolicySpec;
@@ -25,9 +25,6 @@ use prometheus_client::registry::Registry;
 use super::no_guests::NoGuests;
 use super::*;
 use crate::cluster::Node;
-use crate::contact::Answer;
-use crate::envelope;
-use crate::journal::{self, Entry};
 use crate::kept::Pulse;
 use crate::report::metrics;
 use crate::state_dir::StateDir;
@@ -375,136 +372,4 @@ fn who_is_listed_may_be_talked_to_and_who_is_listed_no_more_until_it_has_everyth
     assert_eq!(admitted(&mut work), pair("pod-2", "pod-1"));
     work.state.adopt(&id, original, full);
     assert_eq!(admitted(&mut work), pair("pod-2", ""));
-}
-
-/// A loop of a cluster's node without orders, which has waited for them for so long; its journal says of these guests what they
-/// were called, and what they hold of 1 GiB.
-fn unordered(
-    temp: &std::path::Path,
-    (purpose, waited): (Purpose, Duration),
-    guests: &[(&str, Option<GuestName>, Bytes)],
-) -> (Loop, NoGuests) {
-    let entry = |(id, name, target): &(&str, Option<GuestName>, Bytes)| {
-        let original = Original { target: Bytes::from_gib(1), period: None };
-        let entry = Entry { incarnation: None, original, target: *target, name: name.clone() };
-        (GuestId::new(*id), entry)
-    };
-    let content = Content { boot_id: "boot".to_owned(), guests: guests.iter().map(entry).collect() };
-    let dir = StateDir::open(&temp.join("state")).unwrap();
-    dir.replace(journal::FILE, &envelope::seal(&content)).unwrap();
-    drop(dir);
-    let port = NoGuests::default();
-    let (wakes, _inbox) = channel();
-    let parts = parts(temp, &world(4096), &wakes, Box::new(port.clone()));
-    let contact = Some(Arc::new(Contact::new("a")));
-    let mut work = Loop::new(Parts { contact, purpose, ..parts });
-    work.began = Monotonic::new(clock::now().since_origin().checked_sub(waited).unwrap());
-    (work, port)
-}
-
-fn sample(id: &str, name: &GuestName) -> GuestSample {
-    let config = GuestConfig {
-        full: Bytes::from_gib(1),
-        plugged: Bytes::ZERO,
-        plugging: false,
-        has_balloon: true,
-        free_page_reporting: false,
-        untouchable: Vec::new(),
-    };
-    GuestSample {
-        id: GuestId::new(id),
-        name: name.clone(),
-        incarnation: None,
-        config,
-        run_state: RunState::Running,
-        balloon: None,
-        facts: ProcessFacts::default(),
-        facts_age: None,
-        trouble: None,
-    }
-}
-
-/// What a squeezed guest holds of its 1 GiB.
-const HALF: Bytes = Bytes::from_mib(512);
-const A_WHILE: Duration = Duration::from_secs(21);
-
-#[test]
-fn without_orders_nothing_is_taken_and_the_guests_of_the_journal_alone_are_looked_after_until_some_come() {
-    let (temp, name) = (tempfile::tempdir().unwrap(), GuestName::namespaced("shop", "web"));
-    let known = [
-        ("pod-1/uuid", Some(name.clone()), HALF),
-        ("pod-2/uuid", None, Bytes::from_gib(1)),
-        ("of-no-pod", None, HALF),
-    ];
-    let (mut work, port) = unordered(temp.path(), (Purpose::Control, A_WHILE), &known);
-    work.do_what_is_due();
-    let in_force = work.orders.clone().unwrap();
-    assert!(in_force.paused && !in_force.release && !in_force.is_standalone());
-    assert_eq!((in_force.policy.mode, &in_force.version), (Mode::Enforce, &None), "observing would release");
-    let admitted = Arc::clone(&port.admitted.lock().unwrap());
-    let listed: Vec<(&str, &GuestName)> = admitted.listed.iter().map(|(pod, name)| (&**pod, name)).collect();
-    assert_eq!(listed, [("pod-1", &name), ("pod-2", &GuestName::unnamed("pod-2"))]);
-    let given = |id: &str, name: &GuestName| {
-        let member = in_force.listed()?.membership(&sample(id, name))?.clone();
-        Some(member.opt_out.is_none() && in_force.policy.class(&member.class?).is_some_and(|c| !c.exclude))
-    };
-    assert_eq!(given("pod-1/uuid", &name), Some(true), "as one of the policy's");
-    assert_eq!(given("pod-3/uuid", &name), None, "not in the journal");
-
-    let report = work.last.clone().unwrap();
-    assert_eq!(report.orders_missing_since, Some(work.since));
-    let own: Vec<&str> = report.troubles.own().collect();
-    // The condition Degraded shows 120 letters, with the number of further troubles in them.
-    let shown = own[0].get(..103).unwrap();
-    assert!(shown.starts_with("no orders since ") && shown.ends_with("a policy select this node"), "{own:?}");
-    assert!(own[1].contains("waiting for the API server's first answer"), "{own:?}");
-
-    work.work(Ok(Wake::Orders(orders(&["pod-1"]))));
-    assert_eq!(work.orders.as_ref().unwrap().missing_since(), None, "true orders hold at once");
-    work.next_tick = Instant::now();
-    work.do_what_is_due();
-    let report = work.last.clone().unwrap();
-    assert!(report.orders_missing_since.is_none() && report.troubles.is_empty(), "{:?}", report.troubles);
-    assert_eq!(work.parts.journal.entries().count(), 3, "nothing was forgotten");
-}
-
-#[test]
-fn orders_are_waited_for_unless_nothing_else_is_to_be_done_and_nobody_is_touched_who_is_owed_nothing() {
-    let squeezed = [("pod-1/uuid", None, HALF)];
-    let whole = [("pod-1/uuid", None, Bytes::from_gib(1))];
-    let soon = Duration::from_secs(15);
-    for (purpose, waited, known, goes) in [
-        (Purpose::Control, soon, &squeezed[..], false),
-        (Purpose::Control, A_WHILE, &squeezed[..], true),
-        (Purpose::HandOver, Duration::ZERO, &squeezed[..], true),
-        (Purpose::Control, A_WHILE, &whole[..], false),
-        (Purpose::Control, A_WHILE, &[][..], false),
-    ] {
-        let temp = tempfile::tempdir().unwrap();
-        let (mut work, port) = unordered(temp.path(), (purpose, waited), known);
-        work.do_what_is_due();
-        // Whoever is to hand over has done so at once, and has no orders then.
-        let went = work.orders.is_some() || work.handed_over == HandOver::Spread;
-        assert_eq!(went, goes, "{purpose:?} after {waited:?}: {known:?}");
-        assert_eq!(port.admitted.lock().unwrap().listed.len(), usize::from(goes));
-        assert!(goes || work.last.is_none());
-    }
-    // One that has handed over has no orders any more, and is not to begin anew.
-    let temp = tempfile::tempdir().unwrap();
-    let (mut work, _) = unordered(temp.path(), (Purpose::Control, A_WHILE), &squeezed);
-    work.stop(Stop::Handover);
-    work.do_what_is_due();
-    assert!(work.orders.is_none());
-}
-
-#[test]
-fn an_agent_that_goes_by_its_journal_is_ready_only_where_the_api_server_has_no_orders_for_it() {
-    let temp = tempfile::tempdir().unwrap();
-    let (mut work, _) = unordered(temp.path(), (Purpose::Control, A_WHILE), &[("pod-1/uuid", None, HALF)]);
-    work.do_what_is_due();
-    let (report, contact) = (work.last.clone().unwrap(), work.parts.contact.clone().unwrap());
-    let ready = || crate::http::readiness(Some(&report), Some(&contact));
-    assert!(ready().unwrap_err().contains("first answer"));
-    contact.answered(Answer::None);
-    assert!(ready().unwrap().contains("no NodeOvercommit"));
 }

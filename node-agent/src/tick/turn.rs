@@ -33,7 +33,8 @@ impl Loop {
         // together, or a guest's growth would pass for the node's own.
         let reading = if turn == Turn::Relief { Reading::Known } else { Reading::Fresh };
         let Some((host, host_at)) = self.host(reading, &orders) else { return false };
-        let guests = self.parts.guests.sample(reading);
+        let mut guests = self.parts.guests.sample(reading);
+        self.parts.journal.name(&mut guests);
         let strangers = self.parts.guests.strangers();
         let at = clock::now();
         let sample = Sample { at, wall: clock::wall(), host_age: at.since(host_at), host, guests, strangers };

@@ -10,6 +10,7 @@
 )]
 
 mod bench;
+mod end;
 
 /// Run several at a time: see `make test`.
 mod waits {

@@ -24,7 +24,7 @@ const PAIN_HOLD: Duration = Duration::from_secs(10);
 const NEED_NUMERATOR: u64 = 100;
 const NEED_DENOMINATOR: u64 = 75;
 /// How far ahead a guest that grows is looked: its next statistics come after a second, and its balloon follows within
-/// another (`docs/measurements.md`: from the line to the command 0.2 s, to the memory 1 s).
+/// another.
 const AHEAD_SECONDS: u64 = 2;
 /// What it should still have usable when it has grown so far, as used × 10 / 9: what its floor keeps for it.
 const AHEAD: (u64, u64) = (10, 9);
