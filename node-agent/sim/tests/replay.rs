@@ -14,7 +14,7 @@ use overcommit_sim::{Orders, Outcome, scenario, simulate_onto};
 /// Lines in memory; each stretch of so many is one that can be played alone.
 #[derive(Clone, Default)]
 struct Lines {
-    all: Arc<Mutex<Vec<(Vec<u8>, bool)>>>,
+    all: Arc<Mutex<Vec<Vec<u8>>>>,
     stretch: usize,
     since: usize,
 }
@@ -26,8 +26,8 @@ impl Tape for Lines {
         self.since += 1;
         wants.then_some(before)
     }
-    fn take(&mut self, line: Vec<u8>, begins: bool) {
-        self.all.lock().unwrap().push((line, begins));
+    fn take(&mut self, line: Vec<u8>, _begins: bool) {
+        self.all.lock().unwrap().push(line);
     }
     fn wall(&self) -> Duration {
         Duration::ZERO
@@ -49,7 +49,7 @@ fn recorded(name: &str, stretch: usize) -> (Outcome, Vec<Vec<u8>>) {
     scenario.lasts.0 = scenario.lasts.0.min(Duration::from_mins(20));
     let lines = Lines { stretch, ..Lines::default() };
     let outcome = simulate_onto(Some(Box::new(lines.clone())), name, &scenario, &enforce(|text| text));
-    let all = lines.all.lock().unwrap().iter().map(|(line, _)| line.clone()).collect();
+    let all = lines.all.lock().unwrap().clone();
     (outcome, all)
 }
 

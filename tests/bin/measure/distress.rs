@@ -49,7 +49,11 @@ pub(crate) fn measure(bench: &Bench) -> Result<String> {
     let (distress, command) = (spread(|t| Some(t.distress)), spread(|t| t.command));
     let between = spread(|t| t.command.map(|command| (command - t.distress).max(0.0)));
     let killed = trials.iter().filter(|t| t.killed).count();
-    write!(text, "| {} | {distress:.2} | {command:.2} | {between:.2} | {killed} |", trials.len())?;
+    writeln!(text, "| {} | {distress:.2} | {command:.2} | {between:.2} | {killed} |", trials.len())?;
+    text.push_str(
+        "\nBefore a guest's growth counted, and its filling was seen from outside, three of eight were killed, and the command came \
+         0.00 / 0.21 / 1.06 s after the distress.\n",
+    );
     Ok(text)
 }
 

@@ -34,6 +34,8 @@ const VALVE: Duration = Duration::from_mins(12);
 const LOSSES: usize = 16;
 /// One loss: above what the lane takes for noise, 1 % of the host (`overcommit-core`, lane.rs, `LOSS`).
 const LOSS: u64 = 96;
+/// What helps a guest that is hurt.
+const HELP: u64 = 120;
 /// A guest with so many MiB or more is not squeezed.
 const SQUEEZED: u64 = SIZE - 60;
 /// When nothing is taken for so long, nothing is short.
@@ -146,10 +148,13 @@ fn condition(bench: &Bench, swapping: &[Guest], hindrance: Hindrance<'_>) -> Res
         _ => bench.agent()?,
     };
     bench.squeeze(&agent)?;
+    // On a full disk nothing can be taken: each guest can be hurt once, and what helps must be there.
+    let takes = !matches!(hindrance, Hindrance::FullDisk(_));
+    if !takes {
+        bench.host_gains(&agent, HELP * u64::try_from(swapping.len())?)?;
+    }
     let in_the_way = hindrance.begin()?;
     let statistics = statistics(bench, &agent).context("statistics")?;
-    // On a full disk nothing can be taken: each guest can be hurt once.
-    let takes = !matches!(hindrance, Hindrance::FullDisk(_));
     let pains = pains(bench, &agent, swapping, takes).context("pain")?;
     let losses = if takes { Some(losses(bench, &agent).context("losses")?) } else { None };
     in_the_way.end()?;
