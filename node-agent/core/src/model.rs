@@ -281,7 +281,8 @@ impl Track {
         }
         let came = stamp.is_some() && stamp != self.last_update;
         if came {
-            let elapsed = self.last_update_at.map(|at| sample.at.since(at));
+            let elapsed =
+                self.last_update_at.map(|at| words::apart(self.last_update, stamp, sample.at.since(at)));
             self.last_update = stamp;
             self.last_update_at = Some(sample.at);
             self.notice_total(&balloon, sample.at);
