@@ -21,7 +21,7 @@ use crate::units::{Bytes, Monotonic};
 pub use movement::FOLLOW_TOLERANCE;
 use movement::{Deflation, Following};
 pub use trial::Underway;
-use trial::{SETTLE, Trial, excess};
+use trial::{SETTLE, Trial, excess, hurt};
 
 /// First back-off; doubled with each failure.
 const BACK_OFF: Duration = Duration::from_secs(30);
@@ -100,7 +100,7 @@ impl Conduct {
     pub fn took(&mut self, from: Bytes, to: Bytes, seen: &Seen) {
         let excess = excess(seen);
         self.undo = None;
-        let pained = seen.pain.is_some();
+        let pained = hurt(seen).is_some();
         let new =
             Trial { began: seen.at, asked: seen.at, from, to, excess, pained, followed: None, over: None };
         self.trial =
@@ -142,7 +142,7 @@ impl Conduct {
             self.fail(Failure::NotFollowed { missing }, seen.actual, seen.at);
         } else if silent {
             self.fail(Failure::Silent, trial.from, seen.at);
-        } else if let Some(pain) = seen.pain.filter(|_| !trial.pained) {
+        } else if let Some(pain) = hurt(seen).filter(|_| !trial.pained) {
             self.fail(Failure::Hurt(pain), trial.from, seen.at);
         } else if let Some(excess) =
             too_much.filter(|_| trial.over.is_some_and(|since| seen.at.since(since) >= SETTLE))

@@ -134,6 +134,22 @@ fn pain_that_begins_with_a_take_undoes_it_and_pain_from_before_does_not() {
 }
 
 #[test]
+fn a_guest_that_is_seen_to_fill_fails_no_take_until_it_says_itself_that_it_hurts() {
+    let fills = Some(Pain::Filling { per_second: MIB(800) });
+    let hurts = Some(Pain::LowUsable { usable: MIB(10) });
+    let mut conduct = taken();
+    conduct.observe(&Seen { pain: fills, ..seen(1, 400, 405, 405) });
+    assert_eq!((conduct.undo(), conduct.strikes), (None, 0), "it may be page cache that it writes");
+    assert!(conduct.trial.is_some());
+    conduct.observe(&Seen { pain: hurts, ..seen(2, 400, 400, 400) });
+    assert_eq!(conduct.undo().map(|undo| undo.failure), hurts.map(Failure::Hurt));
+    let mut conduct = Conduct::default();
+    conduct.took(MIB(512), MIB(400), &Seen { pain: fills, ..seen(0, 512, 512, 512) });
+    conduct.observe(&Seen { pain: hurts, ..seen(1, 400, 400, 400) });
+    assert_eq!(conduct.undo().map(|undo| undo.failure), hurts.map(Failure::Hurt), "it did not hurt before");
+}
+
+#[test]
 fn a_balloon_that_deflates_by_itself_is_noticed_without_a_take() {
     let mut conduct = taken();
     conduct.observe(&seen(1, 400, 400, 400));

@@ -15,4 +15,5 @@ mod late_facts;
 mod needs;
 mod paying;
 mod plugged;
+mod seen_from_outside;
 mod world;
