@@ -27,8 +27,12 @@ use trial::{SETTLE, Trial, excess, hurt};
 const BACK_OFF: Duration = Duration::from_secs(30);
 /// Longest back-off.
 const BACK_OFF_MAX: Duration = Duration::from_mins(32);
-/// One failure is forgotten for each such time without another; the kubelet forgets a container's after the same time
-/// (twice its longest back-off of 5 min: client-go, `util/flowcontrol/backoff.go`, `hasExpired`).
+/// The seventh failure in a row has the longest back-off (30 s × 2⁶). More make nothing longer, and are not counted: a guest that
+/// is repaired after a day of them would be known for hours by what it was.
+const MOST_STRIKES: u32 = 7;
+/// One failure is forgotten for each such time without another after the end of its back-off; the kubelet forgets a
+/// container's after as long a time, from the failure on (twice its longest back-off of 5 min: client-go,
+/// `util/flowcontrol/backoff.go`, `hasExpired`).
 const FORGOTTEN: Duration = Duration::from_mins(10);
 
 /// How one guest behaved so far.
@@ -207,13 +211,13 @@ impl Conduct {
 
     fn fail(&mut self, failure: Failure, back_to: Bytes, at: Monotonic) {
         let strikes = self.strikes(at);
-        let wait = BACK_OFF.saturating_mul(1 << strikes.min(16)).min(BACK_OFF_MAX);
+        let wait = BACK_OFF.saturating_mul(1 << strikes.min(MOST_STRIKES)).min(BACK_OFF_MAX);
         self.trial = None;
         self.reached = None;
         self.deflation = None;
         self.undo = Some(Undo { to: back_to, failure });
         self.last_failure = Some(failure);
-        self.strikes = strikes.saturating_add(1);
+        self.strikes = strikes.saturating_add(1).min(MOST_STRIKES);
         self.until = Some(at.after(wait));
         self.trust = match failure {
             Failure::NotFollowed { .. } | Failure::Deflated { .. } => Trust::Unresponsive,
