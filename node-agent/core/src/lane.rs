@@ -1,6 +1,10 @@
 //! The fast lane's eyes: what a poll between two decisions looks at, and when it is worth a turn out of schedule.
 //!
 //! Cheap by design: counters that the kernel keeps anyway, no call to a hypervisor.
+//!
+//! What fills is seen by pages that become resident, so only where they were not. Without free page reporting a guest that
+//! once touched its memory refills what it freed, and what its page cache held, while its process stays as large as it is:
+//! of that its own words tell alone, each second.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -71,12 +75,12 @@ struct Seen {
     glimpse: Glimpse,
     words: Option<u64>,
     at_words: Glimpse,
+    /// What its balloon left it when it spoke.
+    actual_at_words: Bytes,
 }
 
 impl Lane {
     /// Looks at one squeezed guest; says how it hurts if that can be seen from outside.
-    /// What its balloon left it when it spoke.
-    actual_at_words: Bytes,
     pub fn look(&mut self, track: &Track, glimpse: Glimpse, at: Monotonic) -> Option<Pain> {
         let words = track.last_update;
         let new = Seen { at, glimpse, words, at_words: glimpse, actual_at_words: track.actual };
