@@ -21,14 +21,18 @@ use crate::units::{Bytes, Monotonic};
 pub use movement::FOLLOW_TOLERANCE;
 use movement::{Deflation, Following};
 pub use trial::Underway;
-use trial::{SETTLE, Trial, excess};
+use trial::{SETTLE, Trial, excess, hurt};
 
 /// First back-off; doubled with each failure.
 const BACK_OFF: Duration = Duration::from_secs(30);
 /// Longest back-off.
 const BACK_OFF_MAX: Duration = Duration::from_mins(32);
-/// One failure is forgotten for each such time without another; the kubelet forgets a container's after the same time
-/// (twice its longest back-off of 5 min: client-go, `util/flowcontrol/backoff.go`, `hasExpired`).
+/// The seventh failure in a row has the longest back-off (30 s × 2⁶). More make nothing longer, and are not counted: a guest that
+/// is repaired after a day of them would be known for hours by what it was.
+const MOST_STRIKES: u32 = 7;
+/// One failure is forgotten for each such time without another after the end of its back-off; the kubelet forgets a
+/// container's after as long a time, from the failure on (twice its longest back-off of 5 min: client-go,
+/// `util/flowcontrol/backoff.go`, `hasExpired`).
 const FORGOTTEN: Duration = Duration::from_mins(10);
 
 /// How one guest behaved so far.
@@ -100,7 +104,7 @@ impl Conduct {
     pub fn took(&mut self, from: Bytes, to: Bytes, seen: &Seen) {
         let excess = excess(seen);
         self.undo = None;
-        let pained = seen.pain.is_some();
+        let pained = hurt(seen).is_some();
         let new =
             Trial { began: seen.at, asked: seen.at, from, to, excess, pained, followed: None, over: None };
         self.trial =
@@ -142,7 +146,7 @@ impl Conduct {
             self.fail(Failure::NotFollowed { missing }, seen.actual, seen.at);
         } else if silent {
             self.fail(Failure::Silent, trial.from, seen.at);
-        } else if let Some(pain) = seen.pain.filter(|_| !trial.pained) {
+        } else if let Some(pain) = hurt(seen).filter(|_| !trial.pained) {
             self.fail(Failure::Hurt(pain), trial.from, seen.at);
         } else if let Some(excess) =
             too_much.filter(|_| trial.over.is_some_and(|since| seen.at.since(since) >= SETTLE))
@@ -207,13 +211,13 @@ impl Conduct {
 
     fn fail(&mut self, failure: Failure, back_to: Bytes, at: Monotonic) {
         let strikes = self.strikes(at);
-        let wait = BACK_OFF.saturating_mul(1 << strikes.min(16)).min(BACK_OFF_MAX);
+        let wait = BACK_OFF.saturating_mul(1 << strikes.min(MOST_STRIKES)).min(BACK_OFF_MAX);
         self.trial = None;
         self.reached = None;
         self.deflation = None;
         self.undo = Some(Undo { to: back_to, failure });
         self.last_failure = Some(failure);
-        self.strikes = strikes.saturating_add(1);
+        self.strikes = strikes.saturating_add(1).min(MOST_STRIKES);
         self.until = Some(at.after(wait));
         self.trust = match failure {
             Failure::NotFollowed { .. } | Failure::Deflated { .. } => Trust::Unresponsive,

@@ -1,6 +1,10 @@
 //! The fast lane's eyes: what a poll between two decisions looks at, and when it is worth a turn out of schedule.
 //!
 //! Cheap by design: counters that the kernel keeps anyway, no call to a hypervisor.
+//!
+//! What fills is seen by pages that become resident, so only where they were not. Without free page reporting a guest that
+//! once touched its memory refills what it freed, and what its page cache held, while its process stays as large as it is:
+//! of that its own words tell alone, each second.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -71,24 +75,32 @@ struct Seen {
     glimpse: Glimpse,
     words: Option<u64>,
     at_words: Glimpse,
+    /// What its balloon left it when it spoke.
+    actual_at_words: Bytes,
 }
 
 impl Lane {
     /// Looks at one squeezed guest; says how it hurts if that can be seen from outside.
     pub fn look(&mut self, track: &Track, glimpse: Glimpse, at: Monotonic) -> Option<Pain> {
         let words = track.last_update;
-        let new = Seen { at, glimpse, words, at_words: glimpse };
+        let new = Seen { at, glimpse, words, at_words: glimpse, actual_at_words: track.actual };
         let last = self.last.entry(track.sample.id.clone()).or_insert(new);
         // What it took since it was looked at last may be newer than its words.
-        let at_words = if last.words == words { last.at_words } else { last.glimpse };
-        let Seen { at: before, glimpse: old, .. } = std::mem::replace(last, Seen { at_words, ..new });
+        let (at_words, actual_at_words) = if last.words == words {
+            (last.at_words, last.actual_at_words)
+        } else {
+            (last.glimpse, track.actual)
+        };
+        let seen = Seen { at_words, actual_at_words, ..new };
+        let Seen { at: before, glimpse: old, .. } = std::mem::replace(last, seen);
         let elapsed = at.since(before);
         if elapsed < SHORTEST || !track.is_squeezed() {
             return None;
         }
         let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let filling = filled(&old, &glimpse).scaled(1000, millis);
-        if will_hurt(track, filling, filled(&at_words, &glimpse)) {
+        let taken = if track.is_bound() { actual_at_words.minus(track.target) } else { Bytes::ZERO };
+        if will_hurt(track, filling, filled(&at_words, &glimpse), taken) {
             return Some(Pain::Filling { per_second: filling });
         }
         if says_usable(track) {
@@ -116,11 +128,13 @@ fn filled(old: &Glimpse, new: &Glimpse) -> Bytes {
     new.resident.minus(old.resident).minus(new.read.minus(old.read))
 }
 
-/// What was usable when it spoke last is gone soon.
-fn will_hurt(track: &Track, filling: Bytes, since_words: Bytes) -> bool {
+/// What was usable when it spoke last is gone soon. What is `taken` from it since then, or will have been once its balloon
+/// has followed, counts twice: that is gone, and as much may have been filled unseen, for the balloon made its process
+/// smaller meanwhile. Where it fills no faster than its balloon grows, its own words tell.
+fn will_hurt(track: &Track, filling: Bytes, since_words: Bytes, taken: Bytes) -> bool {
     let Some(words) = track.evidence.fresh() else { return false };
     let line = words.total.scaled(DISTRESS_USABLE_PERCENT, 100);
-    let left = words.usable.minus(since_words).minus(line);
+    let left = words.usable.minus(since_words).minus(taken.scaled(2, 1)).minus(line);
     filling >= FILLING && left < filling.scaled(AHEAD_MILLIS, 1000)
 }
 

@@ -117,9 +117,13 @@ impl Model {
     /// Pain that was seen from outside at `at`.
     pub fn note_pain(&mut self, id: &GuestId, pain: Pain, at: Monotonic) {
         if let Some(track) = self.tracks.get_mut(id) {
+            track.demand = track.ceiling;
+            // What is foreseen hides nothing that hurts already.
+            if pain.is_foreseen() && track.pain.is_some_and(|known| !known.is_foreseen()) {
+                return;
+            }
             track.pain = Some(pain);
             track.pain_at = Some(at);
-            track.demand = track.ceiling;
         }
     }
 
@@ -281,7 +285,8 @@ impl Track {
         }
         let came = stamp.is_some() && stamp != self.last_update;
         if came {
-            let elapsed = self.last_update_at.map(|at| sample.at.since(at));
+            let elapsed =
+                self.last_update_at.map(|at| words::apart(self.last_update, stamp, sample.at.since(at)));
             self.last_update = stamp;
             self.last_update_at = Some(sample.at);
             self.notice_total(&balloon, sample.at);

@@ -79,7 +79,8 @@ pub enum Pain {
         /// Bytes per second.
         per_second: Bytes,
     },
-    /// Seen from outside: it fills what it has so fast that nothing would be usable a second later.
+    /// Seen from outside: it fills what it has so fast that nothing would be usable a second later, unless it is page
+    /// cache that it writes or receives.
     Filling {
         /// Bytes per second.
         per_second: Bytes,
@@ -89,6 +90,13 @@ pub enum Pain {
         /// Faults per second.
         per_second: u64,
     },
+}
+
+impl Pain {
+    /// It does not hurt yet, and need not: what it fills may be page cache, which is usable still.
+    pub const fn is_foreseen(self) -> bool {
+        matches!(self, Self::Filling { .. })
+    }
 }
 
 /// Which expectation of a take failed.

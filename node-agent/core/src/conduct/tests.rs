@@ -134,6 +134,22 @@ fn pain_that_begins_with_a_take_undoes_it_and_pain_from_before_does_not() {
 }
 
 #[test]
+fn a_guest_that_is_seen_to_fill_fails_no_take_until_it_says_itself_that_it_hurts() {
+    let fills = Some(Pain::Filling { per_second: MIB(800) });
+    let hurts = Some(Pain::LowUsable { usable: MIB(10) });
+    let mut conduct = taken();
+    conduct.observe(&Seen { pain: fills, ..seen(1, 400, 405, 405) });
+    assert_eq!((conduct.undo(), conduct.strikes), (None, 0), "it may be page cache that it writes");
+    assert!(conduct.trial.is_some());
+    conduct.observe(&Seen { pain: hurts, ..seen(2, 400, 400, 400) });
+    assert_eq!(conduct.undo().map(|undo| undo.failure), hurts.map(Failure::Hurt));
+    let mut conduct = Conduct::default();
+    conduct.took(MIB(512), MIB(400), &Seen { pain: fills, ..seen(0, 512, 512, 512) });
+    conduct.observe(&Seen { pain: hurts, ..seen(1, 400, 400, 400) });
+    assert_eq!(conduct.undo().map(|undo| undo.failure), hurts.map(Failure::Hurt), "it did not hurt before");
+}
+
+#[test]
 fn a_balloon_that_deflates_by_itself_is_noticed_without_a_take() {
     let mut conduct = taken();
     conduct.observe(&seen(1, 400, 400, 400));
@@ -205,12 +221,29 @@ fn hurts(conduct: &mut Conduct, second: u64) -> u64 {
 }
 
 #[test]
-fn each_failure_doubles_the_back_off_and_ten_minutes_without_one_halve_it() {
+fn each_failure_doubles_the_back_off_and_ten_minutes_after_its_end_halve_it() {
     let mut conduct = Conduct::default();
     assert_eq!([0, 100, 200].map(|second| hurts(&mut conduct, second)), [30, 60, 120]);
     // Of three failures two are left twelve minutes after the last back-off.
     assert_eq!(hurts(&mut conduct, 320 + 720), 120);
     assert_eq!(hurts(&mut conduct, 1160 + 86_400), 30, "a day later nothing is left of it");
+}
+
+#[test]
+fn a_day_of_failures_is_forgotten_as_soon_as_those_that_made_the_back_off_its_longest() {
+    let failed_for_a_day = || {
+        let (mut conduct, mut second) = (Conduct::default(), 0);
+        for _ in 0..45 {
+            second += hurts(&mut conduct, second);
+        }
+        assert_eq!(second, 1890 + 39 * 1920, "half an hour at once, then each 32 min");
+        (conduct, second)
+    };
+    let costs = |minutes: u64| {
+        let (mut conduct, healed) = failed_for_a_day();
+        hurts(&mut conduct, healed + minutes * 60)
+    };
+    assert_eq!([9, 19, 20, 30, 60, 70].map(costs), [1920, 1920, 960, 480, 60, 30]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Seen;
+use crate::reason::Pain;
 use crate::units::{Bytes, Monotonic};
 
 /// After the balloon has followed, pain that the take caused shows within this time: some statistics at 1 to 2 s.
@@ -56,6 +57,12 @@ impl Trial {
         let allowed = self.from.minus(self.to).scaled(1, 2).plus(CREEP);
         Some(after.minus(before)).filter(|grown| *grown > allowed)
     }
+}
+
+/// How it hurts. What is only foreseen proves nothing against a take: the guest's own words, which come within a second,
+/// say whether what it fills is need or page cache.
+pub(super) fn hurt(seen: &Seen) -> Option<Pain> {
+    seen.pain.filter(|pain| !pain.is_foreseen())
 }
 
 /// What the process holds beyond what the balloon leaves the guest.

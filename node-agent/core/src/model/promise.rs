@@ -81,7 +81,7 @@ impl Track {
     }
 
     /// Its balloon is there, up, heard of and believed.
-    fn is_bound(&self) -> bool {
+    pub fn is_bound(&self) -> bool {
         !self.rebooted
             && self.sample.config.has_balloon
             && self.evidence.fresh().is_some()

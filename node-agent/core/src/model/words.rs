@@ -28,8 +28,12 @@ const NEED_DENOMINATOR: u64 = 75;
 const AHEAD_SECONDS: u64 = 2;
 /// What it should still have usable when it has grown so far, as used × 10 / 9: what its floor keeps for it.
 const AHEAD: (u64, u64) = (10, 9);
-/// A demand once seen fades by this part per new statistics, so that a cap does not become its own proof.
+/// A demand once seen fades by this part with each new statistics, so that a cap does not become its own proof; not with each
+/// turn: those that others bring about are no word of this guest.
 const DEMAND_FADE: u64 = 16;
+/// No two statistics of a guest are closer: its timer starts anew with each that comes, and counts whole seconds
+/// (`virtio_balloon_receive_stats`, `balloon_stats_change_timer`, hw/virtio/virtio-balloon.c in QEMU).
+const CLOSEST: Duration = Duration::from_secs(1);
 
 impl Track {
     /// Judges what the guest says, which is new or was heard before. Who gets its memory back is asked as seldom as it was
@@ -51,11 +55,12 @@ impl Track {
             Some(_) => self.ceiling,
             None => used.scaled(NEED_NUMERATOR, NEED_DENOMINATOR).max(self.soon(used)),
         };
-        let faded = self.demand.minus(self.demand.minus(need).scaled(1, DEMAND_FADE));
-        self.demand = if need >= self.demand { need } else { faded };
+        let fade = if new { self.demand.minus(need).scaled(1, DEMAND_FADE) } else { Bytes::ZERO };
+        // What a guest grows by in a moment, carried on, may be more than there is: nobody needs more than it may have.
+        self.demand = self.demand.minus(fade).max(need).min(self.ceiling);
     }
 
-    /// Judges new statistics against the last ones, `elapsed` before.
+    /// Judges new statistics against the last ones, which came `elapsed` before at least.
     pub(super) fn feel(&mut self, old: &Balloon, new: &Balloon, elapsed: Option<Duration>, at: Monotonic) {
         let (Some(total), Some(usable)) = (new.available, new.usable.or(new.unused)) else { return };
         let percent = |n: u64| total.scaled(n, 100);
@@ -114,6 +119,13 @@ impl Track {
     pub fn statistics_age(&self, now: Monotonic) -> Option<Duration> {
         self.last_update_at.map(|came| now.since(came))
     }
+}
+
+/// Time between statistics of these stamps that were seen so long after each other, at least: the first may have been seen
+/// late, and stamps are whole seconds.
+pub(super) fn apart(old: Option<u64>, new: Option<u64>, seen: Duration) -> Duration {
+    let stamps = new.zip(old).map_or(0, |(new, old)| new.saturating_sub(old));
+    seen.max(Duration::from_secs(stamps.saturating_sub(1))).max(CLOSEST)
 }
 
 fn grown(old: Option<u64>, new: Option<u64>) -> u64 {

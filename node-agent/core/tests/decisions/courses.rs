@@ -2,18 +2,15 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
 
-use std::time::Duration;
-
 use crate::world::{World, guest, mib, reason, settle, world};
 use overcommit_core::conduct::Trust;
-use overcommit_core::lane::{Glimpse, Lane};
 use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::policy::Mode;
-use overcommit_core::reason::{Failure, Hold, Pain, Reason};
+use overcommit_core::reason::{Failure, Hold, Reason};
 use overcommit_core::roster::OptOut;
 use overcommit_core::sample::{RunState, Untouchable};
 use overcommit_core::step::{Release, Turn};
-use overcommit_core::units::{Amount, Bytes, Monotonic, Permille};
+use overcommit_core::units::{Amount, Bytes, Permille};
 
 #[test]
 fn nothing_is_done_while_everything_fits() {
@@ -74,25 +71,6 @@ fn a_guest_that_fills_fast_is_given_what_it_will_have_filled_before_it_is_heard_
     let (fast, given) = filled_120_within(1);
     assert!(matches!(fast, Reason::GiveNeed | Reason::Waiting), "{fast:?}");
     assert!(given > left + 60, "{left} → {given}, of (220 + 2 × 120) × 10 / 9 = 511");
-}
-
-#[test]
-fn a_guest_that_fills_all_it_has_within_a_second_is_seen_from_outside_before_it_says_so() {
-    let pain_at = |grown: u64, read: u64, millis: u64| {
-        let mut w = world(1000, vec![guest("a", 512, 100), guest("b", 512, 100), guest("c", 512, 100)]);
-        settle(&mut w, 20);
-        let (mut lane, track) = (Lane::default(), w.state.model().track(&World::id("a")).unwrap());
-        let usable = track.evidence.fresh().unwrap().usable;
-        assert!(usable > mib(200) && usable < mib(240), "{usable}");
-        let at = |millis| Monotonic::new(Duration::from_secs(w.now) + Duration::from_millis(millis));
-        let glimpse = |resident, read| Glimpse { resident: mib(resident), read: mib(read), major_faults: 0 };
-        assert_eq!(lane.look(track, glimpse(100, 0), at(0)), None);
-        lane.look(track, glimpse(100 + grown, read), at(millis))
-    };
-    assert_eq!(pain_at(50, 0, 200), Some(Pain::Filling { per_second: mib(250) }));
-    assert_eq!(pain_at(50, 0, 1000), None, "at this speed its own words come in time");
-    assert_eq!(pain_at(50, 45, 200), None, "what it reads is page cache");
-    assert_eq!(pain_at(4, 0, 20), None, "too short to tell");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::course::generate::any_course;
-use crate::course::oracle::{self, Memory};
+use crate::course::oracle::{self, Memory, Rests, Taken};
 use crate::course::plant::Moment;
 use crate::course::prove::{Verdict, prove};
 use overcommit_core::plan::{Command, Move};
@@ -14,7 +14,7 @@ use overcommit_core::reason::{Pain, Reason};
 use overcommit_core::sample::{GuestId, GuestSample, RunState};
 use overcommit_core::step::Turn;
 use overcommit_core::units::{Bytes, Monotonic};
-use proptest::{prop_assert, prop_assert_eq, prop_assert_ne};
+use proptest::{prop_assert, prop_assert_eq};
 
 fn takes<'a>(moment: &'a Moment<'_>) -> impl Iterator<Item = &'a Move> {
     moment.decision.plan.moves().iter().filter(|m| m.takes())
@@ -83,27 +83,11 @@ fn takes_rest_on_fresh_and_possible_statistics() {
 #[test]
 fn takes_are_bounded_per_interval() {
     prove(any_course(), || {
-        let mut began: Option<Monotonic> = None;
-        let mut guests: BTreeMap<GuestId, Bytes> = BTreeMap::new();
-        let mut node = Bytes::ZERO;
+        let mut sums = Taken::default();
         move |moment| {
-            let emergency = moment.decision.emergency && !moment.decision.observing;
-            let regular = moment.policy.interval;
-            let interval = if emergency { regular.min(Duration::from_secs(1)) } else { regular };
-            if began.is_none_or(|b| moment.sample.at.since(b) >= interval) {
-                began = Some(moment.sample.at);
-                guests.clear();
-                node = Bytes::ZERO;
-            }
+            sums.turn(moment);
             for view in moment.decision.guests.iter().filter(|v| v.target < v.previous_target) {
-                let taken = view.previous_target.minus(view.target);
-                let limits = &moment.policy.limits;
-                let sum = guests.entry(view.id.clone()).or_default();
-                *sum = sum.plus(taken);
-                node = node.plus(taken);
-                prop_assert!(*sum <= limits.take_per_guest.of(view.full), "{view:?}: {sum}");
-                let most = limits.take_per_node.of(moment.sample.host.memory.total);
-                prop_assert!(node <= most, "{node} of {most}");
+                sums.take(moment, &view.id, view.full, view.previous_target.minus(view.target))?;
             }
             Ok(())
         }
@@ -115,16 +99,11 @@ fn takes_are_bounded_per_interval() {
 fn no_guest_is_taken_from_twice_on_the_same_statistics() {
     prove(any_course(), || {
         let mut memory = Memory::default();
-        let mut last: BTreeMap<GuestId, Option<u64>> = BTreeMap::new();
+        let mut rests = Rests::default();
         move |moment| {
             memory.observe(moment);
-            last.retain(|id, _| moment.sample.guests.iter().any(|g| g.id == *id));
-            for step in takes(moment) {
-                let stamp = memory.life(&step.id).stamp();
-                let before = last.insert(step.id.clone(), stamp).flatten();
-                prop_assert_ne!(before, stamp, "{:?}", step);
-            }
-            Ok(())
+            rests.turn(moment);
+            takes(moment).try_for_each(|step| rests.take(&memory, step))
         }
     });
 }

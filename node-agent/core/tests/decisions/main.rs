@@ -12,6 +12,8 @@ mod invariants_any_engine;
 mod invariants_totality;
 mod invariants_trust;
 mod late_facts;
+mod needs;
 mod paying;
 mod plugged;
+mod seen_from_outside;
 mod world;

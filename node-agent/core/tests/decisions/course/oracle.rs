@@ -11,8 +11,10 @@ use overcommit_core::roster::Membership;
 use overcommit_core::sample::{Balloon, GuestId, GuestSample, HostSample, Incarnation, RunState};
 use overcommit_core::units::{Bytes, Monotonic};
 use overcommit_core::view::GuestView;
+use proptest::{prop_assert, prop_assert_ne};
 
 use super::plant::Moment;
+use super::prove::Verdict;
 
 /// The most memory that any machine can address: 52 bits on x86-64 and on arm64.
 const ADDRESSABLE: u64 = 1 << 52;
@@ -283,6 +285,57 @@ pub fn emergency_floor(guest: &GuestSample, class: &Class, used: Bytes) -> Bytes
 fn share(whole: Bytes, part: u64, of: u64) -> Bytes {
     let wide = u128::from(whole.get()) * u128::from(part) / u128::from(of);
     Bytes::new(u64::try_from(wide).unwrap_or(u64::MAX))
+}
+
+/// Invariant 3: what was taken in the running interval, worked out once more.
+#[derive(Default)]
+pub struct Taken {
+    began: Option<Monotonic>,
+    guests: BTreeMap<GuestId, Bytes>,
+    node: Bytes,
+}
+
+impl Taken {
+    /// To be called once in each turn, before its takes.
+    pub fn turn(&mut self, moment: &Moment<'_>) {
+        let emergency = moment.decision.emergency && !moment.decision.observing;
+        let regular = moment.policy.interval;
+        let interval = if emergency { regular.min(Duration::from_secs(1)) } else { regular };
+        if self.began.is_none_or(|began| moment.sample.at.since(began) >= interval) {
+            *self = Self { began: Some(moment.sample.at), ..Self::default() };
+        }
+    }
+
+    /// No more is taken from a guest, nor from the node, than the policy says.
+    pub fn take(&mut self, moment: &Moment<'_>, id: &GuestId, full: Bytes, taken: Bytes) -> Verdict {
+        let limits = &moment.policy.limits;
+        let sum = self.guests.entry(id.clone()).or_default();
+        *sum = sum.plus(taken);
+        self.node = self.node.plus(taken);
+        prop_assert!(*sum <= limits.take_per_guest.of(full), "{id}: {sum} of {full}");
+        let most = limits.take_per_node.of(moment.sample.host.memory.total);
+        prop_assert!(self.node <= most, "{} of {most}", self.node);
+        Ok(())
+    }
+}
+
+/// Invariant 3 and design §3: on which statistics each guest was taken from last.
+#[derive(Default)]
+pub struct Rests(BTreeMap<GuestId, Option<u64>>);
+
+impl Rests {
+    /// To be called once in each turn, before its takes.
+    pub fn turn(&mut self, moment: &Moment<'_>) {
+        self.0.retain(|id, _| moment.sample.guests.iter().any(|g| g.id == *id));
+    }
+
+    /// No guest is taken from twice on the same statistics.
+    pub fn take(&mut self, memory: &Memory, step: &Move) -> Verdict {
+        let stamp = memory.life(&step.id).stamp();
+        let before = self.0.insert(step.id.clone(), stamp).flatten();
+        prop_assert_ne!(before, stamp, "{:?}", step);
+        Ok(())
+    }
 }
 
 /// Everything that was taken is being given back.

@@ -1,0 +1,65 @@
+//! What a guest is thought to need: how fast it grows, the most that it can be, and how long it is remembered.
+
+#![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
+
+use std::time::Duration;
+
+use crate::world::{World, guest, mib, settle, view, world};
+use overcommit_core::step::Turn;
+use overcommit_core::units::Monotonic;
+use overcommit_core::view::GuestView;
+
+/// Words of a stamp, in seconds after the start, that were seen at a time in milliseconds after it: MiB used.
+type Words = (u64, u64, u64);
+
+/// A guest of 1 GiB that says this, one after the other.
+fn says(words: &[Words]) -> GuestView {
+    let mut w = world(4096, vec![guest("a", 1024, 100)]);
+    settle(&mut w, 3);
+    let start = w.now;
+    let mut last = None;
+    for (stamp, seen_at, used) in words {
+        w.guest("a").used = *used;
+        let mut sample = w.sample();
+        sample.at = Monotonic::new(Duration::from_secs(start) + Duration::from_millis(*seen_at));
+        sample.guests[0].balloon.as_mut().unwrap().last_update = Some(1_000_000 + start + stamp);
+        last = Some(view(&w.decide_on(&sample, Turn::Relief), "a"));
+    }
+    last.unwrap()
+}
+
+#[test]
+fn a_guest_grows_from_word_to_word_and_not_from_look_to_look() {
+    let rise = |words: &[Words]| says(words).rise;
+    assert_eq!(rise(&[(1, 1000, 100), (2, 2000, 130)]), mib(30));
+    assert_eq!(rise(&[(1, 1900, 100), (2, 2000, 130)]), mib(30), "the first was seen 0.9 s late");
+    // The last of the long period was seen late; a take made it short, and the next came a second after the look.
+    let late = rise(&[(5, 10_000, 100), (11, 11_000, 160)]);
+    assert!(late >= mib(10) && late <= mib(12), "60 MiB within six seconds: {late}");
+    assert_eq!(rise(&[(1, 1990, 100), (3, 3000, 130)]), mib(30).scaled(100, 101), "whole seconds");
+}
+
+#[test]
+fn no_guest_needs_more_than_it_may_have() {
+    let grown = says(&[(1, 1000, 100), (2, 2000, 600)]);
+    assert_eq!((grown.rise, grown.demand), (mib(500), mib(1024)), "(600 + 2 × 500) × 10 / 9 = 1778");
+}
+
+#[test]
+fn a_need_is_forgotten_by_new_words_and_not_by_what_others_say() {
+    let mut w = world(4096, vec![guest("a", 1024, 600)]);
+    settle(&mut w, 3);
+    let demand = |w: &World| w.state.model().track(&World::id("a")).unwrap().demand;
+    assert_eq!(demand(&w), mib(800));
+    w.guest("a").used = 300;
+    w.tick();
+    assert_eq!(demand(&w), mib(775), "a sixteenth of what is needed no more");
+    w.guest("a").reports = false;
+    for _ in 0..5 {
+        w.decide(1, Turn::Relief);
+    }
+    assert_eq!(demand(&w), mib(775));
+    w.guest("a").reports = true;
+    w.tick();
+    assert!(demand(&w) < mib(775));
+}
