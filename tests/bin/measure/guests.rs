@@ -141,17 +141,6 @@ impl Bench {
         self.host.set(self.host.get()?.saturating_sub(mib))
     }
 
-    /// The agent's host gains so many MiB, and the agent knows it.
-    pub(crate) fn host_gains(&self, agent: &Agent, mib: u64) -> Result<()> {
-        let before = agent.ledger("spare")?;
-        self.host.set(self.host.get()?.saturating_add(mib))?;
-        wait::until(SQUEEZED_BY, "memory to be spare", || {
-            let spare = agent.ledger("spare")?.saturating_sub(before) >> 20;
-            anyhow::ensure!(spare >= mib / 2, "{spare} MiB of {mib}");
-            Ok::<_, anyhow::Error>(())
-        })
-    }
-
     /// Lets the agent give everything back, for which its host needs the memory.
     pub(crate) fn end(&self, agent: &Agent) -> Result<()> {
         self.host.set(PLENTY)?;

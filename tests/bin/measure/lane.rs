@@ -34,8 +34,6 @@ const VALVE: Duration = Duration::from_mins(12);
 const LOSSES: usize = 16;
 /// One loss: above what the lane takes for noise, 1 % of the host (`overcommit-core`, lane.rs, `LOSS`).
 const LOSS: u64 = 96;
-/// What helps a guest that is hurt.
-const HELP: u64 = 120;
 /// A guest with so many MiB or more is not squeezed.
 const SQUEEZED: u64 = SIZE - 60;
 /// When nothing is taken for so long, nothing is short.
@@ -62,10 +60,10 @@ enum Hindrance<'a> {
 /// What was seen in one condition; seconds.
 struct Seen {
     condition: &'static str,
-    /// Absent where nothing may be taken.
-    losses: Option<Spread>,
     statistics: Spread,
-    pains: Spread,
+    /// Absent where nothing can be taken, as the next.
+    losses: Option<Spread>,
+    pains: Option<Spread>,
 }
 
 /// All conditions.
@@ -148,15 +146,12 @@ fn condition(bench: &Bench, swapping: &[Guest], hindrance: Hindrance<'_>) -> Res
         _ => bench.agent()?,
     };
     bench.squeeze(&agent)?;
-    // On a full disk nothing can be taken: each guest can be hurt once, and what helps must be there.
-    let takes = !matches!(hindrance, Hindrance::FullDisk(_));
-    if !takes {
-        bench.host_gains(&agent, HELP * u64::try_from(swapping.len())?)?;
-    }
     let in_the_way = hindrance.begin()?;
     let statistics = statistics(bench, &agent).context("statistics")?;
-    let pains = pains(bench, &agent, swapping, takes).context("pain")?;
-    let losses = if takes { Some(losses(bench, &agent).context("losses")?) } else { None };
+    // On a full disk nothing can be taken, and all that was spare was given long ago.
+    let takes = !matches!(hindrance, Hindrance::FullDisk(_));
+    let pains = takes.then(|| pains(bench, &agent, swapping).context("pain")).transpose()?;
+    let losses = takes.then(|| losses(bench, &agent).context("losses")).transpose()?;
     in_the_way.end()?;
     swapping.iter().try_for_each(|guest| guest.begin(&Load::IDLE))?;
     if let Hindrance::FullDisk(disk) = hindrance {
@@ -218,11 +213,11 @@ fn statistics(bench: &Bench, agent: &Agent) -> Result<Spread> {
 }
 
 /// From pain that shows on the host to the command that helps.
-fn pains(bench: &Bench, agent: &Agent, guests: &[Guest], takes: bool) -> Result<Spread> {
+fn pains(bench: &Bench, agent: &Agent, guests: &[Guest]) -> Result<Spread> {
     let mut delays = Vec::new();
-    for _ in 0..if takes { ROUNDS } else { 1 } {
+    for _ in 0..ROUNDS {
         for guest in guests {
-            squeezed(bench, agent, guest, takes)?;
+            squeezed(bench, agent, guest)?;
             delays.push(pain(agent, guest)?);
             guest.begin(&Load::IDLE)?;
         }
@@ -231,11 +226,11 @@ fn pains(bench: &Bench, agent: &Agent, guests: &[Guest], takes: bool) -> Result<
 }
 
 /// Waits until it holds little enough to hurt. What is short may be the others' by now: then the host loses more.
-fn squeezed(bench: &Bench, agent: &Agent, guest: &Guest, takes: bool) -> Result<()> {
+fn squeezed(bench: &Bench, agent: &Agent, guest: &Guest) -> Result<()> {
     let mut lost = Instant::now();
     wait::until(Duration::from_mins(4), format!("{} to be squeezed again", guest.name()), || {
         let holds = agent.guest(guest.name())?.actual >> 20;
-        if takes && holds >= SQUEEZED && lost.elapsed() >= NO_MORE {
+        if holds >= SQUEEZED && lost.elapsed() >= NO_MORE {
             bench.host_loses(LOSS)?;
             lost = Instant::now();
         }
@@ -283,14 +278,15 @@ impl Seen {
     /// Its line of the table.
     fn row(&self) -> String {
         let told = |s: &Spread| [50, 99, 100].map(|p| format!("{:.0}", s.percentile(p) * 1000.0)).join(" / ");
-        let losses = self.losses.as_ref();
-        let counts = [losses.map_or(0, Spread::count), self.statistics.count(), self.pains.count()];
+        let told_if = |s: &Option<Spread>| s.as_ref().map_or_else(|| "–".to_owned(), told);
+        let count = |s: &Option<Spread>| s.as_ref().map_or(0, Spread::count);
+        let counts = [count(&self.losses), self.statistics.count(), count(&self.pains)];
         format!(
             "| {} | {} | {} | {} | {} |\n",
             self.condition,
-            losses.map_or_else(|| "–".to_owned(), told),
+            told_if(&self.losses),
             told(&self.statistics),
-            told(&self.pains),
+            told_if(&self.pains),
             counts.map(|n| n.to_string()).join(", ")
         )
     }
@@ -301,6 +297,6 @@ fn table(all: &[Seen]) -> String {
          (goal 250). *Statistics*: another client of libvirt sees new ones of a squeezed guest, until they are judged (goal 100). *Pain*: a \
          squeezed guest with swap reads 4 MiB/s from its disk, until it was given memory (goal 500); 0 where its own words came first. The \
          measurement looks each 10 ms; while the machine thrashes, libvirtd and QEMU wait for their own pages too, which is in the figures. On \
-         a full disk nothing is taken (write-ahead), so that no loss is answered.\n\n| condition | loss | statistics | pain | samples |\n| --- | --- | --- | --- | --- |\n";
+         a full disk nothing is taken (write-ahead), and all that was spare has been given: neither loss nor pain can be answered.\n\n| condition | loss | statistics | pain | samples |\n| --- | --- | --- | --- | --- |\n";
     all.iter().map(Seen::row).fold(HEAD.to_owned(), |text, row| text + &row)
 }
