@@ -1,21 +1,24 @@
 //! Recording, on a thread of its own: a disk that hangs or refuses costs lines, which is told, and holds nothing up.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use overcommit_record::{Before, Tape, Writer};
 
 use crate::clock;
-use crate::state_dir::refusal;
+use crate::state_dir::{self, refusal};
 
 /// So much of the past may be lost when the process is killed.
 const FLUSH: Duration = Duration::from_secs(1);
 /// A disk that refused is tried again after this.
 const RETRY: Duration = Duration::from_mins(1);
+/// A disk that takes longer hangs, and is told.
+const HANGS: Duration = Duration::from_secs(5);
 /// What may wait for the disk: hundreds of turns of a full node.
 const WAITING: usize = 8 << 20;
 /// The last lines are written within this, or not at all.
@@ -45,6 +48,8 @@ struct Desk {
     again: AtomicBool,
     /// What is wrong, for people.
     trouble: Mutex<Option<String>>,
+    /// Since when the disk has something to do.
+    busy: Mutex<Option<Instant>>,
 }
 
 /// A recording under way.
@@ -57,8 +62,12 @@ pub(crate) struct Recording {
 ///
 /// # Errors
 /// When it cannot, for people.
-pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
-    Writer::check(path).with_context(|| format!("--record {}", path.display()))
+pub(crate) fn check(path: &Path, state_dir: &Path) -> anyhow::Result<()> {
+    let shown = path.display();
+    let folder = path.parent().and_then(|folder| fs::canonicalize(folder).ok());
+    let own = folder.is_some() && folder == fs::canonicalize(state_dir).ok() && state_dir::keeps(path);
+    ensure!(!own, "--record {shown}: the agent keeps something else there; name another, such as recording");
+    Writer::check(path).with_context(|| format!("--record {shown}"))
 }
 
 /// Begins to record; without a thread nothing is: guests need the loop more than people need that.
@@ -90,12 +99,20 @@ fn start_with(path: &Path, retry: Duration) -> std::io::Result<(Box<dyn Tape + S
 impl Recording {
     /// What is wrong with it, for people.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.desk.trouble()
+        let busy = locked(&self.desk.busy).map(|since| since.elapsed()).filter(|age| *age > HANGS);
+        let hangs = busy.map(|age| {
+            format!(
+                "nothing is recorded for {} s: the disk hangs; what does not fit into {} MiB is lost",
+                age.as_secs(),
+                WAITING >> 20
+            )
+        });
+        hangs.or_else(|| self.desk.trouble())
     }
 
     /// Waits for the last lines, once the loop is gone.
     pub(crate) fn end(&self) {
-        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = locked(&self.over);
         if over.recv_timeout(LAST_LINES) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("the last lines of the recording are not on disk: the disk hangs");
         }
@@ -132,12 +149,24 @@ impl Tape for Spool {
 
 impl Desk {
     fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.trouble).clone()
     }
 
     fn tell(&self, trouble: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        *locked(&self.trouble) = trouble;
     }
+
+    /// Whatever it does with the disk takes a while, or for ever.
+    fn at_the_disk<T>(&self, work: impl FnOnce() -> T) -> T {
+        *locked(&self.busy) = Some(Instant::now());
+        let done = work();
+        *locked(&self.busy) = None;
+        done
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The disk's side.
@@ -164,7 +193,7 @@ impl Clerk {
             }
             if self.flushed.elapsed() >= FLUSH {
                 self.flushed = Instant::now();
-                let flushed = self.writer.flush();
+                let flushed = self.desk.at_the_disk(|| self.writer.flush());
                 self.judge(flushed);
             }
             if self.refused.is_some_and(|at| at.elapsed() >= self.retry) {
@@ -172,7 +201,7 @@ impl Clerk {
                 self.desk.again.store(true, Ordering::Relaxed);
             }
         }
-        let closed = self.writer.close();
+        let closed = self.desk.at_the_disk(|| self.writer.close());
         self.judge(closed);
     }
 
@@ -181,7 +210,7 @@ impl Clerk {
         if self.refused.is_some() && !line.begins {
             return;
         }
-        let written = self.writer.write(&line.bytes, line.begins);
+        let written = self.desk.at_the_disk(|| self.writer.write(&line.bytes, line.begins));
         if written.is_ok() && self.refused.take().is_some() {
             tracing::info!("the recording goes on");
             self.desk.tell(None);
@@ -259,6 +288,29 @@ mod tests {
         drop(recorder);
         recording.end();
         assert_eq!(read(&path).first(), Some(&Some(Before::Loss)));
+    }
+
+    #[test]
+    fn a_disk_that_hangs_is_told() {
+        let (_ends, over) = channel();
+        let recording = Recording { desk: Arc::default(), over: Mutex::new(over) };
+        recording.desk.at_the_disk(|| assert_eq!(recording.trouble(), None, "it may take a moment"));
+        *locked(&recording.desk.busy) = Instant::now().checked_sub(HANGS * 2);
+        let told = recording.trouble().unwrap();
+        assert!(told.starts_with("nothing is recorded for 10 s: the disk hangs"), "{told}");
+    }
+
+    #[test]
+    fn what_the_agent_keeps_itself_is_no_place_for_a_recording() {
+        let dir = tempfile::tempdir().unwrap();
+        for own in ["journal", "learned", "writable", ".journal.new", "journal.corrupt", "agent.sock"] {
+            let error =
+                check(&dir.path().join("../").join(dir.path().file_name().unwrap()).join(own), dir.path());
+            assert!(error.is_err_and(|why| why.to_string().contains("keeps something else there")), "{own}");
+        }
+        check(&dir.path().join("recording"), dir.path()).unwrap();
+        let other = tempfile::tempdir().unwrap();
+        check(&other.path().join("journal"), dir.path()).unwrap();
     }
 
     #[test]

@@ -83,9 +83,11 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     let orders = policy_file::orders(args)?;
     if args.is_first() {
         state_dir::check(&args.state_dir).map_err(Failure::bad_input)?;
-        args.record.as_deref().map_or(Ok(()), recording::check).map_err(Failure::bad_input)?;
     }
     let dir = Arc::new(StateDir::open(&args.state_dir).map_err(Failure::bad_input)?);
+    if let Some(record) = args.record.as_deref().filter(|_| args.is_first()) {
+        recording::check(record, &args.state_dir).map_err(Failure::bad_input)?;
+    }
     // Not before: who refuses to start says why, and nothing else.
     resident::tell(locked);
     let runtime = tokio::runtime::Builder::new_multi_thread()

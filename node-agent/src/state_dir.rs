@@ -49,6 +49,14 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether the agent keeps something of that name in its state directory.
+pub(crate) fn keeps(path: &Path) -> bool {
+    let named = |name: &str| path.file_name().is_some_and(|file| file == name);
+    let set_aside = path.extension().is_some_and(|end| end == "corrupt" || end == "new");
+    let socket = control::socket(path.parent().unwrap_or(path));
+    [TRIED, journal::FILE, intake::FILE, learned::FILE].into_iter().any(named) || set_aside || socket == path
+}
+
 /// A locked state directory; the lock ends with the value.
 #[derive(Debug)]
 pub(crate) struct StateDir {

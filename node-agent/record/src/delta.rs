@@ -1,7 +1,7 @@
 //! A reading as what differs from the one before: most turns are about one guest of a hundred.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use overcommit_core::policy::Policy;
@@ -71,7 +71,7 @@ impl Shown {
         });
         let guests = guests.map(Cow::Borrowed).collect();
         let order = (order != self.order).then(|| {
-            self.guests.retain(|id, _| sample.guests.iter().any(|guest| guest.id == *id));
+            self.keep(&order);
             self.order.clone_from(&order);
             order
         });
@@ -92,13 +92,19 @@ impl Shown {
         }
     }
 
+    /// Who is gone is forgotten.
+    fn keep(&mut self, order: &[GuestId]) {
+        let here: BTreeSet<&GuestId> = order.iter().collect();
+        self.guests.retain(|id, _| here.contains(id));
+    }
+
     /// The reading that `delta` tells; absent where it rests on what was never told.
     pub(crate) fn apply(&mut self, delta: SampleDelta<'_>) -> Option<Sample> {
         for guest in delta.guests {
             self.guests.insert(guest.id.clone(), guest.into_owned());
         }
         if let Some(order) = delta.order {
-            self.guests.retain(|id, _| order.contains(id));
+            self.keep(&order);
             self.order = order;
         }
         if let Some(strangers) = delta.strangers {

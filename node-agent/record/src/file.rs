@@ -6,19 +6,24 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use crate::line::Line;
 
 /// A file that has grown to this is full. Two of them are what a node's disk gives without being asked: hours of a full node.
 const FULL: u64 = 64 << 20;
+/// No recording is larger, whatever was written after it was full.
+const LARGEST: u64 = 4 * FULL;
 /// What one line may hold: a hundred times the reading of a full node.
 const LONGEST: u64 = 64 << 20;
 /// Stands in the header of each member, by which it is found.
@@ -50,10 +55,14 @@ impl Writer {
         PathBuf::from(name)
     }
 
-    /// The next line has to begin a file.
+    /// The next line has to begin a file: none is open, it has its size, or somebody moved it away.
     pub fn is_full(&self) -> bool {
-        let size = self.member.as_ref().map(|member| member.get_ref().metadata().map_or(0, |m| m.size()));
-        size.is_none_or(|size| size >= self.full)
+        let Some(about) = self.member.as_ref().and_then(|member| member.get_ref().metadata().ok()) else {
+            return true;
+        };
+        let there = fs::symlink_metadata(&self.path).ok();
+        let same = |there: fs::Metadata| (there.dev(), there.ino()) == (about.dev(), about.ino());
+        about.size() >= self.full || !there.is_some_and(same)
     }
 
     /// Writes a line; one that `begins` opens a file where none is open, or the open one is full.
@@ -97,47 +106,100 @@ impl Writer {
         self.member.take().map_or(Ok(()), |member| member.finish().map(drop))
     }
 
-    /// Whether a recording can be written there, before anything else is done.
+    /// Whether a recording can be written there, before anything else is done; nothing is changed.
     ///
     /// # Errors
     /// When it cannot.
     pub fn check(path: &Path) -> io::Result<()> {
-        there(path)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = fs::metadata(folder.unwrap_or_else(|| Path::new(".")))?;
-        if folder.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
+        if !fs::metadata(folder.unwrap_or_else(|| Path::new(".")))?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        for path in [path, &Self::older(path)] {
+            match open(path, false) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => drop(Own::of(opened?)?),
+            }
+        }
+        Ok(())
     }
 
     fn open(&self) -> io::Result<GzEncoder<File>> {
-        if there(&self.path)?.is_some_and(|size| size >= self.full) {
-            fs::rename(&self.path, Self::older(&self.path))?;
+        let mut own = Own::of(open(&self.path, true)?)?.locked()?;
+        if own.size >= self.full {
+            let older = Self::older(&self.path);
+            match open(&older, false) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => drop(Own::of(opened?)?),
+            }
+            fs::rename(&self.path, older)?;
+            own = Own::of(open(&self.path, true)?)?.locked()?;
+        }
+        if own.torn {
+            // Killed at its very first write: nothing could be found behind that.
+            own.file.set_len(0)?;
         }
         // What guests are called and how much they use is their owners' business.
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
-        Ok(GzBuilder::new().comment(COMMENT).write(file, Compression::fast()))
+        own.file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        Ok(GzBuilder::new().comment(COMMENT).write(own.file, Compression::fast()))
     }
 }
 
-/// The size of the recording that is there, if any is; what is there and is none is left alone.
-fn there(path: &Path) -> io::Result<Option<u64>> {
-    let other = |what| Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
-    // A link may lead to anything.
-    let about = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        about => about?,
-    };
-    if !about.is_file() {
-        return other("something that is no regular file is there: name another");
+/// Neither follows a link that somebody put there, nor waits for the other end of a pipe.
+fn open(path: &Path, create: bool) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.read(true).mode(0o600).custom_flags(flags);
+    if create {
+        options.append(true).create(true);
     }
-    let (header, mut begins) = (header(), Vec::new());
-    let most = u64::try_from(header.len()).unwrap_or(u64::MAX);
-    File::open(path)?.take(most).read_to_end(&mut begins)?;
-    // One that was killed at its first write left a part.
-    if header.starts_with(&begins) {
-        Ok(Some(about.size()))
-    } else {
-        other("another file is there: name a new one")
+    options.open(path).or_else(|error| match Errno::from_io_error(&error) {
+        // A link, a folder, and a pipe that nobody reads or a socket.
+        Some(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => refused(NO_FILE),
+        _ => Err(error),
+    })
+}
+
+const NO_FILE: &str = "something that is no regular file is there: name another";
+
+/// A file that is a recording, or empty, and nobody else's.
+struct Own {
+    file: File,
+    size: u64,
+    /// It holds a part of a header.
+    torn: bool,
+}
+
+impl Own {
+    fn of(mut file: File) -> io::Result<Self> {
+        let about = file.metadata()?;
+        if !about.is_file() || about.nlink() > 1 {
+            return refused(NO_FILE);
+        }
+        if about.uid() != geteuid().as_raw() {
+            return refused("a file of another user is there: name another");
+        }
+        let (header, mut begins) = (header(), Vec::new());
+        let most = u64::try_from(header.len()).unwrap_or(u64::MAX);
+        io::Read::by_ref(&mut file).take(most).read_to_end(&mut begins)?;
+        if !header.starts_with(&begins) {
+            return refused("another file is there: name a new one");
+        }
+        Ok(Self { file, size: about.size(), torn: !begins.is_empty() && begins.len() < header.len() })
     }
+
+    /// Two never write one.
+    fn locked(self) -> io::Result<Self> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(self),
+            Err(TryLockError::WouldBlock) => refused("another agent records into it: name another"),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+fn refused<T>(what: &str) -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, what))
 }
 
 /// Why a recording cannot be read.
@@ -146,6 +208,9 @@ pub enum NotRead {
     /// The disk.
     #[error(transparent)]
     Disk(#[from] io::Error),
+    /// Too large.
+    #[error("it is larger than any recording")]
+    TooLarge,
     /// Something else.
     #[error("it is no recording: name a file that `overcommit-agent run --record FILE` wrote")]
     NoRecording,
@@ -155,7 +220,18 @@ pub enum NotRead {
 #[derive(Debug)]
 pub struct Reader {
     bytes: Vec<u8>,
-    faults: Cell<(u64, u64)>,
+    faults: Cell<Faults>,
+}
+
+/// What of a recording cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// How often it ends in the middle: whoever wrote it was killed, or still writes, or the disk was full.
+    pub torn: u64,
+    /// How many parts are not what was written, and so end early.
+    pub damaged: u64,
+    /// How many lines this build does not understand.
+    pub unknown: u64,
 }
 
 /// Reads a recording into memory.
@@ -163,11 +239,16 @@ pub struct Reader {
 /// # Errors
 /// When it cannot be read, or is none.
 pub fn read(path: &Path) -> Result<Reader, NotRead> {
+    let about = fs::metadata(path)?;
     // A pipe would be waited for without end.
-    if !fs::metadata(path)?.is_file() {
+    if !about.is_file() {
         return Err(NotRead::NoRecording);
     }
-    let bytes = fs::read(path)?;
+    if about.size() > LARGEST {
+        return Err(NotRead::TooLarge);
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST).read_to_end(&mut bytes)?;
     if !bytes.starts_with(&header()) {
         return Err(NotRead::NoRecording);
     }
@@ -178,38 +259,51 @@ impl Reader {
     /// Calls `each` with every line in turn.
     pub fn lines(&self, mut each: impl FnMut(Line<'static>)) {
         let (header, mut rest) = (header(), self.bytes.as_slice());
-        let (mut torn, mut unread) = (0_u64, 0_u64);
+        let mut faults = Faults::default();
         while !rest.is_empty() {
             let next = rest.get(1..).and_then(|behind| find(behind, &header));
             let end = next.map_or(rest.len(), |at| at.saturating_add(1));
             let (member, behind) = rest.split_at_checked(end).unwrap_or((rest, &[]));
             rest = behind;
-            let whole = whole_lines(member, |line| match serde_json::from_slice(line) {
+            let mut unknown = 0_u64;
+            let ended = whole_lines(member, |line| match serde_json::from_slice(line) {
                 Ok(line) => each(line),
-                Err(_) => unread = unread.saturating_add(1),
+                Err(_) => unknown = unknown.saturating_add(1),
             });
-            torn = torn.saturating_add(u64::from(!whole));
+            // Lines of a damaged part are nobody's.
+            match ended {
+                Ended::Whole => faults.unknown = faults.unknown.saturating_add(unknown),
+                Ended::Torn if unknown == 0 => faults.torn = faults.torn.saturating_add(1),
+                Ended::Torn | Ended::Damaged => faults.damaged = faults.damaged.saturating_add(1),
+            }
         }
-        self.faults.set((torn, unread));
+        self.faults.set(faults);
     }
 
-    /// Of the last reading: how often it ends in the middle, for a process that wrote it was killed, and how many lines this build
-    /// cannot understand.
-    pub fn faults(&self) -> (u64, u64) {
+    /// What could not be read in the last reading.
+    pub fn faults(&self) -> Faults {
         self.faults.get()
     }
 }
 
-/// Calls `each` with every line of a member; false if it ends in the middle. What was whole has been told by then.
-fn whole_lines(member: &[u8], mut each: impl FnMut(&[u8])) -> bool {
+/// How a member ends.
+enum Ended {
+    Whole,
+    Torn,
+    Damaged,
+}
+
+/// Calls `each` with every line of a member. What was whole has been told by its end.
+fn whole_lines(member: &[u8], mut each: impl FnMut(&[u8])) -> Ended {
     let mut text = BufReader::new(GzDecoder::new(member));
     let mut line = Vec::new();
     loop {
         line.clear();
         match text.by_ref().take(LONGEST).read_until(b'\n', &mut line) {
-            Ok(0) => return true,
+            Ok(0) => return Ended::Whole,
             Ok(_) if line.ends_with(b"\n") => each(&line),
-            Ok(_) | Err(_) => return false,
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Ended::Damaged,
+            Ok(_) | Err(_) => return Ended::Torn,
         }
     }
 }
@@ -239,6 +333,8 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use overcommit_core::growth::Growth;
     use overcommit_core::step::State;
@@ -273,9 +369,9 @@ mod tests {
     fn told(path: &Path) -> (Vec<u64>, u64) {
         let (reader, mut seen) = (read(path).unwrap(), Vec::new());
         reader.lines(|line| seen.push(if let Line::Begin(begin) = line { begin.wall.as_secs() } else { 0 }));
-        let (torn, unread) = reader.faults();
-        assert_eq!(unread, 0);
-        (seen, torn)
+        let faults = reader.faults();
+        assert_eq!((faults.unknown, faults.damaged), (0, 0));
+        (seen, faults.torn)
     }
 
     #[test]
@@ -290,12 +386,59 @@ mod tests {
             // Half a line of the next, as a kill leaves it: nothing is closed.
             writer.write(other().get(..5).unwrap(), false).unwrap();
             writer.flush().unwrap();
-            std::mem::forget(writer);
+            let torn = fs::read(&path).unwrap();
+            drop(writer);
+            fs::write(&path, torn).unwrap();
         }
         let mut writer = Writer::new(&path);
         writer.write(&begin(3), true).unwrap();
         writer.close().unwrap();
         assert_eq!(told(&path), (vec![1, 0, 2, 0, 3], 2));
+    }
+
+    #[test]
+    fn what_is_damaged_is_told_apart_from_what_ends_in_the_middle() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record");
+        let mut writer = Writer::new(&path);
+        writer.write(&begin(1), true).unwrap();
+        (0..2000).for_each(|seconds| writer.write(&begin(seconds), false).unwrap());
+        writer.close().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x55;
+        fs::write(&path, &bytes).unwrap();
+        let reader = read(&path).unwrap();
+        let mut lines = 0;
+        reader.lines(|_| lines += 1);
+        assert_eq!(reader.faults(), Faults { damaged: 1, ..Faults::default() }, "{lines}");
+    }
+
+    #[test]
+    fn one_that_was_killed_within_its_header_leaves_room_for_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record");
+        fs::write(&path, &header()[..5]).unwrap();
+        let mut writer = Writer::new(&path);
+        writer.write(&begin(7), true).unwrap();
+        writer.close().unwrap();
+        assert_eq!(told(&path), (vec![7], 0));
+    }
+
+    #[test]
+    fn a_file_that_somebody_moves_away_is_begun_anew_and_two_never_write_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record");
+        let mut writer = Writer::new(&path);
+        writer.write(&begin(1), true).unwrap();
+        assert!(!writer.is_full());
+        let error = Writer::new(&path).write(&begin(2), true).unwrap_err();
+        assert!(error.to_string().contains("another agent records"), "{error}");
+        fs::rename(&path, dir.path().join("away")).unwrap();
+        assert!(writer.is_full());
+        writer.write(&begin(3), true).unwrap();
+        writer.close().unwrap();
+        assert_eq!((told(&path).0, told(&dir.path().join("away")).0), (vec![3], vec![1]));
     }
 
     #[test]
@@ -324,10 +467,23 @@ mod tests {
         fs::write(&policy, "spec: {}").unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path().join("anything"), &link).unwrap();
-        for path in [policy.as_path(), &link, dir.path()] {
+        let pipe = dir.path().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let linked = dir.path().join("linked");
+        fs::write(&linked, "").unwrap();
+        fs::hard_link(&linked, dir.path().join("other")).unwrap();
+        // The older file is theirs.
+        let taken = dir.path().join("taken");
+        fs::write(Writer::older(&taken), "precious").unwrap();
+        for path in [policy.as_path(), &link, dir.path(), &pipe, &linked, &taken] {
             assert_eq!(Writer::check(path).unwrap_err().kind(), io::ErrorKind::AlreadyExists, "{path:?}");
+        }
+        for path in [policy.as_path(), &link, dir.path(), &pipe, &linked] {
             Writer::new(path).write(&begin(1), true).unwrap_err();
         }
+        let mut writer = Writer::with_size(&taken, 0);
+        writer.write(&begin(1), true).unwrap_err();
+        assert_eq!(fs::read_to_string(Writer::older(&taken)).unwrap(), "precious");
         assert_eq!(fs::read_to_string(&policy).unwrap(), "spec: {}");
         assert_eq!(Writer::check(&dir.path().join("no/where")).unwrap_err().kind(), io::ErrorKind::NotFound);
         Writer::check(&dir.path().join("new")).unwrap();

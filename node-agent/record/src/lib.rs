@@ -16,7 +16,7 @@ mod recorder;
 mod spool;
 
 pub use decided::Decided;
-pub use file::{NotRead, Reader, Writer, read};
+pub use file::{Faults, NotRead, Reader, Writer, read};
 pub use line::Line;
 pub use player::{Made, NotPlayed, Played, Player};
 pub use recorder::{Before, Recorder, Tape};

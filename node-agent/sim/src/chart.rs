@@ -11,6 +11,8 @@ use crate::moment::Moment;
 
 /// Points of a course; a picture is not much wider.
 const POINTS: u64 = 600;
+/// Twice that, however far apart the times are that a recording names.
+const MOST: usize = 1200;
 
 /// What happened over time; all lists have one entry for each point.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -82,6 +84,7 @@ impl Chart {
     ) {
         let begins = now > self.next;
         if begins {
+            self.catch_up(now, time);
             self.next = self.next.saturating_add(self.series.every);
         }
         let every = self.series.every;
@@ -106,14 +109,74 @@ impl Chart {
         merge(&mut node.resident, begins, resident, Bytes::max);
     }
 
+    /// Points for the time in which nothing was told: as it was where it lasted until now, and of what nobody knows nothing.
+    fn catch_up(&mut self, now: Duration, time: Duration) {
+        let known = now.saturating_sub(time) <= self.next;
+        while self.next.saturating_add(self.series.every) < now && self.series.node.budget.len() < MOST {
+            self.next = self.next.saturating_add(self.series.every);
+            let node = &mut self.series.node;
+            for list in [&mut node.budget, &mut node.committed, &mut node.resident] {
+                go_on(list, known);
+            }
+            for (guest, distressed) in self.series.guests.iter_mut().zip(&mut self.distressed) {
+                for list in [&mut guest.need, &mut guest.holds, &mut guest.target] {
+                    go_on(list, known);
+                }
+                go_on(&mut guest.distress, known);
+                *distressed = Duration::ZERO;
+            }
+        }
+    }
+
     pub(crate) fn series(self) -> Series {
         self.series
     }
+}
+
+fn go_on<T: Copy + Default>(list: &mut Vec<T>, known: bool) {
+    let before = list.last().copied().filter(|_| known);
+    list.push(before.unwrap_or_default());
 }
 
 fn merge<T: Copy>(list: &mut Vec<T>, begins: bool, now: T, both: impl Fn(T, T) -> T) {
     match list.last_mut() {
         Some(point) if !begins => *point = both(*point, now),
         _ => list.push(now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a guest holds at each point: one that always holds 100 MiB, told at these seconds, each after so many seconds that
+    /// are known.
+    fn course(lasts: u64, told: &[(u64, u64)]) -> Vec<u64> {
+        let mut chart = Chart::new(Duration::from_secs(lasts), Duration::from_secs(1), 1);
+        let holds = Bytes::from_mib(100);
+        let guest = Moment { here: true, size: holds, holds, ..Moment::default() };
+        for (now, time) in told {
+            let (now, time) = (Duration::from_secs(*now), Duration::from_secs(*time));
+            chart.passed(now, time, std::iter::once(guest), None);
+        }
+        let series = chart.series();
+        assert!(
+            series.every == Duration::from_secs(1)
+                && series.node.budget.len() == series.guests[0].holds.len()
+        );
+        series.guests[0].holds.iter().map(|bytes| bytes.to_mib_floor()).collect()
+    }
+
+    #[test]
+    fn a_point_stands_where_its_time_is_and_what_nobody_knows_is_empty() {
+        assert_eq!(course(6, &[(1, 1), (2, 1), (6, 4)]), [100; 6], "told rarely");
+        assert_eq!(course(6, &[(1, 1), (2, 1), (6, 0)]), [100, 100, 0, 0, 0, 100], "a gap");
+    }
+
+    #[test]
+    fn times_that_nothing_can_be_between_cost_no_memory() {
+        let mut chart = Chart::new(Duration::from_secs(1), Duration::from_secs(1), 0);
+        chart.passed(Duration::MAX, Duration::ZERO, std::iter::empty(), None);
+        assert!(chart.series().node.budget.len() <= MOST + 1);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
@@ -37,20 +38,20 @@ impl Outlets {
     /// # Errors
     /// When one cannot be written, or is one of the `inputs`, or both are the same.
     pub fn check(json: Option<&Path>, svg: Option<&Path>, inputs: &[&Path]) -> anyhow::Result<Self> {
-        let mut taken: Vec<PathBuf> = inputs.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+        let mut taken: Vec<Place> = inputs.iter().map(|path| Place::of(path)).collect();
         for path in json.into_iter().chain(svg) {
-            let shown = path.display();
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            let folder = fs::canonicalize(folder.unwrap_or_else(|| Path::new(".")));
-            let folder = folder.with_context(|| format!("{shown} cannot be written"))?;
-            let whole =
-                fs::canonicalize(path).unwrap_or_else(|_| folder.join(path.file_name().unwrap_or_default()));
+            let (shown, place) = (path.display(), Place::of(path));
+            let folder = place.whole.parent().is_some_and(Path::is_dir);
             ensure!(
-                folder.is_dir() && !whole.is_dir(),
+                folder && !place.whole.is_dir(),
                 "{shown} cannot be written: name a file in a folder that exists"
             );
-            ensure!(!taken.contains(&whole), "{shown} is named twice: it would be overwritten");
-            taken.push(whole);
+            ensure!(!place.is_pipe, "{shown} is a pipe: nobody may read it; name a file");
+            ensure!(
+                !taken.iter().any(|other| place.is(other)),
+                "{shown} is named twice: it would be overwritten"
+            );
+            taken.push(place);
         }
         Ok(Self { json: json.map(Path::to_owned), svg: svg.map(Path::to_owned) })
     }
@@ -67,5 +68,30 @@ impl Outlets {
             put(path, &serde_json::to_vec_pretty(outcome).context("the outcome is no JSON")?)?;
         }
         self.svg.as_deref().map_or(Ok(()), |path| put(path, picture(outcome).as_bytes()))
+    }
+}
+
+/// Which file a path leads to, however it is written.
+struct Place {
+    whole: PathBuf,
+    /// Device and number, where there is one.
+    file: Option<(u64, u64)>,
+    is_pipe: bool,
+}
+
+impl Place {
+    fn of(path: &Path) -> Self {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or_else(|| Path::new("."));
+        let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        let whole =
+            fs::canonicalize(path).unwrap_or_else(|_| folder.join(path.file_name().unwrap_or_default()));
+        let about = fs::metadata(path).ok();
+        let is_pipe = about.as_ref().is_some_and(|about| about.file_type().is_fifo());
+        Self { whole, file: about.map(|about| (about.dev(), about.ino())), is_pipe }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.whole == other.whole || (self.file.is_some() && self.file == other.file)
     }
 }

@@ -8,7 +8,7 @@ use svg::Document;
 use svg::node::element::{Group, Rectangle, Text};
 
 use crate::Outcome;
-use crate::table::time;
+use crate::table::{harmless, time};
 
 const WIDTH: u64 = 1240;
 const MARGIN: u64 = 24;
@@ -72,5 +72,5 @@ fn head(outcome: &Outcome) -> Group {
 }
 
 fn text(words: &str, (x, y): (u64, u64), size: u64, fill: &str) -> Text {
-    Text::new(words).set("x", x).set("y", y).set("font-size", size).set("fill", fill)
+    Text::new(harmless(words)).set("x", x).set("y", y).set("font-size", size).set("fill", fill)
 }

@@ -43,7 +43,7 @@ pub fn table(outcome: &Outcome) -> String {
         text.push_str(line.trim_end());
         text.push('\n');
     }
-    text
+    harmless(&text)
 }
 
 fn head(outcome: &Outcome) -> String {
@@ -105,6 +105,11 @@ fn size(bytes: Bytes) -> String {
 
 fn tenths(permille: u64) -> String {
     format!("{}.{}", permille / 10, permille % 10)
+}
+
+/// Names come from tenants and files from anybody: what a terminal would obey, or no picture may hold, is a question mark.
+pub fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }
 
 /// `0`, `45 s`, `3.5 min`, `12.0 h`, `7.0 d`.

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use overcommit_record::{Before, Line, Tape};
+use overcommit_record::{Before, Line, Tape, Writer};
 use overcommit_sim::replay::{NotReplayed, Replayed, replay};
 use overcommit_sim::{Orders, Outcome, scenario, simulate_onto};
 
@@ -127,6 +127,35 @@ fn a_policy_without_a_recorded_class_is_refused() {
 }
 
 #[test]
+fn times_that_are_forged_neither_hang_nor_fill_the_memory() {
+    let (_, lines) = recorded("reboot-while-squeezed", usize::MAX);
+    for clock in ["at", "wall"] {
+        let mut turns = 0;
+        let forged = |line: &Vec<u8>| {
+            let mut line: serde_json::Value = serde_json::from_slice(line).unwrap();
+            if let Some(seconds) = line.pointer_mut(&format!("/turn/sample/{clock}/secs")) {
+                turns += 1;
+                if turns > 1 {
+                    *seconds = u64::MAX.into();
+                }
+            }
+            serde_json::to_vec(&line).unwrap()
+        };
+        let mut forged: Vec<Vec<u8>> = lines.iter().take(40).map(forged).collect();
+        if clock == "wall" {
+            // Only between two stretches it counts.
+            let mut begin: serde_json::Value = serde_json::from_slice(&lines[0]).unwrap();
+            begin["begin"]["before"] = "Start".into();
+            forged.insert(3, serde_json::to_vec(&begin).unwrap());
+            forged.extend(lines.iter().skip(1).take(20).cloned());
+        }
+        let replayed = again(&forged, None).unwrap();
+        assert!(replayed.outcome.series.node.budget.len() < 2000);
+        assert!(overcommit_sim::picture(&replayed.outcome).len() < 1 << 20);
+    }
+}
+
+#[test]
 fn what_is_missing_is_told_and_the_rest_is_played() {
     let (_, mut lines) = recorded("reboot-while-squeezed", 500);
     let whole = again(&lines, None).unwrap().decisions;
@@ -140,6 +169,41 @@ fn what_is_missing_is_told_and_the_rest_is_played() {
         rest.remarks
     );
     assert!(matches!(again(&[], None), Err(NotReplayed::Empty { .. })));
+}
+
+/// How large the state is, each so many decisions.
+#[derive(Clone, Default)]
+struct Sizes {
+    all: Arc<Mutex<Vec<usize>>>,
+    since: usize,
+}
+
+impl Tape for Sizes {
+    fn wants_beginning(&mut self) -> Option<Before> {
+        self.since += 1;
+        self.since.is_multiple_of(1000).then_some(Before::Line)
+    }
+    fn take(&mut self, line: Vec<u8>, begins: bool) {
+        if begins {
+            self.all.lock().unwrap().push(line.len());
+        }
+    }
+    fn wall(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[test]
+fn what_is_known_of_110_guests_does_not_grow_once_the_windows_are_full() {
+    let mut scenario = scenario::read(&std::fs::read(place("night-and-day-110-guests")).unwrap()).unwrap();
+    scenario.lasts.0 = Duration::from_hours(2);
+    let sizes = Sizes::default();
+    simulate_onto(Some(Box::new(sizes.clone())), "hours", &scenario, &enforce(|text| text));
+    let sizes = sizes.all.lock().unwrap();
+    let most = |part: &[usize]| *part.iter().max().unwrap();
+    // The longest window is of an hour: 720 intervals of 5 s (docs/ledger.md).
+    let (third, last) = (&sizes[sizes.len() / 2..sizes.len() * 3 / 4], &sizes[sizes.len() * 3 / 4..]);
+    assert!(sizes.len() >= 4 && most(last) <= most(third) * 101 / 100, "{sizes:?}");
 }
 
 fn run(program: &str, args: &[&str]) -> (Option<i32>, String) {
@@ -164,7 +228,11 @@ fn the_commands_record_replay_draw_and_refuse() {
     assert!(std::fs::read_to_string(at("out.svg")).unwrap().starts_with("<svg "));
     assert_eq!(run(replay, &[&recording, "--policy", policy]).0, Some(0));
 
+    // A hard link is the same file by another name.
+    let same = at("same");
+    std::fs::hard_link(&recording, &same).unwrap();
     for (args, told) in [
+        (vec![&recording[..], "--json", &same], "is named twice"),
         (vec![policy], "it is no recording: name a file that `overcommit-agent run --record FILE` wrote"),
         (vec!["/no/where"], "recording /no/where: No such file"),
         (vec![&recording, "--policy", &recording], "policy file"),
@@ -174,6 +242,30 @@ fn the_commands_record_replay_draw_and_refuse() {
         let (code, said) = run(replay, &args);
         assert!(code == Some(2) && said.contains(told), "{said}");
     }
+    std::fs::remove_file(&same).unwrap();
+    assert_eq!(run(replay, &[&recording, "--svg", "/dev/full"]).0, Some(1));
+
+    // What a terminal would obey.
+    let forged = at("forged");
+    let mut writer = Writer::new(Path::new(&forged));
+    overcommit_record::read(Path::new(&recording)).unwrap().lines(|line| {
+        let begins = matches!(line, Line::Begin(_));
+        let text = serde_json::to_string(&line).unwrap() + "\n";
+        let escape = r"\u001b]0;x\u0007";
+        writer.write(text.replace(env!("CARGO_PKG_VERSION"), escape).as_bytes(), begins).unwrap();
+    });
+    writer.close().unwrap();
+    let (code, said) = run(replay, &[&forged]);
+    assert!(code == Some(0) && said.contains("recorded by version ?]0;x?"), "{said}");
+
+    // Damaged: it says so, and is no success.
+    let mut bytes = std::fs::read(&recording).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x55;
+    std::fs::write(&forged, &bytes).unwrap();
+    let (code, said) = run(replay, &[&forged]);
+    assert!(code == Some(1) && said.contains("1 parts are damaged"), "{said}");
+
     let (code, said) = run(
         env!("CARGO_BIN_EXE_simulate"),
         &["--scenario", scenario.to_str().unwrap(), "--policy", policy, "--record", policy],

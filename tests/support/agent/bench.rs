@@ -85,8 +85,11 @@ impl Bench {
         let Replayed { decisions, differing, differences, remarks, .. } = replayed;
         ensure!(differing == 0, "{differing} of {decisions} decisions differ: {differences:?}; {remarks:?}");
         // Its file alone is as it was; what a killed agent had not written is not in it.
-        let (_, unread) = read.faults();
-        ensure!(unread == 0 && decisions > 10, "{unread} lines cannot be read, {decisions} decisions");
+        let faults = read.faults();
+        ensure!(
+            faults.unknown == 0 && faults.damaged == 0 && decisions > 10,
+            "{faults:?}, {decisions} decisions"
+        );
         Ok(())
     }
 

@@ -66,7 +66,8 @@ fn clock(mut group: Group, frame: &Frame, outcome: &Outcome) -> Group {
         group = group
             .add(line((x, frame.y), (x, frame.bottom()), ink::GRID))
             .add(text(&words, below, 11, ink::FAINT).set("text-anchor", anchor));
-        at = at.saturating_add(step);
+        let Some(next) = at.checked_add(step) else { break };
+        at = next;
     }
     group
 }

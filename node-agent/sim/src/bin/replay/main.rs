@@ -9,10 +9,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
 use clap::Parser as _;
-use overcommit_record::Reader;
+use overcommit_record::{Faults, Reader};
 use overcommit_sim::files::{self, Outlets};
 use overcommit_sim::replay::{Replayed, replay};
-use overcommit_sim::{Orders, table};
+use overcommit_sim::{Orders, harmless, table};
 
 use args::Args;
 
@@ -21,56 +21,92 @@ const BAD_INPUT: u8 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match run(&args) {
+    let told = |error: anyhow::Error, code: u8| {
+        // Where nobody can read it, the exit code says it.
+        drop(writeln!(std::io::stderr(), "{}", harmless(&format!("replay: {error:#}"))));
+        ExitCode::from(code)
+    };
+    let work = Work::prepare(&args).and_then(|work| Ok((work.replay()?, work)));
+    match work {
+        Err(error) => told(error, BAD_INPUT),
         // A decision that differs is what a script asks for.
-        Ok(same) => ExitCode::from(u8::from(!same)),
-        Err(error) => {
-            // Where nobody can read it, the exit code says it.
-            drop(writeln!(std::io::stderr(), "replay: {error:#}"));
-            ExitCode::from(BAD_INPUT)
+        Ok((replayed, work)) => {
+            work.tell(&replayed).map_or_else(|error| told(error, 1), |same| ExitCode::from(u8::from(!same)))
         }
     }
 }
 
-/// True if every decision came out as it was recorded; another policy's need not.
-fn run(args: &Args) -> anyhow::Result<bool> {
-    let orders = args.policy.as_deref().map(|path| {
-        Orders::read(&files::read("policy", path)?)
-            .map_err(|error| anyhow!("policy file {}: {error}", path.display()))
-    });
-    let orders = orders.transpose()?;
-    let readers = args.recordings.iter().map(|path| {
-        let named = || format!("recording {}", path.display());
-        overcommit_record::read(path).with_context(named)
-    });
-    let readers = readers.collect::<anyhow::Result<Vec<Reader>>>()?;
-    let inputs = args.recordings.iter().chain(&args.policy).map(PathBuf::as_path).collect::<Vec<_>>();
-    let outlets = Outlets::check(args.json.as_deref(), args.svg.as_deref(), &inputs)?;
-    let names = args.recordings.iter().map(|path| path.display().to_string());
-    let name = names.collect::<Vec<_>>().join(", ");
-    let replayed = replay(&name, orders.as_ref(), |each| {
-        for reader in &readers {
-            reader.lines(&mut *each);
+/// Everything that can be refused before anything is decided.
+struct Work {
+    name: String,
+    orders: Option<Orders>,
+    readers: Vec<Reader>,
+    outlets: Outlets,
+}
+
+impl Work {
+    fn prepare(args: &Args) -> anyhow::Result<Self> {
+        let orders = args.policy.as_deref().map(|path| {
+            Orders::read(&files::read("policy", path)?)
+                .map_err(|error| anyhow!("policy file {}: {error}", path.display()))
+        });
+        let readers = args.recordings.iter().map(|path| {
+            let named = || format!("recording {}", path.display());
+            overcommit_record::read(path).with_context(named)
+        });
+        let inputs = args.recordings.iter().chain(&args.policy).map(PathBuf::as_path).collect::<Vec<_>>();
+        let names = args.recordings.iter().map(|path| path.display().to_string());
+        Ok(Self {
+            name: names.collect::<Vec<_>>().join(", "),
+            orders: orders.transpose()?,
+            readers: readers.collect::<anyhow::Result<_>>()?,
+            outlets: Outlets::check(args.json.as_deref(), args.svg.as_deref(), &inputs)?,
+        })
+    }
+
+    fn replay(&self) -> anyhow::Result<Replayed> {
+        let replayed = replay(&self.name, self.orders.as_ref(), |each| {
+            for reader in &self.readers {
+                reader.lines(&mut *each);
+            }
+        });
+        replayed.context(self.faults().iter().fold(self.name.clone(), |text, fault| text + ": " + fault))
+    }
+
+    /// True if every decision came out as it was recorded, another policy's need not, and nothing is damaged.
+    fn tell(&self, replayed: &Replayed) -> anyhow::Result<bool> {
+        self.outlets.write(&replayed.outcome)?;
+        let mut told = table(&replayed.outcome);
+        told.push('\n');
+        told.push_str(&verdict(replayed, self.orders.as_ref()));
+        for fault in self.faults() {
+            let _ = writeln!(told, "{fault}");
         }
-    })?;
-    outlets.write(&replayed.outcome)?;
-    let (torn, unread) = readers.iter().map(Reader::faults).fold((0, 0), |(torn, unread), faults| {
-        (faults.0.saturating_add(torn), faults.1.saturating_add(unread))
-    });
-    let mut told = table(&replayed.outcome);
-    told.push('\n');
-    told.push_str(&verdict(&replayed, orders.as_ref()));
-    if torn > 0 {
-        let _ = writeln!(
-            told,
-            "{torn} times the agent was killed while it wrote: the last second before is missing"
-        );
+        let mut stdout = std::io::stdout();
+        stdout.write_all(harmless(&told).as_bytes()).context("standard output cannot be written")?;
+        let damaged = self.readers.iter().any(|reader| reader.faults().damaged > 0);
+        Ok(!damaged && (self.orders.is_some() || replayed.differing == 0))
     }
-    if unread > 0 {
-        let _ = writeln!(told, "{unread} lines are of another build: use that build's replay");
+
+    /// What could not be read, for people.
+    fn faults(&self) -> Vec<String> {
+        let sum = |of: fn(&Faults) -> u64| {
+            self.readers.iter().map(|reader| of(&reader.faults())).fold(0, u64::saturating_add)
+        };
+        [
+            (sum(|f| f.damaged), "parts are damaged: what stood in them behind the damage is missing"),
+            (
+                sum(|f| f.torn),
+                "times it ends in the middle: its agent was killed, or still runs, or the disk was full; up to a second before \
+                 that is missing",
+            ),
+            (sum(|f| f.unknown), "lines are of another build: use that build's replay"),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect()
     }
-    std::io::stdout().write_all(told.as_bytes()).context("standard output cannot be written")?;
-    Ok(orders.is_some() || replayed.differing == 0)
 }
 
 fn verdict(replayed: &Replayed, orders: Option<&Orders>) -> String {

@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use clap::Parser as _;
 use overcommit_record::{Spool, Tape, Writer};
 use overcommit_sim::files::{self, Outlets};
-use overcommit_sim::{Orders, Outcome, scenario, simulate_onto, table};
+use overcommit_sim::{Orders, Outcome, harmless, scenario, simulate_onto, table};
 
 use args::Args;
 
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let told = |error: anyhow::Error, code: u8| {
         // Where nobody can read it, the exit code says it.
-        drop(writeln!(std::io::stderr(), "simulate: {error:#}"));
+        drop(writeln!(std::io::stderr(), "{}", harmless(&format!("simulate: {error:#}"))));
         ExitCode::from(code)
     };
     match Work::prepare(&args) {
@@ -53,7 +53,8 @@ impl Work {
             .scenario
             .file_stem()
             .map_or_else(|| course.clone(), |stem| stem.to_string_lossy().into_owned());
-        let inputs = [args.scenario.as_path(), &args.policy];
+        let inputs = [&args.scenario, &args.policy].into_iter().chain(&args.record);
+        let inputs = inputs.map(PathBuf::as_path).collect::<Vec<_>>();
         let outlets = Outlets::check(args.json.as_deref(), args.svg.as_deref(), &inputs)?;
         let (step, interval) = (scenario.step.0, orders.policy().interval);
         ensure!(
