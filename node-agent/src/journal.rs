@@ -195,11 +195,12 @@ impl Journal {
 mod tests {
     use std::sync::Arc;
 
-    use overcommit_core::sample::{GuestConfig, ProcessFacts, RunState};
+    use overcommit_core::sample::RunState;
 
     use overcommit_core::dealings::Original;
 
     use super::*;
+    use crate::tick::no_guests;
 
     fn dir() -> (tempfile::TempDir, Arc<StateDir>) {
         let temp = tempfile::tempdir().unwrap();
@@ -243,25 +244,8 @@ mod tests {
     }
 
     fn guest(incarnation: Option<Incarnation>) -> GuestSample {
-        let config = GuestConfig {
-            full: Bytes::from_mib(512),
-            plugged: Bytes::ZERO,
-            plugging: false,
-            has_balloon: true,
-            free_page_reporting: false,
-            untouchable: Vec::new(),
-        };
-        GuestSample {
-            id: GuestId::new("a"),
-            name: GuestName::standalone("a"),
-            incarnation,
-            config,
-            run_state: RunState::Unreachable,
-            balloon: None,
-            facts: ProcessFacts::default(),
-            facts_age: None,
-            trouble: None,
-        }
+        let guest = no_guests::guest("a", GuestName::standalone("a"), Bytes::from_mib(512));
+        GuestSample { incarnation, run_state: RunState::Unreachable, ..guest }
     }
 
     #[test]

@@ -25,7 +25,7 @@ const WAITING: usize = 8 << 20;
 const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// The loop's side.
-struct Spool {
+struct Outbox {
     lines: Sender<Line>,
     desk: Arc<Desk>,
     began: bool,
@@ -92,8 +92,8 @@ fn start_with(path: &Path, retry: Duration) -> std::io::Result<(Box<dyn Tape + S
         clerk.work(&come);
         drop(ends);
     })?;
-    let spool = Spool { lines, desk: Arc::clone(&desk), began: false, lost: false };
-    Ok((Box::new(spool), Recording { desk, over: Mutex::new(over) }))
+    let outbox = Outbox { lines, desk: Arc::clone(&desk), began: false, lost: false };
+    Ok((Box::new(outbox), Recording { desk, over: Mutex::new(over) }))
 }
 
 impl Recording {
@@ -119,7 +119,7 @@ impl Recording {
     }
 }
 
-impl Tape for Spool {
+impl Tape for Outbox {
     fn wants_beginning(&mut self) -> Option<Before> {
         let again = self.desk.again.swap(false, Ordering::Relaxed);
         let full = self.desk.full.swap(false, Ordering::Relaxed);
@@ -316,13 +316,13 @@ mod tests {
     #[test]
     fn a_disk_that_hangs_costs_lines_and_no_memory() {
         let (lines, _held) = channel();
-        let mut spool = Spool { lines, desk: Arc::default(), began: true, lost: false };
+        let mut outbox = Outbox { lines, desk: Arc::default(), began: true, lost: false };
         let piece = vec![0; WAITING / 4];
         for _ in 0..6 {
-            spool.take(piece.clone(), false);
+            outbox.take(piece.clone(), false);
         }
-        assert_eq!(spool.desk.waiting.load(Ordering::Relaxed), WAITING / 4 * 4);
-        assert_eq!(spool.wants_beginning(), Some(Before::Loss));
-        assert_eq!(spool.wants_beginning(), None);
+        assert_eq!(outbox.desk.waiting.load(Ordering::Relaxed), WAITING / 4 * 4);
+        assert_eq!(outbox.wants_beginning(), Some(Before::Loss));
+        assert_eq!(outbox.wants_beginning(), None);
     }
 }

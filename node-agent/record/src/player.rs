@@ -1,7 +1,5 @@
 //! Makes recorded decisions again.
 
-use std::time::Duration;
-
 use overcommit_core::policy::Policy;
 use overcommit_core::roster::Roster;
 use overcommit_core::sample::Sample;
@@ -36,8 +34,6 @@ pub enum Played {
     Began {
         /// Which build recorded it.
         version: String,
-        /// When, since 1970.
-        wall: Duration,
         /// What is before it.
         before: Before,
         /// The state of the recording is the one that was played up to here, where it goes on from that.
@@ -54,8 +50,6 @@ pub enum Played {
 pub struct Made {
     /// The reading.
     pub sample: Sample,
-    /// The policy in force.
-    pub policy: Policy,
     /// What was decided then.
     pub recorded: Decided<'static>,
     /// What is decided now.
@@ -79,7 +73,6 @@ pub struct Player {
 #[derive(Debug)]
 struct Turned {
     sample: Sample,
-    policy: Policy,
     decision: Decision,
     instead: Option<Decision>,
 }
@@ -99,13 +92,13 @@ impl Player {
             if begin.format != FORMAT {
                 return Err(NotPlayed::Format(begin.format));
             }
-            let (version, wall, before) = (begin.version.into_owned(), begin.wall, begin.before);
+            let (version, before) = (begin.version.into_owned(), begin.before);
             // Of the older file before it nobody may have played anything.
             let played = self.state.as_ref().filter(|_| before == Before::Line);
             let agrees = played.is_none_or(|state| *state == *begin.state);
             self.state = Some(begin.state.into_owned());
             (self.shown, self.turn) = (Shown::default(), None);
-            return Ok(Played::Began { version, wall, before, agrees });
+            return Ok(Played::Began { version, before, agrees });
         }
         let state = self.state.as_mut().ok_or(NotPlayed::NoBeginning)?;
         match line {
@@ -119,11 +112,10 @@ impl Player {
             Line::Outcomes(outcomes) => state.note(&outcomes),
             Line::Turn(told) => self.turn(*told)?,
             Line::Decided(recorded) => {
-                let Turned { sample, policy, decision, instead } =
-                    self.turn.take().ok_or(NotPlayed::Missing)?;
+                let Turned { sample, decision, instead } = self.turn.take().ok_or(NotPlayed::Missing)?;
                 let recorded = recorded.into_owned();
                 let agrees = Decided::of(&decision) == recorded;
-                let made = Made { sample, policy, recorded, decision, agrees, instead };
+                let made = Made { sample, recorded, decision, agrees, instead };
                 return Ok(Played::Decided(Box::new(made)));
             }
         }
@@ -139,14 +131,13 @@ impl Player {
             self.shown.roster = Some(roster.into_owned());
         }
         let sample = self.shown.apply(sample).ok_or(NotPlayed::Missing)?;
-        let policy = self.shown.policy.clone().ok_or(NotPlayed::Missing)?;
+        let policy = self.shown.policy.as_ref().ok_or(NotPlayed::Missing)?;
         let roster = self.shown.roster.as_ref().ok_or(NotPlayed::Missing)?;
         let state = self.state.as_mut().ok_or(NotPlayed::NoBeginning)?;
-        let input =
-            Input { sample: &sample, policy: &policy, roster, turn, mandate, complete, eviction, keep_found };
+        let input = Input { sample: &sample, policy, roster, turn, mandate, complete, eviction, keep_found };
         let instead = self.instead.as_ref().map(|policy| state.clone().step(&Input { policy, ..input }));
         let decision = state.step(&input);
-        self.turn = Some(Turned { sample, policy, decision, instead });
+        self.turn = Some(Turned { sample, decision, instead });
         Ok(())
     }
 

@@ -1,13 +1,14 @@
 //! What both commands do with files.
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 
-use crate::{Outcome, picture, scenario};
+use crate::{Orders, Outcome, harmless, picture, scenario};
 
 /// Reads what a person wrote.
 ///
@@ -25,10 +26,32 @@ pub fn read(what: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(content)
 }
 
+/// Reads a policy file.
+///
+/// # Errors
+/// What is wrong, with its place.
+pub fn orders(path: &Path) -> anyhow::Result<Orders> {
+    Orders::read(&read("policy", path)?).map_err(|error| anyhow!("policy file {}: {error}", path.display()))
+}
+
+/// Bad usage or bad input, as clap has it.
+pub const BAD_INPUT: u8 = 2;
+
+/// Says why a command ends without success.
+pub fn failed(command: &str, error: &anyhow::Error, code: u8) -> ExitCode {
+    // Where nobody can read it, the exit code says it.
+    drop(writeln!(std::io::stderr(), "{}", harmless(&format!("{command}: {error:#}"))));
+    ExitCode::from(code)
+}
+
 /// Where an outcome is written besides the table.
-#[derive(Debug)]
+#[derive(Debug, clap::Args)]
 pub struct Outlets {
+    /// Writes everything as JSON, too.
+    #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draws the node and each guest over time, too.
+    #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }
 
@@ -37,9 +60,9 @@ impl Outlets {
     ///
     /// # Errors
     /// When one cannot be written, or is one of the `inputs`, or both are the same.
-    pub fn check(json: Option<&Path>, svg: Option<&Path>, inputs: &[&Path]) -> anyhow::Result<Self> {
-        let mut taken: Vec<Place> = inputs.iter().map(|path| Place::of(path)).collect();
-        for path in json.into_iter().chain(svg) {
+    pub fn check<'a>(&self, inputs: impl IntoIterator<Item = &'a PathBuf>) -> anyhow::Result<()> {
+        let mut taken: Vec<Place> = inputs.into_iter().map(|path| Place::of(path)).collect();
+        for path in self.json.iter().chain(&self.svg) {
             let (shown, place) = (path.display(), Place::of(path));
             let folder = place.whole.parent().is_some_and(Path::is_dir);
             ensure!(
@@ -53,7 +76,7 @@ impl Outlets {
             );
             taken.push(place);
         }
-        Ok(Self { json: json.map(Path::to_owned), svg: svg.map(Path::to_owned) })
+        Ok(())
     }
 
     /// Writes the outcome.

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use overcommit_core::plan::Command;
 use overcommit_core::ports::{Admission, GuestPort, Heard, Reading};
-use overcommit_core::sample::{GuestId, GuestSample};
+use overcommit_core::sample::{GuestConfig, GuestId, GuestName, GuestSample, ProcessFacts, RunState};
 use overcommit_core::stranger::Stranger;
+use overcommit_core::units::Bytes;
 
 /// Has no guests but those that a test names, and notes whom it may talk to.
 #[derive(Clone, Default)]
@@ -43,5 +44,28 @@ impl GuestPort for NoGuests {
     }
     fn unseen(&self) -> usize {
         self.unseen.load(Ordering::Relaxed)
+    }
+}
+
+/// A guest of that size that runs, and of which nothing else is known.
+pub(crate) fn guest(id: &str, name: GuestName, full: Bytes) -> GuestSample {
+    let config = GuestConfig {
+        full,
+        plugged: Bytes::ZERO,
+        plugging: false,
+        has_balloon: true,
+        free_page_reporting: false,
+        untouchable: Vec::new(),
+    };
+    GuestSample {
+        id: GuestId::new(id),
+        name,
+        incarnation: None,
+        config,
+        run_state: RunState::Running,
+        balloon: None,
+        facts: ProcessFacts::default(),
+        facts_age: None,
+        trouble: None,
     }
 }

@@ -48,7 +48,7 @@ impl Pass {
                 let now = self.clock.at(made.sample.at, made.sample.wall);
                 see(Seen::Decided { made: &made, now, player: &self.player });
             }
-            Ok(Played::Began { version, before, agrees, .. }) => {
+            Ok(Played::Began { version, before, agrees }) => {
                 self.clock.last = None;
                 let at = self.clock.now.as_secs_f64();
                 match before {

@@ -1,6 +1,6 @@
 //! The loop without orders: what the journal knows is all that it has to go by.
 
-use overcommit_core::sample::{GuestConfig, GuestName, RunState};
+use overcommit_core::sample::GuestName;
 use overcommit_core::step::Release;
 
 use super::*;
@@ -34,25 +34,7 @@ fn unordered(
 }
 
 fn sample(id: &str, name: &GuestName) -> GuestSample {
-    let config = GuestConfig {
-        full: Bytes::from_gib(1),
-        plugged: Bytes::ZERO,
-        plugging: false,
-        has_balloon: true,
-        free_page_reporting: false,
-        untouchable: Vec::new(),
-    };
-    GuestSample {
-        id: GuestId::new(id),
-        name: name.clone(),
-        incarnation: None,
-        config,
-        run_state: RunState::Running,
-        balloon: None,
-        facts: ProcessFacts::default(),
-        facts_age: None,
-        trouble: None,
-    }
+    no_guests::guest(id, name.clone(), Bytes::from_gib(1))
 }
 
 /// What a squeezed guest holds of its 1 GiB.

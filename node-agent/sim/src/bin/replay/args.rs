@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use overcommit_sim::files::Outlets;
 
 /// Makes every decision again that an agent recorded with `--record`, and says whether each is the same, bit by bit.
 #[derive(Debug, Parser)]
@@ -14,10 +15,6 @@ pub(crate) struct Args {
     /// What this policy would have decided in each situation, an OvercommitPolicy as for kubectl apply.
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
-    /// Writes everything as JSON, too.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// Draws the node and each guest over time, too.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) svg: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) outlets: Outlets,
 }

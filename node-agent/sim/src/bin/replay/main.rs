@@ -4,34 +4,25 @@ mod args;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::Parser as _;
 use overcommit_record::{Faults, Reader};
-use overcommit_sim::files::{self, Outlets};
+use overcommit_sim::files::{self, BAD_INPUT, Outlets};
 use overcommit_sim::replay::{Replayed, replay};
 use overcommit_sim::{Orders, harmless, table};
 
 use args::Args;
 
-/// Bad usage or bad input, as clap has it.
-const BAD_INPUT: u8 = 2;
-
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let told = |error: anyhow::Error, code: u8| {
-        // Where nobody can read it, the exit code says it.
-        drop(writeln!(std::io::stderr(), "{}", harmless(&format!("replay: {error:#}"))));
-        ExitCode::from(code)
-    };
-    let work = Work::prepare(&args).and_then(|work| Ok((work.replay()?, work)));
+    let failed = |error, code| files::failed("replay", &error, code);
+    let work = Work::prepare(Args::parse()).and_then(|work| Ok((work.replay()?, work)));
     match work {
-        Err(error) => told(error, BAD_INPUT),
+        Err(error) => failed(error, BAD_INPUT),
         // A decision that differs is what a script asks for.
         Ok((replayed, work)) => {
-            work.tell(&replayed).map_or_else(|error| told(error, 1), |same| ExitCode::from(u8::from(!same)))
+            work.tell(&replayed).map_or_else(|error| failed(error, 1), |same| ExitCode::from(u8::from(!same)))
         }
     }
 }
@@ -45,23 +36,16 @@ struct Work {
 }
 
 impl Work {
-    fn prepare(args: &Args) -> anyhow::Result<Self> {
-        let orders = args.policy.as_deref().map(|path| {
-            Orders::read(&files::read("policy", path)?)
-                .map_err(|error| anyhow!("policy file {}: {error}", path.display()))
-        });
+    fn prepare(args: Args) -> anyhow::Result<Self> {
+        let orders = args.policy.as_deref().map(files::orders).transpose()?;
         let readers = args.recordings.iter().map(|path| {
             let named = || format!("recording {}", path.display());
             overcommit_record::read(path).with_context(named)
         });
-        let inputs = args.recordings.iter().chain(&args.policy).map(PathBuf::as_path).collect::<Vec<_>>();
+        let readers = readers.collect::<anyhow::Result<_>>()?;
+        args.outlets.check(args.recordings.iter().chain(&args.policy))?;
         let names = args.recordings.iter().map(|path| path.display().to_string());
-        Ok(Self {
-            name: names.collect::<Vec<_>>().join(", "),
-            orders: orders.transpose()?,
-            readers: readers.collect::<anyhow::Result<_>>()?,
-            outlets: Outlets::check(args.json.as_deref(), args.svg.as_deref(), &inputs)?,
-        })
+        Ok(Self { name: names.collect::<Vec<_>>().join(", "), orders, readers, outlets: args.outlets })
     }
 
     fn replay(&self) -> anyhow::Result<Replayed> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use overcommit_sim::files::Outlets;
 
 /// Runs a scenario of a node and its guests under a policy, by the very decisions of the agent.
 #[derive(Debug, Parser)]
@@ -17,12 +18,8 @@ pub(crate) struct Args {
     /// Another seed than the scenario's.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// Writes everything as JSON, too.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// Draws the node and each guest over time, too.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) svg: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) outlets: Outlets,
     /// Records every decision as an agent does with --record, for `replay`.
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,

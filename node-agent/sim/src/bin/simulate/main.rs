@@ -3,31 +3,23 @@
 mod args;
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, ensure};
 use clap::Parser as _;
 use overcommit_record::{Spool, Tape, Writer};
-use overcommit_sim::files::{self, Outlets};
-use overcommit_sim::{Orders, Outcome, harmless, scenario, simulate_onto, table};
+use overcommit_sim::files::{self, BAD_INPUT, Outlets};
+use overcommit_sim::{Orders, Outcome, scenario, simulate_onto, table};
 
 use args::Args;
 
-/// Bad usage or bad input, as clap has it.
-const BAD_INPUT: u8 = 2;
-
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let told = |error: anyhow::Error, code: u8| {
-        // Where nobody can read it, the exit code says it.
-        drop(writeln!(std::io::stderr(), "{}", harmless(&format!("simulate: {error:#}"))));
-        ExitCode::from(code)
-    };
-    match Work::prepare(&args) {
-        Err(error) => told(error, BAD_INPUT),
-        Ok(work) => work.run().map_or_else(|error| told(error, 1), |()| ExitCode::SUCCESS),
+    let failed = |error, code| files::failed("simulate", &error, code);
+    match Work::prepare(Args::parse()) {
+        Err(error) => failed(error, BAD_INPUT),
+        Ok(work) => work.run().map_or_else(|error| failed(error, 1), |()| ExitCode::SUCCESS),
     }
 }
 
@@ -41,21 +33,17 @@ struct Work {
 }
 
 impl Work {
-    fn prepare(args: &Args) -> anyhow::Result<Self> {
-        let shown = |path: &Path| path.display().to_string();
-        let (course, policy) = (shown(&args.scenario), shown(&args.policy));
+    fn prepare(args: Args) -> anyhow::Result<Self> {
+        let course = args.scenario.display().to_string();
         let mut scenario = scenario::read(&files::read("scenario", &args.scenario)?)
             .map_err(|error| anyhow!("scenario file {course}: {error}"))?;
-        let orders = Orders::read(&files::read("policy", &args.policy)?)
-            .map_err(|error| anyhow!("policy file {policy}: {error}"))?;
+        let orders = files::orders(&args.policy)?;
         scenario.seed = args.seed.unwrap_or(scenario.seed);
         let name = args
             .scenario
             .file_stem()
             .map_or_else(|| course.clone(), |stem| stem.to_string_lossy().into_owned());
-        let inputs = [&args.scenario, &args.policy].into_iter().chain(&args.record);
-        let inputs = inputs.map(PathBuf::as_path).collect::<Vec<_>>();
-        let outlets = Outlets::check(args.json.as_deref(), args.svg.as_deref(), &inputs)?;
+        args.outlets.check([&args.scenario, &args.policy].into_iter().chain(&args.record))?;
         let (step, interval) = (scenario.step.0, orders.policy().interval);
         ensure!(
             step < interval,
@@ -63,9 +51,9 @@ impl Work {
              between two ticks would be missing; write a shorter step"
         );
         if let Some(path) = &args.record {
-            Writer::check(path).with_context(|| format!("--record {}", shown(path)))?;
+            Writer::check(path).with_context(|| format!("--record {}", path.display()))?;
         }
-        Ok(Self { name, scenario, orders, outlets, record: args.record.clone() })
+        Ok(Self { name, scenario, orders, outlets: args.outlets, record: args.record })
     }
 
     fn run(self) -> anyhow::Result<()> {
