@@ -338,6 +338,19 @@ fn a_digest_wins_over_a_tag() {
 }
 
 #[test]
+fn an_agent_records_where_it_keeps_its_state_and_only_where_that_is_wanted() {
+    let recorded = |args: &[&str]| {
+        let objects = render(args);
+        let container = &one(&objects, "DaemonSet")["spec"]["template"]["spec"]["containers"][0];
+        let told = list(&container["args"]).iter().map(text).find(|arg| arg.starts_with("--record"));
+        told.map(str::to_owned)
+    };
+    assert_eq!(recorded(&[]), None);
+    let wanted = recorded(&["--set", "agent.record=true"]);
+    assert_eq!(wanted.as_deref(), Some("--record=/var/lib/overcommit/recording"));
+}
+
+#[test]
 fn values_that_cannot_work_are_refused_by_name() {
     let table = [
         ("operater.port=1", "operater"),
