@@ -53,6 +53,7 @@ fn course(percent: u64) -> (State, Vec<Sample>, Roster, overcommit_core::policy:
 fn one_turn_with_room_for_percent(bencher: Bencher<'_, '_>, percent: u64) {
     let (mut state, samples, roster, policy) = course(percent);
     let mut next = samples.iter().cycle();
+    let mut outcomes: Vec<Outcome> = Vec::new();
     bencher.counter(ItemsCount::new(GUESTS)).bench_local(|| {
         let sample = next.next().unwrap();
         let decision = state.step(&Input {
@@ -65,8 +66,9 @@ fn one_turn_with_room_for_percent(bencher: Bencher<'_, '_>, percent: u64) {
             eviction: Bytes::ZERO,
             keep_found: false,
         });
-        let outcomes: Vec<Outcome> =
-            decision.plan.commands().into_iter().map(|command| Outcome { command, result: Ok(()) }).collect();
+        outcomes.clear();
+        outcomes.extend(decision.plan.commands().map(|command| Outcome { command, result: Ok(()) }));
         state.note(&outcomes);
+        state.reuse(decision);
     });
 }

@@ -6,19 +6,20 @@
 //! nothing is done.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 
+use bumpalo::collections::Vec;
+use bumpalo::{Bump, vec};
+
+use crate::by_guest::ByGuest;
 use crate::conduct::{FOLLOW_TOLERANCE, Trust};
 use crate::eligibility::{Standing, standing};
 use crate::evidence::Evidence;
 use crate::floor;
 use crate::guard::Scene;
-use crate::ledger::Ledger;
 use crate::model::{Model, Origin, Track};
 use crate::plan::{Move, Proposal};
 use crate::policy::{Class, Policy};
 use crate::reason::{FloorKind, Reason};
-use crate::sample::GuestId;
 use crate::units::{Bytes, Permille};
 
 /// A guest has room to breathe above what it has filled, as filled × 100 / 95.
@@ -29,12 +30,19 @@ const PROBE: Bytes = Bytes::from_mib(16);
 const SLACK_LINE: Permille = Permille::new(10);
 
 /// What the engine wants, and its reason for every guest that it leaves as it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Wish {
     /// The moves.
     pub proposal: Proposal,
     /// Reasons of guests that do not move.
-    pub rest: BTreeMap<GuestId, Reason>,
+    pub rest: ByGuest<Reason>,
+}
+
+impl Wish {
+    pub(crate) fn clear(&mut self) {
+        self.proposal.clear();
+        self.rest.clear();
+    }
 }
 
 /// How to divide.
@@ -72,12 +80,11 @@ enum Belief {
     OnTrial,
 }
 
-/// The division that the engine wants.
-pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
-    let Scene { model, ledger, policy, now, .. } = *scene;
-    let mut rest = BTreeMap::new();
-    let mut moves = Vec::new();
-    let mut seats = Vec::new();
+/// The division that the engine wants, into an empty wish.
+pub fn propose(scene: &Scene<'_>, purpose: Purpose, wish: &mut Wish) {
+    let Scene { model, ledger, policy, now, arena, .. } = *scene;
+    let Wish { proposal: moves, rest } = wish;
+    let mut seats = Vec::new_in(arena);
     let (mut exempt, mut owed) = (Bytes::ZERO, Bytes::ZERO);
     for track in model.tracks() {
         match standing(track, policy, now) {
@@ -95,22 +102,20 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose) -> Wish {
             Standing::Open(class) => seats.push(Seat::new(track, class, scene, true)),
         }
     }
-    divide(&mut seats, ledger.allowed().minus(exempt));
+    divide(&mut seats, ledger.allowed().minus(exempt), arena);
     seats.iter_mut().for_each(Seat::wait_for_verdict);
-    let short_of_need = gives(&seats, owed, scene, purpose, &mut moves);
+    let short_of_need = gives(&seats, owed, scene, purpose, moves);
     if purpose == Purpose::Control {
-        takes(&seats, ledger, policy, short_of_need, &mut moves);
+        takes(&seats, scene, short_of_need, moves);
     }
     for seat in seats.iter().filter(|seat| !seat.moves.get()) {
         rest.insert(seat.track.sample.id.clone(), seat.rest_reason());
     }
-    Wish { proposal: Proposal::proposed(moves), rest }
 }
 
 /// Gives everything back.
-pub fn release(model: &Model) -> Wish {
-    let mut rest = BTreeMap::new();
-    let mut moves = Vec::new();
+pub fn release(model: &Model, wish: &mut Wish) {
+    let Wish { proposal: moves, rest } = wish;
     for track in model.tracks().filter(|t| t.is_ours() || t.membership.is_some()) {
         let give = give(track, track.ceiling, Reason::GiveRelease);
         if give.is_none() {
@@ -118,7 +123,6 @@ pub fn release(model: &Model) -> Wish {
         }
         moves.extend(give);
     }
-    Wish { proposal: Proposal::proposed(moves), rest }
 }
 
 fn give(track: &Track, to: Bytes, reason: Reason) -> Option<Move> {
@@ -202,15 +206,15 @@ impl<'a> Seat<'a> {
 }
 
 /// Fills the levels stage by stage with what is left of `allowed` after what no balloon can take.
-fn divide(seats: &mut [Seat<'_>], allowed: Bytes) {
+fn divide(seats: &mut [Seat<'_>], allowed: Bytes, arena: &Bump) {
     let beside: Bytes = seats.iter().map(|s| s.track.beside()).sum();
     let floors: Bytes = seats.iter().map(|s| s.floor).sum();
     let mut left = allowed.minus(beside).minus(floors);
     let stages: [fn(&Seat<'_>) -> Bytes; 3] = [|s| s.need, |s| s.comfort, |s| s.ceiling];
     for level in stages {
-        let gaps: Vec<(Bytes, u32)> =
-            seats.iter().map(|s| (level(s).minus(s.desired), s.class.weight)).collect();
-        for (seat, share) in seats.iter_mut().zip(share(left, &gaps)) {
+        let gaps = seats.iter().map(|s| (level(s).minus(s.desired), s.class.weight));
+        let gaps = Vec::from_iter_in(gaps, arena);
+        for (seat, share) in seats.iter_mut().zip(share(left, &gaps, arena)) {
             seat.desired = seat.desired.plus(share);
             left = left.minus(share);
         }
@@ -219,8 +223,8 @@ fn divide(seats: &mut [Seat<'_>], allowed: Bytes) {
 
 /// Divides `amount` over the gaps in proportion to their weights, none getting more than its gap. A weight of 0 counts
 /// as 1: whatever a policy says, nobody in need is left out.
-fn share(amount: Bytes, gaps: &[(Bytes, u32)]) -> Vec<Bytes> {
-    let mut granted = vec![Bytes::ZERO; gaps.len()];
+fn share<'a>(amount: Bytes, gaps: &[(Bytes, u32)], arena: &'a Bump) -> Vec<'a, Bytes> {
+    let mut granted = vec![in arena; Bytes::ZERO; gaps.len()];
     let mut left = amount;
     loop {
         let open = |(gap, got): (&(Bytes, u32), &Bytes)| *got < gap.0;
@@ -254,31 +258,39 @@ fn gives(
     owed: Bytes,
     scene: &Scene<'_>,
     purpose: Purpose,
-    moves: &mut Vec<Move>,
+    moves: &mut Proposal,
 ) -> Bytes {
-    let Scene { ledger, policy, .. } = *scene;
+    let Scene { ledger, arena, .. } = *scene;
     let mut spare = ledger.spare.minus(owed);
     // Nothing can be given to a guest out of reach: its part is the others'.
-    let within_reach = seats.iter().filter(|seat| seat.track.is_reachable());
-    let (urgent, mut other): (Vec<&Seat<'_>>, Vec<&Seat<'_>>) = within_reach.partition(|s| s.is_urgent());
+    let within_reach = || seats.iter().filter(|seat| seat.track.is_reachable());
+    let urgent = Vec::from_iter_in(within_reach().filter(|s| s.is_urgent()), arena);
     // What a target in doubt adds to would be more than the slack that is there.
-    other.retain(|s| s.track.origin != Origin::Supposed);
+    let other = within_reach().filter(|s| !s.is_urgent() && s.track.origin != Origin::Supposed);
+    let other = Vec::from_iter_in(other, arena);
     let wanted: Bytes = urgent.iter().map(|s| s.cost()).sum();
-    spare = spare.minus(hand_out(&urgent, spare, Bytes::ZERO, policy, moves));
+    spare = spare.minus(hand_out(&urgent, spare, Bytes::ZERO, scene, moves));
     let slack: Bytes = other.iter().map(|s| s.cost()).sum();
     let worthwhile =
         spare >= slack || spare >= ledger.total.share(SLACK_LINE) || purpose == Purpose::Handover;
     if worthwhile {
         let keep = if purpose == Purpose::Handover { Bytes::ZERO } else { Bytes::new(1) };
-        hand_out(&other, spare, keep, policy, moves);
+        hand_out(&other, spare, keep, scene, moves);
     }
     wanted.plus(owed).minus(ledger.spare)
 }
 
-fn hand_out(seats: &[&Seat<'_>], spare: Bytes, band: Bytes, policy: &Policy, moves: &mut Vec<Move>) -> Bytes {
-    let gaps: Vec<(Bytes, u32)> = seats.iter().map(|s| (s.cost(), s.class.weight)).collect();
+fn hand_out(
+    seats: &[&Seat<'_>],
+    spare: Bytes,
+    band: Bytes,
+    scene: &Scene<'_>,
+    moves: &mut Proposal,
+) -> Bytes {
+    let Scene { policy, arena, .. } = *scene;
+    let gaps = Vec::from_iter_in(seats.iter().map(|s| (s.cost(), s.class.weight)), arena);
     let mut given = Bytes::ZERO;
-    for (seat, part) in seats.iter().zip(share(spare, &gaps)) {
+    for (seat, part) in seats.iter().zip(share(spare, &gaps, arena)) {
         let reach = seat.track.reach();
         let to = seat.desired.min(reach.plus(part));
         let gain = to.minus(seat.track.target);
@@ -294,11 +306,15 @@ fn hand_out(seats: &[&Seat<'_>], spare: Bytes, band: Bytes, policy: &Policy, mov
 }
 
 /// Proposes takes for the shortfall and for what the urgent ones lack, from the idlest first.
-fn takes(seats: &[Seat<'_>], ledger: &Ledger, policy: &Policy, lacking: Bytes, moves: &mut Vec<Move>) {
+fn takes(seats: &[Seat<'_>], scene: &Scene<'_>, lacking: Bytes, moves: &mut Proposal) {
+    let Scene { ledger, policy, arena, .. } = *scene;
     let pending: Bytes = seats.iter().map(|s| s.track.pending()).sum();
     let mut deficit = ledger.shortfall.plus(lacking).minus(pending);
-    let mut donors: Vec<&Seat<'_>> = seats.iter().filter(|s| s.track.target > s.desired).collect();
-    donors.sort_by_key(|s| std::cmp::Reverse(unused(s)));
+    let donors = seats.iter().filter(|s| s.track.target > s.desired);
+    let mut donors = Vec::from_iter_in(donors, arena);
+    donors.sort_unstable_by(|a, b| {
+        unused(b).cmp(&unused(a)).then_with(|| a.track.sample.id.cmp(&b.track.sample.id))
+    });
     let levels: [fn(&Seat<'_>) -> Bytes; 2] = [|s| s.comfort_level(), |s| s.desired];
     for level in levels {
         for seat in &donors {
@@ -314,7 +330,7 @@ fn takes(seats: &[Seat<'_>], ledger: &Ledger, policy: &Policy, lacking: Bytes, m
 }
 
 /// Tries a guest that is not believed while others pay for it. That counts for nothing until it has obeyed.
-fn probe(seat: &Seat<'_>, policy: &Policy, moves: &mut Vec<Move>) {
+fn probe(seat: &Seat<'_>, policy: &Policy, moves: &mut Proposal) {
     let most = policy.limits.take_per_guest.of(seat.track.sample.config.full).min(PROBE);
     let level = seat.need.max(seat.track.target.minus(most)).to_balloon_page_ceil();
     // A smaller one could not be told from none.
@@ -349,7 +365,7 @@ fn unused(seat: &Seat<'_>) -> Bytes {
 }
 
 /// Takes at most `deficit` down to `level`; no less than the dead band, so that a small shortfall ends.
-fn take(seat: &Seat<'_>, level: Bytes, deficit: Bytes, policy: &Policy, moves: &mut Vec<Move>) -> Bytes {
+fn take(seat: &Seat<'_>, level: Bytes, deficit: Bytes, policy: &Policy, moves: &mut Proposal) -> Bytes {
     let full = seat.track.sample.config.full;
     let dead = policy.limits.dead_band.of(full).max(Bytes::from_kib(4));
     // The last step to a division may be smaller than the dead band: then it overshoots, but not into what is needed.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::apart::Apart;
 use crate::ledger::{non_guest, resident};
 use crate::model::{Model, Track};
 use crate::quantile::{Window, nearest_rank};
@@ -34,6 +35,9 @@ pub struct Growth {
     guests: Vec<GuestId>,
     /// What was no guest when the host and all guests were last read at one moment.
     known: Option<Bytes>,
+    /// The times in `followed`, in order.
+    #[serde(skip)]
+    times: Apart<Vec<Duration>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,7 +62,8 @@ impl Growth {
         let dated = model.tracks().any(Track::is_dated);
         if !same || dated {
             self.course.clear();
-            self.guests = model.tracks().map(|t| t.sample.id.clone()).collect();
+            self.guests.clear();
+            self.guests.extend(model.tracks().map(|t| t.sample.id.clone()));
         }
         if dated {
             return;
@@ -110,10 +115,12 @@ impl Growth {
 
     /// From the moment at which memory is gone until guests have given as much: it is noticed a control period later at
     /// most, and then their balloons have to follow. Where none has followed yet, they are given a control period.
-    pub fn reaction(&self, interval: Duration) -> Duration {
-        let mut times: Vec<Duration> = self.followed.values().copied().collect();
+    pub fn reaction(&mut self, interval: Duration) -> Duration {
+        let Apart(times) = &mut self.times;
+        times.clear();
+        times.extend(self.followed.values());
         times.sort_unstable();
-        interval.saturating_add(nearest_rank(&times, FOLLOWED).unwrap_or(interval))
+        interval.saturating_add(nearest_rank(times, FOLLOWED).unwrap_or(interval))
     }
 
     /// What memory that is no guest's may grow within a reaction, by this quantile.

@@ -4,11 +4,14 @@
 //! the donor before anybody is given it: spare memory is counted from what guests hold, not from what they were
 //! asked to give.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bumpalo::Bump;
+use bumpalo::collections::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::by_guest::ByGuest;
 use crate::conduct::FOLLOW_TOLERANCE;
 use crate::eligibility::{Standing, standing};
 use crate::floor;
@@ -34,7 +37,7 @@ impl Takings {
         if self.began.is_none_or(|began| now.since(began) >= interval) {
             self.began = Some(now);
             self.node = Bytes::ZERO;
-            self.guests.clear();
+            self.guests.values_mut().for_each(|taken| *taken = Bytes::ZERO);
         }
     }
 
@@ -49,6 +52,7 @@ impl Takings {
     }
 
     fn forget_gone(&mut self, model: &Model) {
+        self.guests.retain(|id, _| model.track(id).is_some());
         self.used_update.retain(|id, _| model.track(id).is_some());
     }
 }
@@ -68,6 +72,8 @@ pub struct Scene<'a> {
     pub taking_paused: bool,
     /// An emergency is declared: floors are those of an emergency, and limits hold per second.
     pub emergency: bool,
+    /// Memory for what is needed until the turn is over.
+    pub arena: &'a Bump,
 }
 
 /// In an emergency takes are bounded per this time instead of per control period: statistics come no faster.
@@ -86,20 +92,19 @@ impl Scene<'_> {
 }
 
 /// A guarded plan, and the reason for every move that was dropped.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Verdict {
     /// What may be done.
     pub plan: Plan<Guarded>,
     /// Why the rest may not.
-    pub dropped: BTreeMap<GuestId, Reason>,
+    pub dropped: ByGuest<Reason>,
 }
 
-/// Passes what is safe.
-pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> Verdict {
+/// Passes what is safe, into an empty verdict.
+pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings, verdict: &mut Verdict) {
     takings.renew(scene.now, scene.interval());
     takings.forget_gone(scene.model);
-    let mut passed = Vec::new();
-    let mut dropped = BTreeMap::new();
+    let Verdict { plan, dropped } = verdict;
     let mut spare = scene.ledger.spare;
     let takes = proposal.moves().iter().filter(|m| m.takes());
     for step in takes {
@@ -111,34 +116,58 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings) -> V
         match guard_take(step, track, scene, takings) {
             Ok(step) => {
                 takings.note(track, step.from.minus(step.to));
-                passed.push(step);
+                plan.vouch(step);
             }
-            Err(hold) => drop(dropped.insert(step.id.clone(), Reason::Held(hold))),
+            Err(hold) => dropped.insert(step.id.clone(), Reason::Held(hold)),
         }
     }
-    // Who is taken from anew after a back-off starts anew: what is still owed for the last take is not paid too.
-    let donors: BTreeSet<GuestId> = passed.iter().map(|step: &Move| step.id.clone()).collect();
-    for step in gives(proposal, scene.model).into_iter().filter(|step| !donors.contains(&step.id)) {
+    let gives = gives(proposal, scene);
+    for step in ORDER.iter().flat_map(|rank| gives.iter().filter(move |step| Rank::of(step) == *rank)) {
+        // Who is taken from anew after a back-off starts anew: what is still owed for the last take is not paid too.
+        if plan.of(&step.id).is_some_and(Move::takes) {
+            continue;
+        }
         let Some(track) = scene.model.track(&step.id) else { continue };
         if !track.is_reachable() {
             dropped.insert(step.id.clone(), Reason::Unreachable);
             continue;
         }
-        match guard_give(&step, track, spare) {
+        match guard_give(step, track, spare) {
             Some(step) => {
                 spare = spare.minus(track.cost(step.to));
-                passed.push(step);
+                plan.vouch(step);
             }
-            None => drop(dropped.insert(step.id.clone(), Reason::Waiting)),
+            None => dropped.insert(step.id.clone(), Reason::Waiting),
         }
     }
-    Verdict { plan: Plan::vouched(passed), dropped }
 }
 
-/// What is to be given, in the order in which it is paid: what undoes a failed take, then distress, then the rest.
-fn gives(proposal: &Proposal, model: &Model) -> Vec<Move> {
-    let mut gives: Vec<Move> = proposal.moves().iter().filter(|m| !m.takes()).cloned().collect();
-    for track in model.tracks() {
+/// What a give is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rank {
+    Undo,
+    Distress,
+    Rest,
+}
+
+/// In which order gives are paid.
+const ORDER: [Rank; 3] = [Rank::Undo, Rank::Distress, Rank::Rest];
+
+impl Rank {
+    fn of(step: &Move) -> Self {
+        match step.reason {
+            Reason::Undo(_) => Self::Undo,
+            Reason::GiveDistress(_) => Self::Distress,
+            _ => Self::Rest,
+        }
+    }
+}
+
+/// What is to be given.
+fn gives<'a>(proposal: &Proposal, scene: &Scene<'a>) -> Vec<'a, Move> {
+    let mut gives = Vec::with_capacity_in(proposal.moves().len(), scene.arena);
+    gives.extend(proposal.moves().iter().filter(|m| !m.takes()).cloned());
+    for track in scene.model.tracks() {
         let Some(undo) = track.conduct.undo() else { continue };
         let (id, name) = (track.sample.id.clone(), track.sample.name.clone());
         let wished = gives.iter().position(|m| m.id == id).map(|at| gives.swap_remove(at).to);
@@ -150,11 +179,6 @@ fn gives(proposal: &Proposal, model: &Model) -> Vec<Move> {
         let to = wished.unwrap_or_default().max(undo.to);
         gives.push(Move { id, name, from: track.target, to, reason: Reason::Undo(undo.failure) });
     }
-    gives.sort_by_key(|m| match m.reason {
-        Reason::Undo(_) => 0,
-        Reason::GiveDistress(_) => 1,
-        _ => 2,
-    });
     gives
 }
 

@@ -9,6 +9,8 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 pub mod adaptive;
+mod apart;
+pub mod by_guest;
 pub mod cadence;
 pub mod conduct;
 pub mod dealings;
@@ -35,3 +37,4 @@ pub mod stranger;
 pub mod troubles;
 pub mod units;
 pub mod view;
+mod workshop;

@@ -15,7 +15,7 @@ use crate::eligibility::BOOT_GRACE;
 use crate::evidence::{self, Evidence};
 use crate::reason::Pain;
 use crate::roster::{Membership, Roster};
-use crate::sample::{Balloon, GuestId, GuestSample, RunState, Sample};
+use crate::sample::{Balloon, GuestId, GuestSample, Incarnation, RunState, Sample, Untouchable};
 use crate::units::{Bytes, Monotonic};
 
 pub use promise::ASSUMED_OVERHEAD;
@@ -260,14 +260,18 @@ impl Track {
     }
 
     fn renew(&mut self, guest: &GuestSample, sample: &Sample) {
-        let before = std::mem::replace(&mut self.sample, guest.clone());
+        let (facts, incarnation) = (self.sample.facts, self.sample.incarnation);
+        if guest.incarnation.is_some() {
+            self.sample.clone_from(guest);
+        } else {
+            let untouchable = std::mem::take(&mut self.sample.config.untouchable);
+            self.sample.clone_from(guest);
+            self.keep_what_the_host_showed(incarnation, untouchable);
+        }
         self.host_total = sample.host.memory.total;
         self.host_at = sample.host_at();
-        self.sample.facts = guest.facts.or(&before.facts);
+        self.sample.facts = guest.facts.or(&facts);
         self.shown_at = guest.shown_at(sample.at).or(self.shown_at);
-        if guest.incarnation.is_none() {
-            self.keep_what_the_host_showed(before);
-        }
         let Some(balloon) = guest.balloon else {
             self.age(sample.at);
             return;
@@ -298,9 +302,9 @@ impl Track {
 
     /// What the host could not show this time holds on: it is the same guest until another process is seen. What its
     /// definition says by now comes on top.
-    fn keep_what_the_host_showed(&mut self, before: GuestSample) {
-        self.sample.incarnation = before.incarnation;
-        let now = std::mem::replace(&mut self.sample.config.untouchable, before.config.untouchable);
+    fn keep_what_the_host_showed(&mut self, process: Option<Incarnation>, untouchable: Vec<Untouchable>) {
+        self.sample.incarnation = process;
+        let now = std::mem::replace(&mut self.sample.config.untouchable, untouchable);
         for fact in now {
             if !self.sample.config.untouchable.contains(&fact) {
                 self.sample.config.untouchable.push(fact);

@@ -2,11 +2,11 @@
 //!
 //! An actuator accepts only [`Plan<Guarded>`]; only the guard can make one.
 
-use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
 
+use crate::by_guest::ByGuest;
 use crate::reason::Reason;
 use crate::sample::{GuestId, GuestName};
 use crate::units::Bytes;
@@ -46,20 +46,25 @@ impl Move {
 pub struct Plan<Stage> {
     moves: Vec<Move>,
     /// Where each guest's move stands: every guest is looked up, and there may be thousands.
-    places: BTreeMap<GuestId, usize>,
+    places: ByGuest<usize>,
     stage: PhantomData<Stage>,
+}
+
+impl<Stage> Default for Plan<Stage> {
+    fn default() -> Self {
+        Self { moves: Vec::new(), places: ByGuest::default(), stage: PhantomData }
+    }
 }
 
 /// What an engine wants.
 pub type Proposal = Plan<Proposed>;
 
 impl<Stage> Plan<Stage> {
-    fn new(moves: Vec<Move>) -> Self {
-        let mut places = BTreeMap::new();
-        for (place, step) in moves.iter().enumerate() {
-            places.entry(step.id.clone()).or_insert(place);
+    fn add(&mut self, step: Move) {
+        if self.places.get(&step.id).is_none() {
+            self.places.insert(step.id.clone(), self.moves.len());
         }
-        Self { moves, places, stage: PhantomData }
+        self.moves.push(step);
     }
 
     /// The moves.
@@ -74,27 +79,49 @@ impl<Stage> Plan<Stage> {
     pub fn is_empty(&self) -> bool {
         self.moves.is_empty()
     }
+    /// Forgets all moves, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.moves.clear();
+        self.places.clear();
+    }
 }
 
 impl Plan<Proposed> {
-    /// What an engine wants.
-    pub fn proposed(moves: Vec<Move>) -> Self {
-        Self::new(moves)
+    /// What an engine wants besides.
+    pub fn push(&mut self, step: Move) {
+        self.add(step);
+    }
+
+    /// Only those moves stay of which `wanted` holds.
+    pub(crate) fn retain(&mut self, wanted: impl FnMut(&Move) -> bool) {
+        self.moves.retain(wanted);
+        self.places.clear();
+        for (place, step) in self.moves.iter().enumerate().rev() {
+            self.places.insert(step.id.clone(), place);
+        }
+    }
+}
+
+impl Extend<Move> for Plan<Proposed> {
+    fn extend<T: IntoIterator<Item = Move>>(&mut self, moves: T) {
+        for step in moves {
+            self.add(step);
+        }
     }
 }
 
 impl Plan<Guarded> {
-    /// Only the guard vouches for a plan.
-    pub(crate) fn vouched(moves: Vec<Move>) -> Self {
-        Self::new(moves)
+    /// Only the guard vouches for a move.
+    pub(crate) fn vouch(&mut self, step: Move) {
+        self.add(step);
     }
 
     /// The calls that carry the plan out: gives first, because they relieve and cannot fail for want of memory
     /// that the plan itself takes (donors have paid before takers are promised).
-    pub fn commands(&self) -> Vec<Command> {
-        let command = |m: &Move| Command::SetTarget { id: m.id.clone(), from: m.from, to: m.to };
-        let (takes, gives): (Vec<&Move>, Vec<&Move>) = self.moves.iter().partition(|m| m.takes());
-        gives.into_iter().chain(takes).map(command).collect()
+    pub fn commands(&self) -> impl Iterator<Item = Command> {
+        let (gives, takes) =
+            (self.moves.iter().filter(|m| !m.takes()), self.moves.iter().filter(|m| m.takes()));
+        gives.chain(takes).map(|m| Command::SetTarget { id: m.id.clone(), from: m.from, to: m.to })
     }
 }
 
@@ -154,8 +181,10 @@ mod tests {
             to: Bytes::from_mib(to),
             reason: Reason::Enough,
         };
-        let plan = Plan::vouched(vec![step("donor", 512, 400), step("taker", 300, 412)]);
-        let order: Vec<String> = plan.commands().iter().map(|c| c.id().to_string()).collect();
+        let mut plan = Plan::default();
+        plan.vouch(step("donor", 512, 400));
+        plan.vouch(step("taker", 300, 412));
+        let order: Vec<String> = plan.commands().map(|c| c.id().to_string()).collect();
         assert_eq!(order, ["taker", "donor"]);
     }
 }

@@ -38,6 +38,9 @@ impl<T: Copy + Ord> Window<T> {
 
     /// Adds an observation, forgetting the oldest when full.
     pub fn push(&mut self, value: T) {
+        // Once, and not again and again over the first hour.
+        self.seen.reserve(Self::CAPACITY.saturating_sub(self.seen.len()));
+        self.sorted.reserve(Self::CAPACITY.saturating_sub(self.sorted.len()));
         let oldest = if self.seen.len() >= Self::CAPACITY { self.seen.pop_front() } else { None };
         if let Some(Ok(at)) = oldest.map(|oldest| self.sorted.binary_search(&oldest)) {
             self.sorted.remove(at);

@@ -173,7 +173,7 @@ pub struct Ksm {
 }
 
 /// One guest at one moment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct GuestSample {
     /// Identity.
     pub id: GuestId,
@@ -193,6 +193,29 @@ pub struct GuestSample {
     pub facts_age: Option<Duration>,
     /// Why something is absent, for people.
     pub trouble: Option<String>,
+}
+
+impl Clone for GuestSample {
+    fn clone(&self) -> Self {
+        Self {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            config: self.config.clone(),
+            trouble: self.trouble.clone(),
+            ..*self
+        }
+    }
+
+    /// Into the memory that is there, for this is done of every guest each turn.
+    fn clone_from(&mut self, newer: &Self) {
+        let Self { id, name, incarnation, config, run_state, balloon, facts, facts_age, trouble } = newer;
+        self.id.clone_from(id);
+        self.name.clone_from(name);
+        self.config.clone_from(config);
+        self.trouble.clone_from(trouble);
+        (self.incarnation, self.run_state, self.balloon) = (*incarnation, *run_state, *balloon);
+        (self.facts, self.facts_age) = (*facts, *facts_age);
+    }
 }
 
 impl GuestSample {
@@ -230,7 +253,7 @@ impl Incarnation {
 }
 
 /// What the domain's definition says about memory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestConfig {
     /// Full size without pluggable memory: `<memory>` less all virtio-mem devices' sizes.
     pub full: Bytes,
@@ -245,6 +268,18 @@ pub struct GuestConfig {
     pub free_page_reporting: bool,
     /// Facts for which a guest is never touched, in the order found.
     pub untouchable: Vec<Untouchable>,
+}
+
+impl Clone for GuestConfig {
+    fn clone(&self) -> Self {
+        Self { untouchable: self.untouchable.clone(), ..*self }
+    }
+
+    fn clone_from(&mut self, newer: &Self) {
+        let mut untouchable = std::mem::take(&mut self.untouchable);
+        untouchable.clone_from(&newer.untouchable);
+        *self = Self { untouchable, ..*newer };
+    }
 }
 
 /// Facts of a guest's definition for which its memory is never touched: either nothing would be gained (pinned or

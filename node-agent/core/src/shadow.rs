@@ -5,9 +5,19 @@ use crate::dealings::Dealings;
 use crate::sample::Sample;
 use crate::units::Bytes;
 
-/// `sample` as it would look if each guest held its shadow target.
-pub fn overlay(sample: &Sample, dealings: &Dealings) -> Sample {
-    let mut shown = sample.clone();
+/// `sample` as it would look if each guest held its shadow target, in the memory of the last one.
+pub fn overlay<'a>(sample: &Sample, dealings: &Dealings, last: &'a mut Option<Sample>) -> &'a Sample {
+    let shown = match last {
+        Some(shown) => {
+            let Sample { at, wall, host_age, host, guests, strangers } = sample;
+            shown.guests.clone_from(guests);
+            shown.strangers.clone_from(strangers);
+            shown.host.clone_from(host);
+            (shown.at, shown.wall, shown.host_age) = (*at, *wall, *host_age);
+            shown
+        }
+        None => last.insert(sample.clone()),
+    };
     for guest in &mut shown.guests {
         let target = dealings.of(&guest.id).and_then(|dealing| dealing.shadow);
         let Some((target, balloon)) = target.zip(guest.balloon.as_mut()) else { continue };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::adaptive::{self, Purpose, Wish};
+use crate::apart::Apart;
 use crate::conduct::FOLLOW_TOLERANCE;
 use crate::dealings::{Dealings, Original};
 use crate::eligibility::standing;
@@ -22,6 +23,7 @@ use crate::shadow;
 use crate::stranger::Unlisted;
 use crate::units::{Bytes, Monotonic};
 use crate::view::{GuestView, views};
+use crate::workshop::Workshop;
 
 /// Statistics period of a squeezed guest, in seconds: the shortest there is, for what it does not report it cannot be
 /// given.
@@ -38,6 +40,8 @@ pub struct State {
     dealings: Dealings,
     emergency: Emergency,
     now: Monotonic,
+    #[serde(skip)]
+    workshop: Apart<Option<Box<Workshop>>>,
 }
 
 /// Why this turn is taken.
@@ -87,7 +91,7 @@ pub struct Input<'a> {
 }
 
 /// What a turn decided.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Decision {
     /// What to do; empty while observing.
     pub plan: Plan<Guarded>,
@@ -188,6 +192,25 @@ impl State {
 
     /// Decides one turn.
     pub fn step(&mut self, input: &Input<'_>) -> Decision {
+        let mut workshop = self.workshop.0.take().unwrap_or_default();
+        let decision = self.decide(input, &mut workshop);
+        workshop.clear();
+        self.workshop.0 = Some(workshop);
+        decision
+    }
+
+    /// Takes a decision back that is of no more use: the next one is made of its memory.
+    pub fn reuse(&mut self, mut decision: Decision) {
+        decision.plan.clear();
+        decision.periods.clear();
+        decision.again.clear();
+        decision.guests.clear();
+        self.workshop.0.get_or_insert_default().decision = decision;
+    }
+
+    fn decide(&mut self, input: &Input<'_>, workshop: &mut Workshop) -> Decision {
+        let Workshop { arena, wish, verdict, decision, shown } = workshop;
+        let Decision { plan, mut periods, mut again, mut guests, .. } = std::mem::take(decision);
         self.now = input.sample.at;
         self.dealings.meet(input.sample, &self.model, input.keep_found);
         let giving_back = input.mandate == Mandate::Release
@@ -198,8 +221,8 @@ impl State {
             self.dealings.iter_mut().for_each(|dealing| dealing.shadow = None);
             self.model.forget_shadows(&self.dealings);
         }
-        let shown = if observing { Some(shadow::overlay(input.sample, &self.dealings)) } else { None };
-        let sample = shown.as_ref().unwrap_or(input.sample);
+        let sample =
+            if observing { shadow::overlay(input.sample, &self.dealings, shown) } else { input.sample };
         self.model.fold(sample, Context { roster: input.roster, dealings: &self.dealings, observing });
         // Shadow balloons follow at once; that says nothing of real ones.
         if !observing {
@@ -220,27 +243,39 @@ impl State {
             now: sample.at,
             taking_paused: input.mandate != Mandate::Full || input.turn == Turn::Handover,
             emergency: emergency && !observing,
+            arena,
         };
-        let wish = wish(&scene, input.turn, giving_back);
-        let verdict = guard::guard(&wish.proposal, &scene, &mut self.takings);
-        let guests = views(&scene, &wish, &verdict);
+        propose(&scene, input.turn, giving_back, wish);
+        verdict.plan = plan;
+        guard::guard(&wish.proposal, &scene, &mut self.takings, verdict);
+        guests.extend(views(&scene, wish, verdict));
         let release = giving_back.then(|| self.release_state(&ledger, input.complete));
-        let plan = if observing { self.follow(&verdict.plan) } else { verdict.plan };
-        let periods = self.periods(&plan, input.policy, observing);
-        let again = if observing { Vec::new() } else { self.again(&plan) };
+        let mut plan = std::mem::take(&mut verdict.plan);
+        if observing {
+            self.follow(&plan);
+            plan.clear();
+        }
+        periods.extend(self.periods(&plan, input.policy, observing));
+        if !observing {
+            self.again(&plan, &mut again);
+        }
         Decision { plan, periods, again, ledger, guests, unlisted, release, observing, emergency }
     }
 
-    fn follow(&mut self, plan: &Plan<Guarded>) -> Plan<Guarded> {
+    fn follow(&mut self, plan: &Plan<Guarded>) {
         for step in plan.moves() {
             self.dealings.with(&step.id).shadow = Some(step.to);
         }
-        Plan::vouched(Vec::new())
     }
 
     /// Squeezed guests report often; the others again at the period they had, unless somebody else set it since.
-    fn periods(&self, plan: &Plan<Guarded>, policy: &Policy, observing: bool) -> Vec<Command> {
-        let wanted = |track: &Track| {
+    fn periods(
+        &self,
+        plan: &Plan<Guarded>,
+        policy: &Policy,
+        observing: bool,
+    ) -> impl Iterator<Item = Command> {
+        let wanted = move |track: &Track| {
             let target = plan.of(&track.sample.id).map_or(track.target, |m| m.to);
             let covered = standing(track, policy, self.now).class().is_some();
             if covered && !observing && target < track.ceiling {
@@ -251,18 +286,15 @@ impl State {
             dealing.original?.period.filter(|_| unchanged && dealing.hurried)
         };
         let tracks = self.model.tracks().filter(|t| t.is_reachable() && t.sample.config.has_balloon);
-        tracks
-            .filter_map(|track| {
-                let (now, seconds) = (track.sample.balloon?.period?, wanted(track)?);
-                (now != seconds).then(|| Command::SetPeriod { id: track.sample.id.clone(), seconds })
-            })
-            .collect()
+        tracks.filter_map(move |track| {
+            let (now, seconds) = (track.sample.balloon?.period?, wanted(track)?);
+            (now != seconds).then(|| Command::SetPeriod { id: track.sample.id.clone(), seconds })
+        })
     }
 
     /// Targets of guests that hold less than theirs, each set again at most every [`AGAIN`].
-    fn again(&mut self, plan: &Plan<Guarded>) -> Vec<Command> {
+    fn again(&mut self, plan: &Plan<Guarded>, commands: &mut Vec<Command>) {
         let now = self.now;
-        let mut commands = Vec::new();
         for track in self.model.tracks().filter(|t| t.lags_behind() && plan.of(&t.sample.id).is_none()) {
             let (id, to) = (&track.sample.id, track.target);
             let asked = &mut self.dealings.with(id).asked_again;
@@ -271,7 +303,6 @@ impl State {
                 commands.push(Command::SetTarget { id: id.clone(), from: to, to });
             }
         }
-        commands
     }
 
     fn release_state(&self, ledger: &Ledger, complete: bool) -> Release {
@@ -291,16 +322,14 @@ impl State {
     }
 }
 
-fn wish(scene: &Scene<'_>, turn: Turn, giving_back: bool) -> Wish {
+fn propose(scene: &Scene<'_>, turn: Turn, giving_back: bool, wish: &mut Wish) {
     if giving_back {
-        return adaptive::release(scene.model);
+        return adaptive::release(scene.model, wish);
     }
     let purpose = if turn == Turn::Handover { Purpose::Handover } else { Purpose::Control };
-    let mut wish = adaptive::propose(scene, purpose);
+    adaptive::propose(scene, purpose, wish);
     let hurts = scene.model.tracks().any(|t| t.pain.is_some() && t.is_squeezed());
     if turn == Turn::Relief && !hurts && !scene.emergency {
-        let gives = wish.proposal.moves().iter().filter(|m| !m.takes()).cloned().collect();
-        wish.proposal = Plan::proposed(gives);
+        wish.proposal.retain(|m| !m.takes());
     }
-    wish
 }

@@ -79,8 +79,8 @@ pub struct GuestView {
 }
 
 /// All guests after `verdict` on `wish`.
-pub(crate) fn views(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict) -> Vec<GuestView> {
-    scene.model.tracks().map(|track| view(scene, wish, verdict, track)).collect()
+pub(crate) fn views(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict) -> impl Iterator<Item = GuestView> {
+    scene.model.tracks().map(|track| view(scene, wish, verdict, track))
 }
 
 fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> GuestView {

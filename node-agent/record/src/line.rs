@@ -26,7 +26,7 @@ pub(crate) const FORMAT: u32 = 1;
 #[serde(rename_all = "camelCase")]
 pub enum Line<'a> {
     /// A stretch of lines without a gap begins.
-    Begin(Begin<'a>),
+    Begin(Box<Begin<'a>>),
     /// Everything but what was learned is forgotten: a turn had failed inside.
     Anew(Cow<'a, Growth>),
     /// What a predecessor learned.

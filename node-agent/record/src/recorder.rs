@@ -109,6 +109,11 @@ impl Recorder {
         decision
     }
 
+    /// [`State::reuse`], which is no change of the state.
+    pub fn reuse(&mut self, decision: Decision) {
+        self.state.reuse(decision);
+    }
+
     fn tell<'a>(&mut self, line: impl FnOnce(&mut Shown) -> Line<'a>) {
         let Some(tape) = &mut self.tape else { return };
         if let Some(before) = tape.wants_beginning() {
@@ -120,7 +125,7 @@ impl Recorder {
                 before,
                 state: Cow::Borrowed(&self.state),
             };
-            write(&mut **tape, &Line::Begin(begin), true);
+            write(&mut **tape, &Line::Begin(Box::new(begin)), true);
         }
         write(&mut **tape, &line(&mut self.shown), false);
     }

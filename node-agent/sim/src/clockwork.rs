@@ -77,6 +77,11 @@ impl<'a> Clockwork<'a> {
         (hurts || news).then(|| self.turn(plant, Turn::Relief))
     }
 
+    /// The last decision is of no more use.
+    pub(crate) fn reuse(&mut self, decision: Decision) {
+        self.state.reuse(decision);
+    }
+
     fn turn(&mut self, plant: &mut Plant, turn: Turn) -> Decision {
         // Fresh statistics alone are judged with the host as it was when all guests were last read.
         let reading = if turn == Turn::Relief { Reading::Known } else { Reading::Fresh };
@@ -102,7 +107,7 @@ impl<'a> Clockwork<'a> {
 
     fn carry_out(&mut self, plant: &mut Plant, decision: &Decision) {
         let further = decision.again.iter().chain(&decision.periods).cloned();
-        let commands: Vec<Command> = decision.plan.commands().into_iter().chain(further).collect();
+        let commands: Vec<Command> = decision.plan.commands().chain(further).collect();
         for command in &commands {
             plant.carry_out(command);
         }

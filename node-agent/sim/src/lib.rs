@@ -89,6 +89,7 @@ pub fn simulate_onto(
         if let Some(decision) = clockwork.work(&mut plant) {
             score.decided(&decision, |id| plant.place(id).map(|place| (place, plant.need(place))));
             ledger = Some(decision.ledger);
+            clockwork.reuse(decision);
         }
         chart.passed(plant.time(), step, plant.moments(), ledger.as_ref());
     }

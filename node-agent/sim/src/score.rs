@@ -156,8 +156,8 @@ impl Score {
         self.shortfall = decision.ledger.shortfall;
         self.emergency = decision.emergency;
         self.node.shortfall = self.node.shortfall.max(self.shortfall);
-        for command in decision.plan.commands().iter().chain(&decision.again) {
-            if let Command::SetTarget { id, to, .. } = command
+        for command in decision.plan.commands().chain(decision.again.iter().cloned()) {
+            if let Command::SetTarget { id, to, .. } = &command
                 && let Some((place, need)) = find(id)
                 && let Some(score) = self.guests.get_mut(place)
             {

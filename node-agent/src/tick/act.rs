@@ -40,7 +40,7 @@ impl Loop {
         }
         self.forget_takes(|id| decision.plan.of(id).is_some_and(|step| !step.takes()));
         let again = decision.again.iter().chain(&decision.periods).cloned();
-        let commands = decision.plan.commands().into_iter().chain(again);
+        let commands = decision.plan.commands().chain(again);
         let (takes, gives): (Vec<Command>, Vec<Command>) = commands.partition(changes_what_was_found);
         if !gives.is_empty() {
             self.parts.guests.send(&gives);

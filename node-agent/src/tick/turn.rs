@@ -50,6 +50,7 @@ impl Loop {
         self.watch_squeezed();
         let api_failing_since = self.parts.contact.as_deref().and_then(Contact::failing_since);
         let report = Report::of(&orders, &sample, &decision, self.troubles(), began.elapsed());
+        self.state.reuse(decision);
         if turn == Turn::Tick {
             self.failures.clear();
         }

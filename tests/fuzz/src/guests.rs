@@ -204,8 +204,7 @@ fn check(decision: &Decision, held: Option<Bytes>) {
 
 /// Commands succeed, or fail by a bit each.
 fn carry_out(decision: &Decision, fails: u8) -> Vec<Outcome> {
-    let commands =
-        decision.plan.commands().into_iter().chain(decision.periods.clone()).chain(decision.again.clone());
+    let commands = decision.plan.commands().chain(decision.periods.clone()).chain(decision.again.clone());
     let result = |at: usize| if fails >> (at % 8) & 1 == 1 { Err("refused".to_owned()) } else { Ok(()) };
     commands.enumerate().map(|(at, command)| Outcome { command, result: result(at) }).collect()
 }

@@ -274,7 +274,6 @@ fn a_take_that_was_thought_to_have_failed_is_not_forgotten() {
     let failed: Vec<Outcome> = decision
         .plan
         .commands()
-        .into_iter()
         .map(|command| Outcome { command, result: Err("no answer".into()) })
         .collect();
     w.state.note(&failed);

@@ -151,7 +151,7 @@ fn a_refused_period_is_not_ours() {
     let decision = w.decide(5, Turn::Tick);
     let refused = |command: Command| Outcome { command, result: Err("no".into()) };
     let before = w.state.clone();
-    w.state.note(&decision.plan.commands().into_iter().map(refused).collect::<Vec<_>>());
+    w.state.note(&decision.plan.commands().map(refused).collect::<Vec<_>>());
     w.state.note(&[refused(Command::SetPeriod { id: World::id("a"), seconds: 1 })]);
     assert_eq!(w.state, before);
 }

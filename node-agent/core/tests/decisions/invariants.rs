@@ -329,7 +329,7 @@ fn a_plan_moves_each_guest_once_and_gives_first() {
             prop_assert!(step.from != step.to);
             prop_assert_eq!(step.from, oracle::view(moment, &step.id).previous_target);
         }
-        let commands = moment.decision.plan.commands();
+        let commands: Vec<Command> = moment.decision.plan.commands().collect();
         prop_assert_eq!(commands.len(), seen.len());
         prop_assert!(commands.is_sorted_by_key(Command::takes));
         prop_assert!(!moment.decision.observing || commands.is_empty());

@@ -308,7 +308,7 @@ fn take(state: &mut State, lane: &mut Lane, roster: &Roster, absurd: &Absurd) ->
     }
     let _ = host_alarm(&absurd.sample.host, &absurd.sample.host, ledger, absurd.eviction);
     state.note_pain(&id(0), Pain::HostFaults { per_second: major_faults }, absurd.sample.at);
-    let commands = decision.plan.commands().into_iter().chain(decision.periods).chain(decision.again);
+    let commands = decision.plan.commands().chain(decision.periods).chain(decision.again);
     let failed = |at: usize| absurd.fails >> (at % 8) & 1 == 1;
     let result = |at| if failed(at) { Err("refused".to_owned()) } else { Ok(()) };
     let mut outcomes: Vec<Outcome> =
@@ -387,9 +387,7 @@ fn ten_thousand_guests_are_decided_in_time() {
         let decision = w.state.step(&input);
         slowest = slowest.max(worked().saturating_sub(began));
         let done = |command| Outcome { command, result: Ok(()) };
-        w.state.note(
-            &decision.plan.commands().into_iter().chain(decision.periods).map(done).collect::<Vec<_>>(),
-        );
+        w.state.note(&decision.plan.commands().chain(decision.periods).map(done).collect::<Vec<_>>());
         moves += decision.plan.moves().len();
     }
     assert!(moves > 0, "nobody was taken from");

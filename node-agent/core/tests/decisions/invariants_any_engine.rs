@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)] // helpers outside #[test] functions are test code too
 
+use bumpalo::Bump;
 use overcommit_core::guard::{Scene, Takings, Verdict, guard};
 use overcommit_core::plan::{Move, Proposal};
 use overcommit_core::reason::{Pain, Reason};
@@ -67,7 +68,8 @@ fn whimsical(moment: &Moment<'_>, takings: &mut Takings) -> Verdict {
         to: whim.target(&track.sample),
         reason: whim.reason(),
     });
-    let proposal = Proposal::proposed(moves.collect());
+    let mut proposal = Proposal::default();
+    proposal.extend(moves);
     let scene = Scene {
         model,
         ledger: &moment.decision.ledger,
@@ -75,8 +77,11 @@ fn whimsical(moment: &Moment<'_>, takings: &mut Takings) -> Verdict {
         now: moment.sample.at,
         taking_paused: false,
         emergency: moment.decision.emergency,
+        arena: &Bump::new(),
     };
-    guard(&proposal, &scene, takings)
+    let mut verdict = Verdict::default();
+    guard(&proposal, &scene, takings, &mut verdict);
+    verdict
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! because what generates courses takes longer to compile, optimised, than to run.
 #![cfg(test)]
 
+mod allocations;
 mod course;
 mod courses;
 mod found;

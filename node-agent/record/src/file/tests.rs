@@ -24,7 +24,7 @@ fn beginning(seconds: u64) -> Vec<u8> {
         before: Before::Start,
         state: Cow::Owned(State::default()),
     };
-    line(&Line::Begin(begin))
+    line(&Line::Begin(Box::new(begin)))
 }
 
 fn line(line: &Line<'_>) -> Vec<u8> {

@@ -169,7 +169,7 @@ impl Plant {
     }
 
     fn carry_out(&mut self, decision: &Decision, refused: bool) {
-        let commands = decision.plan.commands().into_iter().chain(decision.periods.iter().cloned());
+        let commands = decision.plan.commands().chain(decision.periods.iter().cloned());
         let commands = commands.chain(decision.again.iter().cloned());
         let result = if refused { Err("refused".to_owned()) } else { Ok(()) };
         let outcomes: Vec<Outcome> =

@@ -261,7 +261,6 @@ impl World {
         let outcomes: Vec<_> = decision
             .plan
             .commands()
-            .into_iter()
             .chain(decision.periods.iter().cloned())
             .map(|command| overcommit_core::plan::Outcome { command, result: Ok(()) })
             .collect();
