@@ -2,6 +2,7 @@
 
 mod bench;
 mod cluster;
+mod ordered;
 mod turns;
 
 use std::fs::File;
@@ -22,7 +23,8 @@ use crate::table;
 use crate::wait;
 
 pub use bench::{Bench, SOON};
-pub use cluster::{nobodys_kubeconfig, seal};
+pub use cluster::{NODE, nobodys_kubeconfig, seal};
+pub use ordered::{OrderedNode, SYSTEM, entry};
 pub use turns::{Action, Turn, Turns};
 
 /// From start to the first report: connecting and one turn.
@@ -69,6 +71,14 @@ impl HostMemory {
         let text = std::fs::read_to_string(&self.file)?;
         let kib = text.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok());
         Ok(kib.context("no MemTotal")? / 1024)
+    }
+
+    /// So many MiB are gone.
+    ///
+    /// # Errors
+    /// As [`HostMemory::set`].
+    pub fn lose(&self, mib: u64) -> Result<()> {
+        self.set(self.get()?.saturating_sub(mib))
     }
 
     /// Changes the size while agents run: the file is written in place, for they hold it open.

@@ -11,6 +11,7 @@ pub mod http;
 pub mod hugepages;
 pub mod images;
 pub mod kernel_counts;
+pub mod launcher;
 #[path = "../guest-load/load.rs"]
 pub mod load;
 pub mod machine;

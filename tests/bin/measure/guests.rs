@@ -22,7 +22,7 @@ pub(crate) const SIZE: u64 = 512;
 /// What the host lacks for each at full size, when they are squeezed.
 const SHORT: u64 = 100;
 /// A host on which everything fits.
-const PLENTY: u64 = 64 * 1024;
+pub(crate) const PLENTY: u64 = 64 * 1024;
 /// A window is so many samples of this length.
 const SAMPLES: usize = 6;
 const SAMPLE: Duration = Duration::from_secs(10);
@@ -86,17 +86,7 @@ impl Bench {
 
     /// Makes memory short for the agent, and waits until it has taken what was missing.
     pub(crate) fn squeeze(&self, agent: &Agent) -> Result<()> {
-        let count = agent.guests()?;
-        self.host.set(agent.promised_mib(count)?.saturating_sub(SHORT * count))?;
-        wait::until(SQUEEZED_BY, "all guests to be squeezed", || {
-            let missing = agent.ledger("shortfall")?;
-            let taken = agent.ledger("reclaimed")? >> 20;
-            anyhow::ensure!(
-                missing == 0 && taken >= SHORT * count / 2,
-                "{missing} missing, {taken} MiB taken"
-            );
-            Ok::<_, anyhow::Error>(())
-        })
+        squeeze(&self.host, agent)
     }
 
     /// Windows without an agent, with one that has nothing to do, and with one whose guests are squeezed.
@@ -136,9 +126,9 @@ impl Bench {
         self.hypervisor.uri()
     }
 
-    /// The agent's host loses so many MiB.
-    pub(crate) fn host_loses(&self, mib: u64) -> Result<()> {
-        self.host.set(self.host.get()?.saturating_sub(mib))
+    /// What the agent is shown as its host's memory.
+    pub(crate) fn host(&self) -> &HostMemory {
+        &self.host
     }
 
     /// Lets the agent give everything back, for which its host needs the memory.
@@ -176,6 +166,18 @@ impl Bench {
         let turns = Spread::of(turns.iter().map(|turn| turn.took.as_secs_f64() * 1000.0));
         Ok(Cost { guests: pids.len(), state, agent, libvirtd, qemu, memory: memories, turns })
     }
+}
+
+/// Makes memory short for the agent, and waits until it has taken what was missing.
+pub(crate) fn squeeze(host: &HostMemory, agent: &Agent) -> Result<()> {
+    let count = agent.guests()?;
+    host.set(agent.promised_mib(count)?.saturating_sub(SHORT * count))?;
+    wait::until(SQUEEZED_BY, "all guests to be squeezed", || {
+        let missing = agent.ledger("shortfall")?;
+        let taken = agent.ledger("reclaimed")? >> 20;
+        anyhow::ensure!(missing == 0 && taken >= SHORT * count / 2, "{missing} missing, {taken} MiB taken");
+        Ok::<_, anyhow::Error>(())
+    })
 }
 
 /// What the agent itself costs.

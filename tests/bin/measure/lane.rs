@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use overcommit_core::eligibility::BOOT_GRACE;
 use overcommit_core::sample::Incarnation;
 use overcommit_host::{Glimpses, Root};
-use overcommit_tests::agent::{Agent, Turn};
+use overcommit_tests::agent::{Action, Agent, HostMemory, Turn};
 use overcommit_tests::disk::SmallDisk;
 use overcommit_tests::guests::{Guest, GuestSpec, Load};
 use overcommit_tests::machine;
@@ -58,12 +58,12 @@ enum Hindrance<'a> {
 }
 
 /// What was seen in one condition; seconds.
-struct Seen {
-    condition: &'static str,
-    statistics: Spread,
+pub(crate) struct Seen {
+    pub(crate) condition: &'static str,
+    pub(crate) statistics: Spread,
     /// Absent where nothing can be taken, as the next.
-    losses: Option<Spread>,
-    pains: Option<Spread>,
+    pub(crate) losses: Option<Spread>,
+    pub(crate) pains: Option<Spread>,
 }
 
 /// All conditions.
@@ -75,6 +75,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<String> {
     swapping.iter().try_for_each(Guest::wait_booted)?;
     // As long as they may still be booting, others would give all that is short.
     pause(BOOT_GRACE.saturating_sub(begun.elapsed()))?;
+    let swapping: Vec<&Guest> = swapping.iter().collect();
     let (hung, disk) = (bench.guests.last().context("no guest")?, SmallDisk::mount()?);
     let conditions =
         [Hindrance::Nothing, Hindrance::Hung(hung), Hindrance::FullDisk(&disk), Hindrance::Thrashing];
@@ -140,18 +141,19 @@ impl Drop for InTheWay {
     }
 }
 
-fn condition(bench: &Bench, swapping: &[Guest], hindrance: Hindrance<'_>) -> Result<Seen> {
+fn condition(bench: &Bench, swapping: &[&Guest], hindrance: Hindrance<'_>) -> Result<Seen> {
     let agent = match hindrance {
         Hindrance::FullDisk(disk) => bench.agent_in(disk.dir())?,
         _ => bench.agent()?,
     };
     bench.squeeze(&agent)?;
     let in_the_way = hindrance.begin()?;
-    let statistics = statistics(bench, &agent).context("statistics")?;
+    let watched = bench.guests.first().context("no guest")?;
+    let statistics = statistics(watched, bench.uri(), &agent).context("statistics")?;
     // On a full disk nothing can be taken, and all that was spare was given long ago.
     let takes = !matches!(hindrance, Hindrance::FullDisk(_));
-    let pains = takes.then(|| pains(bench, &agent, swapping).context("pain")).transpose()?;
-    let losses = takes.then(|| losses(bench, &agent).context("losses")).transpose()?;
+    let pains = takes.then(|| pains(bench.host(), &agent, swapping).context("pain")).transpose()?;
+    let losses = takes.then(|| losses(bench.host(), &agent).context("losses")).transpose()?;
     in_the_way.end()?;
     swapping.iter().try_for_each(|guest| guest.begin(&Load::IDLE))?;
     if let Hindrance::FullDisk(disk) = hindrance {
@@ -162,7 +164,7 @@ fn condition(bench: &Bench, swapping: &[Guest], hindrance: Hindrance<'_>) -> Res
 }
 
 /// From a loss to the first command that answers it.
-fn losses(bench: &Bench, agent: &Agent) -> Result<Spread> {
+pub(crate) fn losses(host: &HostMemory, agent: &Agent) -> Result<Spread> {
     let mut turns = agent.turns();
     let mut delays = Vec::new();
     for n in 0..LOSSES {
@@ -170,7 +172,7 @@ fn losses(bench: &Bench, agent: &Agent) -> Result<Spread> {
         pause(Duration::from_millis(1500 + 370 * (n as u64 % 7)))?;
         turns.fresh()?;
         let begun = Timestamp::now();
-        bench.host_loses(LOSS)?;
+        host.lose(LOSS)?;
         let took = wait::until_paced(PATIENCE, LOOK, "a command that answers a loss", || {
             let taken = |turn: &Turn| turn.actions.iter().find(|a| a.to < a.from).map(|a| a.at);
             turns.fresh()?.iter().find_map(taken).context("none yet")
@@ -186,9 +188,8 @@ fn losses(bench: &Bench, agent: &Agent) -> Result<Spread> {
 }
 
 /// From the arrival of statistics, as another client of libvirt sees it, to their being judged.
-fn statistics(bench: &Bench, agent: &Agent) -> Result<Spread> {
-    let guest = bench.guests.first().context("no guest")?;
-    let connection = Connect::open(Some(bench.uri()))?;
+pub(crate) fn statistics(guest: &Guest, uri: &str, agent: &Agent) -> Result<Spread> {
+    let connection = Connect::open(Some(uri))?;
     let domain = connection.lookup_domain_by_name(guest.name())?;
     let mut turns = agent.turns();
     turns.fresh()?;
@@ -213,11 +214,11 @@ fn statistics(bench: &Bench, agent: &Agent) -> Result<Spread> {
 }
 
 /// From pain that shows on the host to the command that helps.
-fn pains(bench: &Bench, agent: &Agent, guests: &[Guest]) -> Result<Spread> {
+pub(crate) fn pains(host: &HostMemory, agent: &Agent, guests: &[&Guest]) -> Result<Spread> {
     let mut delays = Vec::new();
     for _ in 0..ROUNDS {
         for guest in guests {
-            squeezed(bench, agent, guest)?;
+            squeezed(host, agent, guest)?;
             delays.push(pain(agent, guest)?);
             guest.begin(&Load::IDLE)?;
         }
@@ -226,12 +227,12 @@ fn pains(bench: &Bench, agent: &Agent, guests: &[Guest]) -> Result<Spread> {
 }
 
 /// Waits until it holds little enough to hurt. What is short may be the others' by now: then the host loses more.
-fn squeezed(bench: &Bench, agent: &Agent, guest: &Guest) -> Result<()> {
+fn squeezed(host: &HostMemory, agent: &Agent, guest: &Guest) -> Result<()> {
     let mut lost = Instant::now();
     wait::until(Duration::from_mins(4), format!("{} to be squeezed again", guest.name()), || {
         let holds = agent.guest(guest.name())?.actual >> 20;
         if holds >= SQUEEZED && lost.elapsed() >= NO_MORE {
-            bench.host_loses(LOSS)?;
+            host.lose(LOSS)?;
             lost = Instant::now();
         }
         anyhow::ensure!(holds < SQUEEZED, "{holds} MiB");
@@ -256,9 +257,8 @@ fn pain(agent: &Agent, guest: &Guest) -> Result<f64> {
         let before = reads.iter().rev().find(|(at, _)| at.elapsed() >= POLL).map_or(read, |(_, read)| *read);
         let burst = u64::try_from(u128::from(BURST) * POLL.as_millis() / 1000)?;
         shows = shows.or_else(|| (read - before >= burst).then(Timestamp::now));
-        let given = |turn: &Turn| {
-            turn.actions.iter().find(|a| a.guest == guest.name() && a.to > a.from).map(|a| a.at)
-        };
+        let given =
+            |turn: &Turn| turn.actions.iter().find(|a| concerns(a, guest) && a.to > a.from).map(|a| a.at);
         helped = helped.or_else(|| turns.fresh().ok()?.iter().find_map(given));
         match (shows, helped) {
             (Some(shows), Some(helped)) => Ok(helped.duration_since(shows).as_secs_f64().max(0.0)),
@@ -269,14 +269,19 @@ fn pain(agent: &Agent, guest: &Guest) -> Result<f64> {
     })
 }
 
-fn pause(time: Duration) -> Result<()> {
+/// In a cluster its name has a namespace before it.
+fn concerns(action: &Action, guest: &Guest) -> bool {
+    action.guest.rsplit('/').next() == Some(guest.name())
+}
+
+pub(crate) fn pause(time: Duration) -> Result<()> {
     let begun = Instant::now();
     wait::until_paced(time * 2, LOOK, "the next trial", || begun.elapsed() >= time)
 }
 
 impl Seen {
     /// Its line of the table.
-    fn row(&self) -> String {
+    pub(crate) fn row(&self) -> String {
         let told = |s: &Spread| [50, 99, 100].map(|p| format!("{:.0}", s.percentile(p) * 1000.0)).join(" / ");
         let told_if = |s: &Option<Spread>| s.as_ref().map_or_else(|| "–".to_owned(), told);
         let count = |s: &Option<Spread>| s.as_ref().map_or(0, Spread::count);

@@ -8,6 +8,7 @@ mod machine;
 mod operator;
 mod process;
 mod sizes;
+mod slow_api;
 mod spread;
 
 use std::path::Path;
@@ -36,6 +37,8 @@ enum Part {
     Distress,
     /// The fast lane, half of the time.
     Lane,
+    /// The same in a cluster whose API server is slow.
+    LaneSlowApi,
     /// The operator, and what is written to the API server.
     Operator,
     /// Images and rights.
@@ -81,6 +84,10 @@ fn measure(arguments: &Arguments) -> Result<()> {
         let costs = costs(bench)?;
         text.add(&guests::agent_table(&costs)?);
         text.add(&guests::host_table(&costs)?);
+    }
+    if arguments.wants(Part::LaneSlowApi) {
+        // Alone: eight libvirts more are no part of what is measured above.
+        text.add(&slow_api::measure()?);
     }
     if !arguments.only.is_empty() {
         text.add(&format!("Only {:?} was measured.", arguments.only));

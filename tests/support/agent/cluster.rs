@@ -10,6 +10,9 @@ use super::{Agent, FIRST_REPORT, HostMemory};
 use crate::process::Launch;
 use crate::session::Session;
 
+/// The node of all these agents.
+pub const NODE: &str = "a";
+
 /// Access to an API server that nobody answers for, as a file in this folder.
 ///
 /// # Errors
@@ -43,12 +46,27 @@ impl Agent {
     /// # Errors
     /// When it ends or does not report; with the last lines of its log.
     pub fn start_on_node(kubeconfig: &Path, state_dir: &Path, host: &HostMemory) -> Result<Self> {
+        Self::start_program_on_node(&Self::program()?, kubeconfig, state_dir, host, &[])
+    }
+
+    /// As [`Agent::start_on_node`], of another build or with further arguments of `run`.
+    ///
+    /// # Errors
+    /// As [`Agent::start_on_node`].
+    pub fn start_program_on_node(
+        program: &Path,
+        kubeconfig: &Path,
+        state_dir: &Path,
+        host: &HostMemory,
+        further: &[&str],
+    ) -> Result<Self> {
         let launch = Launch::new("agent", "sh")
             .args(["-c", super::WITH_HOST])
             .arg(&host.file)
-            .arg(Self::program()?)
-            .args(["run", "--node", "a", "--output", "json", "--state-dir"])
+            .arg(program)
+            .args(["run", "--node", NODE, "--output", "json", "--state-dir"])
             .arg(state_dir)
+            .args(further)
             .env("KUBECONFIG", kubeconfig)
             .own_mounts();
         let agent = Self { process: Session::shared()?.spawn(launch)?, state_dir: state_dir.to_owned() };

@@ -10,4 +10,5 @@ mod waits {
     mod keeper;
     mod lies;
     mod silent;
+    mod told;
 }

@@ -10,8 +10,8 @@ use overcommit_crds::OvercommitPolicySpec;
 use overcommit_crds::policy::Mode;
 use overcommit_crds::quantity::{Period, SizeOrPercent};
 use overcommit_tests::agent::{Agent, HostMemory, SOON, nobodys_kubeconfig, seal};
-use overcommit_tests::guests::{Guest, GuestSpec, Hypervisor, Load};
-use overcommit_tests::pod::Pod;
+use overcommit_tests::guests::{GuestSpec, Load};
+use overcommit_tests::launcher::Launcher;
 use overcommit_tests::session::Session;
 use overcommit_tests::wait;
 use serde_json::{Value, json};
@@ -31,32 +31,11 @@ const KEPT: u64 = 1024;
 const SQUEEZED_BY: Duration = Duration::from_mins(6);
 /// A load that the guest has no room for once it is squeezed, and outgrows what it holds only after most of a minute.
 const GROWS: Load = Load::Busy { mib: 230, ramp_mib_per_s: 4 };
-/// `oom_score_adj` of a container that requested next to nothing.
-const SCORE: &str = "999";
 
-/// A guest in a pod. Dropped in this order.
-struct Launcher {
-    guest: Guest,
-    _hypervisor: Hypervisor,
-    _pod: Pod,
-}
-
-impl Launcher {
-    fn start(uid: &str, name: &str) -> Result<Self> {
-        let mut pod = Pod::new(uid)?;
-        pod.run(&Session::shared()?.fresh_dir("pod")?, "virt-launcher", &[], SCORE)?;
-        let hypervisor = Hypervisor::start()?;
-        // Before its guest, whose process is in the pod then.
-        pod.take_in(hypervisor.daemon_pid(), SCORE)?;
-        let guest = hypervisor.define_and_start(&GuestSpec::new(name, SIZE).stats_period_s(2))?;
-        pod.take_in(guest.qemu_pid()?, SCORE)?;
-        guest.wait_booted()?;
-        Ok(Self { guest, _hypervisor: hypervisor, _pod: pod })
-    }
-
-    fn holds_mib(&self) -> Result<u64> {
-        Ok(self.guest.memory_stats()?.actual_kib / 1024)
-    }
+fn start(uid: &str, name: &str) -> Result<Launcher> {
+    let launcher = Launcher::start(uid, &GuestSpec::new(name, SIZE).stats_period_s(2))?;
+    launcher.guest.wait_booted()?;
+    Ok(launcher)
 }
 
 /// Orders to squeeze the one and to leave the other alone, as they lie on the disk.
@@ -81,7 +60,7 @@ fn orders(state_dir: &Path) -> Result<()> {
 
 #[test]
 fn a_squeezed_guest_has_its_memory_from_an_agent_without_orders_and_others_are_not_touched() -> Result<()> {
-    let (squeezed, apart) = (Launcher::start(SQUEEZED, "squeezed")?, Launcher::start(APART, "apart")?);
+    let (squeezed, apart) = (start(SQUEEZED, "squeezed")?, start(APART, "apart")?);
     apart.guest.set_balloon_mib(LEFT)?;
     wait::until(SOON, "what somebody else set", || apart.holds_mib().is_ok_and(|mib| mib == LEFT))?;
     let (dir, host) = (Session::shared()?.fresh_dir("state")?, HostMemory::new(PLENTY)?);

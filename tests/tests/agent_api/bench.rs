@@ -2,21 +2,20 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use overcommit_tests::agent::Agent;
-use overcommit_tests::api::{Access, Api, Identity, free_port};
+use overcommit_tests::agent::{Agent, OrderedNode};
+pub(crate) use overcommit_tests::agent::{NODE, SYSTEM};
+use overcommit_tests::api::{Access, Api, free_port};
 use overcommit_tests::http;
 use overcommit_tests::process::{Launch, Process};
 use overcommit_tests::session::Session;
 use overcommit_tests::wait::until;
 use serde_json::{Value, json};
 
-pub(crate) const SYSTEM: &str = "overcommit-system";
-pub(crate) const NODE: &str = "a";
 /// The account of agents, as the API server names it.
 const ACCOUNT: &str = "system:serviceaccount:overcommit-system:overcommit-agent";
 pub(crate) const SOON: Duration = Duration::from_mins(2);
@@ -40,14 +39,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn start() -> Self {
-        let api = Api::start().unwrap();
-        api.install_vmi_crd().unwrap();
-        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/chart");
-        let chart = chart.to_str().unwrap();
-        api.helm(&["install", "overcommit", chart, "--namespace", SYSTEM, "--create-namespace"]).unwrap();
-        api.wait_established("nodeovercommits.overcommit.dev").unwrap();
-        let who = Identity { namespace: SYSTEM, name: "overcommit-agent", node: Some(NODE) };
-        let access = api.as_service_account(who).unwrap();
+        let OrderedNode { api, access } = OrderedNode::start().unwrap();
         let dir = Session::shared().unwrap().fresh_dir("agent").unwrap();
         Self { api, access, dir, port: free_port().unwrap(), agent: None }
     }
