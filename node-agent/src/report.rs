@@ -70,6 +70,8 @@ pub(crate) struct Report {
     pub(crate) actions: Vec<Action>,
     /// The node is about to kill guests: floors are those of an emergency.
     pub(crate) emergency: bool,
+    /// Guests need more than there is: some wait their turn.
+    pub(crate) turns: bool,
     /// How far a release is.
     pub(crate) release: Option<Release>,
     /// What does not work, for people.
@@ -134,6 +136,7 @@ impl Report {
             guests: decision.guests.clone(),
             unlisted: decision.unlisted,
             emergency: decision.emergency,
+            turns: decision.turns,
             release: decision.release,
             troubles,
             took,
@@ -166,6 +169,7 @@ impl Report {
             unlisted: Unlisted::default(),
             actions: Vec::new(),
             emergency: false,
+            turns: false,
             release: None,
             troubles: Troubles::default(),
             took: Duration::ZERO,

@@ -20,6 +20,7 @@ use crate::model::{Model, Origin, Track};
 use crate::plan::{Move, Proposal};
 use crate::policy::{Class, Policy};
 use crate::reason::{FloorKind, Reason};
+use crate::turns::Place;
 use crate::units::{Bytes, Permille};
 
 /// A guest has room to breathe above what it has filled, as filled × 100 / 95.
@@ -156,11 +157,19 @@ impl<'a> Seat<'a> {
         let blind = !matches!(track.evidence, Evidence::Fresh(_));
         // Going stale while squeezed means giving; a guest that was never squeezed keeps what it has.
         let least = if belief == Belief::Settled { floor } else { own.min(ceiling) };
-        let need = if blind || track.pain.is_some() { ceiling } else { track.demand.clamp(least, ceiling) };
+        let need = match track.turn {
+            Some(Place::Waits) => floor,
+            Some(Place::Served { want, .. }) => want.clamp(least, ceiling),
+            None if blind || track.pain.is_some() => ceiling,
+            None => track.demand.clamp(least, ceiling),
+        };
         let filled = track.filled().map_or(ceiling, |f| f.scaled(COMFORT.0, COMFORT.1));
-        let comfort = filled.clamp(need, ceiling);
-        // In an emergency everybody but those in distress comes down to what it cannot do without.
-        let need = if kind == FloorKind::Emergency && track.pain.is_none() { floor } else { need };
+        // What one has filled that waits is what the others lack.
+        let comfort = if track.waits() { need } else { filled.clamp(need, ceiling) };
+        // In an emergency, and while others wait their turn, everybody but those in distress comes down to what it cannot do
+        // without.
+        let frugal = kind == FloorKind::Emergency || scene.turns;
+        let need = if frugal && track.pain.is_none() && track.turn.is_none() { floor } else { need };
         let moves = Cell::new(false);
         Self { track, class, floor, kind, need, comfort, ceiling, desired: floor, belief, moves }
     }
@@ -176,6 +185,14 @@ impl<'a> Seat<'a> {
     /// What its wish adds to the promises: up to its reach it may touch everything already.
     fn cost(&self) -> Bytes {
         self.desired.minus(self.track.reach())
+    }
+
+    /// When it is served, while turns are taken.
+    fn rank(&self) -> Option<usize> {
+        match self.track.turn? {
+            Place::Served { rank, .. } => Some(rank),
+            Place::Waits => None,
+        }
     }
 
     fn is_urgent(&self) -> bool {
@@ -197,6 +214,8 @@ impl<'a> Seat<'a> {
             Reason::Unreachable
         } else if !self.track.is_squeezed() {
             Reason::FullSize
+        } else if self.track.waits() {
+            Reason::WaitsItsTurn
         } else if self.is_urgent() {
             Reason::Waiting
         } else {
@@ -269,6 +288,13 @@ fn gives(
     let other = within_reach().filter(|s| !s.is_urgent() && s.track.origin != Origin::Supposed);
     let other = Vec::from_iter_in(other, arena);
     let wanted: Bytes = urgent.iter().map(|s| s.cost()).sum();
+    // Whose turn it is gets all that it needs before the next gets anything.
+    let mut served = Vec::from_iter_in(urgent.iter().copied().filter(|seat| seat.rank().is_some()), arena);
+    served.sort_unstable_by_key(|seat| seat.rank());
+    for seat in served {
+        spare = spare.minus(hand_out(&[seat], spare, Bytes::ZERO, scene, moves));
+    }
+    let urgent = Vec::from_iter_in(urgent.iter().copied().filter(|seat| seat.rank().is_none()), arena);
     spare = spare.minus(hand_out(&urgent, spare, Bytes::ZERO, scene, moves));
     let slack: Bytes = other.iter().map(|s| s.cost()).sum();
     let worthwhile =
@@ -352,6 +378,7 @@ impl Seat<'_> {
     fn take_to(&self, to: Bytes) -> Move {
         let reason = match self.kind {
             FloorKind::Emergency if to < self.regular_floor() => Reason::TakeEmergency,
+            _ if self.track.waits() => Reason::TakeTurn,
             _ if to >= self.comfort => Reason::TakeUnused,
             _ => Reason::TakeCache,
         };

@@ -84,6 +84,8 @@ pub struct Seen {
     pub actual: Bytes,
     /// The target is less than it may have.
     pub squeezed: bool,
+    /// It waits its turn: that it hurts is expected.
+    pub waits: bool,
     /// What its processes hold beside their overhead, by the host's kernel; absent while unknown.
     pub held: Option<Bytes>,
     /// How it hurts, if it does.
@@ -104,11 +106,16 @@ impl Conduct {
     pub fn took(&mut self, from: Bytes, to: Bytes, seen: &Seen) {
         let excess = excess(seen);
         self.undo = None;
-        let pained = hurt(seen).is_some();
+        let pained = hurt(seen).is_some() || seen.waits;
         let new =
             Trial { began: seen.at, asked: seen.at, from, to, excess, pained, followed: None, over: None };
-        self.trial =
-            Some(self.trial.map_or(new, |running| Trial { to, asked: seen.at, followed: None, ..running }));
+        self.trial = Some(self.trial.map_or(new, |running| Trial {
+            to,
+            asked: seen.at,
+            followed: None,
+            pained: running.pained || seen.waits,
+            ..running
+        }));
     }
 
     /// Something was given: the rest of a trial is judged from there, and a paid undo is over. A target that only goes to

@@ -9,11 +9,36 @@ use crate::units::{Bytes, Permille};
 const WORKING_SET: (u64, u64) = (10, 9);
 /// The same in an emergency, as used × 40 / 39: 2.5 %, what its kernel needs to go on reclaiming.
 const EMERGENCY_WORKING_SET: (u64, u64) = (40, 39);
-/// Least part of the full size in an emergency, whatever the guest says it uses.
+/// Least part of the full size in an emergency, and of who waits its turn, whatever the guest says it uses.
 const EMERGENCY_PART: Permille = Permille::new(125);
 
-/// The highest of percent, bytes, request and working set, and which it is; never above the guest's full size.
+/// The highest of percent, bytes, request and working set, and which it is; never above the guest's full size. Who waits its turn
+/// keeps what it was promised, and not its working set.
 pub fn of(track: &Track, class: &Class) -> (Bytes, FloorKind) {
+    if track.waits() { of_waiting(track, class) } else { of_regular(track, class) }
+}
+
+/// What a guest keeps that uses so much.
+pub(crate) fn of_working_set(used: Bytes) -> Bytes {
+    used.scaled(WORKING_SET.0, WORKING_SET.1)
+}
+
+/// As [`of`], of a guest that does not wait.
+pub(crate) fn of_regular(track: &Track, class: &Class) -> (Bytes, FloorKind) {
+    let promised = promised(track, class);
+    let used = track.used().map_or(Bytes::ZERO, of_working_set).min(track.sample.config.full);
+    if used > promised.0 { (used, FloorKind::WorkingSet) } else { promised }
+}
+
+/// As [`of`], of a guest that waits its turn.
+pub(crate) fn of_waiting(track: &Track, class: &Class) -> (Bytes, FloorKind) {
+    let (promised, regular) = (promised(track, class), of_regular(track, class));
+    let least = track.sample.config.full.share(EMERGENCY_PART);
+    if least > promised.0 { (least.min(regular.0), FloorKind::Turn) } else { promised }
+}
+
+/// The highest of percent, bytes and request.
+fn promised(track: &Track, class: &Class) -> (Bytes, FloorKind) {
     let full = track.sample.config.full;
     let mut floor = (full.share(class.floor.part), FloorKind::Part);
     let mut raise = |bytes: Bytes, kind| {
@@ -25,9 +50,6 @@ pub fn of(track: &Track, class: &Class) -> (Bytes, FloorKind) {
     if let Some(request) = track.sample.facts.request.filter(|_| !class.floor.below_request) {
         // What was plugged into it is there already.
         raise(request.minus(track.overhead()).minus(track.plugged()), FloorKind::Request);
-    }
-    if let Some(used) = track.used() {
-        raise(used.scaled(WORKING_SET.0, WORKING_SET.1), FloorKind::WorkingSet);
     }
     (floor.0.min(full), floor.1)
 }

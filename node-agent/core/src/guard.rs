@@ -74,6 +74,8 @@ pub struct Scene<'a> {
     pub emergency: bool,
     /// Memory for what is needed until the turn is over.
     pub arena: &'a Bump,
+    /// Guests need more than there is: some wait their turn.
+    pub turns: bool,
 }
 
 /// In an emergency takes are bounded per this time instead of per control period: statistics come no faster.

@@ -35,6 +35,7 @@ pub mod shadow;
 pub mod step;
 pub mod stranger;
 pub mod troubles;
+pub mod turns;
 pub mod units;
 pub mod view;
 mod workshop;

@@ -16,6 +16,7 @@ use crate::evidence::{self, Evidence};
 use crate::reason::Pain;
 use crate::roster::{Membership, Roster};
 use crate::sample::{Balloon, GuestId, GuestSample, Incarnation, RunState, Sample, Untouchable};
+use crate::turns::{Place, Seat};
 use crate::units::{Bytes, Monotonic};
 
 pub use promise::ASSUMED_OVERHEAD;
@@ -69,6 +70,13 @@ pub struct Track {
     pub pain: Option<Pain>,
     /// What it needs, remembered.
     pub demand: Bytes,
+    /// It swapped out between its last two statistics: it has a swap, and that has room.
+    #[serde(default)]
+    pub swaps: bool,
+    /// Whose turn it is, while guests need more than there is.
+    pub turn: Option<Place>,
+    /// What it had of its turns.
+    pub(crate) seat: Option<Seat>,
     /// By how much more it used per second from its last but one statistics to its last.
     pub rise: Bytes,
     /// Memory of the guest's kernel that its `MemTotal` does not show.
@@ -125,6 +133,16 @@ impl Model {
             track.pain = Some(pain);
             track.pain_at = Some(at);
         }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn tracks_mut(&mut self) -> impl Iterator<Item = &mut Track> {
+        self.tracks.values_mut()
+    }
+
+    /// One guest, to be changed.
+    pub(crate) fn track_mut(&mut self, id: &GuestId) -> Option<&mut Track> {
+        self.tracks.get_mut(id)
     }
 
     /// False if `guest` is known as another process: it shares nothing with the former one but its identity.
@@ -198,6 +216,9 @@ impl Track {
             reboots: 0,
             pain: None,
             demand: Bytes::ZERO,
+            swaps: false,
+            turn: None,
+            seat: None,
             rise: Bytes::ZERO,
             reserved: Bytes::ZERO,
             last_update: None,
@@ -331,6 +352,7 @@ impl Track {
         self.last_update_at = None;
         self.pain = None;
         self.demand = Bytes::ZERO;
+        (self.swaps, self.turn, self.seat) = (false, None, None);
         self.rise = Bytes::ZERO;
         self.conduct.begin_life_anew();
     }
@@ -357,7 +379,8 @@ impl Track {
         // What it held before it was asked says nothing about what it gave.
         let held = self.held().filter(|_| !self.is_dated()).map(|held| held.minus(self.plugged()));
         let heard = self.last_update_at.filter(|_| self.evidence.fresh().is_some());
-        Seen { at, target, actual, squeezed: self.is_squeezed(), held, pain, heard }
+        let (squeezed, waits) = (self.is_squeezed(), self.waits());
+        Seen { at, target, actual, squeezed, waits, held, pain, heard }
     }
 
     /// What is known of its processes is older than what is known of the host: what they hold may be more or less by now.
@@ -379,6 +402,11 @@ impl Track {
     /// It holds less than its target: a command may have been lost, or come late.
     pub fn lags_behind(&self) -> bool {
         self.origin == Origin::Ours && self.is_reachable() && self.actual.plus(FOLLOW_TOLERANCE) < self.target
+    }
+
+    /// Others are served, and it keeps what it was promised.
+    pub fn waits(&self) -> bool {
+        self.turn == Some(Place::Waits)
     }
 
     /// It rebooted since it was first seen.

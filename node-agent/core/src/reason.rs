@@ -24,6 +24,8 @@ pub enum Reason {
     TakeCache,
     /// The node is about to kill: memory is taken below the regular floor.
     TakeEmergency,
+    /// Guests need more than there is: it waits while others have all that they need.
+    TakeTurn,
     /// It hurts, and gets all that the budget can give.
     GiveDistress(Pain),
     /// It needs more than it has.
@@ -44,6 +46,8 @@ pub enum Reason {
     Held(Hold),
     /// A give was wanted and there was nothing to give.
     Waiting,
+    /// Guests need more than there is: others have all that they need, and then it is its turn.
+    WaitsItsTurn,
     /// The API says that it must not be touched.
     OptOut(OptOut),
     /// Its definition says that it must not be touched.
@@ -188,6 +192,8 @@ pub enum FloorKind {
     WorkingSet,
     /// What it keeps in a declared emergency.
     Emergency,
+    /// What it keeps while it waits its turn.
+    Turn,
 }
 
 impl Reason {
@@ -200,6 +206,7 @@ impl Reason {
             Self::TakeUnused => "TakeUnused",
             Self::TakeCache => "TakeCache",
             Self::TakeEmergency => "TakeEmergency",
+            Self::TakeTurn => "TakeTurn",
             Self::GiveDistress(_) => "GiveDistress",
             Self::GiveNeed => "GiveNeed",
             Self::GiveSlack => "GiveSlack",
@@ -210,6 +217,7 @@ impl Reason {
             Self::Undo(failure) => failure.code(),
             Self::Held(hold) => hold.code(),
             Self::Waiting => "Waiting",
+            Self::WaitsItsTurn => "WaitsItsTurn",
             Self::OptOut(OptOut::Annotation) => "OptedOut",
             Self::OptOut(OptOut::Class) => "ClassExcluded",
             Self::OptOut(OptOut::NoClass) => "NoClass",
@@ -247,6 +255,7 @@ impl Hold {
             Self::AtFloor(FloorKind::Request) => "AtFloorRequest",
             Self::AtFloor(FloorKind::WorkingSet) => "AtFloorWorkingSet",
             Self::AtFloor(FloorKind::Emergency) => "AtFloorEmergency",
+            Self::AtFloor(FloorKind::Turn) => "AtFloorTurn",
             Self::Unproven => "Unproven",
             Self::OldFacts { .. } => "OldFacts",
             Self::Booting => "Booting",
@@ -285,6 +294,7 @@ impl fmt::Display for Reason {
             Self::TakeUnused => f.write_str("gives memory that nothing in it uses"),
             Self::TakeCache => f.write_str("gives page cache; its working set stays"),
             Self::TakeEmergency => f.write_str("gives below its floor, for the node is about to kill guests"),
+            Self::TakeTurn => f.write_str("gives what others need whole, and then it is its turn"),
             Self::GiveDistress(pain) => write!(f, "in distress ({pain}): gets all that the budget can give"),
             Self::GiveNeed => f.write_str("needs more than it has"),
             Self::GiveSlack => f.write_str("gets what the node has to spare"),
@@ -295,6 +305,9 @@ impl fmt::Display for Reason {
             Self::Undo(failure) => write!(f, "the last take is undone: {failure}"),
             Self::Held(hold) => write!(f, "nothing taken: {hold}"),
             Self::Waiting => f.write_str("waits for memory that others have yet to give"),
+            Self::WaitsItsTurn => {
+                f.write_str("waits its turn: guests need more than the node has, and others are served whole")
+            }
             Self::OptOut(OptOut::Annotation) => f.write_str("opted out by annotation"),
             Self::OptOut(OptOut::Class) => f.write_str("excluded by its class"),
             Self::OptOut(OptOut::NoClass) => f.write_str("matched by no class of the policy"),
@@ -380,6 +393,7 @@ impl fmt::Display for FloorKind {
             Self::Request => "its pod's memory request",
             Self::WorkingSet => "its working set with headroom",
             Self::Emergency => "what it keeps in an emergency",
+            Self::Turn => "what it keeps while it waits its turn",
         })
     }
 }

@@ -21,6 +21,7 @@ use crate::roster::Roster;
 use crate::sample::{GuestId, Sample};
 use crate::shadow;
 use crate::stranger::Unlisted;
+use crate::turns::Turns;
 use crate::units::{Bytes, Monotonic};
 use crate::view::{GuestView, views};
 use crate::workshop::Workshop;
@@ -39,6 +40,8 @@ pub struct State {
     takings: Takings,
     dealings: Dealings,
     emergency: Emergency,
+    #[serde(default)]
+    turns: Turns,
     now: Monotonic,
     #[serde(skip)]
     workshop: Apart<Option<Box<Workshop>>>,
@@ -111,6 +114,8 @@ pub struct Decision {
     pub observing: bool,
     /// The node is about to kill: floors are those of an emergency.
     pub emergency: bool,
+    /// Guests need more than there is: some are served whole, and the others wait their turn.
+    pub turns: bool,
 }
 
 /// How far a release has come.
@@ -236,6 +241,11 @@ impl State {
         let kept = Kept { reserve, eviction: input.eviction, unlisted: unlisted.untouched };
         let ledger = Ledger::of(&sample.host, &self.model, input.policy, &mut self.growth, kept);
         let emergency = self.emergency.declare(&sample.host, &ledger, input.eviction, sample.at);
+        if observing || giving_back {
+            self.turns.end(&mut self.model);
+        } else {
+            self.turns.decide(&mut self.model, &ledger, input.policy, sample.at, arena);
+        }
         let scene = Scene {
             model: &self.model,
             ledger: &ledger,
@@ -244,6 +254,7 @@ impl State {
             taking_paused: input.mandate != Mandate::Full || input.turn == Turn::Handover,
             emergency: emergency && !observing,
             arena,
+            turns: self.turns.are_taken(),
         };
         propose(&scene, input.turn, giving_back, wish);
         verdict.plan = plan;
@@ -259,7 +270,8 @@ impl State {
         if !observing {
             self.again(&plan, &mut again);
         }
-        Decision { plan, periods, again, ledger, guests, unlisted, release, observing, emergency }
+        let turns = self.turns.are_taken();
+        Decision { plan, periods, again, ledger, guests, unlisted, release, observing, emergency, turns }
     }
 
     fn follow(&mut self, plan: &Plan<Guarded>) {

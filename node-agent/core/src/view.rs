@@ -13,6 +13,7 @@ use crate::guard::{Scene, Verdict};
 use crate::model::Track;
 use crate::reason::{Failure, FloorKind, Hold, Pain, Reason};
 use crate::sample::{GuestId, GuestName, ProcessFacts, RunState};
+use crate::turns::Place;
 use crate::units::Bytes;
 
 /// One guest after the decision.
@@ -62,6 +63,8 @@ pub struct GuestView {
     pub pain: Option<Pain>,
     /// It hurts, and holds less than it may.
     pub distressed: bool,
+    /// Whose turn it is, while guests need more than there is.
+    pub turn: Option<Place>,
     /// It is left alone.
     pub exempt: bool,
     /// Its words are stale, missing or impossible, or its hypervisor is silent.
@@ -116,6 +119,7 @@ fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> Gue
         run_state: track.sample.run_state,
         pain: track.pain,
         distressed: track.pain.is_some() && track.is_squeezed(),
+        turn: track.turn,
         exempt: matches!(standing, Standing::Exempt(_)),
         blind: !matches!(track.evidence, Evidence::Fresh(_)) || !track.is_reachable(),
         trust: track.conduct.trust(),

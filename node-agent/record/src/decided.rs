@@ -35,16 +35,18 @@ struct Whole<'a> {
     release: Option<Release>,
     observing: bool,
     emergency: bool,
+    turns: bool,
 }
 
 impl<'a> Decided<'a> {
     pub(crate) fn of(decision: &'a Decision) -> Self {
         // Without `..`: what is added to a decision is compared, too.
-        let Decision { plan, periods, again, ledger, guests, unlisted, release, observing, emergency } =
+        let Decision { plan, periods, again, ledger, guests, unlisted, release, observing, emergency, turns } =
             decision;
-        let (release, observing, emergency) = (*release, *observing, *emergency);
+        let (release, observing, emergency, turns) = (*release, *observing, *emergency, *turns);
         let moves = plan.moves();
-        let whole = Whole { moves, periods, again, ledger, guests, unlisted, release, observing, emergency };
+        let whole =
+            Whole { moves, periods, again, ledger, guests, unlisted, release, observing, emergency, turns };
         Self { sum: sum(&whole), moves: Cow::Borrowed(moves), ledger: *ledger }
     }
 

@@ -37,6 +37,7 @@ pub(crate) fn guest(number: usize, reason: Reason) -> GuestView {
         run_state: RunState::Running,
         pain: None,
         distressed: false,
+        turn: None,
         exempt: false,
         blind: false,
         trust: Trust::Trusted,

@@ -33,7 +33,7 @@ struct UndoneLabels {
 }
 
 /// The reasons for which a balloon is set; of what they hold only their codes are used.
-const TAKES: [Reason; 3] = [Reason::TakeUnused, Reason::TakeCache, Reason::TakeEmergency];
+const TAKES: [Reason; 4] = [Reason::TakeUnused, Reason::TakeCache, Reason::TakeEmergency, Reason::TakeTurn];
 const GIVES: [Reason; 7] = [
     Reason::GiveDistress(Pain::LowUsable { usable: Bytes::ZERO }),
     Reason::GiveNeed,

@@ -4,6 +4,7 @@ use overcommit_core::conduct::Trust;
 use overcommit_core::ledger::Ledger;
 use overcommit_core::policy::Mode;
 use overcommit_core::step::Release;
+use overcommit_core::turns::Place;
 use overcommit_core::units::Bytes;
 use overcommit_core::view::GuestView;
 use overcommit_crds::condition::{Condition, ConditionStatus, rfc3339};
@@ -190,6 +191,13 @@ fn shortage(report: &Report) -> Option<(&'static str, String)> {
         let message = format!("short of {shortfall}, and the node is about to kill: floors are crossed");
         return Some(("Emergency", message));
     }
+    if report.turns {
+        let waiting = report.guests.iter().filter(|guest| guest.turn == Some(Place::Waits)).count();
+        let message = format!(
+            "guests need more than there is: {waiting} wait their turn while others are served whole"
+        );
+        return Some(("TakingTurns", message));
+    }
     let rest = match report.guests.iter().filter(|guest| requests_all(guest)).count() {
         0 => "takes are under way or at their floors".to_owned(),
         guests => format!("guests that request all they have, and give none: {guests}"),
@@ -225,6 +233,16 @@ mod tests {
         assert_eq!((degraded, reason), (true, "Overcommitted"));
         assert!(message.ends_with("request all they have, and give none: 1"), "{message}");
         assert!(message.len() <= MAX_SENTENCE, "{message}");
+    }
+
+    #[test]
+    fn turns_say_how_many_wait() {
+        let waits = GuestView { turn: Some(Place::Waits), ..fixture::guest(1, Reason::WaitsItsTurn) };
+        let report =
+            Report { turns: true, ..fixture::report(vec![waits, fixture::guest(2, Reason::Enough)]) };
+        let (degraded, reason, message) = degradation(&report);
+        assert_eq!((degraded, reason), (true, "TakingTurns"));
+        assert!(message.contains("1 wait their turn"), "{message}");
     }
 
     #[test]

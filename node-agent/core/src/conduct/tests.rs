@@ -11,6 +11,7 @@ fn seen(second: u64, target: u64, actual: u64, held: u64) -> Seen {
         target: MIB(target),
         actual: MIB(actual),
         squeezed: true,
+        waits: false,
         held: Some(MIB(held)),
         pain: None,
         heard: Some(at),

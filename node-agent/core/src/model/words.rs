@@ -69,6 +69,7 @@ impl Track {
         let per_second = |grown: u64| grown.saturating_mul(1000).checked_div(millis).unwrap_or(0);
         self.rise = Bytes::new(per_second(grown(used(old).map(Bytes::get), used(new).map(Bytes::get))));
         let swap_in = Bytes::new(per_second(grown(old.swap_in.map(Bytes::get), new.swap_in.map(Bytes::get))));
+        self.swaps = grown(old.swap_out.map(Bytes::get), new.swap_out.map(Bytes::get)) > 0;
         let faults = per_second(grown(old.major_faults, new.major_faults));
         let pain = if usable < percent(DISTRESS_USABLE_PERCENT) {
             Some(Pain::LowUsable { usable })

@@ -78,6 +78,7 @@ fn whimsical(moment: &Moment<'_>, takings: &mut Takings) -> Verdict {
         taking_paused: false,
         emergency: moment.decision.emergency,
         arena: &Bump::new(),
+        turns: moment.decision.turns,
     };
     let mut verdict = Verdict::default();
     guard(&proposal, &scene, takings, &mut verdict);

@@ -29,7 +29,7 @@ const SIZES: [Size; 4] = [
     ("guest_full", "Full size of the guest.", |guest| guest.full),
     ("guest_floor", "Nothing is taken below this.", |guest| guest.floor),
 ];
-const FLAGS: [Flag; 5] = [
+const FLAGS: [Flag; 6] = [
     ("orders_cached", "1 while the orders come from disk.", |report| report.cached),
     (
         "orders_missing",
@@ -44,6 +44,7 @@ const FLAGS: [Flag; 5] = [
         report.standing == Standing::Gone && report.release.is_none()
     }),
     ("emergency", "1 while floors are those of an emergency.", |report| report.emergency),
+    ("turns", "1 while guests need more than there is, and some wait their turn.", |report| report.turns),
 ];
 
 /// The latest report, for whoever scrapes; nothing before the first.

@@ -335,3 +335,41 @@ pub fn tempered(temper: Temper) -> BoxedStrategy<Course> {
 pub fn any_course() -> BoxedStrategy<Course> {
     prop_oneof![tempered(Temper::Honest), tempered(Temper::Valid), tempered(Temper::Hostile)].boxed()
 }
+
+/// Courses in which guests idle, are squeezed, and then together need more than there is, and swap; whatever else happens to
+/// them.
+pub fn thirsty_course() -> BoxedStrategy<Course> {
+    (any_course(), vec(256..1024_u64, 6), 40..90_u64, 60..101_u64)
+        .prop_map(|(mut course, sizes, room, thirst)| {
+            let mut sum = Bytes::ZERO;
+            for (guest, size) in course.guests.iter_mut().zip(sizes) {
+                guest.full = Bytes::from_mib(size);
+                (guest.actual, guest.used, guest.cache) = (guest.full, guest.full.scaled(1, 5), Bytes::ZERO);
+                (guest.request, guest.limit, guest.overhead) = (None, None, Some(Bytes::ZERO));
+                sum = sum.plus(guest.full);
+            }
+            let memory = HostMemory { total: sum.scaled(room, 100), ..HostMemory::default() };
+            course.host = Host { memory: HostMemory { available: memory.total, ..memory }, pressure: None };
+            course.policy.mode = Mode::Enforce;
+            course.policy.interval = Duration::from_secs(5);
+            course.policy.reserve.minimum = Amount::Bytes(Bytes::ZERO);
+            course.policy.limits = Limits {
+                take_per_guest: Amount::Part(Permille::from_percent(20)),
+                take_per_node: Amount::Part(Permille::from_percent(20)),
+                dead_band: Amount::Part(Permille::from_percent(1)),
+            };
+            course.policy.classes.iter_mut().for_each(|class| class.floor.bytes = Bytes::ZERO);
+            let begins = course.turns.len() / 3;
+            for (at, turn) in course.turns.iter_mut().enumerate() {
+                (turn.host, turn.policy) = (None, None);
+                for (place, guest) in course.guests.iter().enumerate().filter(|_| at >= begins) {
+                    if at == begins {
+                        turn.changes.push((place, Change::Uses(guest.full.scaled(thirst, 100))));
+                    }
+                    turn.changes.push((place, Change::SwapIn(50 << 20)));
+                }
+            }
+            course
+        })
+        .boxed()
+}

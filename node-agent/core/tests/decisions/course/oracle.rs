@@ -9,6 +9,7 @@ use overcommit_core::policy::{Class, Mode};
 use overcommit_core::reason::Reason;
 use overcommit_core::roster::Membership;
 use overcommit_core::sample::{Balloon, GuestId, GuestSample, HostSample, Incarnation, RunState};
+use overcommit_core::turns::Place;
 use overcommit_core::units::{Bytes, Monotonic};
 use overcommit_core::view::GuestView;
 use proptest::{prop_assert, prop_assert_ne};
@@ -266,7 +267,11 @@ pub fn least(moment: &Moment<'_>, memory: &Memory, id: &GuestId) -> Bytes {
     let class = class(moment, guest).unwrap();
     let (total, usable) = memory.life(id).statistics(guest, moment.sample.at).unwrap_or_default();
     let used = total.minus(usable);
-    if moment.decision.emergency { emergency_floor(guest, class, used) } else { floor(guest, class, used) }
+    let (mut least, eighth) = (floor(guest, class, used), share(guest.config.full, 1, 8));
+    if view(moment, id).turn == Some(Place::Waits) {
+        least = floor(guest, class, Bytes::ZERO).max(eighth.min(least));
+    }
+    if moment.decision.emergency { least.min(emergency_floor(guest, class, used)) } else { least }
 }
 
 /// What a give may bring it to by its cgroup. What ends our hold on a guest gives it what it had, whatever its overhead

@@ -335,7 +335,7 @@ impl Body {
             unused,
             usable,
             swap_in: Some(Bytes::new(g.swap_in)),
-            swap_out: Some(Bytes::ZERO),
+            swap_out: Some(Bytes::new(g.swap_in)),
             major_faults: Some(g.faults),
             minor_faults: Some(self.minor_faults),
         }

@@ -40,6 +40,7 @@ pub struct Guest {
     pub reports: bool,
     pub period: u32,
     pub stamp: u64,
+    /// Read back from its swap, MiB; as much went there.
     pub swap_in: u64,
     pub faults: u64,
     pub untouchable: Vec<Untouchable>,
@@ -330,7 +331,7 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
             unused: reported.then(|| mib(unused)),
             usable: reported.then(|| mib(usable)),
             swap_in: Some(mib(g.swap_in)),
-            swap_out: Some(Bytes::ZERO),
+            swap_out: Some(mib(g.swap_in)),
             major_faults: Some(g.faults),
             minor_faults: Some(now),
         }),

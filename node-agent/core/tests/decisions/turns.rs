@@ -1,0 +1,165 @@
+//! Guests that together need more than there is: some have all that they need while the others wait, in an order that goes round.
+
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::indexing_slicing)] // helpers outside #[test] functions are test code too
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::world::{Guest, World, guest, mib, settle, view, world};
+use overcommit_core::policy::Class;
+use overcommit_core::reason::{FloorKind, Reason};
+use overcommit_core::step::{Decision, Turn};
+use overcommit_core::turns::Place;
+use overcommit_core::units::Bytes;
+use overcommit_core::view::GuestView;
+
+const NEEDS: u64 = 440;
+
+/// Four guests of 512 MiB on a host that has all that two of them need, and what the others keep.
+fn crowd() -> World {
+    let guests = ["a", "b", "c", "d"].map(|name| Guest { period: 1, ..guest(name, 512, 100) });
+    let mut w = world(1280, guests.to_vec());
+    settle(&mut w, 20);
+    w.guests.iter_mut().for_each(|guest| guest.used = NEEDS);
+    w
+}
+
+/// A second in which everybody swaps who lacks anything.
+fn second(w: &mut World) -> Decision {
+    second_without_swap_of(w, "nobody")
+}
+
+/// The same, but one has no swap, and reads its files again instead.
+fn second_without_swap_of(w: &mut World, name: &str) -> Decision {
+    for guest in w.guests.iter_mut().filter(|guest| guest.actual < guest.used) {
+        if guest.name == name {
+            guest.faults += 500;
+        } else {
+            guest.swap_in += 5;
+        }
+    }
+    let turn = if w.now % 5 == 4 { Turn::Tick } else { Turn::Relief };
+    w.turn(1, turn)
+}
+
+/// For how many of so many seconds each had what it needs.
+fn whole(w: &mut World, seconds: u64) -> BTreeMap<String, u64> {
+    let mut had: BTreeMap<String, u64> = w.guests.iter().map(|guest| (guest.name.clone(), 0)).collect();
+    for _ in 0..seconds {
+        second(w);
+        for guest in w.guests.iter().filter(|guest| guest.actual >= NEEDS) {
+            *had.get_mut(&guest.name).unwrap() += 1;
+        }
+    }
+    had
+}
+
+fn until_turns(w: &mut World) -> u64 {
+    (1..120).find(|_| second(w).turns).unwrap()
+}
+
+#[test]
+fn some_are_served_whole_and_everybody_in_turn() {
+    let mut w = crowd();
+    until_turns(&mut w);
+    let had = whole(&mut w, 3600);
+    let (least, most) = (*had.values().min().unwrap(), *had.values().max().unwrap());
+    // Two of four at a time, but for the changes.
+    assert!(had.values().sum::<u64>() > 3600 * 3 / 2, "{had:?}");
+    assert!(most - least < 360, "{had:?}");
+}
+
+#[test]
+fn twice_the_weight_is_twice_the_time() {
+    let mut w = crowd();
+    let heavy = Class { name: Arc::from("heavy"), weight: 200, ..w.policy.classes[0].clone() };
+    w.policy.classes.push(heavy);
+    w.guest("a").weight_class = "heavy";
+    // One at a time: what one has another has not.
+    w.total = 1000;
+    until_turns(&mut w);
+    let mut served: BTreeMap<String, u64> = BTreeMap::new();
+    for _ in 0..7200 {
+        let decision = second(&mut w);
+        let has_its_turn = |view: &&GuestView| matches!(view.turn, Some(Place::Served { .. }));
+        for view in decision.guests.iter().filter(has_its_turn) {
+            *served.entry(view.id.to_string()).or_default() += 1;
+        }
+    }
+    for other in ["b", "c", "d"] {
+        let ratio = served["a"] * 10 / served[other];
+        assert!((17..=23).contains(&ratio), "{served:?}");
+    }
+}
+
+#[test]
+fn who_waits_keeps_what_its_class_and_its_pod_were_promised() {
+    let mut w = crowd();
+    w.guests.iter_mut().for_each(|guest| guest.request = Some(200));
+    // One at a time, with little left.
+    w.total = 4 * 200 + 300;
+    until_turns(&mut w);
+    let mut waited = false;
+    for _ in 0..600 {
+        let decision = second(&mut w);
+        for view in decision.guests.iter().filter(|view| view.turn == Some(Place::Waits)) {
+            assert!(view.target >= mib(200) && view.floor_kind == FloorKind::Request, "{view:?}");
+            waited |= view.target < mib(220) && view.reason == Reason::WaitsItsTurn;
+        }
+    }
+    assert!(waited, "{:?}", w.guests.iter().map(|g| w.target(&g.name)).collect::<Vec<_>>());
+}
+
+/// A kernel without swap would kill.
+#[test]
+fn who_was_never_seen_to_swap_does_not_wait() {
+    let mut w = crowd();
+    let mut least = Bytes::MAX;
+    for _ in 0..600 {
+        second_without_swap_of(&mut w, "a");
+        least = least.min(mib(w.target("a")));
+    }
+    assert!(least >= mib(1280 / 4 - 8), "its part, and never less: {least}");
+}
+
+#[test]
+fn pain_that_is_over_soon_makes_nobody_wait() {
+    let mut w = crowd();
+    for _ in 0..5 {
+        assert!(!second(&mut w).turns);
+    }
+    w.guests.iter_mut().for_each(|guest| guest.used = 100);
+    for _ in 0..60 {
+        assert!(!second(&mut w).turns);
+    }
+}
+
+#[test]
+fn turns_end_when_there_is_enough_for_all() {
+    let mut w = crowd();
+    until_turns(&mut w);
+    whole(&mut w, 300);
+    w.total = 4096;
+    let over = (0..120).find(|_| !second(&mut w).turns);
+    assert!(over.is_some_and(|seconds| seconds < 60), "{over:?}");
+    settle(&mut w, 20);
+    let decision = w.tick();
+    for name in ["a", "b", "c", "d"] {
+        let view = view(&decision, name);
+        assert!(view.target == view.full && view.turn.is_none(), "{view:?}");
+    }
+}
+
+/// That it hurts when it has to wait is expected, and no reason to undo the take and never to try again.
+#[test]
+fn what_is_taken_for_a_turn_is_not_undone_because_it_hurts() {
+    let mut w = crowd();
+    until_turns(&mut w);
+    for _ in 0..1200 {
+        let decision = second(&mut w);
+        let waits = |view: &&GuestView| view.turn == Some(Place::Waits);
+        for view in decision.guests.iter().filter(waits) {
+            assert!(!matches!(view.reason, Reason::Undo(_)), "{view:?}");
+        }
+    }
+}
