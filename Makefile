@@ -14,7 +14,7 @@ PACKAGES := etcd-server runc containernetworking-plugins iptables conntrack libv
 	libvirt-dev libvirt-clients qemu-system-x86 qemu-utils debootstrap busybox-static cpio pkg-config iproute2 libcap2-bin \
 	openssl procps util-linux xz-utils g++
 
-.PHONY: help setup parts check test soak fuzz mutants generate demo demo-end demo-host measure simulate replay bench-core clean
+.PHONY: help setup parts check test soak fuzz mutants generate demo demo-end demo-host measure simulate compare replay bench-core clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -116,6 +116,9 @@ POLICY ?= deploy/samples/enforce.yaml
 simulate: setup ## a scenario on a model of a node: table, and target/SCENARIO.svg; SCENARIO=night-and-day-110-guests POLICY=FILE
 	cargo run --quiet --release --locked -p overcommit-sim --bin simulate -- --scenario node-agent/sim/scenarios/$(SCENARIO).yaml \
 		--policy $(POLICY) --svg target/$(SCENARIO).svg
+
+compare: setup ## the loop beside nobody, a fixed split, a naive loop, MOM and an oracle, on all scenarios; POLICY=FILE
+	cargo run --quiet --release --locked -p overcommit-sim --bin compare -- --policy $(POLICY) node-agent/sim/scenarios/*.yaml
 
 # POLICY stands for the simulator's default above: another policy is taken where one is named.
 replay: setup ## a recorded node once more: RECORDING=FILE, or "FILE.1 FILE"; POLICY=FILE asks what that would have decided

@@ -7,7 +7,7 @@ use overcommit_core::units::Bytes;
 use serde::Serialize;
 
 use crate::course::millis;
-use crate::moment::Moment;
+use crate::moment::{Moment, Presence};
 
 /// Points of a course; a picture is not much wider.
 const POINTS: u64 = 600;
@@ -93,7 +93,7 @@ impl Chart {
             self.series.guests.iter_mut().zip(guests).zip(&mut self.distressed)
         {
             resident = resident.plus(guest.resident);
-            let here = |amount: Bytes| if guest.here { amount } else { Bytes::ZERO };
+            let here = |amount: Bytes| if guest.presence == Presence::Here { amount } else { Bytes::ZERO };
             merge(&mut series.need, begins, guest.need.min(guest.size), Bytes::max);
             merge(&mut series.holds, begins, here(guest.holds), Bytes::min);
             merge(&mut series.target, begins, here(guest.target), |_, now| now);
@@ -154,7 +154,7 @@ mod tests {
     fn course(lasts: u64, told: &[(u64, u64)]) -> Vec<u64> {
         let mut chart = Chart::new(Duration::from_secs(lasts), Duration::from_secs(1), 1);
         let holds = Bytes::from_mib(100);
-        let guest = Moment { here: true, size: holds, holds, ..Moment::default() };
+        let guest = Moment { presence: Presence::Here, size: holds, holds, ..Moment::default() };
         for (now, time) in told {
             let (now, time) = (Duration::from_secs(*now), Duration::from_secs(*time));
             chart.passed(now, time, std::iter::once(guest), None);

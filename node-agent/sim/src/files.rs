@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow, ensure};
 
-use crate::{Orders, Outcome, harmless, picture, scenario};
+use crate::scenario::{self, Scenario};
+use crate::{Orders, Outcome, harmless, picture};
 
 /// Reads what a person wrote.
 ///
@@ -24,6 +25,18 @@ pub fn read(what: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
     let taken = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut content));
     taken.with_context(|| format!("{what} file {shown} cannot be read"))?;
     Ok(content)
+}
+
+/// Reads a scenario file; its name is the file's.
+///
+/// # Errors
+/// What is wrong, with its place.
+pub fn scenario(path: &Path) -> anyhow::Result<(String, Scenario)> {
+    let shown = path.display().to_string();
+    let scenario = scenario::read(&read("scenario", path)?)
+        .map_err(|error| anyhow!("scenario file {shown}: {error}"))?;
+    let name = path.file_stem().map_or_else(|| shown.clone(), |stem| stem.to_string_lossy().into_owned());
+    Ok((name, scenario))
 }
 
 /// Reads a policy file.

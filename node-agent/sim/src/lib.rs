@@ -10,6 +10,7 @@
 
 mod chart;
 mod clockwork;
+pub mod compare;
 mod course;
 pub mod files;
 mod moment;
@@ -17,6 +18,7 @@ mod orders;
 mod picture;
 mod plant;
 pub mod replay;
+mod rivals;
 pub mod scenario;
 mod score;
 mod table;
@@ -29,12 +31,14 @@ use serde::Serialize;
 pub use chart::{GuestSeries, NodeSeries, Series};
 pub use orders::Orders;
 pub use picture::picture;
+pub use rivals::Rival;
 pub use score::{GuestScore, NodeScore, by_name};
 pub use table::{harmless, table};
 
 use chart::Chart;
 use clockwork::Clockwork;
 use plant::Plant;
+use rivals::Driver;
 use scenario::Scenario;
 use score::Score;
 
@@ -59,9 +63,21 @@ pub struct Outcome {
     pub series: Series,
 }
 
+/// Who drives the balloons: the agent's loop, or another.
+enum Hand<'a> {
+    Loop(Box<Clockwork<'a>>),
+    Rival(Driver),
+}
+
 /// Runs a scenario from its beginning to its end.
 pub fn simulate(name: &str, scenario: &Scenario, orders: &Orders) -> Outcome {
     simulate_onto(None, name, scenario, orders)
+}
+
+/// Runs it with another than the agent's loop.
+pub fn simulate_rival(name: &str, scenario: &Scenario, rival: Rival) -> Outcome {
+    let hand = |_: &Plant| Hand::Rival(Driver::new(rival, scenario));
+    run(name, rival.name(), scenario, hand)
 }
 
 /// As [`simulate`], and records as an agent does.
@@ -71,8 +87,13 @@ pub fn simulate_onto(
     scenario: &Scenario,
     orders: &Orders,
 ) -> Outcome {
+    let hand = |plant: &Plant| Hand::Loop(Box::new(Clockwork::new(orders, plant, tape)));
+    run(name, &orders.name, scenario, hand)
+}
+
+fn run<'a>(name: &str, policy: &str, scenario: &Scenario, hand: impl FnOnce(&Plant) -> Hand<'a>) -> Outcome {
     let mut plant = Plant::new(scenario);
-    let mut clockwork = Clockwork::new(orders, &plant, tape);
+    let mut hand = hand(&plant);
     let mut score = Score::new(plant.names());
     let (step, lasts) = (scenario.step.0, scenario.lasts.0);
     let mut chart = Chart::new(lasts, step, plant.guests.len());
@@ -86,10 +107,18 @@ pub fn simulate_onto(
         if ended.is_some() {
             chart.ended(plant.time());
         }
-        if let Some(decision) = clockwork.work(&mut plant) {
-            score.decided(&decision, |id| plant.place(id).map(|place| (place, plant.need(place))));
-            ledger = Some(decision.ledger);
-            clockwork.reuse(decision);
+        match &mut hand {
+            Hand::Loop(clockwork) => {
+                if let Some(decision) = clockwork.work(&mut plant) {
+                    score.decided(&decision, |id| plant.place(id).map(|place| (place, plant.need(place))));
+                    ledger = Some(decision.ledger);
+                    clockwork.reuse(decision);
+                }
+            }
+            Hand::Rival(driver) => {
+                let commands = driver.work(&mut plant);
+                score.commanded(commands, |id| plant.place(id).map(|place| (place, plant.need(place))));
+            }
         }
         chart.passed(plant.time(), step, plant.moments(), ledger.as_ref());
     }
@@ -98,7 +127,7 @@ pub fn simulate_onto(
     Outcome {
         scenario: name.to_owned(),
         shows: scenario.shows.clone(),
-        policy: orders.name.clone(),
+        policy: policy.to_owned(),
         seed: Some(scenario.seed),
         lasted,
         node,

@@ -2,11 +2,23 @@
 
 use overcommit_core::units::Bytes;
 
+/// Whether a guest runs on the node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It does.
+    Here,
+    /// It has not started, or its owner stopped it.
+    #[default]
+    Away,
+    /// The node ended it, and it is not back.
+    Ended,
+}
+
 /// One guest now.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Moment {
-    /// It is on the node.
-    pub(crate) here: bool,
+    /// Whether it runs.
+    pub(crate) presence: Presence,
     /// Its full size.
     pub(crate) size: Bytes,
     /// What it needs to have in memory.
@@ -26,6 +38,6 @@ pub(crate) struct Moment {
 impl Moment {
     /// What its balloon holds.
     pub(crate) fn inflated(&self) -> Bytes {
-        if self.here { self.size.minus(self.holds) } else { Bytes::ZERO }
+        if self.presence == Presence::Here { self.size.minus(self.holds) } else { Bytes::ZERO }
     }
 }

@@ -167,6 +167,11 @@ impl Plant {
         }
     }
 
+    /// Who is at this place.
+    pub(crate) fn id(&self, place: usize) -> Option<GuestId> {
+        self.ids.get(place).cloned()
+    }
+
     pub(crate) fn place(&self, id: &GuestId) -> Option<usize> {
         self.places.get(id).copied()
     }

@@ -12,11 +12,15 @@ use overcommit_core::units::{Bytes, Permille};
 use serde::Serialize;
 
 use crate::course::millis;
-use crate::moment::Moment;
+use crate::moment::{Moment, Presence};
 use crate::plant::End;
 
 /// A target that turns by less is no oscillation: dead bands and statistics wander.
 const SWING: Permille = Permille::new(50);
+
+/// What a guest did for so long is lost when it is ended: nobody writes down all that is in memory, and what is older is on a
+/// disk.
+const LOST: Duration = Duration::from_hours(1);
 
 /// What one guest lived through.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -29,6 +33,8 @@ pub struct GuestScore {
     pub distress: Duration,
     /// The part of that in which its balloon held any.
     pub distress_squeezed: Duration,
+    /// Time in which it was ended by the node and not back, and what it lost of the time before.
+    pub gone: Duration,
     /// What its balloon held, on average over the scenario, bytes.
     pub reclaimed: Bytes,
     /// Targets that were set.
@@ -47,6 +53,9 @@ pub struct GuestScore {
     pub evicted: u64,
     #[serde(skip)]
     held: u128,
+    /// For how long it has lived since it began, or was ended.
+    #[serde(skip)]
+    lived: Duration,
     #[serde(skip)]
     swing: Swing,
 }
@@ -58,6 +67,8 @@ pub struct NodeScore {
     pub distress: Duration,
     /// The part of that in which balloons held memory of those in distress.
     pub distress_squeezed: Duration,
+    /// Time in which guests were ended by the node and not back, and what they lost of the time before.
+    pub gone: Duration,
     /// What balloons held, on average, bytes.
     pub reclaimed: Bytes,
     /// Guests that the node's kernel killed.
@@ -118,24 +129,19 @@ impl Score {
         ended: Option<(usize, End)>,
     ) {
         self.time = self.time.saturating_add(time);
-        for (score, guest) in self.guests.iter_mut().zip(guests).filter(|(_, guest)| guest.here) {
-            let inflated = guest.inflated();
-            score.held = score
-                .held
-                .saturating_add(u128::from(inflated.get()).saturating_mul(u128::from(millis(time))));
-            if guest.distress {
-                score.distress = score.distress.saturating_add(time);
-                if !inflated.is_zero() {
-                    score.distress_squeezed = score.distress_squeezed.saturating_add(time);
-                }
+        for (score, guest) in self.guests.iter_mut().zip(guests) {
+            match guest.presence {
+                Presence::Here => score.lives(&guest, time),
+                Presence::Ended => score.gone = score.gone.saturating_add(time),
+                Presence::Away => {}
             }
-            score.killed_within = score.killed_within.saturating_add(u64::from(guest.killed_within));
         }
         if let Some((index, end)) = ended
             && let Some(score) = self.guests.get_mut(index)
         {
             let count = if end == End::Killed { &mut score.killed } else { &mut score.evicted };
             *count = count.saturating_add(1);
+            score.gone = score.gone.saturating_add(std::mem::take(&mut score.lived).min(LOST));
         }
         let node = &mut self.node;
         for (so, counted) in
@@ -150,13 +156,13 @@ impl Score {
         self.node.stalled = self.node.stalled.saturating_add(time);
     }
 
-    /// A decision was made and carried out; `find` says where each guest stands, and what it needs.
-    pub(crate) fn decided(&mut self, decision: &Decision, find: impl Fn(&GuestId) -> Option<(usize, Bytes)>) {
-        self.node.decisions = self.node.decisions.saturating_add(1);
-        self.shortfall = decision.ledger.shortfall;
-        self.emergency = decision.emergency;
-        self.node.shortfall = self.node.shortfall.max(self.shortfall);
-        for command in decision.plan.commands().chain(decision.again.iter().cloned()) {
+    /// Targets were set; `find` says where each guest stands, and what it needs.
+    pub(crate) fn commanded(
+        &mut self,
+        commands: impl IntoIterator<Item = Command>,
+        find: impl Fn(&GuestId) -> Option<(usize, Bytes)>,
+    ) {
+        for command in commands {
             if let Command::SetTarget { id, to, .. } = &command
                 && let Some((place, need)) = find(id)
                 && let Some(score) = self.guests.get_mut(place)
@@ -164,6 +170,22 @@ impl Score {
                 score.commanded(*to, command.takes().then_some(need));
             }
         }
+    }
+
+    /// A decision was made and carried out; `find` as above.
+    pub(crate) fn decided(&mut self, decision: &Decision, find: impl Fn(&GuestId) -> Option<(usize, Bytes)>) {
+        self.node.decisions = self.node.decisions.saturating_add(1);
+        self.shortfall = decision.ledger.shortfall;
+        self.emergency = decision.emergency;
+        self.node.shortfall = self.node.shortfall.max(self.shortfall);
+        // Who waits its turn is to lack something.
+        let waits = |id: &GuestId| {
+            let step = decision.plan.moves().iter().find(|step| step.id == *id);
+            step.is_some_and(|step| step.reason == Reason::TakeTurn)
+        };
+        let needs =
+            |id: &GuestId| find(id).map(|(at, need)| (at, if waits(id) { Bytes::ZERO } else { need }));
+        self.commanded(decision.plan.commands().chain(decision.again.iter().cloned()), needs);
         for step in decision.plan.moves().iter().filter(|step| matches!(step.reason, Reason::Undo(_))) {
             if let Some(score) = find(&step.id).and_then(|(place, _)| self.guests.get_mut(place)) {
                 score.undone = score.undone.saturating_add(1);
@@ -180,6 +202,7 @@ impl Score {
             node.reclaimed = node.reclaimed.plus(score.reclaimed);
             node.distress = node.distress.saturating_add(score.distress);
             node.distress_squeezed = node.distress_squeezed.saturating_add(score.distress_squeezed);
+            node.gone = node.gone.saturating_add(score.gone);
             let overshoot = score.overshoot.scaled(1000, score.size.get()).get();
             node.overshoot_permille = node.overshoot_permille.max(overshoot);
             for (sum, part) in [
@@ -197,7 +220,34 @@ impl Score {
     }
 }
 
+impl NodeScore {
+    /// Time in which guests did not have what they need: in distress, or ended and not back; and what was lost by that.
+    pub fn suffering(&self) -> Duration {
+        self.distress.saturating_add(self.gone)
+    }
+}
+
 impl GuestScore {
+    /// Time in which it did not have what it needs: in distress, or ended and not back; and what was lost by that.
+    pub fn suffering(&self) -> Duration {
+        self.distress.saturating_add(self.gone)
+    }
+
+    /// It ran for so long, like this.
+    fn lives(&mut self, guest: &Moment, time: Duration) {
+        self.lived = self.lived.saturating_add(time);
+        let inflated = guest.inflated();
+        let held = u128::from(inflated.get()).saturating_mul(u128::from(millis(time)));
+        self.held = self.held.saturating_add(held);
+        if guest.distress {
+            self.distress = self.distress.saturating_add(time);
+            if !inflated.is_zero() {
+                self.distress_squeezed = self.distress_squeezed.saturating_add(time);
+            }
+        }
+        self.killed_within = self.killed_within.saturating_add(u64::from(guest.killed_within));
+    }
+
     /// A target was set; with what it `needs` where that takes.
     fn commanded(&mut self, to: Bytes, needs: Option<Bytes>) {
         self.commands = self.commands.saturating_add(1);

@@ -8,15 +8,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use overcommit_core::units::Bytes;
+use overcommit_sim::compare::compare;
 use overcommit_sim::scenario::{self, Scenario};
-use overcommit_sim::{GuestScore, GuestSeries, Orders, Outcome, by_name, simulate};
+use overcommit_sim::{GuestScore, GuestSeries, Orders, Outcome, Rival, by_name, simulate, simulate_rival};
 
 /// Every scenario that a test below looks at.
-const SHOWN: [&str; 10] = [
+const SHOWN: [&str; 11] = [
     "cap-that-proves-itself",
     "everybody-surges",
     "guest-that-lies",
     "idle-guest-feeds-busy-one",
+    "more-is-needed-than-there-is",
     "night-and-day-110-guests",
     "page-cache-that-looks-like-need",
     "pod-that-grows-beside-guests",
@@ -94,6 +96,50 @@ fn nobody_dies_when_everybody_surges_and_without_control_some_do() {
     let outcome = controlled("everybody-surges");
     assert_eq!((ended(&outcome), outcome.node.killed_within), (0, 0), "{:?}", outcome.node);
     assert!(outcome.node.stalled.is_zero());
+}
+
+/// Shared evenly, or split for good, nobody has what it needs at any time.
+#[test]
+fn guests_that_need_more_than_there_is_have_it_in_turn() {
+    let name = "more-is-needed-than-there-is";
+    let outcome = controlled(name);
+    assert_eq!((ended(&outcome), outcome.node.killed_within), (0, 0), "{:?}", outcome.node);
+    let busy = 115 * MINUTE;
+    let split = simulate_rival(name, &scenario(name), Rival::FixedSplit);
+    for (guest, alone) in outcome.guests.iter().zip(&split.guests) {
+        // A quarter of them fits above what the others were promised.
+        let whole = busy.saturating_sub(guest.distress);
+        assert!(whole > busy / 5 && whole < busy / 3, "{guest:?}");
+        assert!(alone.distress > busy - 2 * MINUTE, "{alone:?}");
+    }
+    assert_eq!(outcome.node.overshoot_permille, 0, "nothing is taken from who has its turn");
+}
+
+/// What nobody would have suffered without the loop says nothing of it, and a day of 110 guests takes others too long.
+#[test]
+fn the_loop_goes_further_towards_the_oracle_than_anybody_else() {
+    let mut ways = 0;
+    for name in SHOWN.iter().filter(|name| **name != "night-and-day-110-guests") {
+        let comparison = compare(name, &scenario(name), &orders("enforce"));
+        let (own, others) = comparison.runs.split_first().unwrap();
+        let Some(way) = own.way else { continue };
+        ways += 1;
+        assert!(way >= 40, "{}: {own:?}", comparison.scenario);
+        for other in others.iter().filter(|other| other.who != Rival::Oracle.name()) {
+            assert!(other.way.unwrap() <= way, "{}: {other:?}", comparison.scenario);
+        }
+    }
+    assert!(ways >= 3, "{ways}");
+}
+
+#[test]
+fn the_rivals_do_what_the_test_bed_saw_of_them() {
+    let run = |name: &str, rival| simulate_rival(name, &scenario(name), rival);
+    let naive = run("swap-and-free-pages-suffice", Rival::Naive);
+    assert!(naive.node.suffering() > 60 * MINUTE && naive.node.commands > 0, "{:?}", naive.node);
+    assert!(ended(&run("everybody-surges", Rival::Mom)) >= 2, "the test bed's MOM let one of eight die");
+    let oracle = run("everybody-surges", Rival::Oracle);
+    assert_eq!((ended(&oracle), oracle.node.killed_within), (0, 0), "{:?}", oracle.node);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use overcommit_core::units::Bytes;
 use super::memory::{self, Memory, Speeds, Want};
 use super::words::{Counters, Words, shown};
 use crate::course::{Course, millis, up_to};
-use crate::moment::Moment;
+use crate::moment::{Moment, Presence};
 use crate::scenario::{Event, Group, Happening, Temper};
 
 /// A guest of the test bed boots in 6 s of one emulated core.
@@ -38,7 +38,7 @@ enum Life {
 /// What happened to it in one step, for whoever counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Felt {
-    /// It needs what it does not have in memory.
+    /// It needs what it does not have in memory, or what its kernel killed is not back.
     pub(crate) distress: bool,
     /// Its own kernel killed.
     pub(crate) killed_within: bool,
@@ -52,6 +52,8 @@ pub(crate) struct Guest {
     pub(crate) memory: Memory,
     pub(crate) felt: Felt,
     life: Life,
+    /// The node ended it, and it is not back.
+    ended: bool,
     /// What its device was told last.
     device: Bytes,
     /// What the device says that the guest holds.
@@ -84,6 +86,7 @@ impl Guest {
             memory: Memory::new(size, group.swap.0),
             felt: Felt::default(),
             life,
+            ended: false,
             device: size,
             said: size,
             told_at: Duration::ZERO,
@@ -149,7 +152,7 @@ impl Guest {
         self.say(now, wall);
         let noise = self.need().scaled(LACK.0, LACK.1).max(LACK.2);
         let killed_within = cost.killed;
-        let distress = killed_within || cost.lack > noise || self.suffers_from_host || stalled;
+        let distress = now < self.programs_again || cost.lack > noise || self.suffers_from_host || stalled;
         self.felt = Felt { distress, killed_within };
     }
 
@@ -230,6 +233,7 @@ impl Guest {
 
     /// A new process.
     fn start(&mut self, now: Duration) {
+        self.ended = false;
         self.memory = Memory::new(self.group.size.0, self.group.swap.0);
         (self.device, self.said) = (self.memory.size, self.memory.size);
         self.period = u32::try_from(self.group.statistics.0.as_secs()).unwrap_or(u32::MAX);
@@ -249,6 +253,7 @@ impl Guest {
 
     /// The node killed it.
     pub(crate) fn is_killed(&mut self, now: Duration) {
+        self.ended = true;
         self.leave(self.group.returns.map(|span| now.saturating_add(span.0)));
     }
 
@@ -295,7 +300,11 @@ impl Guest {
     /// How it is now, for whoever counts.
     pub(crate) fn moment(&self) -> Moment {
         Moment {
-            here: self.is_here(),
+            presence: match self.life {
+                Life::Away { .. } if self.ended => Presence::Ended,
+                Life::Away { .. } => Presence::Away,
+                _ => Presence::Here,
+            },
             size: self.memory.size,
             need: self.need(),
             holds: self.holds(),

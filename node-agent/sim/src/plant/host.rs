@@ -73,6 +73,16 @@ impl Host {
         }
     }
 
+    /// All its memory.
+    pub(crate) fn memory(&self) -> Bytes {
+        self.memory
+    }
+
+    /// What everything that is no guest uses.
+    pub(crate) fn others(&self) -> Bytes {
+        self.others
+    }
+
     /// What guests could have if all else stays as it is.
     pub(crate) fn for_guests(&self) -> Bytes {
         self.memory.minus(self.huge_pages).minus(self.kernel).minus(self.others).minus(self.eviction)

@@ -12,7 +12,7 @@ use overcommit_record::Made;
 use super::Replayed;
 use crate::Outcome;
 use crate::chart::Chart;
-use crate::moment::Moment;
+use crate::moment::{Moment, Presence};
 use crate::score::Score;
 
 /// So many differences are told one by one.
@@ -143,7 +143,7 @@ impl Telling {
 
 fn moment_of(view: &GuestView) -> Moment {
     Moment {
-        here: true,
+        presence: Presence::Here,
         size: view.full,
         need: view.used.unwrap_or(view.demand),
         holds: view.actual,

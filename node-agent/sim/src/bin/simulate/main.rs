@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Parser as _;
 use overcommit_record::{Spool, Tape, Writer};
 use overcommit_sim::files::{self, BAD_INPUT, Outlets};
@@ -34,15 +34,10 @@ struct Work {
 
 impl Work {
     fn prepare(args: Args) -> anyhow::Result<Self> {
-        let course = args.scenario.display().to_string();
-        let mut scenario = scenario::read(&files::read("scenario", &args.scenario)?)
-            .map_err(|error| anyhow!("scenario file {course}: {error}"))?;
+        let (name, mut scenario) = files::scenario(&args.scenario)?;
+        let course = args.scenario.display();
         let orders = files::orders(&args.policy)?;
         scenario.seed = args.seed.unwrap_or(scenario.seed);
-        let name = args
-            .scenario
-            .file_stem()
-            .map_or_else(|| course.clone(), |stem| stem.to_string_lossy().into_owned());
         args.outlets.check([&args.scenario, &args.policy].into_iter().chain(&args.record))?;
         let (step, interval) = (scenario.step.0, orders.policy().interval);
         ensure!(
