@@ -53,6 +53,12 @@ pub fn idle(spec: &OvercommitPolicySpec) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if spec.ksm.across_namespaces {
+        idle.push(
+            "spec.ksm.acrossNamespaces changes nothing here: there are no namespaces, and all guests are merged"
+                .to_owned(),
+        );
+    }
     let mut all = None;
     for (index, class) in spec.classes.iter().enumerate() {
         if class.namespace_selector.is_some() {
@@ -230,6 +236,7 @@ mod tests {
             ("spec: {classes: [{weight: 1}]}", "spec.classes[0].name: is missing"),
             ("spec: {classes: {}}", "spec.classes: write a list instead of fields"),
             ("spec: {mode: Force}", "spec.mode: Force is not known: write Observe or Enforce"),
+            ("spec: {ksm: {mode: On}}", "spec.ksm.mode: On is not known: write Off or Auto"),
             (
                 "spec: {classes: [{name: a, exclude: 'yes'}]}",
                 "spec.classes[0].exclude: write true or false instead of \"yes\"",
@@ -250,10 +257,11 @@ mod tests {
         let idle = |spec: &str| idle(&read(format!("{HEAD}spec: {spec}\n").as_bytes()).unwrap().spec);
         let of_shop = "{matchLabels: {team: shop}}";
         assert_eq!(idle("{classes: [{name: a, selector: {matchLabels: {name: b}}}, {name: rest}]}"), [""; 0]);
-        let told = idle(&format!(
-            "{{nodeSelector: {of_shop}, classes: [{{name: a, namespaceSelector: {of_shop}}}, {{name: all}}, {{name: late}}]}}"
+        let mut told = idle(&format!(
+            "{{nodeSelector: {of_shop}, ksm: {{acrossNamespaces: true}}, classes: [{{name: a, namespaceSelector: {of_shop}}}, {{name: all}}, {{name: late}}]}}"
         ));
-        assert_eq!(told.len(), 3, "{told:?}");
+        assert_eq!(told.len(), 4, "{told:?}");
+        assert!(told.remove(1).starts_with("spec.ksm.acrossNamespaces "), "{told:?}");
         assert!(told[0].starts_with("spec.nodeSelector "), "{told:?}");
         assert!(told[1].starts_with("spec.classes[0].namespaceSelector: ") && told[1].ends_with("no guest"));
         assert_eq!(told[2], "spec.classes[2] (late) gets no guest: all before it takes all");

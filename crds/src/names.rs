@@ -23,6 +23,12 @@ pub const KUBEVIRT_NODE_LABEL: &str = "kubevirt.io/nodeName";
 /// On a VMI while it migrates: the node that it goes to.
 pub const KUBEVIRT_MIGRATION_TARGET_LABEL: &str = "kubevirt.io/migrationTargetNodeName";
 
+/// On a Node, written by virt-handler each cycle: `"true"` where KubeVirt's own KSM manager may act
+/// (pkg/virt-handler/ksm/ksm.go, kubevirt/kubevirt).
+pub const KUBEVIRT_KSM_LABEL: &str = "kubevirt.io/ksm-enabled";
+/// On a Node: `"true"` while KubeVirt has KSM running there; it stops it once more after the label turned `false`.
+pub const KUBEVIRT_KSM_ANNOTATION: &str = "kubevirt.io/ksm-handler-managed";
+
 /// On a launcher pod: what it is; its controller is the VMI (pkg/virt-controller/services/template.go, `podLabels`).
 /// Its label `kubevirt.io/nodeName` is no help: a migration's target is made with the source's node in it.
 pub const KUBEVIRT_LAUNCHER_LABEL: (&str, &str) = ("kubevirt.io", "virt-launcher");

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
-use crate::policy::{CLASSES_MAX, EngineSpec, FloorSpec, LimitsSpec, Mode, ReserveSpec};
+use crate::policy::{CLASSES_MAX, EngineSpec, FloorSpec, KsmSpec, LimitsSpec, Mode, ReserveSpec};
 use crate::quantity::{Period, Size};
 
 /// One node's policy, resolved, with the guests that the API server knows there. Written by the operator; people
@@ -64,12 +64,39 @@ pub struct NodeOvercommitSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub guests: Vec<GuestEntry>,
+    /// What else of this node only the API server knows.
+    #[serde(default, skip_serializing_if = "NodeFacts::is_default")]
+    pub facts: NodeFacts,
     /// Take nothing from any guest; giving goes on. Set by the annotation `overcommit.dev/paused` on the Node.
     #[serde(default)]
     pub paused: bool,
     /// Give everything back and report the condition Released.
     #[serde(default)]
     pub release: bool,
+}
+
+/// What the API server knows of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeFacts {
+    /// Who manages the kernel's merging of equal pages (KSM) there: then the agent does not. KubeVirt says so by the label
+    /// `kubevirt.io/ksm-enabled` and the annotation `kubevirt.io/ksm-handler-managed` of the Node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ksm_manager: Option<KsmManager>,
+}
+
+impl NodeFacts {
+    /// Nothing is known.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Who manages KSM on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum KsmManager {
+    /// KubeVirt's virt-handler (`ksmConfiguration` of the KubeVirt object).
+    KubeVirt,
 }
 
 /// A policy as a node runs it: without what only the cluster can decide.
@@ -90,6 +117,9 @@ pub struct ResolvedPolicy {
     pub reserve: ReserveSpec,
     /// How fast memory may be taken.
     pub limits: LimitsSpec,
+    /// Merging of equal pages by the kernel (KSM); absent where the policy leaves it alone.
+    #[serde(default, skip_serializing_if = "KsmSpec::is_default")]
+    pub ksm: KsmSpec,
 }
 
 /// A class without its selectors.
@@ -165,6 +195,9 @@ pub struct NodeOvercommitStatus {
     /// How the node suffers from want of memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pressure: Option<PressureStatus>,
+    /// Merging of equal pages by the kernel (KSM); absent where the policy leaves it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ksm: Option<KsmStatus>,
     /// Guests by state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guests: Option<GuestCounts>,
@@ -215,6 +248,26 @@ pub struct PressureStatus {
     pub some_avg10: i64,
     /// All tasks stalled.
     pub full_avg10: i64,
+}
+
+/// Merging of equal pages by the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KsmStatus {
+    /// It scans; while observing, it would.
+    pub scanning: bool,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, in one sentence.
+    pub message: String,
+    /// What it saves now. No part of the budget.
+    pub merged: Size,
+    /// The same less what the kernel needs for it; absent before Linux 6.4, and 0 where it costs more than it saves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profit: Option<Size>,
+    /// Share of one CPU that it took lately, in hundredths of a percent; absent where that cannot be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<i64>,
 }
 
 /// Guests by state.

@@ -86,6 +86,8 @@ pub struct OvercommitPolicySpec {
     pub reserve: ReserveSpec,
     /// How fast memory may be taken, and what is too little to bother.
     pub limits: LimitsSpec,
+    /// Merging of equal pages by the kernel (KSM).
+    pub ksm: KsmSpec,
 }
 
 /// What the policy may do.
@@ -185,6 +187,36 @@ pub struct LimitsSpec {
     pub take_per_node: SizeOrPercent,
     /// Smaller changes are not made; 100% is the guest's full size.
     pub dead_band: SizeOrPercent,
+}
+
+/// Merging of equal pages by the kernel (KSM). What it saves is never part of the budget: it comes apart as guests write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KsmSpec {
+    /// Off leaves it alone, and puts back what was set before. Auto runs it while it saves more than it costs, no faster than
+    /// that, and leaves it to whoever else manages it on a node.
+    pub mode: KsmMode,
+    /// Merge guests of different namespaces with each other. Whoever can measure how long a write takes learns from it which
+    /// pages others have: say true only where all namespaces trust each other. Otherwise it runs on a node only while all
+    /// its guests are of one namespace.
+    pub across_namespaces: bool,
+}
+
+impl KsmSpec {
+    /// As where nothing is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What is done about merging.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum KsmMode {
+    /// Nothing.
+    #[default]
+    Off,
+    /// It runs while it pays.
+    Auto,
 }
 
 fn default_weight() -> i64 {

@@ -7,14 +7,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use overcommit_core::policy as core;
-use overcommit_core::roster::{Membership, OptOut, Roster};
+use overcommit_core::roster::{self, Membership, OptOut, Roster};
 use overcommit_core::sample::GuestName;
 use overcommit_core::units::{Bytes, Permille};
 use sha2::{Digest, Sha256};
 
-use crate::node::{Exclusion, GuestEntry, ResolvedClass, ResolvedPolicy};
+use crate::node::{Exclusion, GuestEntry, KsmManager, NodeFacts, ResolvedClass, ResolvedPolicy};
 use crate::policy::{
-    CLASS_NAME_HELP, CLASSES_MAX, ClassSpec, FloorSpec, LimitsSpec, Mode, OvercommitPolicySpec, ReserveSpec,
+    CLASS_NAME_HELP, CLASSES_MAX, ClassSpec, FloorSpec, KsmMode, KsmSpec, LimitsSpec, Mode,
+    OvercommitPolicySpec, ReserveSpec,
 };
 
 /// A field that cannot work.
@@ -48,6 +49,7 @@ pub fn resolve(spec: &OvercommitPolicySpec) -> ResolvedPolicy {
         engine: spec.engine.clone(),
         reserve: spec.reserve.clone(),
         limits: spec.limits.clone(),
+        ksm: spec.ksm,
     }
 }
 
@@ -107,6 +109,7 @@ pub fn validate(resolved: &ResolvedPolicy, place: &str) -> Result<core::Policy, 
         classes: check.classes(&resolved.classes),
         reserve: check.reserve(&resolved.reserve),
         limits: check.limits(&resolved.limits),
+        ksm: merging(resolved.ksm),
     };
     if check.errors.is_empty() { Ok(policy) } else { Err(check.errors) }
 }
@@ -195,6 +198,14 @@ impl Check<'_> {
     }
 }
 
+fn merging(ksm: KsmSpec) -> core::Ksm {
+    let mode = match ksm.mode {
+        KsmMode::Off => core::KsmMode::Off,
+        KsmMode::Auto => core::KsmMode::Auto,
+    };
+    core::Ksm { mode, across_namespaces: ksm.across_namespaces }
+}
+
 /// As the schema has it: at most 63 lower-case letters, digits and dashes, no dash at the ends.
 fn is_class_name(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -204,9 +215,9 @@ fn is_class_name(name: &str) -> bool {
         && !name.ends_with('-')
 }
 
-/// The roster that the core looks guests up in.
-pub fn roster(guests: &[GuestEntry]) -> Roster {
-    Roster::by_pod(guests.iter().flat_map(|guest| {
+/// The roster that the core looks guests up in, with what else is known of their node.
+pub fn roster(guests: &[GuestEntry], facts: NodeFacts) -> Roster {
+    let listed = Roster::by_pod(guests.iter().flat_map(|guest| {
         let name = GuestName::namespaced(guest.namespace.as_str(), guest.name.as_str());
         let membership = Membership {
             class: guest.class.as_deref().map(Arc::from),
@@ -214,7 +225,15 @@ pub fn roster(guests: &[GuestEntry]) -> Roster {
             migrating: guest.migrating,
         };
         guest.pods.iter().map(move |pod| (Arc::from(pod.as_str()), name.clone(), membership.clone()))
-    }))
+    }));
+    listed.with_ksm_manager(facts.ksm_manager.map(ksm_manager))
+}
+
+/// Who manages merging, in the core's words.
+fn ksm_manager(manager: KsmManager) -> roster::KsmManager {
+    match manager {
+        KsmManager::KubeVirt => roster::KsmManager::KubeVirt,
+    }
 }
 
 /// The same exclusion in the core's words.
@@ -238,6 +257,7 @@ mod tests {
         assert_eq!(policy.interval.as_secs(), 5);
         assert_eq!(&*policy.classes[0].name, "default");
         assert!(!policy.classes[0].floor.below_request);
+        assert_eq!(policy.ksm, core::Ksm { mode: core::KsmMode::Off, across_namespaces: false });
     }
 
     #[test]
@@ -284,5 +304,10 @@ mod tests {
         assert_eq!(revision(&resolve(&spec)), revision(&resolve(&elsewhere)));
         assert_ne!(revision(&resolve(&spec)), revision(&resolve(&enforced)));
         assert_eq!(revision(&resolve(&spec)).len(), 12);
+        let ksm = KsmSpec { mode: KsmMode::Auto, across_namespaces: false };
+        let merging = OvercommitPolicySpec { ksm, ..spec.clone() };
+        assert_ne!(revision(&resolve(&spec)), revision(&resolve(&merging)));
+        let text = serde_json::to_string(&resolve(&spec)).unwrap();
+        assert!(!text.contains("ksm"), "nodes of a policy that says nothing of it get nothing new: {text}");
     }
 }

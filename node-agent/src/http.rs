@@ -111,6 +111,7 @@ mod tests {
             guests: Box::new(NoGuests::default()),
             glimpses: Glimpses::new(&Root::new(temp.path())),
             journal: Journal::open(&dir, "boot"),
+            knobs: crate::knobs::Hand::start(temp.path()).unwrap(),
             scribe: Scribe::start(dir, |_, _| ()).unwrap(),
             contact: None,
             reporter,

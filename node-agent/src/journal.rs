@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use overcommit_core::dealings::Dealing;
+use overcommit_core::ksm::Held;
 use overcommit_core::sample::{GuestId, GuestName, GuestSample, Incarnation};
 use overcommit_core::step::State;
 use overcommit_core::units::Bytes;
@@ -28,6 +29,8 @@ pub(crate) struct Journal {
     written: Content,
     /// What was found at the start, of guests that were not seen since.
     found: BTreeMap<GuestId, Entry>,
+    /// The same of the kernel's knobs for merging.
+    found_knobs: Option<Held>,
     /// What was found could not be read.
     lost: bool,
     /// That, for people, until something is written over it.
@@ -39,7 +42,7 @@ pub(crate) struct Journal {
 impl Journal {
     /// Opens the journal. One that cannot be understood is set aside and said so until the next write.
     pub(crate) fn open(dir: &StateDir, boot_id: &str) -> Self {
-        let empty = Content { boot_id: boot_id.to_owned(), guests: BTreeMap::new() };
+        let empty = Content { boot_id: boot_id.to_owned(), ..Content::default() };
         let read = dir.read(FILE).map_err(|e| e.to_string());
         let parsed =
             read.and_then(|content| content.map_or(Ok(None), |c| envelope::open::<Content>(&c).map(Some)));
@@ -60,6 +63,7 @@ impl Journal {
         Self {
             shown: dir.shown(FILE),
             found: written.guests.clone(),
+            found_knobs: written.ksm.clone(),
             written,
             lost: unread.is_some(),
             unread,
@@ -101,6 +105,16 @@ impl Journal {
         adopted
     }
 
+    /// What is held of the kernel's knobs for merging, once.
+    pub(crate) fn adopt_knobs(&mut self) -> Option<Held> {
+        self.found_knobs.take()
+    }
+
+    /// The same, as far as it is on disk.
+    pub(crate) fn knobs(&self) -> Option<&Held> {
+        self.written.ksm.as_ref()
+    }
+
     /// Calls guests of whom nobody told the name since the start, for they are listed no more, what they were called when
     /// something was taken from them.
     pub(crate) fn name(&self, guests: &mut [GuestSample]) {
@@ -133,7 +147,8 @@ impl Journal {
         // Last, so that it stays: what is known of those by their balloon alone may be what they were left with.
         let unseen = self.found.iter().map(|(id, entry)| (id.clone(), entry.clone()));
         let guests = state.dealings().iter().filter_map(entry).chain(unseen).collect();
-        let content = Content { boot_id: self.written.boot_id.clone(), guests };
+        let ksm = state.merging().held().or(self.found_knobs.as_ref()).cloned();
+        let content = Content { boot_id: self.written.boot_id.clone(), guests, ksm };
         (content != self.written || self.is_behind()).then_some(content)
     }
 
@@ -164,6 +179,7 @@ impl Journal {
     /// All entries are to be adopted anew: what was adopted is not known any more.
     pub(crate) fn forget_adoptions(&mut self) {
         self.found = self.written.guests.clone();
+        self.found_knobs = self.written.ksm.clone();
     }
 
     /// What was taken, as far as it is on disk.
@@ -303,7 +319,7 @@ mod tests {
             let (pid, original) =
                 (incarnations()[&id], Original { target: Bytes::from_mib(512), period: None });
             let entry = Entry { incarnation: pid, original, target: Bytes::from_mib(400), name };
-            Content { boot_id: "b".to_owned(), guests: BTreeMap::from([(id.clone(), entry)]) }
+            Content { boot_id: "b".to_owned(), guests: BTreeMap::from([(id.clone(), entry)]), ksm: None }
         };
         let kept = |content: &Content| {
             dir.replace(FILE, &envelope::seal(content)).unwrap();

@@ -16,6 +16,7 @@ mod intake;
 mod journal;
 mod keeper;
 mod kept;
+mod knobs;
 mod kubelet_line;
 mod learned;
 #[cfg(debug_assertions)]

@@ -9,7 +9,7 @@ use overcommit_core::roster::{Membership, Roster};
 use overcommit_core::sample::{GuestId, GuestName, Sample};
 use overcommit_crds::classify::{Subject, classify};
 use overcommit_crds::condition::rfc3339;
-use overcommit_crds::node::{GuestEntry, NodeOvercommitSpec};
+use overcommit_crds::node::{GuestEntry, NodeFacts, NodeOvercommitSpec};
 use overcommit_crds::policy::{ClassSpec, OvercommitPolicySpec};
 use overcommit_crds::resolve::{self, FieldError};
 use overcommit_crds::selector::Labels;
@@ -106,7 +106,7 @@ impl Orders {
             version: Some(version),
             standing,
             fault: None,
-            covered: Covered::Listed(resolve::roster(&spec.guests)),
+            covered: Covered::Listed(resolve::roster(&spec.guests, spec.facts)),
         })
     }
 
@@ -124,9 +124,11 @@ impl Orders {
             return None;
         }
         let listed = |guests: &Value| Vec::<GuestEntry>::deserialize(guests).ok();
+        let facts =
+            spec.get("facts").and_then(|facts| NodeFacts::deserialize(facts).ok()).unwrap_or_default();
         let mut base = before.cloned().or_else(|| Self::empty(spec))?;
         if let Some(guests) = spec.get("guests").and_then(listed) {
-            base.covered = Covered::Listed(resolve::roster(&guests));
+            base.covered = Covered::Listed(resolve::roster(&guests, facts));
         }
         let (version, fault) = (Some(version), Some(fault));
         Some(Self { paused: true, release, origin, version, standing, fault, ..base })
@@ -156,7 +158,7 @@ impl Orders {
         let orders = Self::from_file(&word("policy"), &OvercommitPolicySpec::default()).ok()?;
         // Observing would give everything back by itself.
         let policy = Policy { mode: Mode::Enforce, ..orders.policy };
-        let covered = Covered::Listed(resolve::roster(&[]));
+        let covered = Covered::Listed(resolve::roster(&[], NodeFacts::default()));
         Some(Self { policy, revision: word("revision"), covered, ..orders })
     }
 

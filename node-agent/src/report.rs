@@ -16,6 +16,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use overcommit_core::ksm::KsmPlan;
 use overcommit_core::ledger::Ledger;
 use overcommit_core::plan::Move;
 use overcommit_core::policy::Mode;
@@ -74,6 +75,9 @@ pub(crate) struct Report {
     pub(crate) turns: bool,
     /// How far a release is.
     pub(crate) release: Option<Release>,
+    /// Merging of equal pages.
+    #[serde(serialize_with = "ksm_with_words")]
+    pub(crate) ksm: KsmPlan,
     /// What does not work, for people.
     pub(crate) troubles: Troubles,
     /// How long the turn took.
@@ -92,6 +96,19 @@ struct Worded<'a> {
 fn with_words<S: Serializer>(guests: &[GuestView], to: S) -> Result<S::Ok, S::Error> {
     let worded = |guest| Worded { guest, code: guest.reason.code(), why: guest.reason.to_string() };
     to.collect_seq(guests.iter().map(worded))
+}
+
+/// The same of merging.
+#[derive(Serialize)]
+struct WordedKsm<'a> {
+    #[serde(flatten)]
+    ksm: &'a KsmPlan,
+    code: &'static str,
+    why: String,
+}
+
+fn ksm_with_words<S: Serializer>(ksm: &KsmPlan, to: S) -> Result<S::Ok, S::Error> {
+    WordedKsm { ksm, code: ksm.reason.code(), why: ksm.reason.to_string() }.serialize(to)
 }
 
 /// One thing done to one guest.
@@ -126,6 +143,8 @@ impl Report {
     ) -> Self {
         let mut troubles = troubles(orders);
         troubles.add_own(reserve(orders, &decision.ledger).filter(|_| orders.missing_since().is_none()));
+        let kept_from = Some(&decision.ksm.reason).filter(|reason| reason.is_conflict());
+        troubles.add_own(kept_from.map(|why| format!("equal pages are not merged: {why}")));
         troubles.extend(others);
         let of_guests =
             sample.guests.iter().filter_map(|g| Some(format!("{}: {}", g.name, g.trouble.as_ref()?)));
@@ -138,6 +157,7 @@ impl Report {
             emergency: decision.emergency,
             turns: decision.turns,
             release: decision.release,
+            ksm: decision.ksm.clone(),
             troubles,
             took,
             ..Self::blank(orders)
@@ -171,6 +191,7 @@ impl Report {
             emergency: false,
             turns: false,
             release: None,
+            ksm: KsmPlan::default(),
             troubles: Troubles::default(),
             took: Duration::ZERO,
         }

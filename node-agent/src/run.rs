@@ -21,6 +21,7 @@ use crate::http;
 use crate::intake;
 use crate::journal::Journal;
 use crate::kept::Pulse;
+use crate::knobs::Hand;
 use crate::kubelet_line::KubeletLine;
 use crate::learned;
 use crate::output::Behind;
@@ -189,6 +190,7 @@ fn drive(
         guests,
         glimpses: Glimpses::new(&root),
         journal,
+        knobs: Hand::start(std::path::Path::new("/")).map_err(|e| Failure::failed(e.into()))?,
         scribe,
         contact,
         reporter,

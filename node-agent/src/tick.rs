@@ -7,6 +7,7 @@
 
 mod act;
 mod ending;
+mod knobs;
 mod lane;
 #[cfg(test)]
 pub(crate) mod no_guests;
@@ -36,6 +37,7 @@ use crate::clock;
 use crate::contact::Contact;
 use crate::failpoint;
 use crate::journal::{Content, Journal};
+use crate::knobs::Hand;
 use crate::learned;
 use crate::orders::Orders;
 use crate::recording::Recording;
@@ -99,6 +101,7 @@ pub(crate) struct Parts {
     pub(crate) guests: Box<dyn GuestPort + Send>,
     pub(crate) glimpses: Glimpses,
     pub(crate) journal: Journal,
+    pub(crate) knobs: Hand,
     pub(crate) scribe: Scribe,
     /// With the API server; absent without Kubernetes.
     pub(crate) contact: Option<Arc<Contact>>,
@@ -252,6 +255,7 @@ impl Loop {
             paused = orders.paused, release = orders.release, origin = ?orders.origin, "orders");
         // What they forbid may have been decided already.
         self.forget_takes(|_| true);
+        self.forget_knobs();
         self.orders = Some(orders);
         self.next_tick = Instant::now();
     }
@@ -259,6 +263,7 @@ impl Loop {
     /// Everything is to be given back, until the agent is started anew.
     fn release(&mut self) {
         self.forget_takes(|_| true);
+        self.forget_knobs();
         self.release = true;
         self.parts.reporter.released();
         self.next_tick = Instant::now();

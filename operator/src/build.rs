@@ -7,9 +7,10 @@ use std::ops::AddAssign;
 use overcommit_crds::NodeOvercommitSpec;
 use overcommit_crds::classify::{Subject, classify};
 use overcommit_crds::names::{
-    EXCLUDE_ANNOTATION, KUBEVIRT_MIGRATION_TARGET_LABEL, KUBEVIRT_NODE_LABEL, PAUSE_ANNOTATION,
+    EXCLUDE_ANNOTATION, KUBEVIRT_KSM_ANNOTATION, KUBEVIRT_KSM_LABEL, KUBEVIRT_MIGRATION_TARGET_LABEL,
+    KUBEVIRT_NODE_LABEL, PAUSE_ANNOTATION,
 };
-use overcommit_crds::node::{Exclusion, GuestEntry};
+use overcommit_crds::node::{Exclusion, GuestEntry, KsmManager, NodeFacts};
 
 use crate::index::Index;
 use crate::object::{Checked, Launcher, Meta};
@@ -101,6 +102,7 @@ pub(crate) fn spec(
         revision: policy.revision.clone(),
         resolved: policy.resolved.clone(),
         guests: Vec::new(),
+        facts: facts(node),
         paused: node.says(PAUSE_ANNOTATION),
         release: false,
     };
@@ -109,7 +111,7 @@ pub(crate) fn spec(
 
 /// What a node keeps of a policy that cannot work any more: as it is, but guests that left or opted out, migrations
 /// and the pause are followed, because these only ever make the agent do less; and so are the pods by which it knows
-/// its guests.
+/// its guests, and who manages KSM.
 pub(crate) fn frozen(
     spec: &NodeOvercommitSpec,
     node: &Meta,
@@ -125,7 +127,16 @@ pub(crate) fn frozen(
     };
     let entries = spec.guests.iter().filter_map(renew).collect();
     let paused = node.says(PAUSE_ANNOTATION);
-    fit(NodeOvercommitSpec { guests: Vec::new(), paused, ..spec.clone() }, entries, SPEC_MAX)
+    let facts = facts(node);
+    fit(NodeOvercommitSpec { guests: Vec::new(), facts, paused, ..spec.clone() }, entries, SPEC_MAX)
+}
+
+/// What the node's metadata says that its agent cannot see.
+fn facts(node: &Meta) -> NodeFacts {
+    let eligible = node.labels.get(KUBEVIRT_KSM_LABEL).is_some_and(|value| value == "true");
+    // One that is no longer eligible and has it running is about to stop it.
+    let kubevirt = eligible || node.says(KUBEVIRT_KSM_ANNOTATION);
+    NodeFacts { ksm_manager: kubevirt.then_some(KsmManager::KubeVirt) }
 }
 
 /// One guest's entry, and how many pods it has beyond those in it.
@@ -254,6 +265,21 @@ mod tests {
         let paused = Meta { annotations: labels(&[(PAUSE_ANNOTATION, "true")]), ..node("a") };
         assert!(built(&cluster(&[policy("gold", 0)], &[paused])).spec.paused);
         assert!(!built(&cluster(&[policy("gold", 0)], &[node("a")])).spec.paused);
+    }
+
+    #[test]
+    fn kubevirt_manages_ksm_where_it_says_so() {
+        let manager = |label: &str, annotation: &str| {
+            let node = Meta { annotations: labels(&[(KUBEVIRT_KSM_ANNOTATION, annotation)]), ..node("a") };
+            let mut node = node;
+            node.labels.insert(KUBEVIRT_KSM_LABEL.into(), label.into());
+            built(&cluster(&[policy("gold", 0)], &[node])).spec.facts.ksm_manager
+        };
+        let kubevirt = Some(KsmManager::KubeVirt);
+        assert_eq!(manager("true", "false"), kubevirt);
+        assert_eq!(manager("false", "true"), kubevirt, "it is about to stop it");
+        assert_eq!(manager("false", "false"), None);
+        assert_eq!(built(&cluster(&[policy("gold", 0)], &[node("a")])).spec.facts, NodeFacts::default());
     }
 
     #[test]

@@ -73,6 +73,7 @@ pub(crate) fn object(node: &str, policy: &str) -> Object {
         revision: resolve::revision(&resolved),
         resolved,
         guests: vec![],
+        facts: Default::default(),
         paused: false,
         release: false,
     };

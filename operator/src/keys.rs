@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use overcommit_crds::names::{
-    KUBEVIRT_MIGRATION_TARGET_LABEL, KUBEVIRT_NODE_LABEL, KUBEVIRT_SCHEDULABLE_LABEL,
+    KUBEVIRT_KSM_LABEL, KUBEVIRT_MIGRATION_TARGET_LABEL, KUBEVIRT_NODE_LABEL, KUBEVIRT_SCHEDULABLE_LABEL,
 };
 use overcommit_crds::selector::{Labels, Selector};
 
@@ -26,7 +26,12 @@ impl Keys {
     /// Those that the policies need, if they are not among these. Keys of policies that are gone stay: listing again
     /// costs more than they do.
     pub(crate) fn grown(&self, index: &Index) -> Option<Self> {
-        let ours = [KUBEVIRT_SCHEDULABLE_LABEL, KUBEVIRT_NODE_LABEL, KUBEVIRT_MIGRATION_TARGET_LABEL];
+        let ours = [
+            KUBEVIRT_SCHEDULABLE_LABEL,
+            KUBEVIRT_NODE_LABEL,
+            KUBEVIRT_MIGRATION_TARGET_LABEL,
+            KUBEVIRT_KSM_LABEL,
+        ];
         let wanted = index.policies.values().flat_map(selectors).flat_map(keys).map(str::to_owned);
         let names: BTreeSet<String> =
             ours.into_iter().map(str::to_owned).chain(wanted).chain(self.names.iter().cloned()).collect();

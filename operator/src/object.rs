@@ -4,7 +4,9 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{DynamicObject, PartialObjectMeta};
-use overcommit_crds::names::{EXCLUDE_ANNOTATION, PAUSE_ANNOTATION, POLICY_LABEL, RELEASE_FINALIZER};
+use overcommit_crds::names::{
+    EXCLUDE_ANNOTATION, KUBEVIRT_KSM_ANNOTATION, PAUSE_ANNOTATION, POLICY_LABEL, RELEASE_FINALIZER,
+};
 use overcommit_crds::node::ResolvedPolicy;
 use overcommit_crds::policy::{ClassSpec, NAME_HELP, NAME_MAX};
 use overcommit_crds::selector::Labels;
@@ -23,7 +25,7 @@ pub(crate) struct Meta {
     pub(crate) uid: String,
     /// Labels that a selector names.
     pub(crate) labels: Labels,
-    /// Annotations of ours; all others are dropped.
+    /// Annotations of ours, and KubeVirt's about KSM; all others are dropped.
     pub(crate) annotations: Labels,
 }
 
@@ -46,7 +48,8 @@ impl From<PartialObjectMeta<DynamicObject>> for Meta {
     fn from(object: PartialObjectMeta<DynamicObject>) -> Self {
         let ObjectMeta { name, namespace, uid, labels, annotations, .. } = object.metadata;
         let mut annotations = annotations.unwrap_or_default();
-        annotations.retain(|key, _| key == EXCLUDE_ANNOTATION || key == PAUSE_ANNOTATION);
+        let kept = [EXCLUDE_ANNOTATION, PAUSE_ANNOTATION, KUBEVIRT_KSM_ANNOTATION];
+        annotations.retain(|key, _| kept.contains(&key.as_str()));
         Self {
             namespace: namespace.unwrap_or_default(),
             name: name.unwrap_or_default(),

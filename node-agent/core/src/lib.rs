@@ -21,6 +21,7 @@ pub mod fallback;
 pub mod floor;
 pub mod growth;
 pub mod guard;
+pub mod ksm;
 pub mod lane;
 pub mod ledger;
 pub mod model;

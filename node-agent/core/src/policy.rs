@@ -31,6 +31,28 @@ pub struct Policy {
     pub reserve: Reserve,
     /// How fast anything may be taken.
     pub limits: Limits,
+    /// Whether equal pages are merged.
+    #[serde(default)]
+    pub ksm: Ksm,
+}
+
+/// Whether equal pages are merged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ksm {
+    /// Off, or as it pays.
+    pub mode: KsmMode,
+    /// Guests of different namespaces are merged with each other.
+    pub across_namespaces: bool,
+}
+
+/// What is done about merging.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KsmMode {
+    /// Nothing; what was set before is put back.
+    #[default]
+    Off,
+    /// It runs when it pays, and only then.
+    Auto,
 }
 
 impl Policy {

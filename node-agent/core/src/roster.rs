@@ -1,6 +1,8 @@
-//! Which guests the policy covers, as the API server (or the standalone policy file) knows them.
+//! Which guests the policy covers, as the API server (or the standalone policy file) knows them, and what else of the node only
+//! the API server knows.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +37,23 @@ pub struct Roster {
     pods: BTreeMap<Arc<str>, (GuestName, Membership)>,
     #[serde(with = "pairs")]
     names: BTreeMap<GuestName, Membership>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ksm_manager: Option<KsmManager>,
+}
+
+/// Who besides us sets the kernel's merging of equal pages on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KsmManager {
+    /// KubeVirt's own manager.
+    KubeVirt,
+}
+
+impl fmt::Display for KsmManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KubeVirt => f.write_str("KubeVirt"),
+        }
+    }
 }
 
 /// A name is no text, and JSON has no other keys.
@@ -69,6 +88,17 @@ impl Roster {
     pub fn by_pod(members: impl IntoIterator<Item = (Arc<str>, GuestName, Membership)>) -> Self {
         let pods = members.into_iter().map(|(pod, name, member)| (pod, (name, member))).collect();
         Self { pods, ..Self::default() }
+    }
+
+    /// The same on a node where somebody else manages merging.
+    #[must_use]
+    pub fn with_ksm_manager(self, ksm_manager: Option<KsmManager>) -> Self {
+        Self { ksm_manager, ..self }
+    }
+
+    /// Who else manages merging on this node.
+    pub fn ksm_manager(&self) -> Option<KsmManager> {
+        self.ksm_manager
     }
 
     /// What the roster says of `guest`; absent if it is not listed.

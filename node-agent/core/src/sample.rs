@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ksm::Knobs;
 use crate::stranger::Stranger;
 use crate::units::{Bytes, Monotonic};
 
@@ -170,6 +171,15 @@ pub struct Ksm {
     pub sharing: Bytes,
     /// `full_scans` since boot.
     pub full_scans: u64,
+    /// `general_profit`: bytes that merging saves less those that the kernel needs for it; absent before Linux 6.4.
+    #[serde(default)]
+    pub profit: Option<i64>,
+    /// CPU time of ksmd since boot; absent where the host's processes cannot be seen.
+    #[serde(default)]
+    pub cpu: Option<Duration>,
+    /// What it is set to; absent where that cannot be read.
+    #[serde(default)]
+    pub knobs: Option<Knobs>,
 }
 
 /// One guest at one moment.

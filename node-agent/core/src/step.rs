@@ -12,6 +12,7 @@ use crate::eligibility::standing;
 use crate::emergency::Emergency;
 use crate::growth::Growth;
 use crate::guard::{self, Scene, Takings};
+use crate::ksm::{self, KsmPlan, Merging};
 use crate::ledger::{Kept, Ledger};
 use crate::model::{Context, Model, Track};
 use crate::plan::{Command, Guarded, Outcome, Plan};
@@ -42,6 +43,8 @@ pub struct State {
     emergency: Emergency,
     #[serde(default)]
     turns: Turns,
+    #[serde(default)]
+    merging: Merging,
     now: Monotonic,
     #[serde(skip)]
     workshop: Apart<Option<Box<Workshop>>>,
@@ -116,6 +119,8 @@ pub struct Decision {
     pub emergency: bool,
     /// Guests need more than there is: some are served whole, and the others wait their turn.
     pub turns: bool,
+    /// What is done about merging equal pages.
+    pub ksm: KsmPlan,
 }
 
 /// How far a release has come.
@@ -150,6 +155,16 @@ impl State {
     pub fn suppose(&mut self, id: &GuestId, original: Original, target: Bytes) {
         self.adopt(id, original, target);
         self.dealings.with(id).supposed = true;
+    }
+
+    /// Takes over what a journal knows of the kernel's knobs for merging.
+    pub fn adopt_knobs(&mut self, held: ksm::Held) {
+        self.merging.adopt(held);
+    }
+
+    /// What is held of the kernel's knobs for merging.
+    pub fn merging(&self) -> &Merging {
+        &self.merging
     }
 
     /// What was learned of this node, to be kept for a successor.
@@ -260,6 +275,14 @@ impl State {
         verdict.plan = plan;
         guard::guard(&wish.proposal, &scene, &mut self.takings, verdict);
         guests.extend(views(&scene, wish, verdict));
+        let ksm = self.merging.decide(&ksm::Scene {
+            sample: input.sample,
+            policy: input.policy,
+            roster: input.roster,
+            ledger: &ledger,
+            turn: input.turn,
+            mandate: input.mandate,
+        });
         let release = giving_back.then(|| self.release_state(&ledger, input.complete));
         let mut plan = std::mem::take(&mut verdict.plan);
         if observing {
@@ -271,7 +294,7 @@ impl State {
             self.again(&plan, &mut again);
         }
         let turns = self.turns.are_taken();
-        Decision { plan, periods, again, ledger, guests, unlisted, release, observing, emergency, turns }
+        Decision { plan, periods, again, ledger, guests, unlisted, release, observing, emergency, turns, ksm }
     }
 
     fn follow(&mut self, plan: &Plan<Guarded>) {
@@ -326,7 +349,7 @@ impl State {
             .filter(|t| t.is_ours() && !t.conduct.is_stuck(self.now) && t.sample.config.has_balloon);
         let moving = following.map(|t| t.target.minus(t.actual)).any(|left| left > FOLLOW_TOLERANCE);
         match outstanding {
-            Bytes::ZERO if !moving && complete => Release::Done,
+            Bytes::ZERO if !moving && complete && self.merging.held().is_none() => Release::Done,
             Bytes::ZERO => Release::Underway { outstanding },
             _ if ledger.spare < outstanding => Release::Blocked { short: outstanding.minus(ledger.spare) },
             _ => Release::Underway { outstanding },

@@ -64,6 +64,7 @@ pub struct GuestView {
     /// It hurts, and holds less than it may.
     pub distressed: bool,
     /// Whose turn it is, while guests need more than there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turn: Option<Place>,
     /// It is left alone.
     pub exempt: bool,

@@ -1,38 +1,129 @@
-//! `/sys/kernel/mm/ksm` (Documentation/admin-guide/mm/ksm.rst).
+//! `/sys/kernel/mm/ksm` (Documentation/admin-guide/mm/ksm.rst): what merging does, and what it is told to do.
 
+use std::time::Duration;
+
+use overcommit_core::ksm::{Advisor, Knobs};
 use overcommit_core::sample::Ksm;
 use overcommit_core::units::Bytes;
 
 use crate::held::Held;
+use crate::proc;
 use crate::root::Root;
 
-/// KSM's counters, held open.
+/// Where all of it is.
+const FOLDER: &str = "sys/kernel/mm/ksm";
+/// The parent of all kernel threads (kernel/kthread.c): nobody else's process has that parent.
+const KTHREADD: &str = "2";
+/// `USER_HZ` is 100 (include/asm-generic/param.h).
+const TICK: Duration = Duration::from_millis(10);
+
+/// KSM's counters and knobs, held open.
 #[derive(Debug)]
 pub(crate) struct KsmFiles {
+    root: Root,
     run: Held,
     pages_sharing: Held,
     full_scans: Held,
+    general_profit: Held,
+    pages_to_scan: Held,
+    sleep_millisecs: Held,
+    advisor_mode: Held,
+    daemon: Daemon,
     page_size: u64,
+}
+
+/// ksmd's `stat`.
+#[derive(Debug)]
+enum Daemon {
+    NotSought,
+    Found(Held),
+    /// Not among the processes that can be seen.
+    Hidden,
 }
 
 impl KsmFiles {
     pub(crate) fn new(root: &Root) -> Self {
-        let file = |name: &str| Held::new(root.join("sys/kernel/mm/ksm").join(name));
+        let file = |name: &str| Held::new(root.join(FOLDER).join(name));
         Self {
+            root: root.clone(),
             run: file("run"),
             pages_sharing: file("pages_sharing"),
             full_scans: file("full_scans"),
+            general_profit: file("general_profit"),
+            pages_to_scan: file("pages_to_scan"),
+            sleep_millisecs: file("sleep_millisecs"),
+            advisor_mode: file("advisor_mode"),
+            daemon: Daemon::NotSought,
             page_size: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
         }
     }
 
     /// What it does now; absent where the kernel has no KSM or writes something else.
     pub(crate) fn read(&mut self) -> Option<Ksm> {
+        let run = number(&mut self.run)?;
         Some(Ksm {
-            run: number(&mut self.run)?,
+            run,
             sharing: Bytes::new(number::<u64>(&mut self.pages_sharing)?.saturating_mul(self.page_size)),
             full_scans: number(&mut self.full_scans)?,
+            profit: number(&mut self.general_profit),
+            cpu: self.cpu(),
+            knobs: self.knobs(run),
         })
+    }
+
+    fn knobs(&mut self, run: u8) -> Option<Knobs> {
+        let advisor = match self.advisor_mode.read() {
+            Ok(text) => advisor(text)?,
+            Err(error) if error.is_gone() => Advisor::None,
+            Err(_) => return None,
+        };
+        Some(Knobs {
+            run: u64::from(run),
+            pages_to_scan: number(&mut self.pages_to_scan)?,
+            sleep_millisecs: number(&mut self.sleep_millisecs)?,
+            advisor,
+        })
+    }
+
+    /// CPU time of ksmd since boot.
+    fn cpu(&mut self) -> Option<Duration> {
+        if matches!(self.daemon, Daemon::NotSought) {
+            self.daemon = find(&self.root);
+        }
+        let Daemon::Found(stat) = &mut self.daemon else { return None };
+        let text = stat.read().ok()?;
+        let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+        let ticks = |field: Option<&str>| field.and_then(|n| n.parse::<u32>().ok());
+        let (user, system) = (ticks(fields.next())?, ticks(fields.next())?);
+        Some(TICK.saturating_mul(user).saturating_add(TICK.saturating_mul(system)))
+    }
+}
+
+/// A kernel thread of that name. It lives as long as the kernel.
+fn find(root: &Root) -> Daemon {
+    let Ok(pids) = proc::pids(root) else { return Daemon::NotSought };
+    for pid in pids {
+        match proc::name(root, pid) {
+            Ok(name) if name == "ksmd" => {}
+            Ok(_) => continue,
+            Err(_) => return Daemon::NotSought,
+        }
+        let mut stat = Held::new(root.join(format!("proc/{pid}/stat")));
+        let text = stat.read().unwrap_or_default();
+        let parent = text.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1));
+        if parent == Some(KTHREADD) {
+            return Daemon::Found(stat);
+        }
+    }
+    Daemon::Hidden
+}
+
+/// The mode in brackets; absent if it is one that is not known.
+fn advisor(text: &str) -> Option<Advisor> {
+    match text.split_once('[')?.1.split_once(']')?.0 {
+        "none" => Some(Advisor::None),
+        "scan-time" => Some(Advisor::ScanTime),
+        _ => None,
     }
 }
 
@@ -43,30 +134,65 @@ fn number<N: std::str::FromStr>(file: &mut Held) -> Option<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proc::tests::add_process;
 
-    fn tree(run: &str) -> (tempfile::TempDir, KsmFiles) {
+    const FILES: [(&str, &str); 7] = [
+        ("run", "1\n"),
+        ("pages_sharing", "10\n"),
+        ("full_scans", "3\n"),
+        ("general_profit", "-64\n"),
+        ("pages_to_scan", "100\n"),
+        ("sleep_millisecs", "20\n"),
+        ("advisor_mode", "none [scan-time]\n"),
+    ];
+
+    fn tree() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        let ksm = dir.path().join("sys/kernel/mm/ksm");
-        std::fs::create_dir_all(&ksm).unwrap();
-        for (name, text) in [("run", run), ("pages_sharing", "10\n"), ("full_scans", "3\n")] {
-            std::fs::write(ksm.join(name), text).unwrap();
+        std::fs::create_dir_all(dir.path().join(FOLDER)).unwrap();
+        for (name, text) in FILES {
+            std::fs::write(dir.path().join(FOLDER).join(name), text).unwrap();
         }
-        let files = KsmFiles::new(&Root::new(dir.path()));
-        (dir, files)
+        dir
+    }
+
+    fn read(dir: &tempfile::TempDir) -> Option<Ksm> {
+        KsmFiles::new(&Root::new(dir.path())).read()
     }
 
     #[test]
-    fn merging_is_counted_in_bytes() {
-        let (_dir, mut files) = tree("1\n");
-        let ksm = files.read().unwrap();
-        assert_eq!((ksm.run, ksm.full_scans), (1, 3));
-        assert_eq!(ksm.sharing, Bytes::new(10 * files.page_size));
+    fn merging_is_counted_in_bytes_and_its_knobs_are_read() {
+        let dir = tree();
+        let ksm = read(&dir).unwrap();
+        assert_eq!((ksm.run, ksm.full_scans, ksm.profit, ksm.cpu), (1, 3, Some(-64), None));
+        assert_eq!(ksm.sharing, Bytes::new(10 * u64::try_from(rustix::param::page_size()).unwrap()));
+        let knobs = Knobs { run: 1, pages_to_scan: 100, sleep_millisecs: 20, advisor: Advisor::ScanTime };
+        assert_eq!(ksm.knobs, Some(knobs));
+        // As before Linux 6.8.
+        std::fs::remove_file(dir.path().join(FOLDER).join("advisor_mode")).unwrap();
+        assert_eq!(read(&dir).unwrap().knobs, Some(Knobs { advisor: Advisor::None, ..knobs }));
+        std::fs::write(dir.path().join(FOLDER).join("advisor_mode"), "none [other]\n").unwrap();
+        assert_eq!(read(&dir).unwrap().knobs, None, "what cannot be put back is not taken");
+    }
+
+    #[test]
+    fn the_daemons_time_is_the_kernel_threads_and_nobody_elses_of_that_name() {
+        let dir = tree();
+        let stat = |pid: u32, parent: u32| {
+            add_process(dir.path(), pid, "ksmd", "0::/\n", &[]);
+            let text = format!("{pid} (ksmd) S {parent} 0 0 0 -1 2097216 0 0 0 0 7 250 0 0 25 5 1 0 34 0 0");
+            std::fs::write(dir.path().join(format!("proc/{pid}/stat")), text).unwrap();
+        };
+        stat(700, 1);
+        assert_eq!(read(&dir).unwrap().cpu, None);
+        stat(36, 2);
+        assert_eq!(read(&dir).unwrap().cpu, Some(Duration::from_millis(2570)));
     }
 
     #[test]
     fn a_kernel_without_ksm_has_none() {
         assert_eq!(KsmFiles::new(&Root::new("/nonexistent")).read(), None);
-        let (_dir, mut files) = tree("yes\n");
-        assert_eq!(files.read(), None);
+        let dir = tree();
+        std::fs::write(dir.path().join(FOLDER).join("run"), "yes\n").unwrap();
+        assert_eq!(read(&dir), None);
     }
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::io;
 
 use flate2::Crc;
+use overcommit_core::ksm::KsmPlan;
 use overcommit_core::ledger::Ledger;
 use overcommit_core::plan::{Command, Move};
 use overcommit_core::step::{Decision, Release};
@@ -35,18 +36,43 @@ struct Whole<'a> {
     release: Option<Release>,
     observing: bool,
     emergency: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     turns: bool,
+    #[serde(skip_serializing_if = "KsmPlan::is_unasked")]
+    ksm: &'a KsmPlan,
 }
 
 impl<'a> Decided<'a> {
     pub(crate) fn of(decision: &'a Decision) -> Self {
         // Without `..`: what is added to a decision is compared, too.
-        let Decision { plan, periods, again, ledger, guests, unlisted, release, observing, emergency, turns } =
-            decision;
+        let Decision {
+            plan,
+            periods,
+            again,
+            ledger,
+            guests,
+            unlisted,
+            release,
+            observing,
+            emergency,
+            turns,
+            ksm,
+        } = decision;
         let (release, observing, emergency, turns) = (*release, *observing, *emergency, *turns);
         let moves = plan.moves();
-        let whole =
-            Whole { moves, periods, again, ledger, guests, unlisted, release, observing, emergency, turns };
+        let whole = Whole {
+            moves,
+            periods,
+            again,
+            ledger,
+            guests,
+            unlisted,
+            release,
+            observing,
+            emergency,
+            turns,
+            ksm,
+        };
         Self { sum: sum(&whole), moves: Cow::Borrowed(moves), ledger: *ledger }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use overcommit_core::dealings::Original;
 use overcommit_core::growth::Growth;
+use overcommit_core::ksm::Held;
 use overcommit_core::plan::Outcome;
 use overcommit_core::policy::Policy;
 use overcommit_core::reason::Pain;
@@ -35,6 +36,8 @@ pub enum Line<'a> {
     Adopt(Adopted<'a>),
     /// The same, while nobody knows whether that target is in force.
     Suppose(Adopted<'a>),
+    /// What is held of the kernel's knobs for merging is taken over from the journal.
+    Knobs(Cow<'a, Held>),
     /// A guest was seen to hurt from outside.
     Pain(Felt<'a>),
     /// What became of commands.

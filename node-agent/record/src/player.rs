@@ -108,6 +108,7 @@ impl Player {
             Line::Recall(learned) => state.recall(learned.into_owned()),
             Line::Adopt(guest) => state.adopt(&guest.id, guest.original, guest.target),
             Line::Suppose(guest) => state.suppose(&guest.id, guest.original, guest.target),
+            Line::Knobs(held) => state.adopt_knobs(held.into_owned()),
             Line::Pain(felt) => state.note_pain(&felt.id, felt.pain, felt.at),
             Line::Outcomes(outcomes) => state.note(&outcomes),
             Line::Turn(told) => self.turn(*told)?,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use overcommit_core::dealings::Original;
 use overcommit_core::growth::Growth;
+use overcommit_core::ksm::Held;
 use overcommit_core::plan::Outcome;
 use overcommit_core::reason::Pain;
 use overcommit_core::sample::GuestId;
@@ -83,6 +84,12 @@ impl Recorder {
     pub fn suppose(&mut self, id: &GuestId, original: Original, target: Bytes) {
         self.tell(|_| Line::Suppose(Adopted { id: Cow::Borrowed(id), original, target }));
         self.state.suppose(id, original, target);
+    }
+
+    /// [`State::adopt_knobs`].
+    pub fn adopt_knobs(&mut self, held: Held) {
+        self.tell(|_| Line::Knobs(Cow::Borrowed(&held)));
+        self.state.adopt_knobs(held);
     }
 
     /// [`State::note_pain`].

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use overcommit_core::dealings::Original;
+use overcommit_core::ksm::Held;
 use overcommit_core::sample::{GuestId, GuestName, Incarnation};
 use overcommit_core::units::Bytes;
 use serde::{Deserialize, Serialize};
@@ -30,4 +31,7 @@ pub(crate) struct Content {
     pub(crate) boot_id: String,
     /// By guest.
     pub(crate) guests: BTreeMap<GuestId, Entry>,
+    /// The kernel's knobs for merging; absent while nothing of them is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ksm: Option<Held>,
 }

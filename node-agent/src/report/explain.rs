@@ -171,8 +171,11 @@ mod tests {
         let code = |line: &'static str| line.split_once("=> \"")?.1.strip_suffix("\",");
         let named =
             |code: &&str| code.starts_with(char::is_uppercase) && code.chars().all(char::is_alphanumeric);
+        let sources =
+            [include_str!("../../core/src/reason.rs"), include_str!("../../core/src/ksm/reason.rs")];
         let codes: Vec<&str> =
-            include_str!("../../core/src/reason.rs").lines().filter_map(code).filter(named).collect();
+            sources.iter().flat_map(|source| source.lines()).filter_map(code).filter(named).collect();
+        assert!(codes.contains(&"KsmPays"));
         assert!(codes.len() > 40, "{codes:?}");
         for code in codes {
             assert!(documented.contains(&format!("`{code}`")), "docs/reasons.md does not explain {code}");

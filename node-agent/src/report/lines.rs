@@ -42,6 +42,7 @@ pub(crate) fn table(report: &Report) -> String {
     for trouble in report.troubles.iter() {
         text.extend(["  ! ", trouble, "\n"]);
     }
+    text.extend(merging(report).map(|ksm| format!("  ksm: {ksm}\n")));
     if let Some(sum) = unlisted(report) {
         text.extend(["  unlisted: ", &sum, "\n"]);
     }
@@ -54,6 +55,21 @@ pub(crate) fn table(report: &Report) -> String {
         text.push_str(&row(&g.name.to_string(), &full, &target, &actual, &floor, &g.reason.to_string()));
     }
     text
+}
+
+/// What is done about merging equal pages; absent where the policy leaves it alone.
+fn merging(report: &Report) -> Option<String> {
+    let ksm = &report.ksm;
+    if ksm.is_unasked() {
+        return None;
+    }
+    let does = match (ksm.scan, ksm.observing) {
+        (true, false) => "scans",
+        (true, true) => "would scan",
+        (false, _) => "does not scan",
+    };
+    let cpu = ksm.cpu.map_or(String::new(), |share| format!(", {share} of one CPU"));
+    Some(format!("{does}: {}; merged {}{cpu}", ksm.reason, ksm.merged))
 }
 
 /// Pods that look like guests and are not listed, as one sum: of them nothing is known but what they say. Absent if there

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use overcommit_core::units::Bytes;
 use overcommit_crds::condition::Condition;
-use overcommit_crds::node::{GuestStatus, LedgerStatus, NodeOvercommitStatus};
+use overcommit_crds::node::{GuestStatus, KsmStatus, LedgerStatus, NodeOvercommitStatus};
 use overcommit_crds::quantity::Size;
 
 /// A size moved if it did by more than this, in parts of what it was.
@@ -32,8 +32,14 @@ pub(crate) fn changed(old: &NodeOvercommitStatus, new: &NodeOvercommitStatus) ->
         || old.guests != new.guests
         || old.agent_version != new.agent_version
         || words(old) != words(new)
+        || merging(old.ksm.as_ref()) != merging(new.ksm.as_ref())
         || ledger(old.ledger.as_ref(), new.ledger.as_ref(), least)
         || guests(&old.top_guests, &new.top_guests, least)
+}
+
+/// Whether ksmd scans, and else why not: what it saves is in the account, and how fast wanders.
+fn merging(ksm: Option<&KsmStatus>) -> Option<(bool, Option<&str>)> {
+    ksm.map(|ksm| (ksm.scanning, (!ksm.scanning).then_some(ksm.reason.as_str())))
 }
 
 /// What the conditions say, but for their numbers.
@@ -91,6 +97,11 @@ mod tests {
         Condition::renewed(&[], at, "Degraded", ConditionStatus::False, reason, message, Some(1))
     }
 
+    fn ksm(scanning: bool, reason: &str) -> KsmStatus {
+        let (reason, message) = (reason.to_owned(), String::new());
+        KsmStatus { scanning, reason, message, merged: size(100), profit: None, cpu: None }
+    }
+
     /// A node of 64 GiB with one guest.
     fn status() -> NodeOvercommitStatus {
         let ledger = LedgerStatus {
@@ -115,6 +126,7 @@ mod tests {
         };
         NodeOvercommitStatus {
             ledger: Some(ledger),
+            ksm: Some(ksm(true, "KsmPays")),
             top_guests: vec![guest],
             conditions: vec![condition("AsExpected", "short of 12 MiB")],
             ..NodeOvercommitStatus::default()
@@ -133,6 +145,7 @@ mod tests {
     fn what_wanders_is_no_news() {
         for (what, new) in [
             ("time", with(|s, _| s.reported_at = Some("later".into()))),
+            ("speed", with(|s, _| s.ksm = Some(ksm(true, "KsmSlower")))),
             ("resident", with(|_, l| l.resident = size(30_290))),
             ("promised", with(|_, l| l.promised = size(39_650))),
             ("little", with(|_, l| l.reclaimable = size(560))),
@@ -155,6 +168,7 @@ mod tests {
             ("guest", with(|s, _| s.top_guests[0].name = "n/h".into())),
             ("trouble", with(|s, _| s.conditions = vec![condition("AsExpected", "no way")])),
             ("turn", with(|s, _| s.conditions = vec![condition("Trouble", "short of 12 MiB")])),
+            ("stop", with(|s, _| s.ksm = Some(ksm(false, "KsmExhausted")))),
             ("count", with(|s, _| s.guests = Some(overcommit_crds::node::GuestCounts::default()))),
         ] {
             assert!(changed(&status(), &new), "{what}");

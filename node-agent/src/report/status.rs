@@ -1,6 +1,7 @@
 //! A report as the status of a NodeOvercommit, within its 4 KiB.
 
 use overcommit_core::conduct::Trust;
+use overcommit_core::ksm::KsmPlan;
 use overcommit_core::ledger::Ledger;
 use overcommit_core::policy::Mode;
 use overcommit_core::step::Release;
@@ -10,7 +11,7 @@ use overcommit_core::view::GuestView;
 use overcommit_crds::condition::{Condition, ConditionStatus, rfc3339};
 use overcommit_crds::names::condition as types;
 use overcommit_crds::node::{
-    ActionStatus, GuestCounts, GuestStatus, LedgerStatus, NodeOvercommitStatus, PressureStatus,
+    ActionStatus, GuestCounts, GuestStatus, KsmStatus, LedgerStatus, NodeOvercommitStatus, PressureStatus,
 };
 use overcommit_crds::quantity::Size;
 
@@ -37,6 +38,7 @@ pub(crate) fn render(report: &Report, before: &[Condition], actions: &[Action]) 
             some_avg10: i64::from(p.some_avg10),
             full_avg10: i64::from(p.full_avg10),
         }),
+        ksm: (!report.ksm.is_unasked()).then(|| merging(&report.ksm)),
         guests: Some(counts(&report.guests)),
         top_guests: top(&report.guests),
         last_actions: actions.iter().take(LAST).map(action).collect(),
@@ -73,6 +75,18 @@ fn account(ledger: &Ledger, guests: &[GuestView]) -> LedgerStatus {
         merged: size(ledger.merged),
         at_risk: size(ledger.at_risk),
         shortfall: size(ledger.shortfall),
+    }
+}
+
+fn merging(ksm: &KsmPlan) -> KsmStatus {
+    let profit = |bytes: i64| Size::from_bytes(Bytes::new(u64::try_from(bytes).unwrap_or(0)));
+    KsmStatus {
+        scanning: ksm.scan,
+        reason: ksm.reason.code().to_owned(),
+        message: cut(&ksm.reason.to_string()),
+        merged: Size::from_bytes(ksm.merged),
+        profit: ksm.profit.map(profit),
+        cpu: ksm.cpu.map(|share| i64::from(share.get()).saturating_mul(10)),
     }
 }
 

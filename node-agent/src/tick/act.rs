@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use overcommit_core::ksm::Write;
 use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::sample::{GuestId, Incarnation, Sample};
 use overcommit_core::step::{Decision, SQUEEZED_PERIOD, Turn};
@@ -22,6 +23,8 @@ const TOGETHER: Duration = Duration::from_millis(50);
 /// Takes that wait for the journal.
 pub(super) struct Takes {
     commands: Vec<Command>,
+    /// The kernel's for merging.
+    knobs: Vec<Write>,
     decided: Instant,
 }
 
@@ -46,8 +49,9 @@ impl Loop {
             self.parts.guests.send(&gives);
             failpoint::reach("gives-sent");
         }
-        if !takes.is_empty() {
-            self.take(takes, sample);
+        let knobs = self.set_knobs(&decision.ksm);
+        if !takes.is_empty() || !knobs.is_empty() {
+            self.take(takes, knobs, sample);
         }
     }
 
@@ -58,17 +62,35 @@ impl Loop {
         }
     }
 
-    fn take(&mut self, commands: Vec<Command>, sample: &Sample) {
+    /// The same of the kernel's knobs.
+    pub(super) fn forget_knobs(&mut self) {
+        if let Some(takes) = &mut self.takes {
+            takes.knobs.clear();
+        }
+    }
+
+    fn take(&mut self, commands: Vec<Command>, knobs: Vec<Write>, sample: &Sample) {
         let incarnations = sample.guests.iter().map(|g| (g.id.clone(), g.incarnation)).collect();
         match self.write_ahead(&commands, &incarnations) {
-            None => self.parts.guests.send(&commands),
+            None => self.take_now(&commands, knobs),
             // One write at a time; what the disk holds up is decided anew on later statistics.
             Some(_) if self.takes.is_some() => {}
             Some(content) => {
                 self.parts.scribe.write(content);
-                self.takes = Some(Takes { commands, decided: Instant::now() });
+                self.takes = Some(Takes { commands, knobs, decided: Instant::now() });
                 failpoint::reach("journal-asked");
             }
+        }
+    }
+
+    fn take_now(&mut self, commands: &[Command], knobs: Vec<Write>) {
+        if !knobs.is_empty() {
+            failpoint::reach("before-knobs");
+            self.parts.knobs.write(knobs);
+            failpoint::reach("knobs-sent");
+        }
+        if !commands.is_empty() {
+            self.parts.guests.send(commands);
         }
     }
 
@@ -101,7 +123,8 @@ impl Loop {
             && self.takes.is_none()
         {
             self.parts.scribe.write(content);
-            self.takes = Some(Takes { commands: Vec::new(), decided: Instant::now() });
+            let (commands, knobs) = (Vec::new(), Vec::new());
+            self.takes = Some(Takes { commands, knobs, decided: Instant::now() });
         }
     }
 
@@ -111,7 +134,7 @@ impl Loop {
         let Some(takes) = self.takes.take() else { return };
         if written && takes.decided.elapsed() < STALE {
             failpoint::reach("before-takes");
-            self.parts.guests.send(&takes.commands);
+            self.take_now(&takes.commands, takes.knobs);
             if !takes.commands.is_empty() {
                 failpoint::reach("takes-sent");
             }

@@ -103,13 +103,19 @@ impl Loop {
         }
         match stop {
             Stop::Handover => self.hand_over(),
-            Stop::Release => self.release(),
+            Stop::Release => {
+                self.release();
+                if self.orders.is_none() {
+                    self.restore_knobs();
+                }
+            }
         }
     }
 
     /// Spreads what is spare; nothing is decided after that.
     fn hand_over(&mut self) {
         self.forget_takes(|_| true);
+        self.forget_knobs();
         // Until it has come to its end.
         self.left("the decision failed inside".to_owned());
         if self.turn(Turn::Handover) {
@@ -117,6 +123,7 @@ impl Loop {
         } else if self.orders.is_some() {
             self.left("the host cannot be read".to_owned());
         } else {
+            self.restore_knobs();
             let why = self.parts.contact.as_deref().map(Contact::without_orders);
             let why = why.map_or_else(String::new, |why| format!(": {why}"));
             self.left(format!("there are no orders{why}"));
@@ -144,7 +151,10 @@ impl Loop {
     /// How the loop ended, once it has.
     pub(super) fn ended(&self) -> Option<Result<(), Unfinished>> {
         let (stop, deadline) = self.stopping?;
-        let busy = self.parts.guests.is_carrying() || self.takes.is_some() || self.parts.scribe.is_writing();
+        let busy = self.parts.guests.is_carrying()
+            || self.takes.is_some()
+            || self.parts.scribe.is_writing()
+            || self.parts.knobs.is_writing();
         let late = Instant::now() >= deadline;
         match stop {
             Stop::Handover if !busy || late => {
@@ -156,7 +166,7 @@ impl Loop {
                 }
                 Some(if done { Ok(()) } else { Err(Unfinished::HandOver) })
             }
-            Stop::Release if self.orders.is_none() => Some(Ok(())),
+            Stop::Release if self.orders.is_none() => (!self.parts.knobs.is_writing()).then_some(Ok(())),
             Stop::Release => match self.last.as_ref().and_then(|report| report.release) {
                 Some(Release::Done) if !busy => {
                     tracing::info!("everything was given back");

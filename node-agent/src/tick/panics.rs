@@ -102,6 +102,7 @@ impl Loop {
 
     /// Gives back what the journal knows to be taken; false if nobody knows what the host has.
     fn fall_back(&mut self, known: Option<HostSample>) -> bool {
+        self.restore_knobs();
         let Some(host) = self.parts.host.sample().ok().or(known) else { return false };
         let entries: BTreeMap<GuestId, Entry> =
             self.parts.journal.entries().map(|(id, entry)| (id.clone(), entry.clone())).collect();

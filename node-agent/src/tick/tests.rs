@@ -1,5 +1,6 @@
 //! The loop with real guests' port and a kernel that hangs.
 
+mod knobs;
 mod without_orders;
 
 use std::io::Write as _;
@@ -192,6 +193,7 @@ fn parts(
         guests,
         glimpses: Glimpses::new(&Root::new(temp)),
         journal: Journal::open(&dir, "boot"),
+        knobs: crate::knobs::Hand::start(temp).unwrap(),
         scribe: Scribe::start(dir, told).unwrap(),
         contact: None,
         reporter,

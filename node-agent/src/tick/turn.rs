@@ -63,6 +63,7 @@ impl Loop {
         let mut troubles = Troubles::default();
         troubles.add_own(self.parts.journal.troubles());
         troubles.add_own(self.parts.scribe.troubles());
+        troubles.add_own(self.parts.knobs.trouble());
         troubles.add_own(self.parts.recording.as_deref().and_then(Recording::trouble));
         let ordered = self.orders.as_ref().is_none_or(|orders| orders.missing_since().is_none());
         troubles.add_own(self.parts.contact.as_deref().into_iter().flat_map(|c| c.troubles(ordered)));
@@ -153,6 +154,9 @@ impl Loop {
             tracing::info!(guest = %guest.name, %target, original = %original.target, "adopted");
             self.state.suppose(&guest.id, original, target);
             self.unconfirmed.insert(guest.id.clone(), None);
+        }
+        if let Some(held) = self.parts.journal.adopt_knobs() {
+            self.state.adopt_knobs(held);
         }
         if self.parts.journal.is_lost() {
             self.find_squeezed(&sample.guests);

@@ -20,6 +20,9 @@ impl Loop {
         let is_over = matches!(self.stopping, Some((Stop::Handover, _)));
         if !is_over && self.age() >= self.patience_for_orders() {
             self.go_by_the_journal();
+            if self.orders.is_none() && !self.parts.knobs.is_writing() {
+                self.restore_knobs();
+            }
         }
     }
 

@@ -51,7 +51,7 @@ fn host() -> impl Strategy<Value = HostSample> {
     let pressure = option::of((small(), small()))
         .prop_map(|p| p.map(|(some_avg10, full_avg10)| Pressure { some_avg10, full_avg10 }));
     let ksm = option::of((any::<u8>(), bytes(), absurd()))
-        .prop_map(|k| k.map(|(run, sharing, full_scans)| Ksm { run, sharing, full_scans }));
+        .prop_map(|k| k.map(|(run, sharing, full_scans)| Ksm { run, sharing, full_scans, ..Ksm::default() }));
     (proptest::array::uniform12(bytes()), proptest::array::uniform4(absurd()), pressure, ksm).prop_map(
         |(
             [total, free, available, anon, shmem, slab, stack, tables, percpu, hugetlb, swap, left],

@@ -72,7 +72,11 @@ impl Known {
     ) -> Result<HostView, ReadError> {
         let version = self.place.as_ref().map(CgroupPlace::version);
         let holds = self.holds(0);
-        let anon = holds.map_or(status.anon.plus(status.shmem), |holds| holds.all(status.shmem));
+        let anon = match holds {
+            Some(holds) => holds.all(status.shmem),
+            // A process's own count has merged pages once for each place where they are; the host's, and a cgroup's, once.
+            None => status.anon.minus(self.merged()).plus(status.shmem),
+        };
         let limits = version.map_or_else(Vec::new, |v| cgroup::limits(&self.directories, v));
         let limit = limits.iter().flatten().min().copied();
         let score = self.process.oom_score()?;
@@ -102,6 +106,13 @@ impl Known {
                     .to_owned()
             }),
         })
+    }
+
+    /// What of it the kernel has merged, with whomever (`ksm_merging_pages`, since Linux 5.19).
+    fn merged(&self) -> Bytes {
+        let pages = self.process.text("ksm_merging_pages").ok().and_then(|text| text.trim().parse().ok());
+        let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+        Bytes::new(pages.unwrap_or(0_u64).saturating_mul(page))
     }
 
     /// What this level of its pod or scope holds, the outermost first; absent if it has none of its own.

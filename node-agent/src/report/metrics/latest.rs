@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use overcommit_core::ksm::KsmPlan;
 use overcommit_core::ledger::Ledger;
 use overcommit_core::units::Bytes;
 use overcommit_core::view::GuestView;
@@ -68,6 +69,9 @@ impl Collector for Latest {
         guests(&mut encoder, &named(&report))?;
         if let Some(ledger) = &report.ledger {
             account(&mut encoder, ledger, report.guests.iter().map(|guest| guest.reclaimable).sum())?;
+        }
+        if !report.ksm.is_unasked() {
+            merging(&mut encoder, &report.ksm)?;
         }
         for (name, help, holds) in FLAGS {
             gauge(&mut encoder, name, help, None, &u64::from(holds(&report)))?;
@@ -140,6 +144,22 @@ fn entries(ledger: &Ledger) -> [(&'static str, Bytes); 18] {
         ("reclaimed", ledger.reclaimed),
         ("merged", ledger.merged),
     ]
+}
+
+/// What is done about equal pages; what that saves is an entry of the account.
+fn merging(encoder: &mut DescriptorEncoder<'_>, ksm: &KsmPlan) -> fmt::Result {
+    gauge(encoder, "ksm_scanning", "1 while ksmd is to scan.", None, &u64::from(ksm.scan && !ksm.observing))?;
+    if let Some(profit) = ksm.profit {
+        let help = "What merging saves less what the kernel needs for it.";
+        gauge(encoder, "ksm_profit", help, Some(&Unit::Bytes), &profit)?;
+    }
+    if let Some(share) = ksm.cpu {
+        let help = "Share of one CPU that ksmd took lately.";
+        gauge(encoder, "ksm_cpu", help, Some(&Unit::Ratios), &(f64::from(share.get()) / 1000.0))?;
+    }
+    let help = "1 for the reason that holds for merging.";
+    let mut family = encoder.encode_descriptor("ksm_reason", help, None, MetricType::Gauge)?;
+    family.encode_family(&[("reason", ksm.reason.code())])?.encode_gauge(&1_u64)
 }
 
 fn gauge(

@@ -1,10 +1,11 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use overcommit_core::ksm::KsmPlan;
 use overcommit_core::ledger::Ledger;
 use overcommit_core::reason::Reason;
 use overcommit_core::step::Release;
-use overcommit_core::units::Bytes;
+use overcommit_core::units::{Bytes, Permille};
 use prometheus_client::encoding::text::encode;
 
 use super::*;
@@ -177,9 +178,18 @@ fn an_object_that_is_gone_is_told_unless_it_went_after_its_release() {
 fn every_metric_is_documented() {
     let mut registry = Registry::default();
     let mut metrics = Metrics::register(&mut registry, Vec::new());
-    metrics.take_in(&Arc::new(report(vec![guest(1, Reason::Enough)])));
+    let ksm = KsmPlan {
+        reason: overcommit_core::ksm::Reason::Measuring,
+        profit: Some(-1),
+        cpu: Some(Permille::new(125)),
+        ..KsmPlan::default()
+    };
+    metrics.take_in(&Arc::new(Report { ksm, ..report(vec![guest(1, Reason::Enough)]) }));
     let documented = include_str!("../../../../docs/metrics.md");
     let text = scraped(&registry);
+    for series in ["ksm_profit_bytes -1", "ksm_cpu_ratios 0.125", r#"ksm_reason{reason="KsmMeasuring"} 1"#] {
+        assert!(text.contains(series), "{series} is not in\n{text}");
+    }
     let names: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_whitespace().next()).collect();
     assert!(names.len() > 10, "{text}");

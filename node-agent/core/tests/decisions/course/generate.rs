@@ -125,7 +125,8 @@ pub fn policy(temper: Temper) -> BoxedStrategy<Policy> {
                 exclude,
             };
             let classes = classes.into_iter().enumerate().map(named).collect();
-            Policy { mode, interval, classes, reserve, limits }
+            let ksm = overcommit_core::policy::Ksm::default();
+            Policy { mode, interval, classes, reserve, limits, ksm }
         })
         .boxed()
 }

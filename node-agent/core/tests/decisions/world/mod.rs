@@ -154,6 +154,7 @@ pub fn policy() -> Policy {
             take_per_node: Amount::Part(Permille::from_percent(10)),
             dead_band: Amount::Part(Permille::from_percent(1)),
         },
+        ksm: overcommit_core::policy::Ksm::default(),
     }
 }
 

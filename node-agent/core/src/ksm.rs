@@ -1,0 +1,240 @@
+//! Merging equal pages (KSM): run when it pays, scan as fast as it pays, stop when it does not. Pure; docs/ksm.md has the rule.
+//!
+//! Nothing here is budget: what is merged comes apart as guests write. One writer per knob: what somebody else set is never
+//! overwritten, and what was found is put back when the policy ends, on a release, and with every hand-over, because nobody
+//! would look after tenants then.
+
+mod control;
+mod knobs;
+mod need;
+mod reason;
+mod tenants;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+pub use control::{CEILING_PRESSED, CEILING_WANTED};
+pub use knobs::{Advisor, Foreign, Held, Knob, Knobs, Write};
+pub use need::Need;
+pub use reason::Reason;
+
+use crate::ledger::Ledger;
+use crate::policy::{KsmMode, Mode, Policy};
+use crate::roster::Roster;
+use crate::sample::Sample;
+use crate::step::{Mandate, Turn};
+use crate::units::{Bytes, Permille};
+use control::{Control, Pace};
+use tenants::{Settled, Tenants};
+
+/// Foreign values are seen so often in a row before they count: a reading may fall between two writes of one change.
+const SURE: u32 = 2;
+
+/// What lasts from turn to turn.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Merging {
+    held: Option<Held>,
+    /// It comes from a journal, and was not looked at yet.
+    adopted: bool,
+    /// So often in a row a value was there that nobody here wrote.
+    suspected: u32,
+    settled: Settled,
+    need: Need,
+    control: Control,
+    told: Reason,
+}
+
+/// What a decision rests on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scene<'a> {
+    pub(crate) sample: &'a Sample,
+    pub(crate) policy: &'a Policy,
+    pub(crate) roster: &'a Roster,
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) turn: Turn,
+    pub(crate) mandate: Mandate,
+}
+
+/// What was decided about merging.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KsmPlan {
+    /// Why.
+    pub reason: Reason,
+    /// ksmd is to scan; while observing, would be.
+    pub scan: bool,
+    /// What to write, in this order.
+    pub writes: Vec<Write>,
+    /// They put back what was found, or the knobs are somebody else's: nothing more is held than is known already.
+    pub ends: bool,
+    /// The policy observes: nothing is written.
+    pub observing: bool,
+    /// What merging saves now.
+    pub merged: Bytes,
+    /// The same less what the kernel needs to keep track of it (`general_profit`); absent where the kernel does not say.
+    pub profit: Option<i64>,
+    /// ksmd's share of one CPU since the decision before; absent where it cannot be seen.
+    pub cpu: Option<Permille>,
+}
+
+impl KsmPlan {
+    /// Nobody asked for merging, and nothing is to be done about it.
+    pub fn is_unasked(&self) -> bool {
+        self.reason == Reason::Off && self.writes.is_empty()
+    }
+}
+
+/// What the knobs should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// As they are: they are somebody else's.
+    HandsOff,
+    /// As they were found.
+    Restore,
+    /// ksmd rests; what is merged stays merged.
+    Stop,
+    /// ksmd scans so many pages between two sleeps.
+    Scan(Pace),
+}
+
+impl Merging {
+    /// Takes over what a journal knows: what was found, and what was written last.
+    pub fn adopt(&mut self, held: Held) {
+        (self.held, self.adopted) = (Some(held), true);
+    }
+
+    /// What is held of the kernel's knobs, to be kept for a successor; absent while nothing is.
+    pub fn held(&self) -> Option<&Held> {
+        self.held.as_ref()
+    }
+
+    pub(crate) fn decide(&mut self, scene: &Scene<'_>) -> KsmPlan {
+        let Some(ksm) = scene.sample.host.ksm else {
+            return KsmPlan { reason: asked(scene, Reason::NoKsm), ..KsmPlan::default() };
+        };
+        let observing = scene.policy.mode == Mode::Observe;
+        let plan = |reason, scan, writes, cpu| KsmPlan {
+            reason,
+            scan,
+            writes,
+            ends: false,
+            observing,
+            merged: ksm.sharing,
+            profit: ksm.profit,
+            cpu,
+        };
+        if !matches!(scene.turn, Turn::Tick | Turn::Handover) {
+            return plan(self.told, ksm.run == 1, Vec::new(), self.control.share());
+        }
+        let Some(knobs) = ksm.knobs else {
+            return plan(asked(scene, Reason::NoKnobs), false, Vec::new(), None);
+        };
+        // Put back by whoever ended before it could say so.
+        if std::mem::take(&mut self.adopted) && self.held.as_ref().is_some_and(|held| held.is_back(&knobs)) {
+            self.held = None;
+        }
+        self.control.measure(&ksm, scene.sample.at);
+        let (wish, reason) = self.wish(scene, &knobs);
+        self.told = reason;
+        let writes = if observing { self.restore(&knobs) } else { self.carry_out(wish, &knobs) };
+        let ends = observing || matches!(wish, Wish::Restore | Wish::HandsOff);
+        KsmPlan { ends, ..plan(reason, matches!(wish, Wish::Scan(_)), writes, self.control.share()) }
+    }
+
+    fn wish(&mut self, scene: &Scene<'_>, knobs: &Knobs) -> (Wish, Reason) {
+        let rule = &scene.policy.ksm;
+        let ended = match (rule.mode, scene.mandate, scene.turn) {
+            (KsmMode::Off, ..) => Some(Reason::Off),
+            (_, Mandate::Release, _) => Some(Reason::Released),
+            (.., Turn::Handover) => Some(Reason::HandedOver),
+            _ => None,
+        };
+        if let Some(reason) = ended {
+            self.control = Control::default();
+            return (Wish::Restore, reason);
+        }
+        if let Some(by) = scene.roster.ksm_manager() {
+            return (Wish::Restore, Reason::Managed { by });
+        }
+        if let Some(foreign) = self.look_for_others(knobs) {
+            return (Wish::HandsOff, Reason::Yielded(foreign));
+        }
+        if knobs.run > 1 {
+            return (Wish::HandsOff, Reason::Unmerged);
+        }
+        match self.objection(scene) {
+            Some(reason) => {
+                self.control.stop();
+                // Whoever is paused begins nothing.
+                let begins = reason == Reason::Paused && self.held.is_none();
+                (if begins { Wish::HandsOff } else { Wish::Stop }, reason)
+            }
+            None => self.scan(scene),
+        }
+    }
+
+    /// Why ksmd must not scan at all now.
+    fn objection(&mut self, scene: &Scene<'_>) -> Option<Reason> {
+        let tenants = Tenants::of(scene.sample, scene.roster);
+        let settled = self.settled.since(&tenants, scene.sample.at);
+        self.need = self.need.next(&scene.sample.host.memory, scene.ledger.promised);
+        let apart = !scene.policy.ksm.across_namespaces;
+        match tenants {
+            _ if scene.mandate == Mandate::GiveOnly => Some(Reason::Paused),
+            Tenants::Nobody => Some(Reason::NoGuests),
+            Tenants::Unknown(pods) if apart => Some(Reason::TenantUnknown { pods }),
+            Tenants::Several(namespaces) if apart => Some(Reason::TenantsDiffer { namespaces }),
+            _ if self.need == Need::Plenty => Some(Reason::NotNeeded),
+            _ if apart && !settled => Some(Reason::TenantsSettle),
+            _ => None,
+        }
+    }
+
+    fn scan(&mut self, scene: &Scene<'_>) -> (Wish, Reason) {
+        let Some(ksm) = scene.sample.host.ksm else { return (Wish::Stop, Reason::NoKsm) };
+        let guests = scene.sample.guests.iter().map(|guest| &guest.id);
+        let (pace, reason) = self.control.next(&ksm, scene.sample.at, self.need, guests);
+        (pace.map_or(Wish::Stop, Wish::Scan), reason)
+    }
+
+    /// A value that nobody here wrote, once that is sure; from then on the knobs are whoever's wrote it.
+    fn look_for_others(&mut self, knobs: &Knobs) -> Option<Foreign> {
+        let held = self.held.as_mut()?;
+        if held.yielded.is_none() {
+            let foreign = held.foreign(knobs);
+            self.suspected = if foreign.is_some() { self.suspected.saturating_add(1) } else { 0 };
+            held.yielded = foreign.filter(|_| self.suspected >= SURE);
+        }
+        held.yielded
+    }
+
+    fn carry_out(&mut self, wish: Wish, now: &Knobs) -> Vec<Write> {
+        match wish {
+            Wish::Restore => self.restore(now),
+            Wish::HandsOff => self.held.as_mut().map(|held| held.restore(now)).unwrap_or_default(),
+            // What rests already is nobody's business.
+            Wish::Stop if self.held.is_none() && now.run == 0 => Vec::new(),
+            Wish::Stop => self.hold(now).want(now, &Knobs { run: 0, ..*now }),
+            Wish::Scan(pace) => self.hold(now).want(now, &pace.knobs(now)),
+        }
+    }
+
+    fn hold(&mut self, now: &Knobs) -> &mut Held {
+        self.held.get_or_insert_with(|| Held::new(*now))
+    }
+
+    /// Puts back what is still as it was written here; nothing is held once there is nothing to put back.
+    fn restore(&mut self, now: &Knobs) -> Vec<Write> {
+        self.suspected = 0;
+        let writes = self.held.as_mut().map(|held| held.restore(now)).unwrap_or_default();
+        if writes.is_empty() {
+            self.held = None;
+        }
+        writes
+    }
+}
+
+/// Of what nobody asked for nothing is told.
+fn asked(scene: &Scene<'_>, reason: Reason) -> Reason {
+    if scene.policy.ksm.mode == KsmMode::Off { Reason::Off } else { reason }
+}

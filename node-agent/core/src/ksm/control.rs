@@ -1,0 +1,351 @@
+//! How fast ksmd scans, and when it rests: what it saves is held against the CPU time that it takes.
+//!
+//! Stopping costs nothing that is merged: pages stay merged until their guests write them. So a scan is worth only what it
+//! adds, and ksmd rests whenever that is too little, and looks again later.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::knobs::{Advisor, Knobs};
+use super::need::Need;
+use super::reason::Reason;
+use crate::sample::{GuestId, Ksm};
+use crate::units::{Bytes, Monotonic, Permille};
+
+/// The most of one CPU that ksmd may take while memory is not short. The kernel's advisor would take 70 % (`advisor_max_cpu`),
+/// ksmtuned knows no bound.
+pub const CEILING_WANTED: Permille = Permille::new(200);
+/// The same while it is.
+pub const CEILING_PRESSED: Permille = Permille::new(500);
+/// The least with which it is worth running: below that a pass over a large node takes days.
+const LEAST: Permille = Permille::new(10);
+/// What a scan begins with, in parts of its ceiling.
+const BEGIN: u32 = 2;
+
+/// What a second of CPU time has to save. A node has about 4 GiB for each CPU (general-purpose machine types of the large
+/// clouds), so that a CPU is worth 4 GiB; what is merged is taken to stay merged for ten minutes.
+const PRICE_WANTED: Bytes = Bytes::new((4 << 30) / 600);
+/// Where memory is short a byte is worth more: as if it stayed merged for an hour.
+const PRICE_PRESSED: Bytes = Bytes::new((4 << 30) / 3600);
+
+/// ksmd sleeps so long between two batches, the kernel's default; the batch is what is controlled.
+const SLEEP: Duration = Duration::from_millis(20);
+/// What looking at a page costs until it was measured; more than was ever seen, so that nothing begins too fast.
+const ASSUMED_COST: u64 = 10_000;
+/// What is measured lies between these, or is no cost of a page, in nanoseconds.
+const COSTS: std::ops::RangeInclusive<u64> = 100..=1_000_000;
+/// Never more pages between two sleeps: a batch holds the lock that a write to `run` waits for.
+const PAGES: std::ops::RangeInclusive<u64> = 10..=30_000;
+/// CPU time is counted in ticks of 10 ms: a shorter stretch says nothing.
+const MEASURABLE: Duration = Duration::from_secs(2);
+
+/// After it began, ksmd must have come to the end of memory so often before it is judged: the first end may be near, the
+/// next pass only notes what each page holds (mm/ksm.c, `cmp_and_merge_page`), and the third merges.
+const PASSES_FIRST: u64 = 3;
+/// And the time that takes at least, for every judgement.
+const WINDOW: Duration = Duration::from_secs(10);
+/// What pays twice is gone on with faster after this time, whether the pass is over or not.
+const EARLY: Duration = Duration::from_secs(4);
+
+/// The first rest; each further one is twice as long.
+const REST: Duration = Duration::from_mins(1);
+/// The longest.
+const REST_MOST: Duration = Duration::from_hours(1);
+/// New guests end a rest that has lasted so long.
+const REST_LEAST: Duration = Duration::from_secs(30);
+
+/// How fast to scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pace {
+    pages: u64,
+}
+
+impl Pace {
+    /// The knobs for it; a difference of a tenth is not worth a write.
+    pub(super) fn knobs(self, now: &Knobs) -> Knobs {
+        let near = now.pages_to_scan.abs_diff(self.pages) <= now.pages_to_scan / 10;
+        let pages_to_scan = if near && now.advisor == Advisor::None { now.pages_to_scan } else { self.pages };
+        let sleep_millisecs = u64::try_from(SLEEP.as_millis()).unwrap_or(u64::MAX);
+        Knobs { run: 1, pages_to_scan, sleep_millisecs, advisor: Advisor::None }
+    }
+}
+
+/// The counters at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Mark {
+    at: Monotonic,
+    /// ksmd's CPU time.
+    cpu: Duration,
+    saved: i64,
+    scans: u64,
+}
+
+/// A scan under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Scan {
+    /// Of one CPU.
+    share: Permille,
+    since: Mark,
+    /// It is judged once that many passes are over.
+    judged_at: u64,
+    told: Reason,
+}
+
+/// A rest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Rest {
+    since: Monotonic,
+    lasts: Duration,
+    need: Need,
+    merged: Bytes,
+    guests: BTreeSet<GuestId>,
+    why: Reason,
+}
+
+/// The control, from turn to turn.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Control {
+    scan: Option<Scan>,
+    rest: Option<Rest>,
+    /// How long the next rest is.
+    next_rest: Option<Duration>,
+    /// The last measurement: when, ksmd's CPU time then, and its knobs.
+    meter: Option<(Monotonic, Duration, Option<Knobs>)>,
+    share: Option<Permille>,
+    /// What looking at a page costs, in nanoseconds.
+    cost: Option<u64>,
+    /// CPU time that was counted with where ksmd cannot be seen.
+    supposed: Duration,
+}
+
+impl Control {
+    /// ksmd's share of one CPU, as measured last.
+    pub(super) fn share(&self) -> Option<Permille> {
+        self.share
+    }
+
+    /// How long it rests; absent while it does not.
+    #[cfg(test)]
+    pub(super) fn rests_for(&self) -> Option<Duration> {
+        self.rest.as_ref().map(|rest| rest.lasts)
+    }
+
+    /// ksmd must not scan: what was measured of this scan says nothing of the next.
+    pub(super) fn stop(&mut self) {
+        self.scan = None;
+    }
+
+    /// Takes in what ksmd did since the last turn.
+    pub(super) fn measure(&mut self, ksm: &Ksm, at: Monotonic) {
+        let Some(cpu) = ksm.cpu else {
+            let since = self.meter.map_or(Duration::ZERO, |(then, ..)| at.since(then));
+            let share = self.scan.map_or(Permille::new(0), |scan| scan.share);
+            self.supposed = self.supposed.saturating_add(part(since, share));
+            (self.meter, self.share) = (Some((at, Duration::ZERO, None)), None);
+            return;
+        };
+        let Some((then, before, knobs)) = self.meter else {
+            self.meter = Some((at, cpu, ksm.knobs));
+            return;
+        };
+        let (elapsed, busy) = (at.since(then), cpu.saturating_sub(before));
+        if elapsed < MEASURABLE {
+            return;
+        }
+        self.meter = Some((at, cpu, ksm.knobs));
+        self.share = Some(share_of(busy, elapsed));
+        let steady = knobs.filter(|knobs| ksm.knobs == Some(*knobs) && knobs.run == 1);
+        if let Some(measured) = steady.and_then(|knobs| cost(busy, elapsed, &knobs)) {
+            // Rises count at once, for they lead beyond the ceiling.
+            let known = self.cost.unwrap_or(measured);
+            self.cost = Some(measured.max(known.midpoint(measured)));
+        }
+    }
+
+    /// How fast to scan now, if at all, and why.
+    pub(super) fn next<'a>(
+        &mut self,
+        ksm: &Ksm,
+        at: Monotonic,
+        need: Need,
+        guests: impl Iterator<Item = &'a GuestId> + Clone,
+    ) -> (Option<Pace>, Reason) {
+        if let Some(rest) = &self.rest {
+            if !rest.is_over(ksm, at, need, guests.clone()) {
+                return (None, rest.why);
+            }
+            self.rest = None;
+        }
+        let now = self.mark(ksm, at);
+        let top = ceiling(need);
+        let Some(scan) = self.scan else {
+            // What a page cost before a rest may be long ago, of other guests.
+            self.cost = None;
+            let share = Permille::new(top.get() / BEGIN);
+            let judged_at = now.scans.saturating_add(PASSES_FIRST);
+            let scan = Scan { share, since: now, judged_at, told: Reason::Measuring };
+            self.scan = Some(scan);
+            return (Some(self.pace(share)), scan.told);
+        };
+        let share = scan.share.min(top);
+        match judge(&scan, &now, ksm.profit, need) {
+            Verdict::Wait => {
+                self.scan = Some(Scan { share, ..scan });
+                (Some(self.pace(share)), scan.told)
+            }
+            Verdict::Rest(why) => {
+                self.scan = None;
+                let lasts = self.next_rest.unwrap_or(REST);
+                self.next_rest = Some(lasts.saturating_mul(2).min(REST_MOST));
+                let guests = guests.cloned().collect();
+                self.rest = Some(Rest { since: at, lasts, need, merged: ksm.sharing, guests, why });
+                (None, why)
+            }
+            Verdict::Go(change, per_cpu) => {
+                // By a cost that is only assumed nobody goes faster, where it can be measured.
+                let known = self.cost.is_some() || ksm.cpu.is_none();
+                let change = if known { change } else { change.min(Change::Keep) };
+                let share = change.of(share, top);
+                let told = match change {
+                    Change::Halve => Reason::Slower { per_cpu },
+                    _ if share >= top => Reason::AtCeiling { per_cpu },
+                    _ => Reason::Pays { per_cpu },
+                };
+                if change != Change::Halve {
+                    self.next_rest = None;
+                }
+                let judged_at = scan.judged_at.max(now.scans.saturating_add(1));
+                self.scan = Some(Scan { share, since: now, judged_at, told });
+                (Some(self.pace(share)), told)
+            }
+        }
+    }
+
+    fn mark(&self, ksm: &Ksm, at: Monotonic) -> Mark {
+        let sharing = || i64::try_from(ksm.sharing.get()).unwrap_or(i64::MAX);
+        let saved = ksm.profit.unwrap_or_else(sharing);
+        Mark { at, cpu: ksm.cpu.unwrap_or(self.supposed), saved, scans: ksm.full_scans }
+    }
+
+    /// A batch of n pages and a sleep take n·cost of n·cost + sleep.
+    fn pace(&self, share: Permille) -> Pace {
+        let share = u64::from(share.get()).min(999);
+        let sleep = u64::try_from(SLEEP.as_nanos()).unwrap_or(u64::MAX);
+        let batch = sleep.saturating_mul(share).checked_div(1000_u64.saturating_sub(share));
+        let pages = batch.and_then(|batch| batch.checked_div(self.cost.unwrap_or(ASSUMED_COST).max(1)));
+        Pace { pages: pages.unwrap_or_default().clamp(*PAGES.start(), *PAGES.end()) }
+    }
+}
+
+impl Rest {
+    /// Its time is over, or what it rests on has changed: memory got short, guests wrote an eighth of what was merged, or
+    /// there are new ones.
+    fn is_over<'a>(
+        &self,
+        ksm: &Ksm,
+        at: Monotonic,
+        need: Need,
+        mut guests: impl Iterator<Item = &'a GuestId>,
+    ) -> bool {
+        let age = at.since(self.since);
+        age >= self.lasts
+            || need > self.need
+            || (age >= REST_LEAST
+                && (ksm.sharing < self.merged.share(Permille::new(875))
+                    || guests.any(|guest| !self.guests.contains(guest))))
+    }
+}
+
+/// The most of one CPU that ksmd may take.
+fn ceiling(need: Need) -> Permille {
+    if need == Need::Pressed { CEILING_PRESSED } else { CEILING_WANTED }
+}
+
+enum Verdict {
+    Wait,
+    Go(Change, Bytes),
+    Rest(Reason),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Change {
+    Halve,
+    Keep,
+    Double,
+}
+
+impl Change {
+    fn of(self, share: Permille, top: Permille) -> Permille {
+        let share = match self {
+            Self::Double => share.get().saturating_mul(2),
+            Self::Keep => share.get(),
+            Self::Halve => share.get() / 2,
+        };
+        Permille::new(share.min(top.get()))
+    }
+}
+
+/// What a scan saved since `scan.since`, held against what it took.
+fn judge(scan: &Scan, now: &Mark, profit: Option<i64>, need: Need) -> Verdict {
+    let elapsed = now.at.since(scan.since.at);
+    let over = now.scans >= scan.judged_at && elapsed >= WINDOW;
+    let gained = now.saved.saturating_sub(scan.since.saved);
+    let gained = Bytes::new(u64::try_from(gained).unwrap_or(0));
+    let cpu = now.cpu.saturating_sub(scan.since.cpu);
+    let price = if need == Need::Pressed { PRICE_PRESSED } else { PRICE_WANTED };
+    let costs = of_time(price, cpu);
+    let per_cpu = per_second(gained, cpu);
+    let twice = gained >= costs.plus(costs) && !gained.is_zero();
+    if over && profit.is_some_and(|profit| profit <= 0) {
+        return Verdict::Rest(Reason::DoesNotPay);
+    }
+    match over {
+        // Slower finds as much for less only where guests keep on making equal pages; what saves nothing is over.
+        true if gained < costs.share(Permille::new(250)) || gained.is_zero() => {
+            Verdict::Rest(Reason::Exhausted { per_cpu })
+        }
+        true if gained < costs && scan.share.get() / 2 < LEAST.get() => {
+            Verdict::Rest(Reason::Exhausted { per_cpu })
+        }
+        true if gained < costs => Verdict::Go(Change::Halve, per_cpu),
+        true if twice => Verdict::Go(Change::Double, per_cpu),
+        true => Verdict::Go(Change::Keep, per_cpu),
+        false if twice && elapsed >= EARLY => Verdict::Go(Change::Double, per_cpu),
+        false => Verdict::Wait,
+    }
+}
+
+/// What a page costs, if ksmd was busy so long of `elapsed`, in nanoseconds.
+fn cost(busy: Duration, elapsed: Duration, knobs: &Knobs) -> Option<u64> {
+    // Batches there were, each followed by a sleep: elapsed - busy = batches · sleep.
+    let asleep = elapsed.checked_sub(busy)?.as_nanos();
+    let sleep = Duration::from_millis(knobs.sleep_millisecs).as_nanos();
+    let pages = asleep.checked_div(sleep)?.checked_mul(u128::from(knobs.pages_to_scan))?;
+    let cost = u64::try_from(busy.as_nanos().checked_div(pages)?).ok()?;
+    COSTS.contains(&cost).then_some(cost)
+}
+
+fn share_of(busy: Duration, elapsed: Duration) -> Permille {
+    let permille = busy.as_nanos().saturating_mul(1000).checked_div(elapsed.as_nanos()).unwrap_or_default();
+    Permille::new(u32::try_from(permille).unwrap_or(u32::MAX))
+}
+
+fn part(of: Duration, share: Permille) -> Duration {
+    of.saturating_mul(share.get()).checked_div(1000).unwrap_or_default()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `per_second` for that time.
+fn of_time(per_second: Bytes, time: Duration) -> Bytes {
+    per_second.scaled(millis(time), 1000)
+}
+
+/// The same for each second of `time`; of less than one tick, as if it were one.
+fn per_second(saved: Bytes, time: Duration) -> Bytes {
+    saved.scaled(1000, millis(time).max(10))
+}

@@ -1,0 +1,178 @@
+//! The kernel's knobs: what was found, what was written, and what to put back.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A file in `/sys/kernel/mm/ksm` that is written (Documentation/admin-guide/mm/ksm.rst).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Knob {
+    /// `advisor_mode`.
+    Advisor,
+    /// `pages_to_scan`.
+    PagesToScan,
+    /// `sleep_millisecs`.
+    SleepMillisecs,
+    /// `run`.
+    Run,
+}
+
+impl Knob {
+    /// Its file's name.
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::Advisor => "advisor_mode",
+            Self::PagesToScan => "pages_to_scan",
+            Self::SleepMillisecs => "sleep_millisecs",
+            Self::Run => "run",
+        }
+    }
+}
+
+/// The kernel's own control of `pages_to_scan`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Advisor {
+    /// There is none, or it is off.
+    #[default]
+    None,
+    /// It aims at a time for a full scan.
+    ScanTime,
+}
+
+/// What the knobs are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Knobs {
+    /// 0 stopped, 1 running, 2 unmerged and stopped.
+    pub run: u64,
+    /// Pages between two sleeps.
+    pub pages_to_scan: u64,
+    /// How long a sleep is.
+    pub sleep_millisecs: u64,
+    /// The kernel's own control. While it is on, `pages_to_scan` is its, and writing that fails.
+    pub advisor: Advisor,
+}
+
+impl Knobs {
+    fn get(&self, knob: Knob) -> u64 {
+        match knob {
+            Knob::Advisor => u64::from(self.advisor == Advisor::ScanTime),
+            Knob::PagesToScan => self.pages_to_scan,
+            Knob::SleepMillisecs => self.sleep_millisecs,
+            Knob::Run => self.run,
+        }
+    }
+
+    fn set(&mut self, knob: Knob, value: u64) {
+        match knob {
+            Knob::Advisor => self.advisor = if value == 1 { Advisor::ScanTime } else { Advisor::None },
+            Knob::PagesToScan => self.pages_to_scan = value,
+            Knob::SleepMillisecs => self.sleep_millisecs = value,
+            Knob::Run => self.run = value,
+        }
+    }
+}
+
+/// One knob, and what to write there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Write {
+    /// Which.
+    pub knob: Knob,
+    value: u64,
+}
+
+impl Write {
+    /// The text for its file.
+    pub fn text(self) -> String {
+        match (self.knob, self.value) {
+            (Knob::Advisor, 1) => "scan-time".to_owned(),
+            (Knob::Advisor, _) => "none".to_owned(),
+            (_, value) => value.to_string(),
+        }
+    }
+}
+
+/// A value that somebody else wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Foreign {
+    /// Where.
+    pub knob: Knob,
+    /// What was found there.
+    pub found: u64,
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { knob, found } = *self;
+        write!(f, "{} became {}", knob.file(), Write { knob, value: found }.text())
+    }
+}
+
+/// What is held of the knobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// As they were found.
+    original: Knobs,
+    /// As they were written last, or are about to be.
+    ours: Knobs,
+    /// As they were before that: what was decided may not be written yet.
+    before: Knobs,
+    /// Somebody else writes them.
+    pub(super) yielded: Option<Foreign>,
+}
+
+/// The advisor first: while it is on, what is written to the others is its to change. Whether to run last.
+const TAKE: [Knob; 4] = [Knob::Advisor, Knob::PagesToScan, Knob::SleepMillisecs, Knob::Run];
+/// The advisor after what it would refuse.
+const PUT_BACK: [Knob; 4] = [Knob::PagesToScan, Knob::SleepMillisecs, Knob::Advisor, Knob::Run];
+
+impl Held {
+    pub(super) fn new(found: Knobs) -> Self {
+        Self { original: found, ours: found, before: found, yielded: None }
+    }
+
+    /// Everything is as it was found.
+    pub(super) fn is_back(&self, now: &Knobs) -> bool {
+        self.yielded.is_none() && self.original == *now
+    }
+
+    fn is_ours(&self, knob: Knob, now: &Knobs) -> bool {
+        let value = now.get(knob);
+        value == self.ours.get(knob) || value == self.before.get(knob)
+    }
+
+    /// A knob that is neither as it was written last nor as it was before.
+    pub(super) fn foreign(&self, now: &Knobs) -> Option<Foreign> {
+        let advised = self.ours.advisor == Advisor::ScanTime && now.advisor == Advisor::ScanTime;
+        TAKE.into_iter()
+            .filter(|knob| !(advised && *knob == Knob::PagesToScan))
+            .find(|knob| !self.is_ours(*knob, now))
+            .map(|knob| Foreign { knob, found: now.get(knob) })
+    }
+
+    /// What makes `now` as `wanted`, but for what somebody else wrote.
+    pub(super) fn want(&mut self, now: &Knobs, wanted: &Knobs) -> Vec<Write> {
+        let differs = |knob: &Knob| self.is_ours(*knob, now) && now.get(*knob) != wanted.get(*knob);
+        let knobs: Vec<Knob> = TAKE.into_iter().filter(differs).collect();
+        knobs.into_iter().map(|knob| self.write(knob, now, wanted.get(knob))).collect()
+    }
+
+    /// What puts back that is still as it was written here; what somebody else wrote stays.
+    pub fn restore(&mut self, now: &Knobs) -> Vec<Write> {
+        let to_do =
+            |held: &Self, knob: &Knob| held.is_ours(*knob, now) && now.get(*knob) != held.original.get(*knob);
+        // What the advisor is about to set by itself.
+        let advised = self.original.advisor == Advisor::ScanTime;
+        let knobs: Vec<Knob> = PUT_BACK
+            .into_iter()
+            .filter(|knob| to_do(self, knob) && !(advised && *knob == Knob::PagesToScan))
+            .collect();
+        knobs.into_iter().map(|knob| self.write(knob, now, self.original.get(knob))).collect()
+    }
+
+    /// What is there now may stay there for a while, or for good if the write fails.
+    fn write(&mut self, knob: Knob, now: &Knobs, value: u64) -> Write {
+        self.before.set(knob, now.get(knob));
+        self.ours.set(knob, value);
+        Write { knob, value }
+    }
+}

@@ -1,0 +1,64 @@
+//! Whose memory would be merged. Equal pages tell whoever can measure a write that somebody else has the same content, so
+//! that guests of different namespaces are not merged unless the policy says so (design §6.8).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::roster::Roster;
+use crate::sample::{Sample, Untouchable};
+use crate::units::Monotonic;
+
+/// Tenants must have agreed for so long before ksmd starts: a launcher that is on its way shows itself within seconds, and
+/// pages are merged in the second pass over them at the earliest.
+pub(super) const SETTLE: Duration = Duration::from_secs(20);
+
+/// Whose guests there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tenants {
+    /// No guest has memory that can be merged.
+    Nobody,
+    /// All are of one namespace, or of a host without namespaces.
+    One,
+    /// Of so many pods nobody said whose they are.
+    Unknown(usize),
+    /// They are of so many namespaces.
+    Several(usize),
+}
+
+impl Tenants {
+    /// By the roster alone: what a hypervisor says of itself is its tenant's word. Every guest is taken for one that can be
+    /// merged, as QEMU has it by default, but those in huge pages, which the kernel never merges.
+    pub(super) fn of(sample: &Sample, roster: &Roster) -> Self {
+        let mergeable = |untouchable: &[Untouchable]| !untouchable.contains(&Untouchable::HugePages);
+        let guests = sample.guests.iter().filter(|guest| mergeable(&guest.config.untouchable));
+        let mut namespaces = BTreeSet::new();
+        let mut unknown = sample.strangers.len();
+        for guest in guests {
+            match (guest.id.pod(), roster.membership(guest)) {
+                (None, _) => drop(namespaces.insert(None)),
+                (Some(_), Some(_)) => drop(namespaces.insert(guest.name.namespace.as_deref())),
+                (Some(_), None) => unknown = unknown.saturating_add(1),
+            }
+        }
+        match (unknown, namespaces.len()) {
+            (0, 0) => Self::Nobody,
+            (0, 1) => Self::One,
+            (0, many) => Self::Several(many),
+            (pods, _) => Self::Unknown(pods),
+        }
+    }
+}
+
+/// Since when all are of one namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Settled(Option<Monotonic>);
+
+impl Settled {
+    /// True once they have been for [`SETTLE`].
+    pub(super) fn since(&mut self, tenants: &Tenants, now: Monotonic) -> bool {
+        self.0 = (*tenants == Tenants::One).then(|| self.0.unwrap_or(now));
+        self.0.is_some_and(|since| now.since(since) >= SETTLE)
+    }
+}

@@ -1,0 +1,257 @@
+//! The rule, case by case.
+
+mod properties;
+mod world;
+
+use std::time::Duration;
+
+use super::*;
+use crate::roster::KsmManager;
+use crate::sample::HostMemory;
+use world::{FOUND, World};
+
+/// ksmd scans, and has been judged.
+fn running() -> (World, Merging) {
+    let (mut world, mut merging) = (World::new(), Merging::default());
+    world.turns(&mut merging, 6);
+    assert_eq!(world.knobs.run, 1);
+    (world, merging)
+}
+
+#[test]
+fn it_runs_when_memory_is_wanted_and_merges_what_there_is() {
+    let (mut world, mut merging) = (World::new(), Merging::default());
+    assert_eq!(world.turn(&mut merging).reason, Reason::TenantsSettle);
+    assert_eq!((world.knobs, merging.held()), (FOUND, None), "nothing was touched");
+    world.turns(&mut merging, 4);
+    assert_eq!(world.knobs.run, 1);
+    let plan = world.turns(&mut merging, 120);
+    assert!(plan.merged >= Bytes::from_mib(2000), "{plan:?}");
+    assert!(!plan.scan && matches!(plan.reason, Reason::Exhausted { .. }), "{plan:?}");
+}
+
+#[test]
+fn each_objection_stops_it_and_says_why() {
+    let cases: [(&str, fn(&mut World), &str); 9] = [
+        ("policy", |w| w.rule.mode = KsmMode::Off, "KsmOff"),
+        ("manager", |w| w.manager = Some(KsmManager::KubeVirt), "KsmManaged"),
+        ("release", |w| w.mandate = Mandate::Release, "KsmReleased"),
+        ("hand-over", |w| w.turn = Turn::Handover, "KsmHandedOver"),
+        ("pause", |w| w.mandate = Mandate::GiveOnly, "KsmPaused"),
+        ("guests", |w| w.namespaces.clear(), "KsmNoGuests"),
+        ("tenants", |w| w.namespaces.push(Some("other")), "KsmTenantsDiffer"),
+        ("strangers", |w| w.strangers = 1, "KsmTenantUnknown"),
+        ("plenty", |w| (w.available, w.promised) = (15 << 30, 1 << 30), "KsmNotNeeded"),
+    ];
+    for (what, change, code) in cases {
+        let (mut world, mut merging) = running();
+        change(&mut world);
+        let plan = world.turn(&mut merging);
+        assert_eq!((plan.reason.code(), plan.scan, world.knobs.run), (code, false, 0), "{what}");
+    }
+    let (mut world, mut merging) = (World::new(), Merging::default());
+    (world.knobs.run, world.mandate) = (1, Mandate::GiveOnly);
+    world.turns(&mut merging, 6);
+    assert_eq!(merging.held(), None, "whoever is paused begins nothing");
+    let (mut world, mut merging) = running();
+    world.namespaces.push(None);
+    assert_eq!(world.turn(&mut merging).reason, Reason::TenantUnknown { pods: 1 });
+}
+
+#[test]
+fn what_ends_puts_the_knobs_back_and_holds_nothing() {
+    let ends: [fn(&mut World); 5] = [
+        |w| w.rule.mode = KsmMode::Off,
+        |w| w.manager = Some(KsmManager::KubeVirt),
+        |w| w.mandate = Mandate::Release,
+        |w| w.turn = Turn::Handover,
+        |w| w.mode = Mode::Observe,
+    ];
+    for end in ends {
+        let (mut world, mut merging) = running();
+        assert_ne!(world.knobs, FOUND);
+        end(&mut world);
+        let plan = world.turn(&mut merging);
+        assert!(plan.ends);
+        assert_eq!(world.knobs, FOUND);
+        world.turn(&mut merging);
+        assert_eq!(merging.held(), None);
+    }
+}
+
+#[test]
+fn observing_writes_nothing_and_says_what_would_be_done() {
+    let (mut world, mut merging) = (World { mode: Mode::Observe, ..World::new() }, Merging::default());
+    let plan = world.turns(&mut merging, 10);
+    assert!(plan.scan && plan.observing && plan.writes.is_empty());
+    assert_eq!(world.knobs, FOUND);
+}
+
+#[test]
+fn the_kernels_advisor_is_taken_off_and_put_back() {
+    let found = Knobs { run: 1, advisor: Advisor::ScanTime, pages_to_scan: 500, ..FOUND };
+    let (mut world, mut merging) = (World { knobs: found, ..World::new() }, Merging::default());
+    world.turns(&mut merging, 8);
+    assert_eq!((world.knobs.run, world.knobs.advisor), (1, Advisor::None));
+    world.mandate = Mandate::Release;
+    world.turns(&mut merging, 2);
+    assert_eq!((world.knobs, merging.held()), (found, None));
+}
+
+#[test]
+fn what_runs_already_is_stopped_while_it_must_not_and_runs_again_afterwards() {
+    let found = Knobs { run: 1, ..FOUND };
+    let world = World { knobs: found, namespaces: vec![Some("a"), Some("b")], ..World::new() };
+    let (mut world, mut merging) = (world, Merging::default());
+    world.turn(&mut merging);
+    assert_eq!(world.knobs.run, 0);
+    world.rule.mode = KsmMode::Off;
+    world.turns(&mut merging, 2);
+    assert_eq!(world.knobs, found);
+}
+
+#[test]
+fn a_knob_that_somebody_else_writes_is_his_until_the_policy_was_off() {
+    let (mut world, mut merging) = running();
+    let sleep = |world: &mut World| world.knobs.sleep_millisecs = 77;
+    sleep(&mut world);
+    let plan = world.turn(&mut merging);
+    assert!(
+        plan.scan && plan.writes.iter().all(|w| w.knob == Knob::PagesToScan),
+        "it may be between two writes"
+    );
+    let plan = world.turn(&mut merging);
+    let foreign = Foreign { knob: Knob::SleepMillisecs, found: 77 };
+    assert_eq!(plan.reason, Reason::Yielded(foreign));
+    assert!(plan.reason.to_string().contains("sleep_millisecs became 77"));
+    let left = Knobs { sleep_millisecs: 77, ..FOUND };
+    assert_eq!(world.knobs, left, "what is still ours is put back");
+    // Also by a successor, who knows of it from the journal.
+    let mut next = Merging::default();
+    next.adopt(merging.held().unwrap().clone());
+    assert_eq!(world.turns(&mut next, 20).reason, Reason::Yielded(foreign));
+    assert_eq!(world.knobs, left);
+    world.rule.mode = KsmMode::Off;
+    world.turn(&mut next);
+    assert_eq!((world.knobs, next.held()), (left, None));
+    world.rule.mode = KsmMode::Auto;
+    world.turns(&mut next, 6);
+    assert_eq!(world.knobs.run, 1);
+}
+
+#[test]
+fn a_value_that_changed_while_nobody_looked_is_not_overwritten() {
+    let (mut world, merging) = running();
+    let mut next = Merging::default();
+    next.adopt(merging.held().unwrap().clone());
+    world.knobs.pages_to_scan = 4321;
+    let plan = world.turns(&mut next, 3);
+    assert_eq!(plan.reason.code(), "KsmYielded");
+    assert_eq!(world.knobs, Knobs { pages_to_scan: 4321, ..FOUND });
+    // Put back by whoever died before it could say so.
+    let mut next = Merging::default();
+    next.adopt(merging.held().unwrap().clone());
+    world.knobs = FOUND;
+    world.turn(&mut next);
+    assert_ne!(next.held().and_then(|held| held.yielded), Some(Foreign { knob: Knob::Run, found: 0 }));
+    world.turns(&mut next, 6);
+    assert_eq!(world.knobs.run, 1);
+}
+
+#[test]
+fn a_successor_goes_on_whether_the_last_writes_were_made_or_not() {
+    let (mut world, mut merging) = running();
+    for made in [true, false] {
+        world.pass();
+        world.cost *= 2;
+        let plan = world.turns(&mut merging, 1);
+        let last = world.decide(&mut merging);
+        if made {
+            world.write(&last);
+        }
+        drop(plan);
+        let mut next = Merging::default();
+        next.adopt(merging.held().unwrap().clone());
+        assert!(!world.turns(&mut next, 4).reason.is_conflict());
+        world.mandate = Mandate::Release;
+        world.turns(&mut next, 2);
+        assert_eq!((world.knobs, next.held()), (FOUND, None));
+        (world, merging) = running();
+    }
+}
+
+#[test]
+fn one_that_was_unmerged_is_left_alone() {
+    let found = Knobs { run: 2, ..FOUND };
+    let (mut world, mut merging) = (World { knobs: found, ..World::new() }, Merging::default());
+    assert_eq!(world.turns(&mut merging, 9).reason, Reason::Unmerged);
+    assert_eq!((world.knobs, merging.held()), (found, None));
+}
+
+#[test]
+fn without_equal_pages_it_rests_longer_and_longer() {
+    let (mut world, mut merging) = (World { equal: 0, ..World::new() }, Merging::default());
+    let plan = world.turns(&mut merging, 60);
+    assert_eq!((plan.reason, plan.scan), (Reason::DoesNotPay, false));
+    let spent = world.cpu;
+    let hours = 6;
+    world.turns(&mut merging, hours * 720);
+    let per_hour = (world.cpu - spent) / hours;
+    assert!(per_hour < Duration::from_secs(60), "{per_hour:?} of CPU an hour for nothing");
+}
+
+#[test]
+fn a_rest_ends_with_new_guests_with_what_was_merged_and_with_pressure() {
+    let rested = || {
+        let (mut world, mut merging) = (World::new(), Merging::default());
+        let mut turns = 0;
+        while merging.control.rests_for().is_none_or(|lasts| lasts < Duration::from_mins(30)) {
+            world.turn(&mut merging);
+            turns += 1;
+            assert!(turns < 5000, "it never rests");
+        }
+        // Not at once: each launcher that starts would be a reason.
+        world.turns(&mut merging, 7);
+        assert_eq!(world.knobs.run, 0);
+        (world, merging)
+    };
+    let changes: [fn(&mut World); 3] =
+        [|w| w.namespaces.push(Some("shop")), |w| w.sharing /= 2, |w| w.available = 1 << 30];
+    for change in changes {
+        let (mut world, mut merging) = rested();
+        change(&mut world);
+        world.turn(&mut merging);
+        assert_eq!(world.knobs.run, 1);
+    }
+    let (mut world, mut merging) = rested();
+    world.turns(&mut merging, 3);
+    assert_eq!(world.knobs.run, 0, "and with nothing else");
+}
+
+#[test]
+fn one_that_cannot_be_seen_is_taken_for_a_slow_one() {
+    let (mut world, mut merging) = (World { visible: false, ..World::new() }, Merging::default());
+    let began = world.at;
+    world.turns(&mut merging, 30);
+    assert!(world.sharing > 0);
+    assert!(world.cpu < (world.at - began) / 5, "{:?}", world.cpu);
+}
+
+#[test]
+fn a_node_is_no_longer_short_only_with_a_margin() {
+    let memory = |available| HostMemory {
+        total: Bytes::from_gib(100),
+        available: Bytes::from_gib(available),
+        ..HostMemory::default()
+    };
+    let small = Bytes::from_gib(1);
+    assert_eq!(Need::Plenty.next(&memory(19), small), Need::Pressed);
+    assert_eq!(Need::Pressed.next(&memory(22), small), Need::Pressed);
+    assert_eq!(Need::Pressed.next(&memory(26), small), Need::Plenty);
+    assert_eq!(Need::Plenty.next(&memory(50), Bytes::from_gib(81)), Need::Wanted);
+    assert_eq!(Need::Wanted.next(&memory(50), Bytes::from_gib(78)), Need::Wanted);
+    assert_eq!(Need::Plenty.next(&memory(50), Bytes::from_gib(78)), Need::Plenty);
+    // Huge pages are nobody's to merge, and no memory that is used.
+    let reserved = HostMemory { hugetlb: Bytes::from_gib(80), ..memory(15) };
+    assert_eq!(Need::Plenty.next(&reserved, small), Need::Plenty);
+}

@@ -1,0 +1,214 @@
+//! A kernel that does as it is told, and guests whose pages can be merged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::*;
+use crate::policy::{Ksm as Rule, Limits, Reserve};
+use crate::roster::{KsmManager, Membership};
+use crate::sample::{
+    GuestConfig, GuestId, GuestName, GuestSample, HostMemory, HostSample, Ksm, ProcessFacts, RunState,
+};
+use crate::stranger::Stranger;
+use crate::units::{Amount, Monotonic};
+
+const PAGE: u64 = 4096;
+pub(super) const STEP: Duration = Duration::from_secs(5);
+pub(super) const FOUND: Knobs =
+    Knobs { run: 0, pages_to_scan: 100, sleep_millisecs: 20, advisor: Advisor::None };
+
+/// A kernel with guests whose pages can be merged, in one namespace unless a test says otherwise.
+#[derive(Clone, Debug)]
+pub(super) struct World {
+    pub(super) knobs: Knobs,
+    pub(super) at: Duration,
+    /// What a page costs, in nanoseconds.
+    pub(super) cost: u64,
+    /// All pages of guests, and how many of them equal others and are not merged yet.
+    pub(super) pages: u64,
+    pub(super) equal: u64,
+    pub(super) sharing: u64,
+    pub(super) scanned: u64,
+    pub(super) cpu: Duration,
+    pub(super) visible: bool,
+    pub(super) available: u64,
+    pub(super) promised: u64,
+    pub(super) namespaces: Vec<Option<&'static str>>,
+    pub(super) strangers: usize,
+    pub(super) rule: Rule,
+    pub(super) mode: Mode,
+    pub(super) mandate: Mandate,
+    pub(super) turn: Turn,
+    pub(super) manager: Option<KsmManager>,
+}
+
+impl World {
+    /// 16 GiB, all of it promised, half of it equal.
+    pub(super) fn new() -> Self {
+        Self {
+            knobs: FOUND,
+            at: Duration::from_secs(1000),
+            cost: 3000,
+            pages: 1 << 20,
+            equal: 1 << 19,
+            sharing: 0,
+            scanned: 0,
+            cpu: Duration::ZERO,
+            visible: true,
+            available: 8 << 30,
+            promised: 16 << 30,
+            namespaces: vec![Some("shop"); 3],
+            strangers: 0,
+            rule: Rule { mode: KsmMode::Auto, across_namespaces: false },
+            mode: Mode::Enforce,
+            mandate: Mandate::Full,
+            turn: Turn::Tick,
+            manager: None,
+        }
+    }
+
+    fn profit(&self) -> i64 {
+        let items = self.scanned.min(self.pages) * 64;
+        i64::try_from(self.sharing * PAGE).unwrap() - i64::try_from(items).unwrap()
+    }
+
+    /// Lets ksmd work for a step.
+    pub(super) fn pass(&mut self) {
+        self.at += STEP;
+        if self.knobs.run != 1 {
+            return;
+        }
+        let batch = Duration::from_nanos(self.knobs.pages_to_scan * self.cost);
+        let cycle = batch + Duration::from_millis(self.knobs.sleep_millisecs);
+        let cycles = STEP.as_nanos() / cycle.as_nanos().max(1);
+        let cycles = u32::try_from(cycles).unwrap();
+        self.cpu += batch * cycles;
+        let scanned = u64::from(cycles) * self.knobs.pages_to_scan;
+        self.scanned += scanned;
+        // From the second pass on, equal pages are met in proportion.
+        if self.scanned > self.pages {
+            let met =
+                (scanned.min(self.pages) * self.equal / self.pages.max(1)).max(u64::from(self.equal > 0));
+            let merged = met.min(self.equal);
+            self.equal -= merged;
+            self.sharing += merged;
+        }
+    }
+
+    fn sample(&self) -> (Sample, Roster) {
+        let guests: Vec<GuestSample> =
+            self.namespaces.iter().enumerate().map(|(n, ns)| guest(n, *ns)).collect();
+        let member = || Membership { class: Some("all".into()), opt_out: None, migrating: false };
+        let listed = guests.iter().filter(|guest| guest.name.namespace.is_some());
+        let roster =
+            Roster::by_pod(listed.map(|g| (Arc::from(g.id.pod().unwrap()), g.name.clone(), member())));
+        let memory = HostMemory {
+            total: Bytes::from_gib(16),
+            available: Bytes::new(self.available),
+            ..HostMemory::default()
+        };
+        let ksm = Ksm {
+            run: u8::try_from(self.knobs.run).unwrap(),
+            sharing: Bytes::new(self.sharing * PAGE),
+            full_scans: self.scanned / self.pages.max(1),
+            profit: Some(self.profit()),
+            cpu: self.visible.then_some(self.cpu),
+            knobs: Some(self.knobs),
+        };
+        let stranger = |n| Stranger {
+            pod: Arc::from(format!("stranger-{n}")),
+            claim: Bytes::ZERO,
+            held: None,
+            request: None,
+            bound: None,
+        };
+        let sample = Sample {
+            at: Monotonic::new(self.at),
+            wall: self.at,
+            host_age: Duration::ZERO,
+            host: HostSample { memory, ksm: Some(ksm), ..HostSample::default() },
+            guests,
+            strangers: (0..self.strangers).map(stranger).collect(),
+        };
+        (sample, roster.with_ksm_manager(self.manager))
+    }
+
+    pub(super) fn decide(&self, merging: &mut Merging) -> KsmPlan {
+        let (sample, roster) = self.sample();
+        let part = Amount::Part(Permille::new(100));
+        let policy = Policy {
+            mode: self.mode,
+            interval: STEP,
+            classes: Vec::new(),
+            reserve: Reserve::NONE,
+            limits: Limits { take_per_guest: part, take_per_node: part, dead_band: part },
+            ksm: self.rule,
+        };
+        let ledger = Ledger { promised: Bytes::new(self.promised), ..Ledger::default() };
+        merging.decide(&Scene {
+            sample: &sample,
+            policy: &policy,
+            roster: &roster,
+            ledger: &ledger,
+            turn: self.turn,
+            mandate: self.mandate,
+        })
+    }
+
+    /// A turn whose writes are made.
+    pub(super) fn turn(&mut self, merging: &mut Merging) -> KsmPlan {
+        self.pass();
+        let plan = self.decide(merging);
+        self.write(&plan);
+        plan
+    }
+
+    pub(super) fn write(&mut self, plan: &KsmPlan) {
+        for write in &plan.writes {
+            let text = write.text();
+            match write.knob {
+                Knob::Advisor => {
+                    self.knobs.advisor = if text == "none" { Advisor::None } else { Advisor::ScanTime };
+                    // As mm/ksm.c, `set_advisor_defaults`.
+                    self.knobs.pages_to_scan = if text == "none" { 100 } else { 500 };
+                }
+                Knob::PagesToScan => {
+                    assert_eq!(self.knobs.advisor, Advisor::None, "the kernel refuses that");
+                    self.knobs.pages_to_scan = text.parse().unwrap();
+                }
+                Knob::SleepMillisecs => self.knobs.sleep_millisecs = text.parse().unwrap(),
+                Knob::Run => self.knobs.run = text.parse().unwrap(),
+            }
+            assert!(self.knobs.run < 2, "nothing is ever unmerged");
+        }
+    }
+
+    pub(super) fn turns(&mut self, merging: &mut Merging, turns: u32) -> KsmPlan {
+        (0..turns).map(|_| self.turn(merging)).last().unwrap_or_default()
+    }
+}
+
+fn guest(number: usize, namespace: Option<&'static str>) -> GuestSample {
+    let name = namespace.map_or_else(
+        || GuestName::unnamed(&format!("pod-{number}")),
+        |namespace| GuestName::namespaced(namespace, format!("guest-{number}")),
+    );
+    GuestSample {
+        id: GuestId::new(format!("pod-{number}/uuid")),
+        name,
+        incarnation: None,
+        config: GuestConfig {
+            full: Bytes::from_gib(4),
+            plugged: Bytes::ZERO,
+            plugging: false,
+            has_balloon: true,
+            free_page_reporting: false,
+            untouchable: Vec::new(),
+        },
+        run_state: RunState::Running,
+        balloon: None,
+        facts: ProcessFacts::default(),
+        facts_age: None,
+        trouble: None,
+    }
+}

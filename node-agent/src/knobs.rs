@@ -1,0 +1,154 @@
+//! Writes the kernel's knobs for merging equal pages, on a thread of its own: a write to `run` waits until ksmd has finished a
+//! batch, which may take long on a node that thrashes. What the loop decides meanwhile is decided anew later.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use overcommit_core::ksm::{Knob, Write};
+
+/// Where they are.
+const FOLDER: &str = "sys/kernel/mm/ksm";
+/// The same as process 1 of the node sees it: a container's own sysfs is mounted to be read only, and no mount of the host's is
+/// needed beside this, which the host's PID namespace and SYS_PTRACE open.
+const OF_THE_NODE: &str = "proc/1/root/sys/kernel/mm/ksm";
+
+/// The thread that writes; ends with this.
+#[derive(Debug)]
+pub(crate) struct Hand {
+    jobs: SyncSender<Vec<Write>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    writing: bool,
+    /// Why the last writes failed.
+    refused: Option<String>,
+}
+
+impl Hand {
+    /// Starts it, for the host below `root`.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub(crate) fn start(root: &Path) -> io::Result<Self> {
+        let (jobs, inbox) = sync_channel(1);
+        let state = Arc::new(Mutex::new(State::default()));
+        let (own, root) = (Arc::clone(&state), root.to_owned());
+        std::thread::Builder::new().name("knobs".to_owned()).spawn(move || work(&root, &inbox, &own))?;
+        Ok(Self { jobs, state })
+    }
+
+    /// Has these written, unless it is still at others: false.
+    pub(crate) fn write(&self, writes: Vec<Write>) -> bool {
+        if writes.is_empty() {
+            return true;
+        }
+        let mut state = lock(&self.state);
+        if state.writing {
+            return false;
+        }
+        state.writing = self.jobs.try_send(writes).is_ok();
+        state.writing
+    }
+
+    /// It is at something.
+    pub(crate) fn is_writing(&self) -> bool {
+        lock(&self.state).writing
+    }
+
+    /// What could not be written, for people.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        lock(&self.state).refused.clone()
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn work(root: &Path, inbox: &Receiver<Vec<Write>>, state: &Mutex<State>) {
+    while let Ok(writes) = inbox.recv() {
+        // What follows a knob that was refused would rest on it.
+        let refused = writes.into_iter().try_for_each(|write| set(root, write)).err();
+        let mut state = lock(state);
+        (state.writing, state.refused) = (false, refused);
+    }
+}
+
+/// Writes one knob.
+fn set(root: &Path, write: Write) -> Result<(), String> {
+    let (name, text) = (write.knob.file(), write.text());
+    let to = |folder: &str| put(&root.join(folder).join(name), &text);
+    let written = match to(FOLDER) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => to(OF_THE_NODE),
+        written => written,
+    };
+    match &written {
+        Ok(()) if write.knob == Knob::Run => tracing::info!(run = text, "ksm"),
+        Ok(()) => tracing::debug!(knob = name, value = text, "ksm"),
+        Err(_) => {}
+    }
+    written.map_err(|error| format!("/{FOLDER}/{name} cannot be set to {text}: {error}"))
+}
+
+fn put(path: &PathBuf, text: &str) -> io::Result<()> {
+    OpenOptions::new().write(true).truncate(true).open(path)?.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// A tree with knobs as the kernel has them, the last one as given.
+    pub(crate) fn tree(root: &Path, run: u64) {
+        let folder = root.join(FOLDER);
+        std::fs::create_dir_all(&folder).unwrap();
+        let files =
+            [("pages_to_scan", 100), ("sleep_millisecs", 20), ("pages_sharing", 0), ("full_scans", 0)];
+        for (name, value) in files.into_iter().chain([("run", run)]) {
+            std::fs::write(folder.join(name), value.to_string()).unwrap();
+        }
+        std::fs::write(folder.join("advisor_mode"), "[none] scan-time").unwrap();
+    }
+
+    pub(crate) fn read(root: &Path, name: &str) -> String {
+        std::fs::read_to_string(root.join(FOLDER).join(name)).unwrap()
+    }
+
+    fn write(knob: &str, value: u64) -> Write {
+        serde_json::from_value(serde_json::json!({"knob": knob, "value": value})).unwrap()
+    }
+
+    fn done(hand: &Hand) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while hand.is_writing() {
+            assert!(Instant::now() < deadline, "it hangs");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_knob_is_written_whole_and_what_follows_one_that_is_refused_is_not() {
+        let temp = tempfile::tempdir().unwrap();
+        tree(temp.path(), 0);
+        let hand = Hand::start(temp.path()).unwrap();
+        assert!(hand.write(vec![write("PagesToScan", 7), write("Run", 1)]));
+        done(&hand);
+        assert_eq!((read(temp.path(), "pages_to_scan"), read(temp.path(), "run")), ("7".into(), "1".into()));
+        std::fs::remove_file(temp.path().join(FOLDER).join("pages_to_scan")).unwrap();
+        assert!(hand.write(vec![write("PagesToScan", 8), write("Run", 0)]));
+        done(&hand);
+        assert!(hand.trouble().unwrap().contains("pages_to_scan cannot be set to 8"));
+        assert_eq!(read(temp.path(), "run"), "1");
+        assert!(!temp.path().join(FOLDER).join("pages_to_scan").exists(), "nothing is made");
+        assert!(hand.write(vec![write("Run", 0)]));
+        done(&hand);
+        assert_eq!(hand.trouble(), None);
+    }
+}

@@ -1,0 +1,35 @@
+//! The kernel's knobs for merging equal pages. What the journal does not know yet is not written, but for what puts them back:
+//! giving needs no disk.
+
+use overcommit_core::ksm::{KsmPlan, Write};
+
+use super::Loop;
+
+impl Loop {
+    /// Writes what needs no journal, and returns what does.
+    pub(super) fn set_knobs(&mut self, plan: &KsmPlan) -> Vec<Write> {
+        // Nor does what stops it: tenants that must not be merged do not wait for a disk.
+        let stops = !plan.scan && self.parts.journal.knobs().is_some();
+        if !plan.ends && !stops {
+            return plan.writes.clone();
+        }
+        self.parts.knobs.write(plan.writes.clone());
+        if self.parts.journal.knobs() != self.state.merging().held() {
+            self.record_all();
+        }
+        Vec::new()
+    }
+
+    /// Puts them back where nothing can be decided, as far as nobody else wrote them since.
+    pub(super) fn restore_knobs(&mut self) {
+        let held = self.state.merging().held().or_else(|| self.parts.journal.knobs());
+        let Some(mut held) = held.cloned() else { return };
+        let host = self.parts.host.sample().ok();
+        let Some(now) = host.and_then(|host| host.ksm?.knobs) else { return };
+        let writes = held.restore(&now);
+        if !writes.is_empty() {
+            tracing::info!("the kernel's knobs for merging are put back");
+        }
+        self.parts.knobs.write(writes);
+    }
+}

@@ -1,0 +1,122 @@
+//! The kernel's knobs for merging, on a tree of fixtures.
+
+use std::path::Path;
+
+use overcommit_core::ksm::Held;
+use overcommit_core::sample::GuestName;
+use overcommit_crds::policy::{KsmMode, KsmSpec};
+use overcommit_host::HostReader;
+
+use super::*;
+use crate::envelope;
+use crate::knobs::tests::{read, tree};
+use crate::tick::no_guests::guest;
+
+/// A host of 64 GiB that has little to do, with one guest of 1 GiB.
+fn host(temp: &Path, run: u64) -> Parts {
+    tree(temp, run);
+    std::fs::create_dir_all(temp.join("proc")).unwrap();
+    let memory = "MemTotal: 67108864 kB\nMemFree: 60000000 kB\nMemAvailable: 60000000 kB\n";
+    std::fs::write(temp.join("proc/meminfo"), memory).unwrap();
+    std::fs::write(temp.join("proc/vmstat"), "pgmajfault 7\n").unwrap();
+    let (wakes, _) = channel();
+    let but = vec![guest("uuid", GuestName::standalone("web"), Bytes::from_gib(1))];
+    let guests = NoGuests { but, ..NoGuests::default() };
+    let host = Box::new(HostReader::new(&Root::new(temp)));
+    Parts { host, ..parts(temp, &world(65_536), &wakes, Box::new(guests)) }
+}
+
+/// The same, whose loop is told what became of its journal.
+fn started(temp: &Path, run: u64) -> (Sender<Wake>, std::thread::JoinHandle<Result<(), Unfinished>>) {
+    let (wakes, inbox) = channel();
+    let parts = host(temp, run);
+    let told = wakes.clone();
+    let dir = Arc::new(StateDir::open(&temp.join("other")).unwrap());
+    let told = move |content, result| drop(told.send(Wake::Recorded(content, result)));
+    let scribe = Scribe::start(Arc::clone(&dir), told).unwrap();
+    let journal = Journal::open(&dir, "boot");
+    let work = Loop::new(Parts { scribe, journal, ..parts });
+    (wakes, std::thread::spawn(move || work.run(&inbox)))
+}
+
+fn auto() -> Wake {
+    let spec = OvercommitPolicySpec {
+        mode: Wished::Enforce,
+        interval: Period("1s".into()),
+        ksm: KsmSpec { mode: KsmMode::Auto, across_namespaces: false },
+        ..OvercommitPolicySpec::default()
+    };
+    Wake::Orders(Arc::new(Orders::from_file("p", &spec).unwrap()))
+}
+
+fn wait(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn journal(temp: &Path) -> String {
+    std::fs::read_to_string(temp.join("other/journal")).unwrap_or_default()
+}
+
+#[test]
+fn knobs_are_written_once_the_journal_knows_what_was_found_and_put_back_at_the_end() {
+    let temp = tempfile::tempdir().unwrap();
+    // Nothing can be written over a folder.
+    std::fs::create_dir_all(temp.path().join("other/.journal.new")).unwrap();
+    let (wakes, running) = started(temp.path(), 1);
+    wakes.send(auto()).unwrap();
+    let troubles = || {
+        let (reply, answer) = sync_channel(1);
+        wakes.send(Wake::Ask(reply)).unwrap();
+        let report = answer.recv_timeout(DEADLINE).unwrap();
+        report.map_or(String::new(), |report| report.troubles.iter().collect::<String>())
+    };
+    wait("the trouble", || troubles().contains("cannot be written"));
+    assert_eq!(read(temp.path(), "run"), "1");
+    std::fs::remove_dir(temp.path().join("other/.journal.new")).unwrap();
+    wait("ksmd to rest", || read(temp.path(), "run") == "0");
+    assert!(journal(temp.path()).contains(r#""ksm":{"original":{"run":1,"#), "{}", journal(temp.path()));
+    wakes.send(Wake::Stop(Stop::Handover)).unwrap();
+    running.join().unwrap().unwrap();
+    assert_eq!(read(temp.path(), "run"), "1", "the next agent finds what this one found");
+}
+
+#[test]
+fn everything_that_was_set_is_put_back_when_the_policy_says_off() {
+    let temp = tempfile::tempdir().unwrap();
+    let (wakes, running) = started(temp.path(), 1);
+    wakes.send(auto()).unwrap();
+    wait("ksmd to rest", || read(temp.path(), "run") == "0");
+    let spec = OvercommitPolicySpec { mode: Wished::Enforce, ..OvercommitPolicySpec::default() };
+    wakes.send(Wake::Orders(Arc::new(Orders::from_file("p", &spec).unwrap()))).unwrap();
+    wait("ksmd to run", || read(temp.path(), "run") == "1");
+    wakes.send(Wake::Release).unwrap();
+    wait("the journal to forget it", || !journal(temp.path()).contains("ksm"));
+    wakes.send(Wake::Stop(Stop::Release)).unwrap();
+    running.join().unwrap().unwrap();
+}
+
+#[test]
+fn what_a_loop_that_died_had_set_is_put_back_without_orders_but_for_what_others_set() {
+    for stop in [Stop::Handover, Stop::Release] {
+        let temp = tempfile::tempdir().unwrap();
+        let knobs = |run: u64, pages: u64| serde_json::json!({"run": run, "pages_to_scan": pages, "sleep_millisecs": 20, "advisor": "None"});
+        let held = serde_json::json!({"original": knobs(0, 50), "ours": knobs(1, 700), "before": knobs(1, 600),
+            "yielded": null});
+        let content = Content {
+            boot_id: "boot".to_owned(),
+            ksm: Some(serde_json::from_value::<Held>(held).unwrap()),
+            ..Content::default()
+        };
+        std::fs::create_dir_all(temp.path().join("other")).unwrap();
+        std::fs::write(temp.path().join("other/journal"), envelope::seal(&content)).unwrap();
+        let (wakes, running) = started(temp.path(), 1);
+        wakes.send(Wake::Stop(stop)).unwrap();
+        running.join().unwrap().ok();
+        let left = (read(temp.path(), "run"), read(temp.path(), "pages_to_scan"));
+        assert_eq!(left, ("0".to_owned(), "100".to_owned()), "{stop:?}");
+    }
+}
