@@ -15,6 +15,7 @@ pub mod launcher;
 #[path = "../guest-load/load.rs"]
 pub mod load;
 pub mod machine;
+pub mod merging;
 pub mod node;
 pub mod parts;
 pub mod pod;

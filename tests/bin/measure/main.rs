@@ -3,6 +3,7 @@
 
 mod distress;
 mod guests;
+mod ksm;
 mod lane;
 mod machine;
 mod operator;
@@ -45,6 +46,8 @@ enum Part {
     Sizes,
     /// What the agent costs, itself and its neighbours.
     Costs,
+    /// Merging of equal pages, half of an hour more.
+    Ksm,
 }
 
 impl Arguments {
@@ -88,6 +91,9 @@ fn measure(arguments: &Arguments) -> Result<()> {
     if arguments.wants(Part::LaneSlowApi) {
         // Alone: eight libvirts more are no part of what is measured above.
         text.add(&slow_api::measure()?);
+    }
+    if arguments.wants(Part::Ksm) {
+        text.add(&ksm::measure()?);
     }
     if !arguments.only.is_empty() {
         text.add(&format!("Only {:?} was measured.", arguments.only));

@@ -1,0 +1,84 @@
+//! The machine's merging of equal pages (KSM), which one user at a time may change.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::guardian::Pending;
+use crate::machine::MIB;
+use crate::session::Session;
+use crate::wait::until;
+
+/// Held by whoever changes it, whichever process on the machine that is.
+const LOCK: &str = "/run/lock/overcommit-ksm";
+const FOLDER: &str = "/sys/kernel/mm/ksm";
+
+/// KSM, ours alone, stopped and with the kernel's defaults. Dropping it restores what was there.
+#[derive(Debug)]
+pub struct Merging {
+    // Restored before the lock is let go.
+    _restore: Vec<Pending>,
+    _lock: File,
+}
+
+impl Merging {
+    /// Waits until nobody else uses it.
+    ///
+    /// # Errors
+    /// When somebody does for longer, or the kernel has none.
+    pub fn take_over(session: &Session, patience: Duration) -> Result<Self> {
+        let lock = File::create(LOCK).with_context(|| format!("creating {LOCK}"))?;
+        until(patience, format!("the end of another use of KSM ({LOCK})"), || lock.try_lock())?;
+        let knobs = [("run", "0"), ("pages_to_scan", "100"), ("sleep_millisecs", "20")];
+        let restore = knobs.map(|(name, value)| session.write_for_now(path(name), value));
+        Ok(Self { _restore: restore.into_iter().collect::<Result<_>>()?, _lock: lock })
+    }
+
+    /// What stands in one of its files.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn read(&self, name: &str) -> Result<String> {
+        let text = fs::read_to_string(path(name)).with_context(|| name.to_owned())?;
+        Ok(text.trim().to_owned())
+    }
+
+    /// The same as a number.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn number(&self, name: &str) -> Result<i64> {
+        Ok(self.read(name)?.parse()?)
+    }
+
+    /// What merging saves now, in MiB.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn saved_mib(&self) -> Result<i64> {
+        let page = i64::try_from(rustix::param::page_size())?;
+        Ok(self.number("pages_sharing")? * page / i64::try_from(MIB)?)
+    }
+
+    /// Writes a knob, as somebody else would.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn write(&self, name: &str, value: &str) -> Result<()> {
+        fs::write(path(name), value).with_context(|| format!("{name}: {value}"))
+    }
+
+    /// `run`, `pages_to_scan` and `sleep_millisecs`.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn knobs(&self) -> Result<[i64; 3]> {
+        Ok([self.number("run")?, self.number("pages_to_scan")?, self.number("sleep_millisecs")?])
+    }
+}
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(FOLDER).join(name)
+}
