@@ -236,7 +236,11 @@ mod tests {
             ("spec: {classes: [{weight: 1}]}", "spec.classes[0].name: is missing"),
             ("spec: {classes: {}}", "spec.classes: write a list instead of fields"),
             ("spec: {mode: Force}", "spec.mode: Force is not known: write Observe or Enforce"),
-            ("spec: {ksm: {mode: On}}", "spec.ksm.mode: On is not known: write Off or Auto"),
+            ("spec: {ksm: {mode: Always}}", "spec.ksm.mode: Always is not known: write Off or Auto"),
+            (
+                "spec: {ksm: {mode: Off}}",
+                "spec.ksm.mode: false is no word: YAML reads Off or No as it, so write such a word in quotes",
+            ),
             (
                 "spec: {classes: [{name: a, exclude: 'yes'}]}",
                 "spec.classes[0].exclude: write true or false instead of \"yes\"",

@@ -193,7 +193,7 @@ pub struct LimitsSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KsmSpec {
-    /// Off leaves it alone, and puts back what was set before. Auto runs it while it saves more than it costs, no faster than
+    /// "Off" (in quotes, or YAML takes it for false) leaves it alone, and puts back what was set before. Auto runs it while it saves more than it costs, no faster than
     /// that, and leaves it to whoever else manages it on a node.
     pub mode: KsmMode,
     /// Merge guests of different namespaces with each other. Whoever can measure how long a write takes learns from it which

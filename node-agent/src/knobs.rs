@@ -3,7 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -82,9 +82,10 @@ fn work(root: &Path, inbox: &Receiver<Vec<Write>>, state: &Mutex<State>) {
 /// Writes one knob.
 fn set(root: &Path, write: Write) -> Result<(), String> {
     let (name, text) = (write.knob.file(), write.text());
-    let to = |folder: &str| put(&root.join(folder).join(name), &text);
+    let to =
+        |folder: &'static str| put(&root.join(folder).join(name), &text).map_err(|error| (folder, error));
     let written = match to(FOLDER) {
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => to(OF_THE_NODE),
+        Err((_, error)) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => to(OF_THE_NODE),
         written => written,
     };
     match &written {
@@ -92,10 +93,10 @@ fn set(root: &Path, write: Write) -> Result<(), String> {
         Ok(()) => tracing::debug!(knob = name, value = text, "ksm"),
         Err(_) => {}
     }
-    written.map_err(|error| format!("/{FOLDER}/{name} cannot be set to {text}: {error}"))
+    written.map_err(|(folder, error)| format!("/{folder}/{name} cannot be set to {text}: {error}"))
 }
 
-fn put(path: &PathBuf, text: &str) -> io::Result<()> {
+fn put(path: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new().write(true).truncate(true).open(path)?.write_all(text.as_bytes())
 }
 

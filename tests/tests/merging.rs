@@ -34,7 +34,7 @@ fn guests(hypervisor: &Hypervisor) -> Result<Vec<Guest>> {
 }
 
 fn agent(hypervisor: &Hypervisor, state: &Path, host: &HostMemory, ksm: &str) -> Result<Agent> {
-    let policy = Agent::policy("Enforce", &format!("  ksm: {{mode: {ksm}}}\n"));
+    let policy = Agent::policy("Enforce", &format!("  ksm: {{mode: {ksm:?}}}\n"));
     Agent::start(hypervisor.uri(), &policy, state, host)
 }
 

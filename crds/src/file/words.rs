@@ -49,6 +49,11 @@ fn mismatch(found: &Value, expected: &str) -> String {
     };
     match (found, wanted) {
         (Value::Number(number), "text") => format!("{number} is a number: write it in quotes, \"{number}\""),
+        // YAML 1.1, as the API server's clients read it, has more words for truth values than true and false.
+        (Value::Bool(yes), "text" | "string or map") => {
+            let words = if *yes { "On or Yes" } else { "Off or No" };
+            format!("{yes} is no word: YAML reads {words} as it, so write such a word in quotes")
+        }
         (Value::String(text), "a whole number") => {
             let number = text.trim_end_matches('%').trim().parse::<i64>().ok();
             let example = number.map_or_else(String::new, |number| format!(": write {number}"));

@@ -46,7 +46,7 @@ enum Part {
     Sizes,
     /// What the agent costs, itself and its neighbours.
     Costs,
-    /// Merging of equal pages, half of an hour more.
+    /// Merging of equal pages, a quarter of an hour more.
     Ksm,
 }
 
