@@ -10,6 +10,11 @@ mod need;
 mod reason;
 mod tenants;
 #[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::unchecked_time_subtraction,
+    reason = "a kernel in a test: what overflows there fails it"
+)]
 mod tests;
 
 use serde::{Deserialize, Serialize};

@@ -69,7 +69,9 @@ proptest! {
                 Event::Restart => {
                     let held = merging.held().cloned();
                     merging = Merging::default();
-                    held.into_iter().for_each(|held| merging.adopt(held));
+                    if let Some(held) = held {
+                        merging.adopt(held);
+                    }
                 }
             }
             let theirs = world.knobs.pages_to_scan;
