@@ -109,7 +109,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
 }
 
 fn with_guests(arguments: &Arguments, text: &mut Text) -> Result<guests::Bench> {
-    say("measure: booting the guests (all of it takes about 30 min)");
+    say("measure: booting the guests (all of it takes about 45 min)");
     let bench = guests::Bench::boot(guests::MOST)?;
     if arguments.wants(Part::Distress) {
         say("measure: distress");

@@ -56,25 +56,27 @@ pub(crate) fn measure() -> Result<String> {
         let statistics = statistics(guest, uri, &agent).context("statistics")?;
         let pains = Some(pains(&host, &agent, swapping).context("pain")?);
         let losses = Some(losses(&host, &agent).context("losses")?);
-        Ok(Seen { condition, statistics, losses, pains })
+        let seen = Seen { condition, statistics, losses, pains };
+        // A later trial may fail: what is known is told at once.
+        say(seen.row().trim_end());
+        Ok(seen)
     };
     // Pods are found one after the other.
     agent.promised_mib(u64::try_from(guests.len())?)?;
     squeeze(&host, &agent)?;
-    let (prompt, answers) = asking(&node.api, || trial("an API server that answers at once"))?;
-    let prompt = row(&prompt, &answers);
+    let before = version(&node.api)?;
+    let slowly = || slowly(&node.api, || trial("an API server that answers after seconds"));
+    let (slow, slow_answers) = asking(&node.api, slowly)?;
+    // It wrote its status all the same, so it waited for the API server.
+    ensure!(version(&node.api)? != before, "the agent had nothing to do with its API server");
 
     guests.iter().try_for_each(|guest| guest.begin(&Load::IDLE))?;
     give_all_back(&host, &agent)?;
     squeeze(&host, &agent)?;
-    let before = version(&node.api)?;
-    let slowly = || slowly(&node.api, || trial("an API server that answers after seconds"));
-    let (slow, answers) = asking(&node.api, slowly)?;
-    // It wrote its status all the same, so it waited for the API server.
-    ensure!(version(&node.api)? != before, "the agent had nothing to do with its API server");
+    let (prompt, answers) = asking(&node.api, || trial("an API server that answers at once"))?;
     host.set(PLENTY)?;
     agent.terminate()?;
-    Ok(format!("{HEAD}{prompt}{}", row(&slow, &answers)))
+    Ok(format!("{HEAD}{}{}", row(&prompt, &answers), row(&slow, &slow_answers)))
 }
 
 const HEAD: &str = "## The fast lane beside a slow API server
