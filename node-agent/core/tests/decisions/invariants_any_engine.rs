@@ -97,7 +97,16 @@ fn no_take_that_any_engine_wants_breaks_an_invariant() {
                 return Ok(());
             }
             sums.turn(moment);
-            for step in whimsical(moment, &mut takings).plan.moves().iter().filter(|step| step.takes()) {
+            let verdict = whimsical(moment, &mut takings);
+            for track in moment.state.model().tracks().filter(|track| !track.is_reachable()) {
+                let why = verdict.dropped.get(&track.sample.id);
+                prop_assert!(
+                    why.is_none_or(|why| *why == Reason::Unreachable),
+                    "{why:?}: {:?}",
+                    track.sample.id
+                );
+            }
+            for step in verdict.plan.moves().iter().filter(|step| step.takes()) {
                 let life = memory.life(&step.id);
                 prop_assert!(!oracle::exempt(moment, &memory, &step.id), "exempt: {step:?}");
                 prop_assert!(!oracle::give_only(moment, life), "at a bad time: {step:?}");
