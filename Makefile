@@ -14,7 +14,7 @@ PACKAGES := etcd-server runc containernetworking-plugins iptables conntrack libv
 	libvirt-dev libvirt-clients qemu-system-x86 qemu-utils debootstrap busybox-static cpio pkg-config iproute2 libcap2-bin \
 	openssl procps util-linux xz-utils g++
 
-.PHONY: help setup parts check test soak fuzz mutants generate demo demo-end demo-host measure simulate compare replay bench-core clean
+.PHONY: help setup parts check test soak fuzz mutants generate demo demo-end demo-host measure simulate compare replay fixtures bench-core bench-sim clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -125,8 +125,20 @@ replay: setup ## a recorded node once more: RECORDING=FILE, or "FILE.1 FILE"; PO
 	cargo run --quiet --release --locked -p overcommit-sim --bin replay -- $(or $(RECORDING),$(error name RECORDING=FILE)) \
 		$(if $(filter command line environment,$(origin POLICY)),--policy $(POLICY)) --svg target/replay.svg
 
+# After a change of the engine; REAL=1 after one of the recordings' format, or to have another run of real guests.
+RECORDINGS := node-agent/sim/tests/recordings
+fixtures: setup ## writes down what is decided in the recorded runs of real guests; REAL=1 records them anew, 5 minutes
+	if [ -n "$(REAL)" ]; then \
+		cargo build --workspace --bins --locked; \
+		OVERCOMMIT_KEEP_RECORDINGS=$(CURDIR)/$(RECORDINGS) cargo test -p overcommit-tests --locked --test model; \
+	fi
+	OVERCOMMIT_WRITE_DECISIONS=1 cargo test -p overcommit-sim --locked --test recordings
+
 bench-core: setup ## what one decision costs at 110 guests: time and allocations
 	cargo bench -p overcommit-core --bench decide
+
+bench-sim: setup ## how fast a week of 110 guests is simulated, and that its memory stays flat
+	cargo bench --locked -p overcommit-sim --bench week
 
 clean: ## removes what was built here; the cache of built parts stays
 	cargo clean

@@ -12,10 +12,17 @@ use crate::course::millis;
 
 /// `sizeof(struct page)` of each page of 4 KiB (`include/linux/mm_types.h`): no part of `MemTotal`.
 const STRUCT_PAGE: (u64, u64) = (64, 4096);
+/// What a kernel's code, data and start keep besides: `MemTotal` of guests of 256 and 512 MiB is 37.6 and 42.0 MiB less than
+/// their sizes (Debian 12's cloud kernel 6.1, emulated).
+const KERNEL: Bytes = Bytes::from_mib(34);
 /// Files that are left whatever is needed: no kernel reclaims the last executable pages before it kills.
 const LAST_FILES: (u64, u64) = (1, 64);
 /// Free pages are reported that long after they became so (`PAGE_REPORTING_DELAY`, `mm/page_reporting.c`).
 const REPORTED_AFTER: Duration = Duration::from_secs(2);
+/// Free memory that stays with the guest: too small pieces to be reported (`PAGE_REPORTING_MIN_ORDER`, `mm/page_reporting.h`), between
+/// pages of the kernel, where those of programs and of the balloon are put last. Guests of 256 and 512 MiB kept 33 to 47 MiB that
+/// they did not use, idle, squeezed or busy.
+const PIECES: Bytes = Bytes::from_mib(40);
 /// Read at once where a page is missing: `read_ahead_kb` of files (Documentation/block/queue-sysfs.rst), and 2^`page-cluster`
 /// pages of swap (Documentation/admin-guide/sysctl/vm.rst). Each is one major fault.
 const FILE_READ: u64 = 128 << 10;
@@ -96,7 +103,7 @@ impl Memory {
 
     /// What its kernel keeps, no part of its `MemTotal`.
     pub(crate) fn reserved(&self) -> Bytes {
-        self.size.scaled(STRUCT_PAGE.0, STRUCT_PAGE.1)
+        self.size.scaled(STRUCT_PAGE.0, STRUCT_PAGE.1).plus(KERNEL)
     }
     /// `MemTotal`: all but what kernel and balloon hold.
     pub(crate) fn total(&self) -> Bytes {
@@ -120,6 +127,10 @@ impl Memory {
     /// What it uses of the host's memory now; the rest of what it touched is free in it.
     pub(crate) fn in_use(&self) -> Bytes {
         self.reserved().plus(self.anon).plus(self.files)
+    }
+    /// What it touched and does not use now, but for pieces.
+    fn idle(&self) -> Bytes {
+        self.touched.minus(self.in_use()).minus(PIECES)
     }
     /// What could be in the host's swap without anybody noticing: what is free, and files that nobody reads.
     pub(crate) fn cold(&self) -> Bytes {
@@ -162,7 +173,8 @@ impl Memory {
         self.read_files(want, &mut disk_left, &mut cost);
         self.inflate(step, &mut for_programs.plus(for_balloon), &mut cost);
         cost.lack = cost.lack.plus(want.anon.minus(self.anon));
-        self.touched = self.touched.max(self.in_use()).min(self.size.minus(self.inflated));
+        let least = self.in_use().plus(PIECES);
+        self.touched = self.touched.max(least).min(self.size.minus(self.inflated));
         self.host_swapped = self.host_swapped.min(self.touched);
         cost
     }
@@ -236,15 +248,17 @@ impl Memory {
     }
 
     /// The driver takes what is free, and makes the kernel drop files and swap; it never makes it kill
-    /// (`__GFP_NORETRY`, `mm/balloon_compaction.c`).
+    /// (`__GFP_NORETRY`, `mm/balloon_compaction.c`). What was used last is handed out first (the head of a free list,
+    /// `mm/page_alloc.c`): the host gets all of it back, as long as there is any, before memory that was never touched goes.
     fn inflate(&mut self, step: Bytes, swap_left: &mut Bytes, cost: &mut Cost) {
         let got = self.make_room(step, swap_left, cost);
         self.inflated = self.inflated.plus(got);
+        self.touched = self.touched.minus(got.min(self.idle()));
     }
 
     /// The guest tells the host which of its pages are free.
     pub(crate) fn report_free(&mut self, time: Duration) {
-        let free = self.touched.minus(self.in_use());
+        let free = self.idle();
         let told = free.scaled(millis(time), millis(REPORTED_AFTER).max(1)).min(free);
         self.touched = self.touched.minus(told);
         self.host_swapped = self.host_swapped.min(self.touched);
@@ -320,6 +334,6 @@ mod tests {
         for _ in 0..30 {
             memory.report_free(SECOND);
         }
-        assert!(memory.resident() < mib(130), "{}", memory.resident());
+        assert!(memory.resident() < mib(200), "{}", memory.resident());
     }
 }
