@@ -5,21 +5,28 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use overcommit_core::ksm::{Knob, Write};
 
 /// Where they are.
 const FOLDER: &str = "sys/kernel/mm/ksm";
 /// The same as process 1 of the node sees it: a container's own sysfs is mounted to be read only, and no mount of the host's is
-/// needed beside this, which the host's PID namespace and SYS_PTRACE open.
+/// needed beside this, which the host's PID namespace and `SYS_PTRACE` open.
 const OF_THE_NODE: &str = "proc/1/root/sys/kernel/mm/ksm";
 
 /// The thread that writes; ends with this.
 #[derive(Debug)]
 pub(crate) struct Hand {
     jobs: SyncSender<Vec<Write>>,
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    written: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -36,10 +43,10 @@ impl Hand {
     /// When no thread can be had.
     pub(crate) fn start(root: &Path) -> io::Result<Self> {
         let (jobs, inbox) = sync_channel(1);
-        let state = Arc::new(Mutex::new(State::default()));
-        let (own, root) = (Arc::clone(&state), root.to_owned());
+        let shared = Arc::new(Shared::default());
+        let (own, root) = (Arc::clone(&shared), root.to_owned());
         std::thread::Builder::new().name("knobs".to_owned()).spawn(move || work(&root, &inbox, &own))?;
-        Ok(Self { jobs, state })
+        Ok(Self { jobs, shared })
     }
 
     /// Has these written, unless it is still at others: false.
@@ -47,7 +54,7 @@ impl Hand {
         if writes.is_empty() {
             return true;
         }
-        let mut state = lock(&self.state);
+        let mut state = self.shared.lock();
         if state.writing {
             return false;
         }
@@ -57,25 +64,34 @@ impl Hand {
 
     /// It is at something.
     pub(crate) fn is_writing(&self) -> bool {
-        lock(&self.state).writing
+        self.shared.lock().writing
+    }
+
+    /// Waits until it is at nothing, for so long at most: whoever ends decides on what is read after that, and once.
+    pub(crate) fn settle(&self, patience: Duration) {
+        let state = self.shared.lock();
+        drop(self.shared.written.wait_timeout_while(state, patience, |state| state.writing));
     }
 
     /// What could not be written, for people.
     pub(crate) fn trouble(&self) -> Option<String> {
-        lock(&self.state).refused.clone()
+        self.shared.lock().refused.clone()
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn work(root: &Path, inbox: &Receiver<Vec<Write>>, state: &Mutex<State>) {
+fn work(root: &Path, inbox: &Receiver<Vec<Write>>, shared: &Shared) {
     while let Ok(writes) = inbox.recv() {
         // What follows a knob that was refused would rest on it.
         let refused = writes.into_iter().try_for_each(|write| set(root, write)).err();
-        let mut state = lock(state);
+        let mut state = shared.lock();
         (state.writing, state.refused) = (false, refused);
+        shared.written.notify_all();
     }
 }
 

@@ -35,6 +35,15 @@ use tokio::sync::watch;
 use crate::kept::Pulse;
 use crate::orders::{Orders, Origin, Standing, Version};
 
+/// What has to be declared before any floor is crossed.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Declared {
+    /// The node is about to kill guests: floors are those of an emergency.
+    pub(crate) emergency: bool,
+    /// Guests need more than there is: some wait their turn.
+    pub(crate) turns: bool,
+}
+
 /// One turn, told.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
@@ -69,10 +78,9 @@ pub(crate) struct Report {
     pub(crate) unlisted: Unlisted,
     /// What was done now.
     pub(crate) actions: Vec<Action>,
-    /// The node is about to kill guests: floors are those of an emergency.
-    pub(crate) emergency: bool,
-    /// Guests need more than there is: some wait their turn.
-    pub(crate) turns: bool,
+    /// Why floors may be crossed.
+    #[serde(flatten)]
+    pub(crate) declared: Declared,
     /// How far a release is.
     pub(crate) release: Option<Release>,
     /// Merging of equal pages.
@@ -154,8 +162,7 @@ impl Report {
             host: Some(sample.host.clone()),
             guests: decision.guests.clone(),
             unlisted: decision.unlisted,
-            emergency: decision.emergency,
-            turns: decision.turns,
+            declared: Declared { emergency: decision.emergency, turns: decision.turns },
             release: decision.release,
             ksm: decision.ksm.clone(),
             troubles,
@@ -188,8 +195,7 @@ impl Report {
             guests: Vec::new(),
             unlisted: Unlisted::default(),
             actions: Vec::new(),
-            emergency: false,
-            turns: false,
+            declared: Declared::default(),
             release: None,
             ksm: KsmPlan::default(),
             troubles: Troubles::default(),

@@ -248,13 +248,8 @@ impl State {
         if !observing {
             self.growth.note_followed(&self.model);
         }
-        if input.turn == Turn::Tick {
-            self.growth.note(&sample.host, &self.model, sample.at, input.policy.interval);
-        }
-        let reserve = if giving_back { &Reserve::NONE } else { &input.policy.reserve };
         let unlisted = Unlisted::of(&sample.strangers);
-        let kept = Kept { reserve, eviction: input.eviction, unlisted: unlisted.untouched };
-        let ledger = Ledger::of(&sample.host, &self.model, input.policy, &mut self.growth, kept);
+        let ledger = self.account(input, sample, giving_back, unlisted.untouched);
         let emergency = self.emergency.declare(&sample.host, &ledger, input.eviction, sample.at);
         if observing || giving_back {
             self.turns.end(&mut self.model);
@@ -295,6 +290,16 @@ impl State {
         }
         let turns = self.turns.are_taken();
         Decision { plan, periods, again, ledger, guests, unlisted, release, observing, emergency, turns, ksm }
+    }
+
+    /// The account of this moment; each tick it is learned from.
+    fn account(&mut self, input: &Input<'_>, sample: &Sample, giving_back: bool, unlisted: Bytes) -> Ledger {
+        if input.turn == Turn::Tick {
+            self.growth.note(&sample.host, &self.model, sample.at, input.policy.interval);
+        }
+        let reserve = if giving_back { &Reserve::NONE } else { &input.policy.reserve };
+        let kept = Kept { reserve, eviction: input.eviction, unlisted };
+        Ledger::of(&sample.host, &self.model, input.policy, &mut self.growth, kept)
     }
 
     fn follow(&mut self, plan: &Plan<Guarded>) {

@@ -201,11 +201,11 @@ fn degradation(report: &Report) -> (bool, &'static str, String) {
 /// What the account lacks, if anything.
 fn shortage(report: &Report) -> Option<(&'static str, String)> {
     let shortfall = report.ledger.map_or(Bytes::ZERO, |l| l.shortfall);
-    if report.emergency {
+    if report.declared.emergency {
         let message = format!("short of {shortfall}, and the node is about to kill: floors are crossed");
         return Some(("Emergency", message));
     }
-    if report.turns {
+    if report.declared.turns {
         let waiting = report.guests.iter().filter(|guest| guest.turn == Some(Place::Waits)).count();
         let message = format!(
             "guests need more than there is: {waiting} wait their turn while others are served whole"
@@ -232,6 +232,7 @@ mod tests {
     use overcommit_core::reason::{FloorKind, Reason};
 
     use super::*;
+    use crate::report::Declared;
     use crate::report::fixture;
 
     #[test]
@@ -252,8 +253,10 @@ mod tests {
     #[test]
     fn turns_say_how_many_wait() {
         let waits = GuestView { turn: Some(Place::Waits), ..fixture::guest(1, Reason::WaitsItsTurn) };
-        let report =
-            Report { turns: true, ..fixture::report(vec![waits, fixture::guest(2, Reason::Enough)]) };
+        let report = Report {
+            declared: Declared { turns: true, ..Declared::default() },
+            ..fixture::report(vec![waits, fixture::guest(2, Reason::Enough)])
+        };
         let (degraded, reason, message) = degradation(&report);
         assert_eq!((degraded, reason), (true, "TakingTurns"));
         assert!(message.contains("1 wait their turn"), "{message}");
@@ -274,7 +277,11 @@ mod tests {
         assert_eq!(told(&[], [1, 0], as_it_is), all, "whatever order they come in");
         let disk = told(&["the disk is full"], [0, 1], as_it_is);
         assert_eq!(disk, (true, "Trouble", "the disk is full (and 2 more)".to_owned()));
-        let cached = told(&[], [0, 1], |report| Report { cached: true, emergency: true, ..report });
+        let cached = told(&[], [0, 1], |report| Report {
+            cached: true,
+            declared: Declared { emergency: true, ..Declared::default() },
+            ..report
+        });
         assert_eq!((cached.1, cached.2.ends_with("(and 3 more)")), ("CachedOrders", true), "{}", cached.2);
         let short = |report: Report| {
             let ledger = Ledger { shortfall: Bytes::from_mib(5), ..Ledger::default() };

@@ -11,6 +11,8 @@ use crate::contact::Contact;
 
 /// How long a release on exit may take before the loop leaves with what it could do.
 const RELEASE_PATIENCE: Duration = Duration::from_mins(1);
+/// How long a hand-over waits for knobs that are being written: a write to `run` lasts as long as what ksmd is at.
+const KNOBS_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a hand-over waits for what it sent.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(6);
 /// People are told this often how far a release is.
@@ -116,6 +118,7 @@ impl Loop {
     fn hand_over(&mut self) {
         self.forget_takes(|_| true);
         self.forget_knobs();
+        self.parts.knobs.settle(KNOBS_PATIENCE);
         // Until it has come to its end.
         self.left("the decision failed inside".to_owned());
         if self.turn(Turn::Handover) {

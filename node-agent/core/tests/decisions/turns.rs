@@ -163,3 +163,16 @@ fn what_is_taken_for_a_turn_is_not_undone_because_it_hurts() {
         }
     }
 }
+
+/// What its last kernel did says nothing of a swap that the present one may lack.
+#[test]
+fn who_has_rebooted_does_not_wait_before_it_is_seen_to_swap_again() {
+    let mut w = crowd();
+    until_turns(&mut w);
+    whole(&mut w, 300);
+    w.guest("a").swap_in = 0;
+    for _ in 0..600 {
+        let decision = second_without_swap_of(&mut w, "a");
+        assert!(view(&decision, "a").turn != Some(Place::Waits), "{:?}", view(&decision, "a"));
+    }
+}

@@ -44,8 +44,10 @@ const FLAGS: [Flag; 6] = [
     ("orders_gone", "1 while the node's object is gone and no release was asked for.", |report| {
         report.standing == Standing::Gone && report.release.is_none()
     }),
-    ("emergency", "1 while floors are those of an emergency.", |report| report.emergency),
-    ("turns", "1 while guests need more than there is, and some wait their turn.", |report| report.turns),
+    ("emergency", "1 while floors are those of an emergency.", |report| report.declared.emergency),
+    ("turns", "1 while guests need more than there is, and some wait their turn.", |report| {
+        report.declared.turns
+    }),
 ];
 
 /// The latest report, for whoever scrapes; nothing before the first.

@@ -136,7 +136,7 @@ fn every_count_begins_at_zero_before_its_first_event() {
             && code.bytes().all(|b| b.is_ascii_alphabetic())
     };
     let codes: Vec<&str> = quoted.filter(moves).collect();
-    assert_eq!(codes.len(), 15, "{codes:?}");
+    assert_eq!(codes.len(), 16, "{codes:?}");
     for code in codes {
         for result in ["done", "failed"] {
             let direction = if code.starts_with("Take") { "take" } else { "give" };

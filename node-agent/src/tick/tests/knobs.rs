@@ -35,7 +35,7 @@ fn started(temp: &Path, run: u64) -> (Sender<Wake>, std::thread::JoinHandle<Resu
     let told = move |content, result| drop(told.send(Wake::Recorded(content, result)));
     let scribe = Scribe::start(Arc::clone(&dir), told).unwrap();
     let journal = Journal::open(&dir, "boot");
-    let work = Loop::new(Parts { scribe, journal, ..parts });
+    let work = Loop::new(Parts { journal, scribe, ..parts });
     (wakes, std::thread::spawn(move || work.run(&inbox)))
 }
 
