@@ -75,6 +75,8 @@ pub(crate) struct Memory {
     /// What of that is in the host's swap.
     pub(crate) host_swapped: Bytes,
     hot: Bytes,
+    /// What stays with it in small pieces: some, once anything was given up.
+    pieces: Bytes,
     /// The kernel keeps that many free for itself.
     watermark: Bytes,
 }
@@ -97,6 +99,7 @@ impl Memory {
             touched: none,
             host_swapped: none,
             hot: none,
+            pieces: none,
             watermark: watermark(size),
         }
     }
@@ -160,6 +163,7 @@ impl Memory {
         let (mut swap_left, mut disk_left) = (within(speeds.swap), within(speeds.disk));
         self.hot = want.hot;
         self.let_go(want);
+        self.pieces = self.pieces.max(self.touched.minus(self.in_use()).min(PIECES));
         if let Some(balloon) = balloon.filter(|balloon| *balloon < self.inflated) {
             // Deflating needs nothing but the driver's word: well under a second.
             self.inflated = balloon;
@@ -173,7 +177,8 @@ impl Memory {
         self.read_files(want, &mut disk_left, &mut cost);
         self.inflate(step, &mut for_programs.plus(for_balloon), &mut cost);
         cost.lack = cost.lack.plus(want.anon.minus(self.anon));
-        let least = self.in_use().plus(PIECES);
+        // What programs take anew comes in large blocks, and leaves the pieces between them as they are.
+        let least = self.in_use().plus(self.pieces);
         self.touched = self.touched.max(least).min(self.size.minus(self.inflated));
         self.host_swapped = self.host_swapped.min(self.touched);
         cost
