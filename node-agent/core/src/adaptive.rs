@@ -159,17 +159,23 @@ impl<'a> Seat<'a> {
         let least = if belief == Belief::Settled { floor } else { own.min(ceiling) };
         let need = match track.turn {
             Some(Place::Waits) => floor,
+            Some(Place::Keeps) => track.reach().clamp(least, ceiling),
             Some(Place::Served { want, .. }) => want.clamp(least, ceiling),
             None if blind || track.pain.is_some() => ceiling,
             None => track.demand.clamp(least, ceiling),
         };
         let filled = track.filled().map_or(ceiling, |f| f.scaled(COMFORT.0, COMFORT.1));
         // What one has filled that waits is what the others lack.
-        let comfort = if track.waits() { need } else { filled.clamp(need, ceiling) };
+        let behind = track.turn.is_some_and(Place::is_behind);
+        let comfort = if behind { need } else { filled.clamp(need, ceiling) };
         // In an emergency, and while others wait their turn, everybody but those in distress comes down to what it cannot do
         // without.
-        let frugal = kind == FloorKind::Emergency || scene.turns;
-        let need = if frugal && track.pain.is_none() && track.turn.is_none() { floor } else { need };
+        let calm = track.pain.is_none() && track.turn.is_none();
+        let need = match () {
+            () if calm && kind == FloorKind::Emergency => floor,
+            () if calm && scene.turns => track.foreseen().min(need).max(least.min(need)),
+            () => need,
+        };
         let moves = Cell::new(false);
         Self { track, class, floor, kind, need, comfort, ceiling, desired: floor, belief, moves }
     }
@@ -191,8 +197,12 @@ impl<'a> Seat<'a> {
     fn rank(&self) -> Option<usize> {
         match self.track.turn? {
             Place::Served { rank, .. } => Some(rank),
-            Place::Waits => None,
+            Place::Waits | Place::Keeps => None,
         }
+    }
+
+    fn is_blind(&self) -> bool {
+        !matches!(self.track.evidence, Evidence::Fresh(_))
     }
 
     fn is_urgent(&self) -> bool {
@@ -214,7 +224,7 @@ impl<'a> Seat<'a> {
             Reason::Unreachable
         } else if !self.track.is_squeezed() {
             Reason::FullSize
-        } else if self.track.waits() {
+        } else if self.track.turn.is_some_and(Place::is_behind) {
             Reason::WaitsItsTurn
         } else if self.is_urgent() {
             Reason::Waiting
@@ -288,13 +298,20 @@ fn gives(
     let other = within_reach().filter(|s| !s.is_urgent() && s.track.origin != Origin::Supposed);
     let other = Vec::from_iter_in(other, arena);
     let wanted: Bytes = urgent.iter().map(|s| s.cost()).sum();
-    // Whose turn it is gets all that it needs before the next gets anything.
+    // Who takes no part in turns is not made to hurt by them; then whose turn it is gets all that it needs before the next
+    // gets anything.
+    let calm = |seat: &&Seat<'_>| seat.track.turn.is_none() && !seat.is_blind();
+    if scene.turns {
+        let first = Vec::from_iter_in(urgent.iter().copied().filter(calm), arena);
+        spare = spare.minus(hand_out(&first, spare, Bytes::ZERO, scene, moves));
+    }
     let mut served = Vec::from_iter_in(urgent.iter().copied().filter(|seat| seat.rank().is_some()), arena);
     served.sort_unstable_by_key(|seat| seat.rank());
     for seat in served {
         spare = spare.minus(hand_out(&[seat], spare, Bytes::ZERO, scene, moves));
     }
-    let urgent = Vec::from_iter_in(urgent.iter().copied().filter(|seat| seat.rank().is_none()), arena);
+    let others = |seat: &&Seat<'_>| seat.rank().is_none() && !(scene.turns && calm(seat));
+    let urgent = Vec::from_iter_in(urgent.iter().copied().filter(others), arena);
     spare = spare.minus(hand_out(&urgent, spare, Bytes::ZERO, scene, moves));
     let slack: Bytes = other.iter().map(|s| s.cost()).sum();
     let worthwhile =

@@ -352,7 +352,8 @@ impl Track {
         self.last_update_at = None;
         self.pain = None;
         self.demand = Bytes::ZERO;
-        (self.swaps, self.turn, self.seat) = (false, None, None);
+        (self.swaps, self.turn) = (false, None);
+        self.seat = self.seat.map(Seat::begin_life_anew);
         self.rise = Bytes::ZERO;
         self.conduct.begin_life_anew();
     }

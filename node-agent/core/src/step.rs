@@ -251,7 +251,9 @@ impl State {
         let unlisted = Unlisted::of(&sample.strangers);
         let ledger = self.account(input, sample, giving_back, unlisted.untouched);
         let emergency = self.emergency.declare(&sample.host, &ledger, input.eviction, sample.at);
-        if observing || giving_back {
+        // Without takes, and with nobody to go on with them, turns would leave those behind who wait.
+        let takes = input.mandate == Mandate::Full && input.turn != Turn::Handover;
+        if observing || giving_back || !takes {
             self.turns.end(&mut self.model);
         } else {
             self.turns.decide(&mut self.model, &ledger, input.policy, sample.at, arena);
@@ -261,7 +263,7 @@ impl State {
             ledger: &ledger,
             policy: input.policy,
             now: sample.at,
-            taking_paused: input.mandate != Mandate::Full || input.turn == Turn::Handover,
+            taking_paused: !takes,
             emergency: emergency && !observing,
             arena,
             turns: self.turns.are_taken(),

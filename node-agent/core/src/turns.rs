@@ -28,11 +28,15 @@ use crate::units::{Bytes, Monotonic};
 const BEGINS_AFTER: Duration = Duration::from_secs(15);
 /// What ends for a moment goes on.
 const ENDS_AFTER: Duration = Duration::from_secs(15);
-/// For how long a guest is served before another may take its place. A change costs both the time that a swap needs for what
+/// For how long a guest has all that it wants before another may take its place. A change costs both the time that a swap needs for what
 /// they have: 400 MiB at 20 MiB/s, twice.
 const SLICE: Duration = Duration::from_mins(2);
+/// For how long a guest is served that never gets there: large ones are filled as fast as takes and swaps allow.
+const LONGEST: Duration = Duration::from_mins(10);
 /// A guest that hurts although it was given what it was thought to need, for so long, needs more.
 const SATISFIED_WITHIN: Duration = Duration::from_secs(30);
+/// Who uses this part of what it has fills it: half of the headroom that it is left.
+const FULL: (u64, u64) = (20, 19);
 /// By which part of its size more is tried for one that is served and fills all that it has.
 const STEP: (u64, u64) = (1, 8);
 /// The scale on which time served is counted, by the largest weight.
@@ -50,6 +54,15 @@ pub enum Place {
     },
     /// Others are served; it keeps what it was promised.
     Waits,
+    /// Others are served; it was never seen to swap, and keeps what it has.
+    Keeps,
+}
+
+impl Place {
+    /// Others are served.
+    pub const fn is_behind(self) -> bool {
+        matches!(self, Self::Waits | Self::Keeps)
+    }
 }
 
 /// Whose turn it is, and whose it was.
@@ -72,6 +85,8 @@ pub(crate) struct Seat {
     /// Since when it has been served, or has waited.
     since: Monotonic,
     served: bool,
+    /// Since when it has had all that it wants, of the time that it was served.
+    whole_since: Option<Monotonic>,
     /// Time for which it was served, by its weight.
     had: u64,
     /// What it needed when it lacked nothing.
@@ -86,6 +101,7 @@ struct Contender {
     base: Bytes,
     want: Bytes,
     weight: u32,
+    reach: Bytes,
     can_wait: bool,
     hurts: bool,
     place: Option<Place>,
@@ -121,8 +137,13 @@ impl Turns {
         for contender in contenders {
             if let Some(track) = model.track_mut(&contender.id) {
                 track.turn = contender.place.filter(|_| self.taken);
-                let serves = matches!(track.turn, Some(Place::Served { .. }));
-                track.seat = Some(contender.seat.counted(serves, contender.weight, passed, now));
+                let want = match track.turn {
+                    Some(Place::Served { want, .. }) => Some(want),
+                    _ => None,
+                };
+                let whole = want.is_some_and(|want| contender.reach >= want);
+                let seat = contender.seat.counted(contender.weight, passed);
+                track.seat = Some(seat.placed(want.is_some(), whole, now));
             }
         }
     }
@@ -135,16 +156,30 @@ impl Turns {
         for track in model.tracks_mut() {
             track.turn = None;
             let hurts = hurts(track);
-            if !takes_part(track, policy, now) || !(hurts || lacking) {
+            let takes_part = takes_part(track, policy, now);
+            if !lacking && !(hurts && takes_part) {
                 track.seat = None;
                 continue;
             }
-            let new = Seat { joined: now, swaps: false, since: now, served: false, had: least, needed: None };
-            let Some(mut seat) = track.seat.or(hurts.then_some(new)) else { continue };
+            // Who falls silent or may not be touched for a while is no contender, and what it had is not forgotten.
+            let new = Seat {
+                joined: now,
+                swaps: false,
+                since: now,
+                served: false,
+                whole_since: None,
+                had: least,
+                needed: None,
+            };
+            let Some(mut seat) = track.seat.or((hurts && takes_part).then_some(new)) else { continue };
             seat.swaps |= hurts && track.swaps;
-            if !hurts {
+            let long = now.since(seat.since) >= SATISFIED_WITHIN;
+            if !takes_part {
+                seat = seat.placed(false, false, now);
+            } else if !hurts && (seat.served || !self.taken) {
+                // Of one that waits its use follows its cap.
                 seat.needed = track.used().map(floor::of_working_set);
-            } else if seat.served && now.since(seat.since) >= SATISFIED_WITHIN {
+            } else if hurts && seat.served && long {
                 seat.needed = None;
             }
             track.seat = Some(seat);
@@ -185,18 +220,23 @@ fn contenders<'a>(
         };
         let floor = if open { floor::of_regular(track, class).0 } else { track.reach() };
         room = room.minus(track.beside());
-        let Some(seat) = track.seat else {
+        let Some(seat) = track.seat.filter(|_| takes_part(track, policy, now)) else {
             room = room.minus(floor.min(track.cap()));
             continue;
         };
         let can_wait = open && seat.swaps;
-        let base = if can_wait { floor::of_waiting(track, class).0 } else { track.reach() };
+        let (reach, hurts) = (track.reach(), hurts(track));
+        // Of who never swapped only what it does not use can be had.
+        let base = match () {
+            () if can_wait => floor::of_waiting(track, class).0,
+            () if open && !hurts => floor::of_regular(track, class).0.min(reach),
+            () => reach,
+        };
         let base = base.min(track.cap());
         room = room.minus(base);
         let want = seat.wants(track).min(track.cap()).max(base);
-        let (id, hurts) = (track.sample.id.clone(), hurts(track));
-        let (weight, place) = (class.weight.max(1), None);
-        contenders.push(Contender { id, seat, base, want, weight, can_wait, hurts, place });
+        let (id, weight, place) = (track.sample.id.clone(), class.weight.max(1), None);
+        contenders.push(Contender { id, seat, base, want, weight, reach, can_wait, hurts, place });
     }
     (contenders, room)
 }
@@ -204,36 +244,58 @@ fn contenders<'a>(
 /// Serves as many as can be, whole: those first whose time is not over, then those who had least. True if nobody who hurts
 /// has to wait.
 fn serve(contenders: &mut [Contender], room: Bytes, now: Monotonic) -> bool {
-    let goes_on = |seat: &Seat| seat.served && now.since(seat.since) < SLICE;
     contenders.sort_unstable_by(|a, b| {
-        let key = |c: &Contender| (Reverse(goes_on(&c.seat)), c.seat.had, c.seat.joined);
+        let key = |c: &Contender| (Reverse(c.seat.goes_on(now)), c.seat.had, c.seat.joined);
         key(a).cmp(&key(b)).then_with(|| a.id.cmp(&b.id))
     });
-    let (mut left, mut enough) = (room, true);
+    let part = room.scaled(1, u64::try_from(contenders.len()).unwrap_or(1).max(1));
+    let (mut left, mut enough, mut blocked) = (room, true, false);
     for (rank, contender) in contenders.iter_mut().enumerate() {
         let lacks = contender.want.minus(contender.base);
+        // What one is given that cannot wait cannot be had back: no more than an even part.
+        let lacks = if contender.can_wait { lacks } else { lacks.min(part) };
         // The first is served as far as there is anything: nobody waits for nothing.
-        if lacks <= left || rank == 0 {
+        let fits = lacks.is_zero() || (lacks <= left && !blocked) || rank == 0;
+        if fits {
             let gets = lacks.min(left);
             left = left.minus(gets);
             contender.place = Some(Place::Served { want: contender.base.plus(gets), rank });
-        } else {
-            // Who does not hurt lacks nothing yet; it is asked to wait all the same, once others have to.
-            enough &= !contender.hurts;
-            contender.place = contender.can_wait.then_some(Place::Waits);
+            continue;
         }
+        // Who does not hurt lacks nothing yet; it is asked to wait all the same, once others have to.
+        enough &= !contender.hurts;
+        // Smaller ones whose turn comes later would fit, each a while, and it would wait for ever.
+        blocked |= contender.hurts && !contender.seat.goes_on(now);
+        contender.place = Some(if contender.can_wait { Place::Waits } else { Place::Keeps });
     }
     enough
 }
 
 impl Seat {
-    /// After so much time, and with what it is from now on.
-    fn counted(self, serves: bool, weight: u32, passed: Duration, now: Monotonic) -> Self {
+    /// Its time is not over.
+    fn goes_on(&self, now: Monotonic) -> bool {
+        let whole = self.whole_since.is_none_or(|since| now.since(since) < SLICE);
+        self.served && whole && now.since(self.since) < LONGEST
+    }
+
+    /// After so much time.
+    fn counted(self, weight: u32, passed: Duration) -> Self {
         let millis = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
         let counted = millis.saturating_mul(SCALE).checked_div(u64::from(weight)).unwrap_or_default();
         let had = if self.served { self.had.saturating_add(counted) } else { self.had };
+        Self { had, ..self }
+    }
+
+    /// With what it is from now on.
+    fn placed(self, serves: bool, whole: bool, now: Monotonic) -> Self {
         let since = if self.served == serves { self.since } else { now };
-        Self { had, since, served: serves, ..self }
+        let whole_since = self.whole_since.or(whole.then_some(now)).filter(|_| serves);
+        Self { since, whole_since, served: serves, ..self }
+    }
+
+    /// Of a new kernel nothing is known but what the guest had.
+    pub(crate) fn begin_life_anew(self) -> Self {
+        Self { swaps: false, needed: None, served: false, whole_since: None, ..self }
     }
 
     /// What it takes to serve it whole, as far as is known.
@@ -244,8 +306,11 @@ impl Seat {
         let Some(used) = track.used() else { return Bytes::MAX };
         let (keeps, reach) = (floor::of_working_set(used.plus(track.rise)), track.reach());
         match () {
-            // Who fills all that it has needs more than that, and nobody knows how much.
-            () if keeps >= reach => reach.plus(track.sample.config.full.scaled(STEP.0, STEP.1)),
+            // Who fills all that it has needs more than that, and nobody knows how much. What it is left when it rests is no
+            // sign of that.
+            () if used.scaled(FULL.0, FULL.1) >= reach => {
+                reach.plus(track.sample.config.full.scaled(STEP.0, STEP.1))
+            }
             // What it reads back from its swap it will need room for.
             () if hurts(track) => reach,
             () => keeps,

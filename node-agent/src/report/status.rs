@@ -206,7 +206,7 @@ fn shortage(report: &Report) -> Option<(&'static str, String)> {
         return Some(("Emergency", message));
     }
     if report.declared.turns {
-        let waiting = report.guests.iter().filter(|guest| guest.turn == Some(Place::Waits)).count();
+        let waiting = report.guests.iter().filter(|guest| guest.turn.is_some_and(Place::is_behind)).count();
         let message = format!(
             "guests need more than there is: {waiting} wait their turn while others are served whole"
         );

@@ -93,6 +93,11 @@ impl Track {
         used.plus(self.rise.scaled(AHEAD_SECONDS, 1)).scaled(AHEAD.0, AHEAD.1)
     }
 
+    /// The same, of what it uses now; nothing while nobody knows.
+    pub(crate) fn foreseen(&self) -> Bytes {
+        self.used().map_or(Bytes::ZERO, |used| self.soon(used))
+    }
+
     /// While the balloon rests, `actual` less `MemTotal` is what the guest's kernel keeps for itself.
     pub(super) fn learn_reserved(&mut self, old: &Balloon, new: &Balloon) {
         if old.actual == new.actual

@@ -205,7 +205,7 @@ fn distress_and_silence_are_answered_with_all_that_is_spare() {
             let covered = |g: &&GuestSample| !oracle::exempt(moment, &memory, &g.id);
             for guest in moment.sample.guests.iter().filter(reachable).filter(covered) {
                 let blind = memory.life(&guest.id).words(moment.sample.at).is_none();
-                let waits = oracle::view(moment, &guest.id).turn == Some(Place::Waits);
+                let waits = oracle::view(moment, &guest.id).turn.is_some_and(Place::is_behind);
                 if (blind || (hurts(moment, guest) && !waits))
                     && let Some(lack) = lacks(moment, memory.known(&guest.id))
                 {

@@ -176,3 +176,50 @@ fn who_has_rebooted_does_not_wait_before_it_is_seen_to_swap_again() {
         assert!(view(&decision, "a").turn != Some(Place::Waits), "{:?}", view(&decision, "a"));
     }
 }
+
+/// Nobody would go on with them.
+#[test]
+fn a_hand_over_and_a_pause_leave_nobody_waiting() {
+    for paused in [false, true] {
+        let mut w = crowd();
+        until_turns(&mut w);
+        whole(&mut w, 100);
+        w.paused = paused;
+        let decision = w.turn(1, if paused { Turn::Tick } else { Turn::Handover });
+        assert!(!decision.turns && decision.guests.iter().all(|view| view.turn.is_none()), "{decision:?}");
+    }
+}
+
+/// Smaller ones fit beside each other all the time; it fits while some of them wait.
+#[test]
+fn a_large_guest_among_small_ones_has_its_turn() {
+    let small = |n: u64| Guest { period: 1, ..guest(&format!("small-{n}"), 512, 100) };
+    let mut guests = vec![Guest { period: 1, ..guest("large", 1024, 200) }];
+    guests.extend((0..6).map(small));
+    let mut w = world(256 + 6 * 128 + 780, guests);
+    settle(&mut w, 30);
+    for guest in &mut w.guests {
+        guest.used = if guest.name == "large" { 900 } else { 300 };
+    }
+    until_turns(&mut w);
+    let mut large = 0;
+    for _ in 0..3600 {
+        second(&mut w);
+        large += u64::from(w.guest("large").actual >= 900);
+    }
+    assert!(large > 360, "{large} s of an hour");
+}
+
+#[test]
+fn who_cannot_wait_gives_what_it_does_not_use_any_more() {
+    let mut w = crowd();
+    for _ in 0..300 {
+        second_without_swap_of(&mut w, "a");
+    }
+    assert!(w.target("a") >= 300, "{}", w.target("a"));
+    w.guest("a").used = 80;
+    for _ in 0..120 {
+        second_without_swap_of(&mut w, "a");
+    }
+    assert!(w.target("a") < 250, "{}", w.target("a"));
+}

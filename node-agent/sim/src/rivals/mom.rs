@@ -96,11 +96,13 @@ impl Mom {
             let (now, full) = (balloon.actual, guest.config.full);
             let used = history.held.average().minus(history.unused.average());
             let to = if free < PRESSURE {
-                let part = if free <= CRITICAL { free.saturating_sub(CRITICAL) } else { free };
-                let floor = used.plus(now.scaled(part, 1000));
+                // Below the critical line the part is negative: guests are forced to swap.
+                let part = if free <= CRITICAL { 0 } else { free };
+                let less = now.scaled(CRITICAL.saturating_sub(free), 1000);
+                let floor = used.plus(now.scaled(part, 1000)).minus(less);
                 now.minus(now.scaled(STEP, 1000)).max(floor).min(now)
             } else {
-                let floor = used.plus(now.scaled(PRESSURE, 1000));
+                let floor = used.plus(full.scaled(PRESSURE, 1000));
                 now.plus(now.scaled(STEP, 1000)).max(floor).min(full).max(now)
             };
             let change = to.minus(now).max(now.minus(to));
