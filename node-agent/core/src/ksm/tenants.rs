@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::roster::Roster;
-use crate::sample::{Sample, Untouchable};
+use crate::sample::Sample;
 use crate::units::Monotonic;
 
 /// Tenants must have agreed for so long before ksmd starts: a launcher that is on its way shows itself within seconds, and
@@ -28,17 +28,18 @@ pub(super) enum Tenants {
 }
 
 impl Tenants {
-    /// By the roster alone: what a hypervisor says of itself is its tenant's word. Every guest is taken for one that can be
-    /// merged, as QEMU has it by default, but those in huge pages, which the kernel never merges.
+    /// By the roster alone: what a hypervisor says of itself is its tenant's word, that it has no guest as well as that its
+    /// memory is in huge pages. So each pod that is listed counts, and every guest is taken for one that can be merged, as
+    /// QEMU has it by default.
     pub(super) fn of(sample: &Sample, roster: &Roster) -> Self {
-        let mergeable = |untouchable: &[Untouchable]| !untouchable.contains(&Untouchable::HugePages);
-        let guests = sample.guests.iter().filter(|guest| mergeable(&guest.config.untouchable));
-        let mut namespaces = BTreeSet::new();
+        let listed = roster.pods().map(|(_, name)| name.namespace.as_deref());
+        let mut namespaces: BTreeSet<_> = listed.collect();
         let mut unknown = sample.strangers.len();
-        for guest in guests {
+        for guest in &sample.guests {
             match (guest.id.pod(), roster.membership(guest)) {
                 (None, _) => drop(namespaces.insert(None)),
-                (Some(_), Some(_)) => drop(namespaces.insert(guest.name.namespace.as_deref())),
+                // Its pod was counted.
+                (Some(_), Some(_)) => {}
                 (Some(_), None) => unknown = unknown.saturating_add(1),
             }
         }

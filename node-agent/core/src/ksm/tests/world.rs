@@ -8,6 +8,7 @@ use crate::policy::{Ksm as Rule, Limits, Reserve};
 use crate::roster::{KsmManager, Membership};
 use crate::sample::{
     GuestConfig, GuestId, GuestName, GuestSample, HostMemory, HostSample, Ksm, ProcessFacts, RunState,
+    Untouchable,
 };
 use crate::stranger::Stranger;
 use crate::units::{Amount, Monotonic};
@@ -34,6 +35,10 @@ pub(super) struct World {
     pub(super) available: u64,
     pub(super) promised: u64,
     pub(super) namespaces: Vec<Option<&'static str>>,
+    /// All say of themselves that their memory is in huge pages.
+    pub(super) huge: bool,
+    /// One more is listed, of that namespace, and its hypervisor says that it has none.
+    pub(super) unseen: Option<&'static str>,
     pub(super) strangers: usize,
     pub(super) rule: Rule,
     pub(super) mode: Mode,
@@ -58,6 +63,8 @@ impl World {
             available: 8 << 30,
             promised: 16 << 30,
             namespaces: vec![Some("shop"); 3],
+            huge: false,
+            unseen: None,
             strangers: 0,
             rule: Rule { mode: KsmMode::Auto, across_namespaces: false },
             mode: Mode::Enforce,
@@ -97,11 +104,12 @@ impl World {
 
     fn sample(&self) -> (Sample, Roster) {
         let guests: Vec<GuestSample> =
-            self.namespaces.iter().enumerate().map(|(n, ns)| guest(n, *ns)).collect();
+            self.namespaces.iter().enumerate().map(|(n, ns)| guest(n, *ns, self.huge)).collect();
         let member = || Membership { class: Some("all".into()), opt_out: None, migrating: false };
         let listed = guests.iter().filter(|guest| guest.name.namespace.is_some());
-        let roster =
-            Roster::by_pod(listed.map(|g| (Arc::from(g.id.pod().unwrap()), g.name.clone(), member())));
+        let listed = listed.map(|g| (Arc::from(g.id.pod().unwrap()), g.name.clone(), member()));
+        let unseen = self.unseen.map(|ns| (Arc::from("unseen"), GuestName::namespaced(ns, "unseen"), member()));
+        let roster = Roster::by_pod(listed.chain(unseen));
         let memory = HostMemory {
             total: Bytes::from_gib(16),
             available: Bytes::new(self.available),
@@ -188,7 +196,7 @@ impl World {
     }
 }
 
-fn guest(number: usize, namespace: Option<&'static str>) -> GuestSample {
+fn guest(number: usize, namespace: Option<&'static str>, huge: bool) -> GuestSample {
     let name = namespace.map_or_else(
         || GuestName::unnamed(&format!("pod-{number}")),
         |namespace| GuestName::namespaced(namespace, format!("guest-{number}")),
@@ -203,7 +211,7 @@ fn guest(number: usize, namespace: Option<&'static str>) -> GuestSample {
             plugging: false,
             has_balloon: true,
             free_page_reporting: false,
-            untouchable: Vec::new(),
+            untouchable: huge.then_some(Untouchable::HugePages).into_iter().collect(),
         },
         run_state: RunState::Running,
         balloon: None,
