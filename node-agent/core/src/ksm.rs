@@ -42,6 +42,9 @@ pub struct Merging {
     held: Option<Held>,
     /// It comes from a journal, and was not looked at yet.
     adopted: bool,
+    /// What was decided is being written: what is read may be of before or after that.
+    #[serde(default)]
+    under_way: bool,
     /// So often in a row a value was there that nobody here wrote.
     suspected: u32,
     settled: Settled,
@@ -94,8 +97,12 @@ impl KsmPlan {
 enum Wish {
     /// As they are: they are somebody else's.
     HandsOff,
+    /// Whoever wrote that has them from now on; the others as they were found.
+    GiveWay(Foreign),
     /// As they were found.
     Restore,
+    /// The same, and somebody else has begun to write them.
+    RestoreBeside,
     /// ksmd rests; what is merged stays merged.
     Stop,
     /// ksmd scans so many pages between two sleeps.
@@ -106,6 +113,11 @@ impl Merging {
     /// Takes over what a journal knows: what was found, and what was written last.
     pub fn adopt(&mut self, held: Held) {
         (self.held, self.adopted) = (Some(held), true);
+    }
+
+    /// Whether what was decided is still being written, when the sample of the next decision is taken.
+    pub fn note_writing(&mut self, under_way: bool) {
+        self.under_way = under_way;
     }
 
     /// What is held of the kernel's knobs, to be kept for a successor; absent while nothing is.
@@ -134,15 +146,17 @@ impl Merging {
         let Some(knobs) = ksm.knobs else {
             return plan(asked(scene, Reason::NoKnobs), false, Vec::new(), None);
         };
-        // Put back by whoever ended before it could say so.
-        if std::mem::take(&mut self.adopted) && self.held.as_ref().is_some_and(|held| held.is_back(&knobs)) {
-            self.held = None;
+        if !self.under_way {
+            self.take_in(&knobs);
         }
         self.control.measure(&ksm, scene.sample.at);
         let (wish, reason) = self.wish(scene, &knobs);
         self.told = reason;
-        let writes = if observing { self.restore(&knobs) } else { self.carry_out(wish, &knobs) };
-        let ends = observing || matches!(wish, Wish::Restore | Wish::HandsOff);
+        let ours = matches!(wish, Wish::Stop | Wish::Scan(_));
+        let wish_now = if observing && ours { Wish::Restore } else { wish };
+        // One at a time: what would be decided now is decided once it is known what came of the last.
+        let writes = if self.under_way { Vec::new() } else { self.carry_out(wish_now, &knobs) };
+        let ends = observing || !ours;
         KsmPlan { ends, ..plan(reason, matches!(wish, Wish::Scan(_)), writes, self.control.share()) }
     }
 
@@ -156,13 +170,19 @@ impl Merging {
         };
         if let Some(reason) = ended {
             self.control = Control::default();
+            // Whoever has them is forgotten with the wish to have them, and not by a hand-over.
+            let over = reason != Reason::HandedOver;
+            self.held = self.held.take().filter(|held| !over || held.yielded.is_none());
             return (Wish::Restore, reason);
         }
         if let Some(by) = scene.roster.ksm_manager() {
-            return (Wish::Restore, Reason::Managed { by });
+            return (Wish::RestoreBeside, Reason::Managed { by });
+        }
+        if let Some(foreign) = self.held.as_ref().and_then(|held| held.yielded) {
+            return (Wish::HandsOff, Reason::Yielded(foreign));
         }
         if let Some(foreign) = self.look_for_others(knobs) {
-            return (Wish::HandsOff, Reason::Yielded(foreign));
+            return (Wish::GiveWay(foreign), Reason::Yielded(foreign));
         }
         if knobs.run > 1 {
             return (Wish::HandsOff, Reason::Unmerged);
@@ -202,21 +222,35 @@ impl Merging {
         (pace.map_or(Wish::Stop, Wish::Scan), reason)
     }
 
-    /// A value that nobody here wrote, once that is sure; from then on the knobs are whoever's wrote it.
-    fn look_for_others(&mut self, knobs: &Knobs) -> Option<Foreign> {
-        let held = self.held.as_mut()?;
-        if held.yielded.is_none() {
-            let foreign = held.foreign(knobs);
-            self.suspected = if foreign.is_some() { self.suspected.saturating_add(1) } else { 0 };
-            held.yielded = foreign.filter(|_| self.suspected >= SURE);
+    /// What came of what was written last.
+    fn take_in(&mut self, knobs: &Knobs) {
+        // Put back by whoever ended before it could say so.
+        if std::mem::take(&mut self.adopted) && self.held.as_ref().is_some_and(|held| held.is_back(knobs)) {
+            self.held = None;
         }
-        held.yielded
+        if let Some(held) = &mut self.held {
+            held.confirm(knobs);
+        }
+    }
+
+    /// A value that nobody here wrote, once that is sure.
+    fn look_for_others(&mut self, knobs: &Knobs) -> Option<Foreign> {
+        let held = self.held.as_mut().filter(|_| !self.under_way)?;
+        let Some(foreign) = held.foreign(knobs) else {
+            held.settle(knobs);
+            self.suspected = 0;
+            return None;
+        };
+        self.suspected = self.suspected.saturating_add(1);
+        Some(foreign).filter(|_| self.suspected >= SURE)
     }
 
     fn carry_out(&mut self, wish: Wish, now: &Knobs) -> Vec<Write> {
         match wish {
-            Wish::Restore => self.restore(now),
-            Wish::HandsOff => self.held.as_mut().map(|held| held.restore(now)).unwrap_or_default(),
+            Wish::Restore => self.restore(|held| held.restore(now)),
+            Wish::RestoreBeside => self.restore(|held| held.put_back(now, true)),
+            Wish::HandsOff => Vec::new(),
+            Wish::GiveWay(to) => self.held.as_mut().map(|held| held.give_way(to, now)).unwrap_or_default(),
             // What rests already is nobody's business.
             Wish::Stop if self.held.is_none() && now.run == 0 => Vec::new(),
             Wish::Stop => self.hold(now).want(now, &Knobs { run: 0, ..*now }),
@@ -228,12 +262,12 @@ impl Merging {
         self.held.get_or_insert_with(|| Held::new(*now))
     }
 
-    /// Puts back what is still as it was written here; nothing is held once there is nothing to put back.
-    fn restore(&mut self, now: &Knobs) -> Vec<Write> {
+    /// Puts back what is still as it was written here; nothing is held once there is nothing to put back, but whose they are.
+    fn restore(&mut self, put_back: impl FnOnce(&mut Held) -> Vec<Write>) -> Vec<Write> {
         self.suspected = 0;
-        let writes = self.held.as_mut().map(|held| held.restore(now)).unwrap_or_default();
+        let writes = self.held.as_mut().map(put_back).unwrap_or_default();
         if writes.is_empty() {
-            self.held = None;
+            self.held = self.held.take().filter(|held| held.yielded.is_some());
         }
         writes
     }

@@ -156,10 +156,43 @@ impl Held {
         knobs.into_iter().map(|knob| self.write(knob, now, wanted.get(knob))).collect()
     }
 
+    /// Takes in what is there: what was written is, and what it was before is nobody's here any more.
+    pub(super) fn confirm(&mut self, now: &Knobs) {
+        for knob in TAKE.into_iter().filter(|knob| now.get(*knob) == self.ours.get(*knob)) {
+            self.before.set(knob, now.get(knob));
+        }
+    }
+
+    /// The same where nothing is somebody else's: what is as it was before was not written.
+    pub(super) fn settle(&mut self, now: &Knobs) {
+        for knob in TAKE.into_iter().filter(|knob| now.get(*knob) == self.before.get(*knob)) {
+            self.ours.set(knob, now.get(knob));
+        }
+    }
+
+    /// Leaves the knobs to whoever wrote that, for good; puts back what is still as it was written here, once.
+    pub(super) fn give_way(&mut self, to: Foreign, now: &Knobs) -> Vec<Write> {
+        let writes = self.put_back(now, true);
+        self.yielded = Some(to);
+        writes
+    }
+
     /// What puts back that is still as it was written here; what somebody else wrote stays.
     pub fn restore(&mut self, now: &Knobs) -> Vec<Write> {
-        let to_do =
-            |held: &Self, knob: &Knob| held.is_ours(*knob, now) && now.get(*knob) != held.original.get(*knob);
+        self.put_back(now, self.foreign(now).is_some())
+    }
+
+    /// The same; beside others, who may have written `run` as it was before the last write here, that only where it surely is
+    /// as it was set.
+    pub(super) fn put_back(&mut self, now: &Knobs, beside: bool) -> Vec<Write> {
+        if self.yielded.is_some() {
+            return Vec::new();
+        }
+        let sure = now.run == self.ours.run && now.run == self.before.run;
+        let to_do = |held: &Self, knob: &Knob| {
+            let ours = held.is_ours(*knob, now) && (sure || !beside || *knob != Knob::Run);
+            ours && now.get(*knob) != held.original.get(*knob)
+        };
         // What the advisor is about to set by itself.
         let advised = self.original.advisor == Advisor::ScanTime;
         let knobs: Vec<Knob> = PUT_BACK

@@ -33,7 +33,7 @@ fn it_runs_when_memory_is_wanted_and_merges_what_there_is() {
 #[test]
 fn each_objection_stops_it_and_says_why() {
     type Change = fn(&mut World);
-    let cases: [(&str, Change, &str); 9] = [
+    let cases: [(&str, Change, &str); 11] = [
         ("policy", |w| w.rule.mode = KsmMode::Off, "KsmOff"),
         ("manager", |w| w.manager = Some(KsmManager::KubeVirt), "KsmManaged"),
         ("release", |w| w.mandate = Mandate::Release, "KsmReleased"),
@@ -41,6 +41,8 @@ fn each_objection_stops_it_and_says_why() {
         ("pause", |w| w.mandate = Mandate::GiveOnly, "KsmPaused"),
         ("guests", |w| w.namespaces.clear(), "KsmNoGuests"),
         ("tenants", |w| w.namespaces.push(Some("other")), "KsmTenantsDiffer"),
+        ("listed and not seen", |w| w.unseen = Some("other"), "KsmTenantsDiffer"),
+        ("said to be in huge pages", |w| (w.huge, w.namespaces) = (true, vec![Some("a"), Some("b")]), "KsmTenantsDiffer"),
         ("strangers", |w| w.strangers = 1, "KsmTenantUnknown"),
         ("plenty", |w| (w.available, w.promised) = (15 << 30, 1 << 30), "KsmNotNeeded"),
     ];
@@ -138,6 +140,82 @@ fn a_knob_that_somebody_else_writes_is_his_until_the_policy_was_off() {
     world.rule.mode = KsmMode::Auto;
     world.turns(&mut next, 6);
     assert_eq!(world.knobs.run, 1);
+}
+
+/// Somebody wrote `run`, and that is sure.
+fn yielded(theirs: u64) -> (World, Merging) {
+    let (mut world, mut merging) = running();
+    if theirs == 1 {
+        world.namespaces.push(Some("other"));
+        world.turns(&mut merging, 2);
+    }
+    assert_ne!(world.knobs.run, theirs);
+    world.knobs.run = theirs;
+    let plan = world.turns(&mut merging, 2);
+    assert_eq!(plan.reason, Reason::Yielded(Foreign { knob: Knob::Run, found: theirs }));
+    (world, merging)
+}
+
+#[test]
+fn whether_to_run_is_his_who_wrote_it_each_time() {
+    for theirs in [0, 1] {
+        let (mut world, mut merging) = yielded(theirs);
+        assert_eq!(world.knobs, Knobs { run: theirs, ..FOUND }, "what is still ours is put back");
+        for run in [0, 1, 1, 0, 1] {
+            world.knobs.run = run;
+            world.turns(&mut merging, 3);
+            assert_eq!(world.knobs.run, run);
+        }
+    }
+}
+
+#[test]
+fn a_write_that_failed_is_made_again_and_what_it_was_to_change_is_still_known() {
+    let (mut world, mut merging) = (World::new(), Merging::default());
+    world.turns(&mut merging, 4);
+    world.pass();
+    assert!(!world.decide(&mut merging).writes.is_empty(), "and it is lost");
+    world.namespaces.push(Some("other"));
+    world.turn(&mut merging);
+    world.knobs.run = 1;
+    let plan = world.turns(&mut merging, 2);
+    assert_eq!((plan.reason.code(), world.knobs.run), ("KsmYielded", 1));
+}
+
+#[test]
+fn beside_somebody_else_run_is_put_back_only_where_it_surely_is_as_it_was_set() {
+    let (mut world, mut merging) = running();
+    world.namespaces.push(Some("other"));
+    world.pass();
+    assert!(world.decide(&mut merging).writes.iter().any(|write| write.knob == Knob::Run), "and it is lost");
+    world.manager = Some(KsmManager::KubeVirt);
+    world.turns(&mut merging, 3);
+    assert_eq!(world.knobs, Knobs { run: 1, ..FOUND });
+}
+
+#[test]
+fn that_the_knobs_are_somebody_elses_is_known_until_the_policy_was_off() {
+    let ends: [fn(&mut World); 3] = [
+        |w| w.turn = Turn::Handover,
+        |w| w.manager = Some(KsmManager::KubeVirt),
+        |w| w.mode = Mode::Observe,
+    ];
+    for end in ends {
+        let (mut world, mut merging) = yielded(0);
+        end(&mut world);
+        world.turns(&mut merging, 3);
+        let mut next = Merging::default();
+        next.adopt(merging.held().unwrap().clone());
+        (world.turn, world.manager, world.mode) = (Turn::Tick, None, Mode::Enforce);
+        assert_eq!(world.turns(&mut next, 6).reason.code(), "KsmYielded");
+        assert_eq!(world.knobs, FOUND);
+    }
+    for end in [|w: &mut World| w.rule.mode = KsmMode::Off, |w: &mut World| w.mandate = Mandate::Release] {
+        let (mut world, mut merging) = yielded(1);
+        end(&mut world);
+        assert!(world.turn(&mut merging).writes.is_empty());
+        assert_eq!(merging.held(), None);
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ enum Event {
     Cost(u64),
     Manager(bool),
     Mode(KsmMode),
-    Foreign(u64),
+    Foreign { pages: u64, run: Option<u64> },
     Restart,
 }
 
@@ -35,7 +35,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (500_u64..20_000).prop_map(Event::Cost),
         1 => any::<bool>().prop_map(Event::Manager),
         1 => prop_oneof![3 => Just(KsmMode::Auto), 1 => Just(KsmMode::Off)].prop_map(Event::Mode),
-        1 => (0_u64..4000).prop_map(Event::Foreign),
+        1 => (0_u64..4000, proptest::option::of(0_u64..2)).prop_map(|(pages, run)| Event::Foreign { pages, run }),
         1 => Just(Event::Restart),
     ]
 }
@@ -48,9 +48,9 @@ proptest! {
         events in proptest::collection::vec(event(), 1..40),
     ) {
         let (mut world, mut merging) = (World::new(), Merging::default());
-        let mut foreign = false;
+        let (mut foreign, mut foreign_run, mut wrote_run) = (false, false, false);
         for event in events {
-            let mut passes = 2;
+            let (mut passes, mut changed_run) = (2, false);
             match event {
                 Event::Pass(turns) => passes = turns,
                 Event::Namespaces(all) => world.namespaces = all,
@@ -62,9 +62,12 @@ proptest! {
                 Event::Cost(nanos) => world.cost = nanos,
                 Event::Manager(yes) => world.manager = yes.then_some(KsmManager::KubeVirt),
                 Event::Mode(mode) => world.rule.mode = mode,
-                Event::Foreign(pages) => {
+                Event::Foreign { pages, run } => {
                     world.knobs.pages_to_scan = pages + 100_000;
-                    foreign = true;
+                    let known = merging.held().is_some() && !wrote_run;
+                    changed_run = known && run.is_some_and(|run| run != world.knobs.run);
+                    world.knobs.run = run.unwrap_or(world.knobs.run);
+                    (foreign, foreign_run) = (true, foreign_run || run.is_some());
                 }
                 Event::Restart => {
                     let held = merging.held().cloned();
@@ -76,13 +79,20 @@ proptest! {
             }
             let theirs = world.knobs.pages_to_scan;
             for turn in 0..passes {
-                let before = world.cpu;
+                let (before, knobs) = (world.cpu, world.knobs);
+                let held = merging.held().cloned();
                 let plan = world.turn(&mut merging);
                 let one = world.strangers == 0
                     && world.namespaces.iter().all(|ns| ns.is_some() && *ns == world.namespaces[0]);
                 let scans = world.knobs.run == 1;
-                prop_assert!(!scans || one || world.rule.across_namespaces, "{plan:?}");
-                prop_assert!(!scans || world.manager.is_none() && world.rule.mode == KsmMode::Auto);
+                prop_assert!(!scans || one || world.rule.across_namespaces || foreign_run, "{plan:?}");
+                let ours = world.manager.is_none() && world.rule.mode == KsmMode::Auto;
+                prop_assert!(!scans || ours || foreign_run);
+                wrote_run = plan.writes.iter().any(|w| w.knob == Knob::Run);
+                prop_assert!(!(changed_run && turn < 2 && held.is_some() && wrote_run), "{plan:?}");
+                if held.is_some_and(|held| held.yielded.is_some()) {
+                    prop_assert_eq!(world.knobs, knobs, "nothing is written any more");
+                }
                 if foreign && merging.held().is_some_and(|held| held.yielded.is_some()) {
                     prop_assert!(plan.writes.iter().all(|w| w.knob != Knob::PagesToScan), "{plan:?}");
                     prop_assert_eq!(world.knobs.pages_to_scan, theirs);
@@ -94,8 +104,8 @@ proptest! {
                 }
             }
             if world.rule.mode == KsmMode::Off && merging.held().is_none() {
-                foreign = false;
-                world.knobs.pages_to_scan = FOUND.pages_to_scan;
+                (foreign, foreign_run) = (false, false);
+                world.knobs = FOUND;
             }
         }
         if !foreign {
