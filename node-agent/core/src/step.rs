@@ -237,9 +237,8 @@ impl State {
             || (input.policy.mode == Mode::Observe
                 && self.dealings.iter().any(|(_, dealing)| dealing.holds_anything()));
         let observing = input.policy.mode == Mode::Observe && !giving_back;
-        if !observing && self.dealings.iter().any(|(_, dealing)| dealing.shadow.is_some()) {
-            self.dealings.iter_mut().for_each(|dealing| dealing.shadow = None);
-            self.model.forget_shadows(&self.dealings);
+        if !observing {
+            self.stop_observing();
         }
         let sample =
             if observing { shadow::overlay(input.sample, &self.dealings, shown) } else { input.sample };
@@ -292,6 +291,13 @@ impl State {
         }
         let turns = self.turns.are_taken();
         Decision { plan, periods, again, ledger, guests, unlisted, release, observing, emergency, turns, ksm }
+    }
+
+    fn stop_observing(&mut self) {
+        if self.dealings.iter().any(|(_, dealing)| dealing.shadow.is_some()) {
+            self.dealings.iter_mut().for_each(|dealing| dealing.shadow = None);
+            self.model.forget_shadows(&self.dealings);
+        }
     }
 
     /// The account of this moment; each tick it is learned from.

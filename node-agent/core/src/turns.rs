@@ -157,7 +157,8 @@ impl Turns {
             track.turn = None;
             let hurts = hurts(track);
             let takes_part = takes_part(track, policy, now);
-            if !lacking && !(hurts && takes_part) {
+            let joins = hurts && takes_part;
+            if !lacking && !joins {
                 track.seat = None;
                 continue;
             }
@@ -171,7 +172,7 @@ impl Turns {
                 had: least,
                 needed: None,
             };
-            let Some(mut seat) = track.seat.or((hurts && takes_part).then_some(new)) else { continue };
+            let Some(mut seat) = track.seat.or(joins.then_some(new)) else { continue };
             seat.swaps |= hurts && track.swaps;
             let long = now.since(seat.since) >= SATISFIED_WITHIN;
             if !takes_part {

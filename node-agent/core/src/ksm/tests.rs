@@ -42,7 +42,11 @@ fn each_objection_stops_it_and_says_why() {
         ("guests", |w| w.namespaces.clear(), "KsmNoGuests"),
         ("tenants", |w| w.namespaces.push(Some("other")), "KsmTenantsDiffer"),
         ("listed and not seen", |w| w.unseen = Some("other"), "KsmTenantsDiffer"),
-        ("said to be in huge pages", |w| (w.huge, w.namespaces) = (true, vec![Some("a"), Some("b")]), "KsmTenantsDiffer"),
+        (
+            "said to be in huge pages",
+            |w| (w.huge, w.namespaces) = (true, vec![Some("a"), Some("b")]),
+            "KsmTenantsDiffer",
+        ),
         ("strangers", |w| w.strangers = 1, "KsmTenantUnknown"),
         ("plenty", |w| (w.available, w.promised) = (15 << 30, 1 << 30), "KsmNotNeeded"),
     ];
@@ -195,11 +199,8 @@ fn beside_somebody_else_run_is_put_back_only_where_it_surely_is_as_it_was_set() 
 
 #[test]
 fn that_the_knobs_are_somebody_elses_is_known_until_the_policy_was_off() {
-    let ends: [fn(&mut World); 3] = [
-        |w| w.turn = Turn::Handover,
-        |w| w.manager = Some(KsmManager::KubeVirt),
-        |w| w.mode = Mode::Observe,
-    ];
+    let ends: [fn(&mut World); 3] =
+        [|w| w.turn = Turn::Handover, |w| w.manager = Some(KsmManager::KubeVirt), |w| w.mode = Mode::Observe];
     for end in ends {
         let (mut world, mut merging) = yielded(0);
         end(&mut world);

@@ -108,7 +108,8 @@ impl World {
         let member = || Membership { class: Some("all".into()), opt_out: None, migrating: false };
         let listed = guests.iter().filter(|guest| guest.name.namespace.is_some());
         let listed = listed.map(|g| (Arc::from(g.id.pod().unwrap()), g.name.clone(), member()));
-        let unseen = self.unseen.map(|ns| (Arc::from("unseen"), GuestName::namespaced(ns, "unseen"), member()));
+        let unseen =
+            self.unseen.map(|ns| (Arc::from("unseen"), GuestName::namespaced(ns, "unseen"), member()));
         let roster = Roster::by_pod(listed.chain(unseen));
         let memory = HostMemory {
             total: Bytes::from_gib(16),
