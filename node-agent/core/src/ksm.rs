@@ -120,6 +120,18 @@ impl Merging {
         self.under_way = under_way;
     }
 
+    /// What was noted of that last.
+    pub fn is_writing(&self) -> bool {
+        self.under_way
+    }
+
+    /// Takes in what is there once all was written: what a knob was before is nobody's here any more.
+    pub fn confirm(&mut self, now: &Knobs) {
+        if let Some(held) = self.held.as_mut().filter(|held| held.yielded.is_none()) {
+            held.confirm(now);
+        }
+    }
+
     /// What is held of the kernel's knobs, to be kept for a successor; absent while nothing is.
     pub fn held(&self) -> Option<&Held> {
         self.held.as_ref()
@@ -228,9 +240,7 @@ impl Merging {
         if std::mem::take(&mut self.adopted) && self.held.as_ref().is_some_and(|held| held.is_back(knobs)) {
             self.held = None;
         }
-        if let Some(held) = &mut self.held {
-            held.confirm(knobs);
-        }
+        self.confirm(knobs);
     }
 
     /// A value that nobody here wrote, once that is sure.

@@ -162,6 +162,16 @@ impl State {
         self.merging.adopt(held);
     }
 
+    /// Whether the kernel's knobs are being written, when the next sample is taken.
+    pub fn note_knobs(&mut self, under_way: bool) {
+        self.merging.note_writing(under_way);
+    }
+
+    /// Takes in what the knobs are once all was written.
+    pub fn confirm_knobs(&mut self, now: &ksm::Knobs) {
+        self.merging.confirm(now);
+    }
+
     /// What is held of the kernel's knobs for merging.
     pub fn merging(&self) -> &Merging {
         &self.merging

@@ -38,6 +38,8 @@ pub enum Line<'a> {
     Suppose(Adopted<'a>),
     /// What is held of the kernel's knobs for merging is taken over from the journal.
     Knobs(Cow<'a, Held>),
+    /// [`State::note_knobs`], where it changed.
+    Writing(bool),
     /// A guest was seen to hurt from outside.
     Pain(Felt<'a>),
     /// What became of commands.

@@ -109,6 +109,7 @@ impl Player {
             Line::Adopt(guest) => state.adopt(&guest.id, guest.original, guest.target),
             Line::Suppose(guest) => state.suppose(&guest.id, guest.original, guest.target),
             Line::Knobs(held) => state.adopt_knobs(held.into_owned()),
+            Line::Writing(under_way) => state.note_knobs(under_way),
             Line::Pain(felt) => state.note_pain(&felt.id, felt.pain, felt.at),
             Line::Outcomes(outcomes) => state.note(&outcomes),
             Line::Turn(told) => self.turn(*told)?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use overcommit_core::dealings::Original;
 use overcommit_core::growth::Growth;
-use overcommit_core::ksm::Held;
+use overcommit_core::ksm::{Held, Knobs};
 use overcommit_core::plan::Outcome;
 use overcommit_core::reason::Pain;
 use overcommit_core::sample::GuestId;
@@ -90,6 +90,19 @@ impl Recorder {
     pub fn adopt_knobs(&mut self, held: Held) {
         self.tell(|_| Line::Knobs(Cow::Borrowed(&held)));
         self.state.adopt_knobs(held);
+    }
+
+    /// [`State::note_knobs`].
+    pub fn note_knobs(&mut self, under_way: bool) {
+        if under_way != self.state.merging().is_writing() {
+            self.tell(|_| Line::Writing(under_way));
+            self.state.note_knobs(under_way);
+        }
+    }
+
+    /// [`State::confirm_knobs`]; no decision follows it that could be played.
+    pub fn confirm_knobs(&mut self, now: &Knobs) {
+        self.state.confirm_knobs(now);
     }
 
     /// [`State::note_pain`].

@@ -123,6 +123,8 @@ impl Loop {
         self.left("the decision failed inside".to_owned());
         if self.turn(Turn::Handover) {
             self.handed_over = HandOver::Spread;
+            self.parts.knobs.settle(KNOBS_PATIENCE);
+            self.confirm_knobs();
         } else if self.orders.is_some() {
             self.left("the host cannot be read".to_owned());
         } else {

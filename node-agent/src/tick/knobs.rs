@@ -3,9 +3,26 @@
 
 use overcommit_core::ksm::{KsmPlan, Write};
 
-use super::Loop;
+use super::{Loop, Stop};
 
 impl Loop {
+    /// Before the host is read for a decision about them: what the journal has held up is decided anew, and while others are
+    /// being written nobody knows which are read.
+    pub(super) fn prepare_knobs(&mut self) {
+        self.forget_knobs();
+        self.state.note_knobs(self.parts.knobs.is_writing());
+    }
+
+    /// What they are after the last writes of all, for the journal.
+    pub(super) fn confirm_knobs(&mut self) {
+        if self.parts.knobs.is_writing() || self.state.merging().held().is_none() {
+            return;
+        }
+        if let Some(now) = self.parts.host.sample().ok().and_then(|host| host.ksm?.knobs) {
+            self.state.confirm_knobs(&now);
+        }
+    }
+
     /// Writes what needs no journal, and returns what does.
     pub(super) fn set_knobs(&mut self, plan: &KsmPlan) -> Vec<Write> {
         // Nor does what stops it: tenants that must not be merged do not wait for a disk.
@@ -14,7 +31,9 @@ impl Loop {
             return plan.writes.clone();
         }
         self.parts.knobs.write(plan.writes.clone());
-        if self.parts.journal.knobs() != self.state.merging().held() {
+        // A hand-over writes the journal last.
+        let goes_on = !matches!(self.stopping, Some((Stop::Handover, _)));
+        if goes_on && self.parts.journal.knobs() != self.state.merging().held() {
             self.record_all();
         }
         Vec::new()

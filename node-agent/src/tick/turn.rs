@@ -29,6 +29,9 @@ impl Loop {
     pub(super) fn turn(&mut self, turn: Turn) -> bool {
         let began = Instant::now();
         let Some(orders) = self.orders.clone() else { return false };
+        if matches!(turn, Turn::Tick | Turn::Handover) {
+            self.prepare_knobs();
+        }
         // Fresh statistics alone are judged with the host as it was when all guests were last read: the two belong
         // together, or a guest's growth would pass for the node's own.
         let reading = if turn == Turn::Relief { Reading::Known } else { Reading::Fresh };

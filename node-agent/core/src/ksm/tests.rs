@@ -187,6 +187,25 @@ fn a_write_that_failed_is_made_again_and_what_it_was_to_change_is_still_known() 
 }
 
 #[test]
+fn while_something_is_written_nothing_is_decided_and_what_is_read_says_nothing() {
+    let (mut world, mut merging) = running();
+    world.namespaces.push(Some("other"));
+    world.pass();
+    let late = world.decide(&mut merging);
+    assert!(!late.writes.is_empty());
+    merging.note_writing(true);
+    world.namespaces.pop();
+    for _ in 0..6 {
+        world.pass();
+        assert_eq!(world.decide(&mut merging).writes, []);
+    }
+    world.write(&late);
+    merging.note_writing(false);
+    assert!(!world.turns(&mut merging, 3).reason.is_conflict());
+    assert_eq!(world.knobs.run, 1);
+}
+
+#[test]
 fn beside_somebody_else_run_is_put_back_only_where_it_surely_is_as_it_was_set() {
     let (mut world, mut merging) = running();
     world.namespaces.push(Some("other"));

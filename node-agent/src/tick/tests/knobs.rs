@@ -16,8 +16,7 @@ use crate::tick::no_guests::guest;
 fn host(temp: &Path, run: u64) -> Parts {
     tree(temp, run);
     std::fs::create_dir_all(temp.join("proc")).unwrap();
-    let memory = "MemTotal: 67108864 kB\nMemFree: 60000000 kB\nMemAvailable: 60000000 kB\n";
-    std::fs::write(temp.join("proc/meminfo"), memory).unwrap();
+    available(temp, 60_000_000);
     std::fs::write(temp.join("proc/vmstat"), "pgmajfault 7\n").unwrap();
     let (wakes, _) = channel();
     let but = vec![guest("uuid", GuestName::standalone("web"), Bytes::from_gib(1))];
@@ -26,24 +25,45 @@ fn host(temp: &Path, run: u64) -> Parts {
     Parts { host, ..parts(temp, &world(65_536), &wakes, Box::new(guests)) }
 }
 
+fn available(temp: &Path, kib: u64) {
+    let memory = format!("MemTotal: 67108864 kB\nMemFree: {kib} kB\nMemAvailable: {kib} kB\n");
+    // In place: it is held open.
+    std::fs::write(temp.join("proc/meminfo"), memory).unwrap();
+}
+
 /// The same, whose loop is told what became of its journal.
 fn started(temp: &Path, run: u64) -> (Sender<Wake>, std::thread::JoinHandle<Result<(), Unfinished>>) {
     let (wakes, inbox) = channel();
-    let parts = host(temp, run);
     let told = wakes.clone();
+    let running = started_with(temp, run, inbox, move |recorded| drop(told.send(recorded)));
+    (wakes, running)
+}
+
+/// The same by a way of the test's.
+fn started_with(
+    temp: &Path,
+    run: u64,
+    inbox: Receiver<Wake>,
+    told: impl Fn(Wake) + Send + 'static,
+) -> std::thread::JoinHandle<Result<(), Unfinished>> {
+    let parts = host(temp, run);
     let dir = Arc::new(StateDir::open(&temp.join("other")).unwrap());
-    let told = move |content, result| drop(told.send(Wake::Recorded(content, result)));
+    let told = move |content, result| told(Wake::Recorded(content, result));
     let scribe = Scribe::start(Arc::clone(&dir), told).unwrap();
     let journal = Journal::open(&dir, "boot");
     let work = Loop::new(Parts { journal, scribe, ..parts });
-    (wakes, std::thread::spawn(move || work.run(&inbox)))
+    std::thread::spawn(move || work.run(&inbox))
 }
 
 fn auto() -> Wake {
+    auto_across(false)
+}
+
+fn auto_across(across_namespaces: bool) -> Wake {
     let spec = OvercommitPolicySpec {
         mode: Wished::Enforce,
         interval: Period("1s".into()),
-        ksm: KsmSpec { mode: KsmMode::Auto, across_namespaces: false },
+        ksm: KsmSpec { mode: KsmMode::Auto, across_namespaces },
         ..OvercommitPolicySpec::default()
     };
     Wake::Orders(Arc::new(Orders::from_file("p", &spec).unwrap()))
@@ -82,6 +102,39 @@ fn knobs_are_written_once_the_journal_knows_what_was_found_and_put_back_at_the_e
     wakes.send(Wake::Stop(Stop::Handover)).unwrap();
     running.join().unwrap().unwrap();
     assert_eq!(read(temp.path(), "run"), "1", "the next agent finds what this one found");
+}
+
+#[test]
+fn what_waits_for_the_journal_is_not_started_once_it_must_not_be() {
+    let temp = tempfile::tempdir().unwrap();
+    let (wakes, inbox) = channel();
+    let (told, recorded) = channel();
+    let running = started_with(temp.path(), 0, inbox, move |wake| drop(told.send(wake)));
+    available(temp.path(), 6_000_000);
+    let touched = |name: &str| {
+        let file = temp.path().join("sys/kernel/mm/ksm").join(name);
+        std::fs::metadata(file).unwrap().modified().unwrap()
+    };
+    let (run, pages) = (touched("run"), touched("pages_to_scan"));
+    wakes.send(auto_across(true)).unwrap();
+    let late = recorded.recv_timeout(DEADLINE).unwrap();
+    available(temp.path(), 60_000_000);
+    let reason = || {
+        let (reply, answer) = sync_channel(1);
+        wakes.send(Wake::Ask(reply)).unwrap();
+        answer.recv_timeout(DEADLINE).unwrap().map(|report| report.ksm.reason.code())
+    };
+    wait("the need to be over", || reason() == Some("KsmNotNeeded"));
+    wakes.send(late).unwrap();
+    wakes.send(Wake::Stop(Stop::Handover)).unwrap();
+    while let Ok(wake) = recorded.recv_timeout(Duration::from_millis(20)).or_else(|_| {
+        // Until it has ended, it may have more written.
+        if running.is_finished() { Err(()) } else { Ok(Wake::News) }
+    }) {
+        wakes.send(wake).ok();
+    }
+    running.join().unwrap().ok();
+    assert_eq!((touched("run"), touched("pages_to_scan")), (run, pages), "nothing was written");
 }
 
 #[test]
