@@ -22,7 +22,7 @@ fn a_policy_moves_memory_between_real_vmis_and_gives_all_of_it_back() -> Result<
     // It depends on its wave whether it was idle when memory was taken: what it lost it got back, or it did not need it, for its
     // waves reach 520 MiB, and its kernel and programs use 150 besides.
     let (_, given) = summary.taken_and_given("worker");
-    assert!(given > 0.0 || worker > 700.0, "{summary}");
+    assert!(given > 0.0 || worker > 700, "{summary}");
     assert_eq!(summary.taken_and_given("opted-out"), (0.0, 0.0));
     assert!(idle < worker && worker <= SIZE_MIB, "{summary}");
     assert!(summary.given_back.0 > 100, "{summary}");
