@@ -73,7 +73,7 @@ pub(crate) fn object(node: &str, policy: &str) -> Object {
         revision: resolve::revision(&resolved),
         resolved,
         guests: vec![],
-        facts: Default::default(),
+        facts: overcommit_crds::node::NodeFacts::default(),
         paused: false,
         release: false,
     };

@@ -73,8 +73,9 @@ impl Likeness {
     /// How soon memory is given back once it is there, and all of it.
     pub(crate) fn relief(&mut self, guest: &str, from: Duration) -> Result<()> {
         self.help(guest, from)?;
-        let rests =
-            |course: &Course| Some((course.at_rest(guest, from, from + WATCHED)? - from).as_secs_f64());
+        let rests = |course: &Course| {
+            Some(course.at_rest(guest, from, from + WATCHED)?.checked_sub(from)?.as_secs_f64())
+        };
         self.compare(format!("{guest}: all given, s"), WHEN, rests)?;
         self.seen(guest, from + WATCHED, format!("{guest}: holds in the end, MiB"), HOLDS, |seen| {
             Some(mib(seen.actual))
@@ -83,7 +84,8 @@ impl Likeness {
 
     /// How soon it is given memory.
     pub(crate) fn help(&mut self, guest: &str, from: Duration) -> Result<()> {
-        let given = |course: &Course| Some((course.moved(guest, false, from)? - from).as_secs_f64());
+        let given =
+            |course: &Course| Some(course.moved(guest, false, from)?.checked_sub(from)?.as_secs_f64());
         self.compare(format!("{guest}: first give, s"), WHEN, given)
     }
 
