@@ -154,7 +154,7 @@ impl<'a> Seat<'a> {
         };
         let own = floor;
         let floor = if gives { floor } else { floor.max(track.reach()) }.min(ceiling);
-        let blind = !matches!(track.evidence, Evidence::Fresh(_));
+        let blind = track.evidence.fresh().is_none();
         // Going stale while squeezed means giving; a guest that was never squeezed keeps what it has.
         let least = if belief == Belief::Settled { floor } else { own.min(ceiling) };
         let need = match track.turn {
@@ -199,10 +199,6 @@ impl<'a> Seat<'a> {
             Place::Served { rank, .. } => Some(rank),
             Place::Waits | Place::Keeps => None,
         }
-    }
-
-    fn is_blind(&self) -> bool {
-        !matches!(self.track.evidence, Evidence::Fresh(_))
     }
 
     fn is_urgent(&self) -> bool {
@@ -300,7 +296,7 @@ fn gives(
     let wanted: Bytes = urgent.iter().map(|s| s.cost()).sum();
     // Who takes no part in turns is not made to hurt by them; then whose turn it is gets all that it needs before the next
     // gets anything.
-    let calm = |seat: &&Seat<'_>| seat.track.turn.is_none() && !seat.is_blind();
+    let calm = |seat: &&Seat<'_>| seat.track.turn.is_none() && seat.track.evidence.fresh().is_some();
     if scene.turns {
         let first = Vec::from_iter_in(urgent.iter().copied().filter(calm), arena);
         spare = spare.minus(hand_out(&first, spare, Bytes::ZERO, scene, moves));

@@ -4,7 +4,7 @@
 
 use std::marker::PhantomData;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::by_guest::ByGuest;
 use crate::reason::Reason;
@@ -58,6 +58,13 @@ impl<Stage> Default for Plan<Stage> {
 
 /// What an engine wants.
 pub type Proposal = Plan<Proposed>;
+
+/// As its moves: where each stands follows from them.
+impl<Stage> Serialize for Plan<Stage> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.moves.serialize(serializer)
+    }
+}
 
 impl<Stage> Plan<Stage> {
     fn add(&mut self, step: Move) {

@@ -96,10 +96,12 @@ pub struct Input<'a> {
     pub keep_found: bool,
 }
 
-/// What a turn decided.
-#[derive(Clone, Debug, Default)]
+/// What a turn decided. A recording compares all of it as it is serialized, so that sums of former builds hold: new fields are
+/// left out while they say nothing.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Decision {
     /// What to do; empty while observing.
+    #[serde(rename = "moves")]
     pub plan: Plan<Guarded>,
     /// Statistics periods to set.
     pub periods: Vec<Command>,
@@ -118,8 +120,10 @@ pub struct Decision {
     /// The node is about to kill: floors are those of an emergency.
     pub emergency: bool,
     /// Guests need more than there is: some are served whole, and the others wait their turn.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub turns: bool,
     /// What is done about merging equal pages.
+    #[serde(skip_serializing_if = "KsmPlan::is_unasked")]
     pub ksm: KsmPlan,
 }
 

@@ -28,8 +28,8 @@ use crate::units::{Bytes, Monotonic};
 const BEGINS_AFTER: Duration = Duration::from_secs(15);
 /// What ends for a moment goes on.
 const ENDS_AFTER: Duration = Duration::from_secs(15);
-/// For how long a guest has all that it wants before another may take its place. A change costs both the time that a swap needs for what
-/// they have: 400 MiB at 20 MiB/s, twice.
+/// For how long a guest has all that it wants before another may take its place. A change costs both the time that a swap
+/// needs for what they have: 400 MiB at 20 MiB/s, twice.
 const SLICE: Duration = Duration::from_mins(2);
 /// For how long a guest is served that never gets there: large ones are filled as fast as takes and swaps allow.
 const LONGEST: Duration = Duration::from_mins(10);
@@ -113,7 +113,7 @@ impl Turns {
         self.taken
     }
 
-    /// Nobody waits: while observing, and while everything is given back.
+    /// Nobody waits: while observing, while everything is given back, and where nothing may be taken.
     pub(crate) fn end(&mut self, model: &mut Model) {
         *self = Self::default();
         model.tracks_mut().for_each(|track| (track.turn, track.seat) = (None, None));
@@ -129,7 +129,12 @@ impl Turns {
         arena: &Bump,
     ) {
         self.admit(model, policy, now);
-        let (mut contenders, room) = contenders(model, ledger, policy, now, arena);
+        // Nobody hurts, as nearly always: there is nothing to divide.
+        let mut contenders = Vec::new_in(arena);
+        let mut room = Bytes::ZERO;
+        if model.tracks().any(|track| track.seat.is_some()) {
+            room = contend(model, ledger, policy, now, &mut contenders);
+        }
         let enough = serve(&mut contenders, room, now);
         self.declare(enough, now);
         let passed = self.last.map_or(Duration::ZERO, |last| now.since(last));
@@ -156,7 +161,7 @@ impl Turns {
         for track in model.tracks_mut() {
             track.turn = None;
             let hurts = hurts(track);
-            let takes_part = takes_part(track, policy, now);
+            let takes_part = (lacking || hurts) && takes_part(track, policy, now);
             let joins = hurts && takes_part;
             if !lacking && !joins {
                 track.seat = None;
@@ -200,16 +205,15 @@ impl Turns {
     }
 }
 
-/// What it takes to serve each, and what there is for that once everybody has what it keeps in any case.
-fn contenders<'a>(
+/// What it takes to serve each; returns what there is for that once everybody has what it keeps in any case.
+fn contend(
     model: &Model,
     ledger: &Ledger,
     policy: &Policy,
     now: Monotonic,
-    arena: &'a Bump,
-) -> (Vec<'a, Contender>, Bytes) {
+    contenders: &mut Vec<'_, Contender>,
+) -> Bytes {
     let mut room = ledger.allowed();
-    let mut contenders = Vec::new_in(arena);
     for track in model.tracks() {
         let (class, open) = match standing(track, policy, now) {
             Standing::Exempt(_) => {
@@ -221,7 +225,7 @@ fn contenders<'a>(
         };
         let floor = if open { floor::of_regular(track, class).0 } else { track.reach() };
         room = room.minus(track.beside());
-        let Some(seat) = track.seat.filter(|_| takes_part(track, policy, now)) else {
+        let Some(seat) = track.seat.filter(|_| is_heard(track)) else {
             room = room.minus(floor.min(track.cap()));
             continue;
         };
@@ -230,7 +234,7 @@ fn contenders<'a>(
         // Of who never swapped only what it does not use can be had.
         let base = match () {
             () if can_wait => floor::of_waiting(track, class).0,
-            () if open && !hurts => floor::of_regular(track, class).0.min(reach),
+            () if open && !hurts => floor.min(reach),
             () => reach,
         };
         let base = base.min(track.cap());
@@ -239,7 +243,7 @@ fn contenders<'a>(
         let (id, weight, place) = (track.sample.id.clone(), class.weight.max(1), None);
         contenders.push(Contender { id, seat, base, want, weight, reach, can_wait, hurts, place });
     }
-    (contenders, room)
+    room
 }
 
 /// Serves as many as can be, whole: those first whose time is not over, then those who had least. True if nobody who hurts
@@ -325,6 +329,11 @@ fn hurts(track: &Track) -> bool {
 }
 
 /// Its words can be believed, and what it is given reaches it.
+fn is_heard(track: &Track) -> bool {
+    track.is_bound() && track.is_reachable()
+}
+
+/// The same, and it is no business of its owner's alone.
 fn takes_part(track: &Track, policy: &Policy, now: Monotonic) -> bool {
-    track.is_bound() && track.is_reachable() && standing(track, policy, now).class().is_some()
+    is_heard(track) && standing(track, policy, now).class().is_some()
 }

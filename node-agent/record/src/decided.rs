@@ -5,12 +5,9 @@ use std::borrow::Cow;
 use std::io;
 
 use flate2::Crc;
-use overcommit_core::ksm::KsmPlan;
 use overcommit_core::ledger::Ledger;
-use overcommit_core::plan::{Command, Move};
-use overcommit_core::step::{Decision, Release};
-use overcommit_core::stranger::Unlisted;
-use overcommit_core::view::GuestView;
+use overcommit_core::plan::Move;
+use overcommit_core::step::Decision;
 use serde::{Deserialize, Serialize};
 
 /// One decision.
@@ -24,56 +21,10 @@ pub struct Decided<'a> {
     pub ledger: Ledger,
 }
 
-/// Everything that is in a decision.
-#[derive(Serialize)]
-struct Whole<'a> {
-    moves: &'a [Move],
-    periods: &'a [Command],
-    again: &'a [Command],
-    ledger: &'a Ledger,
-    guests: &'a [GuestView],
-    unlisted: &'a Unlisted,
-    release: Option<Release>,
-    observing: bool,
-    emergency: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    turns: bool,
-    #[serde(skip_serializing_if = "KsmPlan::is_unasked")]
-    ksm: &'a KsmPlan,
-}
-
 impl<'a> Decided<'a> {
     pub(crate) fn of(decision: &'a Decision) -> Self {
-        // Without `..`: what is added to a decision is compared, too.
-        let Decision {
-            plan,
-            periods,
-            again,
-            ledger,
-            guests,
-            unlisted,
-            release,
-            observing,
-            emergency,
-            turns,
-            ksm,
-        } = decision;
-        let (release, observing, emergency, turns) = (*release, *observing, *emergency, *turns);
-        let moves = plan.moves();
-        let whole = Whole {
-            moves,
-            periods,
-            again,
-            ledger,
-            guests,
-            unlisted,
-            release,
-            observing,
-            emergency,
-            turns,
-            ksm,
-        };
-        Self { sum: sum(&whole), moves: Cow::Borrowed(moves), ledger: *ledger }
+        let moves = Cow::Borrowed(decision.plan.moves());
+        Self { sum: sum(decision), moves, ledger: decision.ledger }
     }
 
     /// The same, for longer than the decision.
@@ -83,7 +34,7 @@ impl<'a> Decided<'a> {
     }
 }
 
-fn sum(whole: &Whole<'_>) -> u32 {
+fn sum(decision: &Decision) -> u32 {
     struct Summing(Crc);
     impl io::Write for Summing {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -95,7 +46,7 @@ fn sum(whole: &Whole<'_>) -> u32 {
         }
     }
     let mut summing = Summing(Crc::new());
-    let written = serde_json::to_writer(&mut summing, whole);
+    let written = serde_json::to_writer(&mut summing, decision);
     // Of what cannot be JSON, on both sides the same part would be summed.
     debug_assert!(written.is_ok(), "{written:?}");
     summing.0.sum()
