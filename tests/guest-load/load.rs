@@ -20,6 +20,16 @@ pub enum Load {
         /// Growth per second.
         ramp_mib_per_s: u64,
     },
+    /// The same, but writes no more than so much per second: what lacks nothing leaves its processor idle most of the time.
+    /// `paced:SIZE:RATE:PACE`
+    Paced {
+        /// Final size.
+        mib: u64,
+        /// Growth per second.
+        ramp_mib_per_s: u64,
+        /// What it writes per second.
+        pace_mib_per_s: u64,
+    },
     /// Fills a buffer once and keeps it. `hold:SIZE`
     Hold {
         /// Size.
@@ -60,7 +70,7 @@ impl Load {
     pub fn wanted_mib(&self, second: u64) -> u64 {
         match self {
             Self::Idle { .. } => 0,
-            Self::Busy { mib, ramp_mib_per_s } => {
+            Self::Busy { mib, ramp_mib_per_s } | Self::Paced { mib, ramp_mib_per_s, .. } => {
                 ramp_mib_per_s.saturating_mul(second.saturating_add(1)).min(*mib)
             }
             Self::Hold { mib } => *mib,
@@ -74,6 +84,14 @@ impl Load {
     pub fn spares_mib(&self) -> Option<u64> {
         match self {
             Self::Surge { spare_mib, .. } => Some(*spare_mib),
+            _ => None,
+        }
+    }
+
+    /// What is written per second at most, where that is bounded.
+    pub fn pace_mib(&self) -> Option<u64> {
+        match self {
+            Self::Paced { pace_mib_per_s, .. } => Some(*pace_mib_per_s),
             _ => None,
         }
     }
@@ -108,6 +126,9 @@ impl fmt::Display for Load {
         match self {
             Self::Idle { cache_mib } => write!(f, "idle:{cache_mib}"),
             Self::Busy { mib, ramp_mib_per_s } => write!(f, "busy:{mib}:{ramp_mib_per_s}"),
+            Self::Paced { mib, ramp_mib_per_s, pace_mib_per_s } => {
+                write!(f, "paced:{mib}:{ramp_mib_per_s}:{pace_mib_per_s}")
+            }
             Self::Hold { mib } => write!(f, "hold:{mib}"),
             Self::Waves { low_mib, high_mib, period_s } => write!(f, "waves:{low_mib}:{high_mib}:{period_s}"),
             Self::Steps(steps) => {
@@ -135,14 +156,17 @@ impl FromStr for Load {
             ("idle", []) => Ok(Self::IDLE),
             ("idle", [cache_mib]) => Ok(Self::Idle { cache_mib: *cache_mib }),
             ("busy", [mib, ramp]) => Ok(Self::Busy { mib: *mib, ramp_mib_per_s: *ramp }),
+            ("paced", [mib, ramp, pace]) => {
+                Ok(Self::Paced { mib: *mib, ramp_mib_per_s: *ramp, pace_mib_per_s: *pace })
+            }
             ("hold", [mib]) => Ok(Self::Hold { mib: *mib }),
             ("waves", [low, high, period]) => {
                 Ok(Self::Waves { low_mib: *low, high_mib: *high, period_s: *period })
             }
             ("surge", [spare, ramp]) => Ok(Self::Surge { spare_mib: *spare, ramp_mib_per_s: *ramp }),
             _ => Err(format!(
-                "unknown load: {text} (idle[:CACHE] busy:SIZE:RATE hold:SIZE waves:LOW:HIGH:PERIOD steps:SIZExSECONDS,… \
-                 surge:SPARE:RATE)"
+                "unknown load: {text} (idle[:CACHE] busy:SIZE:RATE paced:SIZE:RATE:PACE hold:SIZE waves:LOW:HIGH:PERIOD \
+                 steps:SIZExSECONDS,… surge:SPARE:RATE)"
             )),
         }
     }
@@ -162,9 +186,15 @@ mod tests {
 
     #[test]
     fn words_come_back_as_they_were_written() {
-        for word in
-            ["idle:24", "busy:300:50", "hold:200", "waves:50:250:60", "steps:100x20,300x40", "surge:16:50"]
-        {
+        for word in [
+            "idle:24",
+            "busy:300:50",
+            "paced:300:50:20",
+            "hold:200",
+            "waves:50:250:60",
+            "steps:100x20,300x40",
+            "surge:16:50",
+        ] {
             assert_eq!(word.parse::<Load>().unwrap().to_string(), word);
         }
     }

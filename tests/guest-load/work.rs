@@ -44,7 +44,9 @@ pub(crate) fn work(load: &Load) -> ! {
             None => buffer.resize(wanted),
         };
         if load.keeps_writing() {
-            while began.elapsed() < SECOND && !buffer.pieces.is_empty() {
+            let pace = load.pace_mib().and_then(|mib| usize::try_from(mib).ok());
+            let most = pace.map_or(usize::MAX, |mib| mib.saturating_mul(PAGES_PER_PIECE));
+            while began.elapsed() < SECOND && pages < most && !buffer.pieces.is_empty() {
                 pages += buffer.write_some();
             }
         }

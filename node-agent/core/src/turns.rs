@@ -247,24 +247,28 @@ fn contend(
 }
 
 /// Serves as many as can be, whole: those first whose time is not over, then those who had least. True if nobody who hurts
-/// has to wait.
+/// has to wait, or would if others could.
 fn serve(contenders: &mut [Contender], room: Bytes, now: Monotonic) -> bool {
     contenders.sort_unstable_by(|a, b| {
         let key = |c: &Contender| (Reverse(c.seat.goes_on(now)), c.seat.had, c.seat.joined);
         key(a).cmp(&key(b)).then_with(|| a.id.cmp(&b.id))
     });
     let part = room.scaled(1, u64::try_from(contenders.len()).unwrap_or(1).max(1));
+    let swapping = contenders.iter().filter(|contender| contender.seat.swaps).count();
     let (mut left, mut enough, mut blocked) = (room, true, false);
     for (rank, contender) in contenders.iter_mut().enumerate() {
-        let lacks = contender.want.minus(contender.base);
+        let wanted = contender.want.minus(contender.base);
         // What one is given that cannot wait cannot be had back: no more than an even part.
-        let lacks = if contender.can_wait { lacks } else { lacks.min(part) };
+        let lacks = if contender.can_wait { wanted } else { wanted.min(part) };
         // The first is served as far as there is anything: nobody waits for nothing.
         let fits = lacks.is_zero() || (lacks <= left && !blocked) || rank == 0;
         if fits {
             let gets = lacks.min(left);
             left = left.minus(gets);
             contender.place = Some(Place::Served { want: contender.base.plus(gets), rank });
+            // Others that swap may be those that nothing is taken from for half a minute, because the last take hurt.
+            let others_swap = swapping > usize::from(contender.seat.swaps);
+            enough &= !(contender.hurts && !contender.can_wait && gets < wanted && others_swap);
             continue;
         }
         // Who does not hurt lacks nothing yet; it is asked to wait all the same, once others have to.
@@ -312,8 +316,8 @@ impl Seat {
         let (keeps, reach) = (floor::of_working_set(used.plus(track.rise)), track.reach());
         match () {
             // Who fills all that it has needs more than that, and nobody knows how much. What it is left when it rests is no
-            // sign of that.
-            () if used.scaled(FULL.0, FULL.1) >= reach => {
+            // sign of that, but while it hurts: a small kernel that thrashes keeps that much free for itself.
+            () if used.scaled(FULL.0, FULL.1) >= reach || (hurts(track) && keeps >= reach) => {
                 reach.plus(track.sample.config.full.scaled(STEP.0, STEP.1))
             }
             // What it reads back from its swap it will need room for.

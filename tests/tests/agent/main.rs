@@ -11,4 +11,5 @@ mod waits {
     mod lies;
     mod silent;
     mod told;
+    mod turns;
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::world::{Guest, World, guest, mib, settle, view, world};
+use overcommit_core::plan::Move;
 use overcommit_core::policy::Class;
 use overcommit_core::reason::{FloorKind, Reason};
 use overcommit_core::step::{Decision, Turn};
@@ -69,6 +70,18 @@ fn some_are_served_whole_and_everybody_in_turn() {
     assert!(most - least < 360, "{had:?}");
 }
 
+/// Real ones of 80 MiB had a tenth usable while they read 20 MiB/s from their swap: their use followed their cap all the same.
+#[test]
+fn whose_kernel_keeps_some_free_while_it_thrashes_is_served_whole_too() {
+    let mut w = crowd();
+    w.guests.iter_mut().for_each(|guest| guest.keeps_usable = 8);
+    until_turns(&mut w);
+    let had = whole(&mut w, 3600);
+    let (least, most) = (*had.values().min().unwrap(), *had.values().max().unwrap());
+    assert!(had.values().sum::<u64>() > 3600 * 3 / 2, "{had:?}");
+    assert!(most - least < 360, "{had:?}");
+}
+
 #[test]
 fn twice_the_weight_is_twice_the_time() {
     let mut w = crowd();
@@ -120,6 +133,24 @@ fn who_was_never_seen_to_swap_does_not_wait() {
         least = least.min(mib(w.target("a")));
     }
     assert!(least >= mib(1280 / 4 - 8), "its part, and never less: {least}");
+}
+
+/// Nothing is taken for half a minute from those whose last take hurt: they cannot wait yet, and lack memory all the same.
+#[test]
+fn turns_begin_as_soon_where_the_pain_undoes_the_last_takes() {
+    let mut w = crowd();
+    w.guests.iter_mut().for_each(|guest| guest.used = 100);
+    w.total -= 60;
+    let taken = (0..20).find(|_| second(&mut w).plan.moves().iter().any(Move::takes));
+    assert!(taken.is_some());
+    w.guests.iter_mut().for_each(|guest| guest.used = NEEDS);
+    let mut undone = false;
+    let begun = (1..120).find(|_| {
+        let decision = second(&mut w);
+        undone |= decision.guests.iter().any(|view| view.failure.is_some());
+        decision.turns
+    });
+    assert!(undone && begun.is_some_and(|seconds| seconds <= 20), "{undone}, {begun:?} s");
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub struct Guest {
     pub used: u64,
     /// Page cache, MiB.
     pub cache: u64,
+    /// What stays usable in whatever need, in % of what it has.
+    pub keeps_usable: u64,
     pub has_balloon: bool,
     pub reports: bool,
     pub period: u32,
@@ -78,6 +80,7 @@ pub fn guest(name: &str, full: u64, used: u64) -> Guest {
         actual: full,
         used,
         cache: 0,
+        keeps_usable: 0,
         has_balloon: true,
         reports: true,
         period: 2,
@@ -307,7 +310,7 @@ impl Guest {
 
 fn sample_of(g: &Guest, now: u64) -> GuestSample {
     let all = g.actual + g.plugged;
-    let usable = all.saturating_sub(g.used);
+    let usable = all.saturating_sub(g.used).max(all * g.keeps_usable / 100);
     let unused = usable.saturating_sub(g.cache);
     let reported = g.stamp > 0;
     let shown = g.facts_of.map_or_else(|| held(g), |(_, held)| held);
