@@ -60,6 +60,10 @@ impl Bytes {
     /// `self × num / den` without overflow, rounded down; `self` where `den` is 0.
     #[must_use]
     pub fn scaled(self, num: u64, den: u64) -> Self {
+        // What is real fits, and is divided many times as fast.
+        if let Some(product) = self.0.checked_mul(num) {
+            return Self(product.checked_div(den).unwrap_or(self.0));
+        }
         let wide = u128::from(self.0).saturating_mul(u128::from(num));
         match wide.checked_div(u128::from(den)) {
             Some(n) => Self(u64::try_from(n).unwrap_or(u64::MAX)),

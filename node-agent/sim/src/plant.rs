@@ -207,8 +207,9 @@ impl Plant {
     }
 }
 
+/// As a UID, which differs in its first bytes.
 fn pod(index: usize) -> String {
-    format!("pod-{index:05}")
+    format!("{index:08x}-pod")
 }
 
 fn name(guest: &Guest) -> GuestName {
