@@ -14,7 +14,7 @@ PACKAGES := etcd-server runc containernetworking-plugins iptables conntrack libv
 	libvirt-dev libvirt-clients qemu-system-x86 qemu-utils debootstrap busybox-static cpio pkg-config iproute2 libcap2-bin \
 	openssl procps util-linux xz-utils g++
 
-.PHONY: help setup parts check test soak fuzz mutants generate demo demo-end demo-host measure simulate compare replay fixtures bench-core bench-sim clean
+.PHONY: help setup parts check test soak fuzz mutants generate demo demo-end demo-host measure simulate compare pictures replay fixtures bench-core bench-sim clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -119,6 +119,10 @@ simulate: setup ## a scenario on a model of a node: table, and target/SCENARIO.s
 
 compare: setup ## the loop beside nobody, a fixed split, a naive loop, MOM and an oracle, on all scenarios; POLICY=FILE
 	cargo run --quiet --release --locked -p overcommit-sim --bin compare -- --policy $(POLICY) node-agent/sim/scenarios/*.yaml
+
+pictures: setup ## what each parameter of a policy trades, drawn for docs/parameters.md: docs/pictures/*.svg, and a table
+	cargo run --quiet --locked -p overcommit-sim --bin pictures -- --scenarios node-agent/sim/scenarios \
+		--policy deploy/samples/enforce.yaml --into docs/pictures
 
 # POLICY stands for the simulator's default above: another policy is taken where one is named.
 replay: setup ## a recorded node once more: RECORDING=FILE, or "FILE.1 FILE"; POLICY=FILE asks what that would have decided

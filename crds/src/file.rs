@@ -235,6 +235,14 @@ mod tests {
             ("other: {}", "spec: is missing"),
             ("spec: {classes: [{weight: 1}]}", "spec.classes[0].name: is missing"),
             ("spec: {classes: {}}", "spec.classes: write a list instead of fields"),
+            (
+                "spec: {engine: {adaptive: {headroomPercent: 30%}}}",
+                "spec.engine.adaptive.headroomPercent: \"30%\" is no whole number: write 30",
+            ),
+            (
+                "spec: {engine: {adaptive: {turnSeconds: 5}}}",
+                "spec.engine.adaptive.turnSeconds: 5 is outside 30 to 1800",
+            ),
             ("spec: {mode: Force}", "spec.mode: Force is not known: write Observe or Enforce"),
             ("spec: {ksm: {mode: Always}}", "spec.ksm.mode: Always is not known: write Off or Auto"),
             (

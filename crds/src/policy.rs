@@ -160,9 +160,33 @@ pub struct EngineSpec {
     pub adaptive: Option<AdaptiveSpec>,
 }
 
-/// The adaptive engine has nothing to set yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct AdaptiveSpec {}
+/// How the adaptive engine divides memory. What each of these trades, with pictures: docs/parameters.md.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AdaptiveSpec {
+    /// A guest is given memory while this part of what it has is still usable, in percent; left out: 25. With less of it guests
+    /// that grow fast are outrun; with more, less is left to give to those who grow.
+    #[serde(skip_serializing_if = "AdaptiveSpec::is_usual_headroom")]
+    #[schemars(range(min = 15, max = 50))]
+    pub headroom_percent: i64,
+    /// Where guests need more than the node has and take turns: for how long one has all that it wants before another may take its
+    /// place, in seconds; left out: 120. Longer turns lose less time to swapping, and who waits waits longer.
+    #[serde(skip_serializing_if = "AdaptiveSpec::is_usual_turn")]
+    #[schemars(range(min = 30, max = 1800))]
+    pub turn_seconds: i64,
+}
+
+impl AdaptiveSpec {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+    fn is_usual_headroom(percent: &i64) -> bool {
+        *percent == Self::default().headroom_percent
+    }
+
+    #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+    fn is_usual_turn(seconds: &i64) -> bool {
+        *seconds == Self::default().turn_seconds
+    }
+}
 
 /// What a node keeps free for itself, above what the kubelet keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -247,6 +271,12 @@ impl Default for FloorSpec {
 impl Default for EngineSpec {
     fn default() -> Self {
         Self { adaptive: Some(AdaptiveSpec::default()) }
+    }
+}
+
+impl Default for AdaptiveSpec {
+    fn default() -> Self {
+        Self { headroom_percent: 25, turn_seconds: 120 }
     }
 }
 

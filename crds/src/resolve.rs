@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use overcommit_core::policy as core;
 use overcommit_core::roster::{self, Membership, OptOut, Roster};
@@ -14,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::node::{Exclusion, GuestEntry, KsmManager, NodeFacts, ResolvedClass, ResolvedPolicy};
 use crate::policy::{
-    CLASS_NAME_HELP, CLASSES_MAX, ClassSpec, FloorSpec, KsmMode, KsmSpec, LimitsSpec, Mode,
+    AdaptiveSpec, CLASS_NAME_HELP, CLASSES_MAX, ClassSpec, FloorSpec, KsmMode, KsmSpec, LimitsSpec, Mode,
     OvercommitPolicySpec, ReserveSpec,
 };
 
@@ -110,6 +111,12 @@ pub fn validate(resolved: &ResolvedPolicy, place: &str) -> Result<core::Policy, 
         reserve: check.reserve(&resolved.reserve),
         limits: check.limits(&resolved.limits),
         ksm: merging(resolved.ksm),
+        adaptive: resolved
+            .engine
+            .adaptive
+            .as_ref()
+            .map(|adaptive| check.adaptive(adaptive))
+            .unwrap_or_default(),
     };
     if check.errors.is_empty() { Ok(policy) } else { Err(check.errors) }
 }
@@ -189,6 +196,12 @@ impl Check<'_> {
         }
     }
 
+    fn adaptive(&mut self, adaptive: &AdaptiveSpec) -> core::Adaptive {
+        let headroom = self.ranged("engine.adaptive.headroomPercent", adaptive.headroom_percent, 15..=50);
+        let turn = self.ranged("engine.adaptive.turnSeconds", adaptive.turn_seconds, 30..=1800);
+        core::Adaptive { headroom: Permille::from_percent(headroom), turn: Duration::from_secs(turn.into()) }
+    }
+
     fn amount(
         &mut self,
         field: &str,
@@ -248,6 +261,7 @@ pub fn opt_out(excluded: Exclusion) -> OptOut {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::EngineSpec;
     use crate::quantity::{Period, SizeOrPercent};
 
     #[test]
@@ -269,6 +283,42 @@ mod tests {
         spec.engine.adaptive = None;
         let paths: Vec<String> = check(&spec).unwrap_err().into_iter().map(|e| e.path).collect();
         assert_eq!(paths, ["spec.engine", "spec.interval", "spec.classes[1].name", "spec.limits.deadBand"]);
+    }
+
+    #[test]
+    fn what_is_set_of_the_engine_reaches_the_core_and_its_bounds_hold() {
+        let set = |headroom_percent, turn_seconds| {
+            let adaptive = Some(AdaptiveSpec { headroom_percent, turn_seconds });
+            OvercommitPolicySpec { engine: EngineSpec { adaptive }, ..OvercommitPolicySpec::default() }
+        };
+        let policy = check(&set(30, 600)).unwrap();
+        let (headroom, turn) = (Permille::from_percent(30), Duration::from_mins(10));
+        assert_eq!(policy.adaptive, core::Adaptive { headroom, turn });
+        for (percent, seconds) in [(15, 30), (50, 1800)] {
+            assert!(check(&set(percent, seconds)).is_ok());
+        }
+        for (percent, seconds) in [(14, 29), (51, 1801), (-1, i64::MAX)] {
+            let told: Vec<String> =
+                check(&set(percent, seconds)).unwrap_err().iter().map(ToString::to_string).collect();
+            let headroom = format!("spec.engine.adaptive.headroomPercent: {percent} is outside 15 to 50");
+            let turn = format!("spec.engine.adaptive.turnSeconds: {seconds} is outside 30 to 1800");
+            assert_eq!(told, [headroom, turn]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_set_of_the_engine_is_as_the_core_has_it_and_is_not_written() {
+        let spec = OvercommitPolicySpec::default();
+        assert_eq!(check(&spec).unwrap().adaptive, core::Adaptive::default());
+        let text = serde_json::to_value(resolve(&spec).engine).unwrap();
+        assert_eq!(text, serde_json::json!({"adaptive": {}}), "nodes of such a policy get nothing new");
+        let adaptive = Some(AdaptiveSpec { turn_seconds: 60, ..AdaptiveSpec::default() });
+        let set = OvercommitPolicySpec { engine: EngineSpec { adaptive }, ..spec.clone() };
+        assert_ne!(revision(&resolve(&set)), revision(&resolve(&spec)));
+        assert_eq!(
+            serde_json::to_value(resolve(&set).engine).unwrap(),
+            serde_json::json!({"adaptive": {"turnSeconds": 60}})
+        );
     }
 
     #[test]

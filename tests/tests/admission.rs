@@ -90,6 +90,7 @@ async fn what_people_may_write_is_accepted() {
         json!({"mode": "Enforce"}),
         json!({"classes": []}),
         json!({"engine": {"adaptive": {}}}),
+        json!({"engine": {"adaptive": {"headroomPercent": 15, "turnSeconds": 1800}}}),
         json!({"interval": "1s"}),
         json!({"interval": "1500ms"}),
         json!({"interval": "5m"}),
@@ -128,6 +129,14 @@ async fn fields_that_cannot_work_are_refused_by_path_with_what_to_write() {
         (json!({"engine": {}}), &["spec.engine", ENGINE]),
         (json!({"engine": {"adaptive": null}}), &["spec.engine", ENGINE]),
         (json!({"engine": {"adaptive": {}, "mom": {}}}), &["unknown field \"spec.engine.mom\""]),
+        (
+            json!({"engine": {"adaptive": {"headroomPercent": 14}}}),
+            &["headroomPercent", "greater than or equal to 15"],
+        ),
+        (
+            json!({"engine": {"adaptive": {"turnSeconds": 1801}}}),
+            &["turnSeconds", "less than or equal to 1800"],
+        ),
         (json!({"engine": {"adaptive": {"gain": 2}}}), &["unknown field \"spec.engine.adaptive.gain\""]),
     ])
     .await;

@@ -13,6 +13,7 @@ use crate::conduct::{Conduct, FOLLOW_TOLERANCE, Seen};
 use crate::dealings::{Beneath, Dealings};
 use crate::eligibility::BOOT_GRACE;
 use crate::evidence::{self, Evidence};
+use crate::policy::Adaptive;
 use crate::reason::Pain;
 use crate::roster::{Membership, Roster};
 use crate::sample::{Balloon, GuestId, GuestSample, Incarnation, RunState, Sample, Untouchable};
@@ -109,6 +110,8 @@ pub struct Context<'a> {
     pub dealings: &'a Dealings,
     /// The balloons are shadows, which do all that is expected of them.
     pub observing: bool,
+    /// What guests are to be left.
+    pub adaptive: &'a Adaptive,
 }
 
 impl Model {
@@ -179,13 +182,13 @@ impl Model {
                 Entry::Occupied(known) => {
                     let track = known.into_mut();
                     if track.is_process_of(guest) {
-                        track.renew(guest, sample);
+                        track.renew(guest, sample, context.adaptive);
                     } else {
-                        *track = Track::new(guest, sample);
+                        *track = Track::new(guest, sample, context.adaptive);
                     }
                     track
                 }
-                Entry::Vacant(place) => place.insert(Track::new(guest, sample)),
+                Entry::Vacant(place) => place.insert(Track::new(guest, sample, context.adaptive)),
             };
             track.place(context);
             track.watch(sample.at, context.observing);
@@ -198,7 +201,7 @@ impl Model {
 }
 
 impl Track {
-    fn new(guest: &GuestSample, sample: &Sample) -> Self {
+    fn new(guest: &GuestSample, sample: &Sample, adaptive: &Adaptive) -> Self {
         let mut track = Self {
             sample: guest.clone(),
             membership: None,
@@ -230,13 +233,13 @@ impl Track {
         };
         if let Some(balloon) = guest.balloon {
             track.actual = guest.holds(&balloon);
-            track.first_statistics(&balloon, sample);
+            track.first_statistics(&balloon, sample, adaptive);
         }
         track
     }
 
     /// The first statistics of a guest: their stamp is compared with the wall clock, once.
-    fn first_statistics(&mut self, balloon: &Balloon, sample: &Sample) {
+    fn first_statistics(&mut self, balloon: &Balloon, sample: &Sample, adaptive: &Adaptive) {
         if let Some(stamp) = balloon.last_update.filter(|s| *s > 0) {
             let age = sample.wall.saturating_sub(Duration::from_secs(stamp));
             let at = sample.at.since_origin().saturating_sub(age);
@@ -244,12 +247,12 @@ impl Track {
             self.last_update_at = Some(Monotonic::new(at));
             self.rebooted = false;
         }
-        self.weigh(balloon, true, sample.at);
+        self.weigh(balloon, true, sample.at, adaptive);
     }
 
     /// What the policy and the loop's own doing make of it.
     fn place(&mut self, context: Context<'_>) {
-        let Context { roster, dealings, observing } = context;
+        let Context { roster, dealings, observing, .. } = context;
         let membership = roster.membership(&self.sample);
         if self.membership.as_ref() != membership {
             self.membership = membership.cloned();
@@ -280,7 +283,7 @@ impl Track {
         }
     }
 
-    fn renew(&mut self, guest: &GuestSample, sample: &Sample) {
+    fn renew(&mut self, guest: &GuestSample, sample: &Sample, adaptive: &Adaptive) {
         let (facts, incarnation) = (self.sample.facts, self.sample.incarnation);
         if guest.incarnation.is_some() {
             self.sample.clone_from(guest);
@@ -305,7 +308,7 @@ impl Track {
         let stamp = balloon.last_update.filter(|s| *s > 0);
         if self.last_update.is_none() {
             // Known for a while, heard of for the first time: how old these are nobody saw.
-            self.first_statistics(&balloon, sample);
+            self.first_statistics(&balloon, sample, adaptive);
             return;
         }
         let came = stamp.is_some() && stamp != self.last_update;
@@ -318,7 +321,7 @@ impl Track {
             self.feel(&old, &balloon, elapsed, sample.at);
             self.learn_reserved(&old, &balloon);
         }
-        self.weigh(&balloon, came, sample.at);
+        self.weigh(&balloon, came, sample.at, adaptive);
     }
 
     /// What the host could not show this time holds on: it is the same guest until another process is seen. What its

@@ -256,7 +256,9 @@ impl State {
         }
         let sample =
             if observing { shadow::overlay(input.sample, &self.dealings, shown) } else { input.sample };
-        self.model.fold(sample, Context { roster: input.roster, dealings: &self.dealings, observing });
+        let adaptive = &input.policy.adaptive;
+        self.model
+            .fold(sample, Context { roster: input.roster, dealings: &self.dealings, observing, adaptive });
         // Shadow balloons follow at once; that says nothing of real ones.
         if !observing {
             self.growth.note_followed(&self.model);

@@ -28,11 +28,9 @@ use crate::units::{Bytes, Monotonic};
 const BEGINS_AFTER: Duration = Duration::from_secs(15);
 /// What ends for a moment goes on.
 const ENDS_AFTER: Duration = Duration::from_secs(15);
-/// For how long a guest has all that it wants before another may take its place. A change costs both the time that a swap
-/// needs for what they have: 400 MiB at 20 MiB/s, twice.
-const SLICE: Duration = Duration::from_mins(2);
-/// For how long a guest is served that never gets there: large ones are filled as fast as takes and swaps allow.
-const LONGEST: Duration = Duration::from_mins(10);
+/// For how long a guest is served that never gets there, if that is not longer than so many of its turns: large ones are
+/// filled as fast as takes and swaps allow.
+const LONGEST: (Duration, u32) = (Duration::from_mins(10), 5);
 /// A guest that hurts although it was given what it was thought to need, for so long, needs more.
 const SATISFIED_WITHIN: Duration = Duration::from_secs(30);
 /// Who uses this part of what it has fills it: half of the headroom that it is left.
@@ -135,7 +133,7 @@ impl Turns {
         if model.tracks().any(|track| track.seat.is_some()) {
             room = contend(model, ledger, policy, now, &mut contenders);
         }
-        let enough = serve(&mut contenders, room, now);
+        let enough = serve(&mut contenders, room, policy.adaptive.turn, now);
         self.declare(enough, now);
         let passed = self.last.map_or(Duration::ZERO, |last| now.since(last));
         self.last = Some(now);
@@ -248,9 +246,9 @@ fn contend(
 
 /// Serves as many as can be, whole: those first whose time is not over, then those who had least. True if nobody who hurts
 /// has to wait, or would if others could.
-fn serve(contenders: &mut [Contender], room: Bytes, now: Monotonic) -> bool {
+fn serve(contenders: &mut [Contender], room: Bytes, turn: Duration, now: Monotonic) -> bool {
     contenders.sort_unstable_by(|a, b| {
-        let key = |c: &Contender| (Reverse(c.seat.goes_on(now)), c.seat.had, c.seat.joined);
+        let key = |c: &Contender| (Reverse(c.seat.goes_on(turn, now)), c.seat.had, c.seat.joined);
         key(a).cmp(&key(b)).then_with(|| a.id.cmp(&b.id))
     });
     let part = room.scaled(1, u64::try_from(contenders.len()).unwrap_or(1).max(1));
@@ -274,7 +272,7 @@ fn serve(contenders: &mut [Contender], room: Bytes, now: Monotonic) -> bool {
         // Who does not hurt lacks nothing yet; it is asked to wait all the same, once others have to.
         enough &= !contender.hurts;
         // Smaller ones whose turn comes later would fit, each a while, and it would wait for ever.
-        blocked |= contender.hurts && !contender.seat.goes_on(now);
+        blocked |= contender.hurts && !contender.seat.goes_on(turn, now);
         contender.place = Some(if contender.can_wait { Place::Waits } else { Place::Keeps });
     }
     enough
@@ -282,9 +280,9 @@ fn serve(contenders: &mut [Contender], room: Bytes, now: Monotonic) -> bool {
 
 impl Seat {
     /// Its time is not over.
-    fn goes_on(&self, now: Monotonic) -> bool {
-        let whole = self.whole_since.is_none_or(|since| now.since(since) < SLICE);
-        self.served && whole && now.since(self.since) < LONGEST
+    fn goes_on(&self, turn: Duration, now: Monotonic) -> bool {
+        let whole = self.whole_since.is_none_or(|since| now.since(since) < turn);
+        self.served && whole && now.since(self.since) < LONGEST.0.max(turn.saturating_mul(LONGEST.1))
     }
 
     /// After so much time.

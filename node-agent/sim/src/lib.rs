@@ -2,7 +2,7 @@
 //! more.
 //!
 //! `scenario` is what people write, `plant` what happens, `clockwork` when the loop decides (the decisions are
-//! `overcommit-core`'s own), `score` and `chart` what came of it, `table` and `picture` what is told. `replay` has
+//! `overcommit-core`'s own), `score` and `chart` what came of it, `table` and `picture` what is told, `sweep` what each parameter of a policy trades. `replay` has
 //! the decisions of a recording in the place of plant and clockwork.
 //!
 //! *Architecture invariant:* the same scenario, policy and seed give the same result, bit by bit. Nothing here reads a clock or
@@ -21,6 +21,7 @@ pub mod replay;
 mod rivals;
 pub mod scenario;
 mod score;
+pub mod sweep;
 mod table;
 
 use std::time::Duration;
@@ -30,7 +31,7 @@ use serde::Serialize;
 
 pub use chart::{GuestSeries, NodeSeries, Series};
 pub use orders::Orders;
-pub use picture::picture;
+pub use picture::{picture, trade};
 pub use rivals::Rival;
 pub use score::{GuestScore, NodeScore, by_name};
 pub use table::{harmless, table};

@@ -3,12 +3,15 @@
 mod frame;
 mod guest;
 mod node;
+mod trade;
 
 use svg::Document;
 use svg::node::element::{Group, Rectangle, Text};
 
 use crate::Outcome;
 use crate::table::{harmless, time};
+
+pub use trade::trade;
 
 const WIDTH: u64 = 1240;
 const MARGIN: u64 = 24;

@@ -13,15 +13,18 @@ use overcommit_sim::scenario::{self, Scenario};
 use overcommit_sim::{GuestScore, GuestSeries, Orders, Outcome, Rival, by_name, simulate, simulate_rival};
 
 /// Every scenario that a test below looks at.
-const SHOWN: [&str; 11] = [
+const SHOWN: [&str; 14] = [
     "cap-that-proves-itself",
     "everybody-surges",
+    "fast-growth-without-swap",
+    "gold-and-silver-take-turns",
     "guest-that-lies",
     "idle-guest-feeds-busy-one",
     "more-is-needed-than-there-is",
     "night-and-day-110-guests",
     "page-cache-that-looks-like-need",
     "pod-that-grows-beside-guests",
+    "pods-that-burst-beside-guests",
     "reboot-while-squeezed",
     "statistics-that-stop",
     "swap-and-free-pages-suffice",
@@ -113,6 +116,42 @@ fn guests_that_need_more_than_there_is_have_it_in_turn() {
         assert!(alone.distress + 2 * MINUTE > busy, "{alone:?}");
     }
     assert_eq!(outcome.node.overshoot_permille, 0, "nothing is taken from who has its turn");
+}
+
+/// What half of a guest's memory as headroom does to them is in the picture of that parameter.
+#[test]
+fn guests_without_swap_that_grow_fast_are_given_before_their_kernels_kill() {
+    let outcome = controlled("fast-growth-without-swap");
+    assert!(outcome.node.killed_within <= 12 && outcome.node.suffering() <= 2 * MINUTE, "{:?}", outcome.node);
+    assert_eq!(ended(&outcome), 0);
+    assert!(ended(&left_alone("fast-growth-without-swap")) >= 1);
+}
+
+#[test]
+fn what_is_kept_for_bursts_of_pods_says_whether_guests_are_ended() {
+    let name = "pods-that-burst-beside-guests";
+    let keeping = |percentile: u64| {
+        let text = format!(
+            "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {{name: p}}\n\
+             spec: {{mode: Enforce, reserve: {{growthPercentile: {percentile}}}}}\n"
+        );
+        ended(&simulate(name, &scenario(name), &Orders::read(text.as_bytes()).unwrap()))
+    };
+    assert_eq!(keeping(100), 0);
+    assert!(keeping(99) >= 1 && keeping(99) < keeping(50) && keeping(50) < ended(&left_alone(name)));
+}
+
+#[test]
+fn a_class_with_a_larger_weight_is_served_for_longer() {
+    let name = "gold-and-silver-take-turns";
+    let text = "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {name: p}\n\
+        spec: {mode: Enforce, classes: [{name: gold, selector: {matchLabels: {tier: gold}}, weight: 400}, {name: silver}]}\n";
+    let outcome = simulate(name, &scenario(name), &Orders::read(text.as_bytes()).unwrap());
+    let (gold, silver) = outcome.guests.split_at(2);
+    for gold in gold {
+        assert!(silver.iter().all(|silver| silver.distress > gold.distress * 3 / 2), "{gold:?}");
+    }
+    assert_eq!(outcome.node.killed_within, 0);
 }
 
 /// What nobody would have suffered without the loop says nothing of it, and a day of 110 guests takes others too long.

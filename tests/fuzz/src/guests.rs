@@ -295,6 +295,7 @@ fn policy() -> Policy {
         reserve: Reserve { minimum: Amount::Bytes(Bytes::ZERO), growth_quantile: Permille::new(990) },
         limits: Limits { take_per_guest: part(300), take_per_node: part(300), dead_band: part(10) },
         ksm: overcommit_core::policy::Ksm::default(),
+        adaptive: overcommit_core::policy::Adaptive::default(),
     }
 }
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::Track;
 use crate::evidence::{self, Evidence};
+use crate::policy::Adaptive;
 use crate::reason::Pain;
 use crate::sample::Balloon;
-use crate::units::{Bytes, Monotonic};
+use crate::units::{Bytes, Monotonic, Permille};
 
 /// Usable memory below this part of the guest's total is distress; KubeVirt alerts at the same line
 /// (`KubeVirtVMGuestMemoryPressure`, 5 %).
@@ -19,10 +20,6 @@ const DISTRESS_MAJOR_FAULTS: u64 = 100;
 const FAULTS_COUNT_BELOW_USABLE_PERCENT: u64 = 25;
 /// Pain is believed this long after it was last seen: statistics come in whole seconds, pain in bursts.
 const PAIN_HOLD: Duration = Duration::from_secs(10);
-/// What a guest should have for what it uses, as used × 100 / 75: giving begins while a quarter is still usable.
-/// Statistics come each second at best; an emulated guest growing by 20 MiB/s outran 15 % of 170 MiB and was killed.
-const NEED_NUMERATOR: u64 = 100;
-const NEED_DENOMINATOR: u64 = 75;
 /// How far ahead a guest that grows is looked: its next statistics come after a second, and its balloon follows within
 /// another.
 const AHEAD_SECONDS: u64 = 2;
@@ -38,7 +35,7 @@ const CLOSEST: Duration = Duration::from_secs(1);
 impl Track {
     /// Judges what the guest says, which is new or was heard before. Who gets its memory back is asked as seldom as it was
     /// before: that a longer period allows older words makes those no younger that were too old already.
-    pub(super) fn weigh(&mut self, balloon: &Balloon, new: bool, at: Monotonic) {
+    pub(super) fn weigh(&mut self, balloon: &Balloon, new: bool, at: Monotonic, adaptive: &Adaptive) {
         let age = self.last_update_at.map(|came| at.since(came));
         let was_stale = matches!(self.evidence, Evidence::Stale { .. });
         self.evidence = match (evidence::judge(balloon, age), age) {
@@ -53,7 +50,7 @@ impl Track {
         let Some(used) = self.used() else { return };
         let need = match self.pain {
             Some(_) => self.ceiling,
-            None => used.scaled(NEED_NUMERATOR, NEED_DENOMINATOR).max(self.soon(used)),
+            None => with_headroom(used, adaptive.headroom).max(self.soon(used)),
         };
         let fade = if new { self.demand.minus(need).scaled(1, DEMAND_FADE) } else { Bytes::ZERO };
         // What a guest grows by in a moment, carried on, may be more than there is: nobody needs more than it may have.
@@ -125,6 +122,14 @@ impl Track {
     pub fn statistics_age(&self, now: Monotonic) -> Option<Duration> {
         self.last_update_at.map(|came| now.since(came))
     }
+}
+
+/// What a guest should have that uses so much, for that part of it to be usable.
+fn with_headroom(used: Bytes, headroom: Permille) -> Bytes {
+    let whole = Permille::from_percent(100);
+    let busy = u64::from(whole.get().saturating_sub(headroom.get()));
+    // Where nothing may be used nobody has enough.
+    if busy == 0 { Bytes::MAX } else { used.scaled(u64::from(whole.get()), busy) }
 }
 
 /// Time between statistics of these stamps that were seen so long after each other, at least: the first may have been seen

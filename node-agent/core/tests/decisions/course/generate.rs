@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use overcommit_core::policy::{Class, Floor, Limits, Mode, Policy, Reserve};
+use overcommit_core::policy::{Adaptive, Class, Floor, Ksm, Limits, Mode, Policy, Reserve};
 use overcommit_core::roster::OptOut;
 use overcommit_core::sample::{HostMemory, Pressure, RunState, Untouchable};
 use overcommit_core::step::Turn;
@@ -91,6 +91,18 @@ fn class(temper: Temper) -> impl Strategy<Value = (Floor, u32, bool)> {
     (floor, weight, prop::bool::weighted(0.05))
 }
 
+/// All that the CRD permits (`crds/src/policy.rs`), and what it does not.
+fn adaptive(temper: Temper) -> BoxedStrategy<Adaptive> {
+    let valid = (15..=50_u32, 30..=1800_u64).prop_map(|(percent, seconds)| Adaptive {
+        headroom: Permille::from_percent(percent),
+        turn: Duration::from_secs(seconds),
+    });
+    let turns = vec![Duration::ZERO, Duration::from_nanos(1), Duration::MAX];
+    let odd =
+        (part(temper), prop::sample::select(turns)).prop_map(|(headroom, turn)| Adaptive { headroom, turn });
+    prop_oneof![1 => Just(Adaptive::default()), 4 => valid, temper.odd() => odd].boxed()
+}
+
 pub fn policy(temper: Temper) -> BoxedStrategy<Policy> {
     let interval = match temper {
         Temper::Hostile => prop_oneof![
@@ -116,8 +128,8 @@ pub fn policy(temper: Temper) -> BoxedStrategy<Policy> {
         dead_band,
     });
     let mode = prop_oneof![9 => Just(Mode::Enforce), 1 => Just(Mode::Observe)];
-    (mode, interval, vec(class(temper), 1..4), reserve, limits)
-        .prop_map(|(mode, interval, classes, reserve, limits)| {
+    (mode, interval, vec(class(temper), 1..4), reserve, limits, adaptive(temper))
+        .prop_map(|(mode, interval, classes, reserve, limits, adaptive)| {
             let named = |(index, (floor, weight, exclude)): (usize, (Floor, u32, bool))| Class {
                 name: Arc::from(format!("c{index}")),
                 floor,
@@ -125,8 +137,7 @@ pub fn policy(temper: Temper) -> BoxedStrategy<Policy> {
                 exclude,
             };
             let classes = classes.into_iter().enumerate().map(named).collect();
-            let ksm = overcommit_core::policy::Ksm::default();
-            Policy { mode, interval, classes, reserve, limits, ksm }
+            Policy { mode, interval, classes, reserve, limits, ksm: Ksm::default(), adaptive }
         })
         .boxed()
 }

@@ -158,6 +158,7 @@ pub fn policy() -> Policy {
             dead_band: Amount::Part(Permille::from_percent(1)),
         },
         ksm: overcommit_core::policy::Ksm::default(),
+        adaptive: overcommit_core::policy::Adaptive::default(),
     }
 }
 
