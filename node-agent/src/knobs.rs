@@ -126,8 +126,13 @@ pub(crate) mod tests {
     pub(crate) fn tree(root: &Path, run: u64) {
         let folder = root.join(FOLDER);
         std::fs::create_dir_all(&folder).unwrap();
-        let files =
-            [("pages_to_scan", 100), ("sleep_millisecs", 20), ("pages_sharing", 0), ("full_scans", 0)];
+        let files = [
+            ("pages_to_scan", 100),
+            ("sleep_millisecs", 20),
+            ("pages_sharing", 0),
+            ("pages_shared", 0),
+            ("full_scans", 0),
+        ];
         for (name, value) in files.into_iter().chain([("run", run)]) {
             std::fs::write(folder.join(name), value.to_string()).unwrap();
         }

@@ -119,6 +119,7 @@ impl World {
         let ksm = Ksm {
             run: u8::try_from(self.knobs.run).unwrap(),
             sharing: Bytes::new(self.sharing * PAGE),
+            shared: Bytes::ZERO,
             full_scans: self.scanned / self.pages.max(1),
             profit: Some(self.profit()),
             cpu: self.visible.then_some(self.cpu),
