@@ -100,6 +100,13 @@ pub struct Foreign {
     pub found: u64,
 }
 
+impl Foreign {
+    /// It is the kernel's own control that somebody turned on.
+    pub fn is_advisor(&self) -> bool {
+        *self == Self { knob: Knob::Advisor, found: 1 }
+    }
+}
+
 impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { knob, found } = *self;
@@ -120,6 +127,9 @@ pub struct Held {
     pub(super) yielded: Option<Foreign>,
 }
 
+/// What the kernel sets `pages_to_scan` to when its advisor is turned off (mm/ksm.c, `DEFAULT_PAGES_TO_SCAN`).
+const WITHOUT_ADVISOR: u64 = 100;
+
 /// The advisor first: while it is on, what is written to the others is its to change. Whether to run last.
 const TAKE: [Knob; 4] = [Knob::Advisor, Knob::PagesToScan, Knob::SleepMillisecs, Knob::Run];
 /// The advisor after what it would refuse.
@@ -135,16 +145,18 @@ impl Held {
         self.yielded.is_none() && self.original == *now
     }
 
+    /// As it was written last, or as it was before, or as the kernel's advisor has it, which was found or is put back.
     fn is_ours(&self, knob: Knob, now: &Knobs) -> bool {
         let value = now.get(knob);
-        value == self.ours.get(knob) || value == self.before.get(knob)
+        let by_advisor = || now.advisor == Advisor::ScanTime && self.is_ours(Knob::Advisor, now);
+        value == self.ours.get(knob)
+            || value == self.before.get(knob)
+            || (knob == Knob::PagesToScan && by_advisor())
     }
 
-    /// A knob that is neither as it was written last nor as it was before.
+    /// A knob that is none of that: the advisor before what it changes by itself.
     pub(super) fn foreign(&self, now: &Knobs) -> Option<Foreign> {
-        let advised = self.ours.advisor == Advisor::ScanTime && now.advisor == Advisor::ScanTime;
         TAKE.into_iter()
-            .filter(|knob| !(advised && *knob == Knob::PagesToScan))
             .find(|knob| !self.is_ours(*knob, now))
             .map(|knob| Foreign { knob, found: now.get(knob) })
     }
@@ -158,6 +170,11 @@ impl Held {
 
     /// Takes in what is there: what was written is, and what it was before is nobody's here any more.
     pub(super) fn confirm(&mut self, now: &Knobs) {
+        let advised = |at: &Knobs| at.advisor == Advisor::ScanTime;
+        if advised(&self.before) && !advised(&self.ours) && !advised(now) {
+            // Whoever ended between the two writes left that.
+            self.before.pages_to_scan = WITHOUT_ADVISOR;
+        }
         for knob in TAKE.into_iter().filter(|knob| now.get(*knob) == self.ours.get(*knob)) {
             self.before.set(knob, now.get(knob));
         }
@@ -193,8 +210,8 @@ impl Held {
             let ours = held.is_ours(*knob, now) && (sure || !beside || *knob != Knob::Run);
             ours && now.get(*knob) != held.original.get(*knob)
         };
-        // What the advisor is about to set by itself.
-        let advised = self.original.advisor == Advisor::ScanTime;
+        // What the advisor is about to set by itself, or has in its hands: it would be refused, and all that follows with it.
+        let advised = [self.original.advisor, now.advisor].contains(&Advisor::ScanTime);
         let knobs: Vec<Knob> = PUT_BACK
             .into_iter()
             .filter(|knob| to_do(self, knob) && !(advised && *knob == Knob::PagesToScan))

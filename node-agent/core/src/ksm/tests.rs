@@ -102,7 +102,78 @@ fn the_kernels_advisor_is_taken_off_and_put_back() {
     assert_eq!((world.knobs.run, world.knobs.advisor), (1, Advisor::None));
     world.mandate = Mandate::Release;
     world.turns(&mut merging, 2);
-    assert_eq!((world.knobs, merging.held()), (found, None));
+    let left = Knobs { pages_to_scan: found.pages_to_scan, ..world.knobs };
+    assert_eq!((left, merging.held()), (found, None), "and what it sets by itself is its");
+}
+
+#[test]
+fn one_that_dies_while_it_takes_the_advisor_off_or_puts_it_back_is_nobody_else_to_the_next() {
+    let found = Knobs { run: 1, advisor: Advisor::ScanTime, pages_to_scan: 500, ..FOUND };
+    // So many of the writes are made: of the first, or of those that put everything back.
+    for (made, at_end) in [(0, false), (1, false), (2, false), (0, true), (1, true), (2, true)] {
+        let (mut world, mut merging) = (World { knobs: found, ..World::new() }, Merging::default());
+        if at_end {
+            world.turns(&mut merging, 8);
+            world.turn = Turn::Handover;
+            world.pass();
+        }
+        let mut plan = world.decide(&mut merging);
+        for _ in 0..20 {
+            if plan.writes.iter().any(|write| write.knob == Knob::Advisor) {
+                break;
+            }
+            world.pass();
+            plan = world.decide(&mut merging);
+        }
+        plan.writes.truncate(made);
+        world.write(&plan);
+        let mut next = Merging::default();
+        next.adopt(merging.held().unwrap().clone());
+        world.turn = Turn::Tick;
+        for turn in 0..12 {
+            let plan = world.turn(&mut next);
+            assert!(!plan.reason.is_conflict(), "{made}, {at_end}, turn {turn}: {:?}", plan.reason);
+        }
+        assert_eq!((world.knobs.run, world.knobs.advisor), (1, Advisor::None), "{made}, {at_end}");
+        assert_ne!(world.knobs.pages_to_scan, 100, "{made}, {at_end}: it goes as fast as it should");
+        world.mandate = Mandate::Release;
+        world.turns(&mut next, 2);
+        assert_eq!((world.knobs.run, world.knobs.advisor, next.held()), (1, Advisor::ScanTime, None));
+    }
+}
+
+#[test]
+fn whoever_turns_the_advisor_on_has_the_knobs_from_then_on() {
+    for stopped in [false, true] {
+        let (mut world, mut merging) = running();
+        if stopped {
+            world.namespaces.push(Some("other"));
+            world.turns(&mut merging, 2);
+        }
+        let ours = world.knobs.pages_to_scan;
+        world.write_advisor(true);
+        // What it chooses is what was ours, by chance.
+        world.knobs.pages_to_scan = ours - 14;
+        let plan = world.turns(&mut merging, 2);
+        assert_eq!((plan.reason.code(), world.knobs.pages_to_scan), ("KsmAdvised", ours));
+        assert!(plan.reason.to_string().contains("advisor_mode became scan-time"), "{}", plan.reason);
+        let left = (world.knobs.run, world.knobs.sleep_millisecs, world.knobs.advisor);
+        assert_eq!(
+            left,
+            (FOUND.run, FOUND.sleep_millisecs, Advisor::ScanTime),
+            "what is still ours is put back"
+        );
+        // Off again, it is still theirs, and what the kernel sets then nobody's mistake.
+        world.write_advisor(false);
+        let knobs = world.knobs;
+        assert_eq!(world.turns(&mut merging, 5).reason.code(), "KsmAdvised");
+        assert_eq!(world.knobs, knobs);
+        world.rule.mode = KsmMode::Off;
+        world.turn(&mut merging);
+        (world.rule.mode, world.namespaces) = (KsmMode::Auto, vec![Some("a")]);
+        world.turns(&mut merging, 6);
+        assert_eq!(world.knobs.run, 1);
+    }
 }
 
 #[test]

@@ -82,6 +82,10 @@ impl World {
     /// Lets ksmd work for a step.
     pub(super) fn pass(&mut self) {
         self.at += STEP;
+        if self.knobs.advisor == Advisor::ScanTime {
+            // By itself.
+            self.knobs.pages_to_scan += 7;
+        }
         if self.knobs.run != 1 {
             return;
         }
@@ -177,11 +181,7 @@ impl World {
         for write in &plan.writes {
             let text = write.text();
             match write.knob {
-                Knob::Advisor => {
-                    self.knobs.advisor = if text == "none" { Advisor::None } else { Advisor::ScanTime };
-                    // As mm/ksm.c, `set_advisor_defaults`.
-                    self.knobs.pages_to_scan = if text == "none" { 100 } else { 500 };
-                }
+                Knob::Advisor => self.write_advisor(text != "none"),
                 Knob::PagesToScan => {
                     assert_eq!(self.knobs.advisor, Advisor::None, "the kernel refuses that");
                     self.knobs.pages_to_scan = text.parse().unwrap();
@@ -191,6 +191,12 @@ impl World {
             }
             assert!(self.knobs.run < 2, "nothing is ever unmerged");
         }
+    }
+
+    /// As mm/ksm.c, `set_advisor_defaults`.
+    pub(super) fn write_advisor(&mut self, on: bool) {
+        self.knobs.advisor = if on { Advisor::ScanTime } else { Advisor::None };
+        self.knobs.pages_to_scan = if on { 500 } else { 100 };
     }
 
     pub(super) fn turns(&mut self, merging: &mut Merging, turns: u32) -> KsmPlan {
