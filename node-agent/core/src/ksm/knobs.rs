@@ -89,6 +89,21 @@ impl Write {
             (_, value) => value.to_string(),
         }
     }
+
+    /// It has ksmd scan.
+    pub fn starts(self) -> bool {
+        (self.knob, self.value) == (Knob::Run, 1)
+    }
+
+    /// What a person does in its place.
+    pub fn by_hand(self) -> String {
+        format!("echo {} > /sys/kernel/mm/ksm/{}", self.text(), self.knob.file())
+    }
+}
+
+/// The same of several, in their order.
+pub fn by_hand(writes: &[Write]) -> String {
+    writes.iter().map(|write| write.by_hand()).collect::<Vec<_>>().join("; ")
 }
 
 /// A value that somebody else wrote.
@@ -130,6 +145,10 @@ pub struct Held {
 /// What the kernel sets `pages_to_scan` to when its advisor is turned off (mm/ksm.c, `DEFAULT_PAGES_TO_SCAN`).
 const WITHOUT_ADVISOR: u64 = 100;
 
+/// What `sleep_millisecs` is set to where ksmd is stopped. A stop needs no disk, so that perhaps no journal knows of it: by
+/// this a successor tells it from somebody else's.
+pub(super) const STOPPED_SLEEP: u64 = 21;
+
 /// The advisor first: while it is on, what is written to the others is its to change. Whether to run last.
 const TAKE: [Knob; 4] = [Knob::Advisor, Knob::PagesToScan, Knob::SleepMillisecs, Knob::Run];
 /// The advisor after what it would refuse.
@@ -145,11 +164,13 @@ impl Held {
         self.yielded.is_none() && self.original == *now
     }
 
-    /// As it was written last, or as it was before, or as the kernel's advisor has it, which was found or is put back.
+    /// As it was written last, or as it was before, or as a stop leaves it, or as the kernel's advisor has it, which was found or is put back.
     fn is_ours(&self, knob: Knob, now: &Knobs) -> bool {
         let value = now.get(knob);
         let by_advisor = || now.advisor == Advisor::ScanTime && self.is_ours(Knob::Advisor, now);
+        let by_stop = now.sleep_millisecs == STOPPED_SLEEP && (knob != Knob::Run || now.run == 0);
         value == self.ours.get(knob)
+            || (by_stop && [Knob::Run, Knob::SleepMillisecs].contains(&knob))
             || value == self.before.get(knob)
             || (knob == Knob::PagesToScan && by_advisor())
     }
@@ -192,6 +213,16 @@ impl Held {
         let writes = self.put_back(now, true);
         self.yielded = Some(to);
         writes
+    }
+
+    /// What is not as it was found, as far as is known without looking: what was written, or was to be.
+    pub fn not_back(&self) -> Vec<Write> {
+        let changed = |knob: &Knob| {
+            let found = self.original.get(*knob);
+            self.ours.get(*knob) != found || self.before.get(*knob) != found
+        };
+        let knobs = PUT_BACK.into_iter().filter(|knob| self.yielded.is_none() && changed(knob));
+        knobs.map(|knob| Write { knob, value: self.original.get(knob) }).collect()
     }
 
     /// What puts back that is still as it was written here; what somebody else wrote stays.
