@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use overcommit_core::ksm::{Knob, Write};
+use overcommit_core::ksm::{Knob, Write, by_hand};
 
 /// Where they are.
 const FOLDER: &str = "sys/kernel/mm/ksm";
@@ -87,12 +87,25 @@ impl Shared {
 
 fn work(root: &Path, inbox: &Receiver<Vec<Write>>, shared: &Shared) {
     while let Ok(writes) = inbox.recv() {
-        // What follows a knob that was refused would rest on it.
-        let refused = writes.into_iter().try_for_each(|write| set(root, write)).err();
+        let refused = write_all(root, &writes);
         let mut state = shared.lock();
         (state.writing, state.refused) = (false, refused);
         shared.written.notify_all();
     }
+}
+
+/// Writes them, but starts nothing that would rest on a knob that was refused. What went wrong, and what to do about it.
+fn write_all(root: &Path, writes: &[Write]) -> Option<String> {
+    let (mut why, mut left) = (None, Vec::new());
+    for write in writes {
+        if why.is_some() && write.starts() {
+            left.push(*write);
+        } else if let Err(refusal) = set(root, *write) {
+            left.push(*write);
+            why.get_or_insert(refusal);
+        }
+    }
+    why.map(|why| format!("{why}; by hand: {}", by_hand(&left)))
 }
 
 /// Writes one knob.
@@ -126,8 +139,13 @@ pub(crate) mod tests {
     pub(crate) fn tree(root: &Path, run: u64) {
         let folder = root.join(FOLDER);
         std::fs::create_dir_all(&folder).unwrap();
-        let files =
-            [("pages_to_scan", 100), ("sleep_millisecs", 20), ("pages_sharing", 0), ("full_scans", 0)];
+        let files = [
+            ("pages_to_scan", 100),
+            ("sleep_millisecs", 20),
+            ("pages_sharing", 0),
+            ("pages_shared", 0),
+            ("full_scans", 0),
+        ];
         for (name, value) in files.into_iter().chain([("run", run)]) {
             std::fs::write(folder.join(name), value.to_string()).unwrap();
         }
@@ -151,7 +169,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_knob_is_written_whole_and_what_follows_one_that_is_refused_is_not() {
+    fn a_knob_is_written_whole_and_nothing_is_started_after_one_that_is_refused() {
         let temp = tempfile::tempdir().unwrap();
         tree(temp.path(), 0);
         let hand = Hand::start(temp.path()).unwrap();
@@ -159,10 +177,21 @@ pub(crate) mod tests {
         done(&hand);
         assert_eq!((read(temp.path(), "pages_to_scan"), read(temp.path(), "run")), ("7".into(), "1".into()));
         std::fs::remove_file(temp.path().join(FOLDER).join("pages_to_scan")).unwrap();
-        assert!(hand.write(vec![write("PagesToScan", 8), write("Run", 0)]));
+        let last = || {
+            assert!(hand.write(vec![write("PagesToScan", 8), write("SleepMillisecs", 9), write("Run", 0)]));
+            done(&hand);
+            hand.trouble().unwrap()
+        };
+        let trouble = last();
+        assert!(trouble.contains("pages_to_scan cannot be set to 8"), "{trouble}");
+        assert!(trouble.ends_with("; by hand: echo 8 > /sys/kernel/mm/ksm/pages_to_scan"), "{trouble}");
+        let left = (read(temp.path(), "sleep_millisecs"), read(temp.path(), "run"));
+        assert_eq!(left, ("9".into(), "0".into()), "what stops it does not wait for the others");
+        assert!(hand.write(vec![write("PagesToScan", 8), write("Run", 1)]));
         done(&hand);
-        assert!(hand.trouble().unwrap().contains("pages_to_scan cannot be set to 8"));
-        assert_eq!(read(temp.path(), "run"), "1");
+        let by_hand = "by hand: echo 8 > /sys/kernel/mm/ksm/pages_to_scan; echo 1 > /sys/kernel/mm/ksm/run";
+        assert!(hand.trouble().unwrap().ends_with(by_hand));
+        assert_eq!(read(temp.path(), "run"), "0");
         assert!(!temp.path().join(FOLDER).join("pages_to_scan").exists(), "nothing is made");
         assert!(hand.write(vec![write("Run", 0)]));
         done(&hand);

@@ -86,12 +86,20 @@ impl HostMemory {
     /// # Errors
     /// When the file cannot be written.
     pub fn set(&self, total_mib: u64) -> Result<()> {
-        let kib = total_mib * 1024;
+        self.set_holding(total_mib, 0)
+    }
+
+    /// The same, and so many bytes there are anonymous memory (`AnonPages`): without guests' none is by default.
+    ///
+    /// # Errors
+    /// As [`HostMemory::set`].
+    pub fn set_holding(&self, total_mib: u64, anon: u64) -> Result<()> {
+        let (kib, anon) = (total_mib * 1024, anon / 1024);
         // Padded to one length and never truncated: a reader sees the old or the new size, not half a file.
         let text = format!(
             "MemTotal: {kib:>12} kB\nMemFree: {kib:>12} kB\nMemAvailable: {kib:>12} kB\nAnonPages: {:>12} kB\n\
              Shmem: {:>12} kB\nHugetlb: {:>12} kB\nSwapTotal: {:>12} kB\nSwapFree: {:>12} kB\n",
-            0, 0, 0, 0, 0
+            anon, 0, 0, 0, 0
         );
         let open = File::options().create(true).truncate(false).write(true).open(&self.file);
         open.and_then(|mut file| file.write_all(text.as_bytes()))

@@ -48,6 +48,16 @@ impl QemuMemory {
     }
 }
 
+/// What of a process's anonymous memory is its, in bytes: a page that n map is each one's to the nth part (`Pss_Anon`).
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn anon_in_proportion(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    Ok(kib(&text, "Pss_Anon:")? << 10)
+}
+
 fn mappings(smaps: &str) -> Vec<Mapping> {
     let mut mappings: Vec<Mapping> = Vec::new();
     for line in smaps.lines() {

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::guardian::Pending;
 use crate::machine::MIB;
@@ -31,9 +31,28 @@ impl Merging {
     pub fn take_over(session: &Session, patience: Duration) -> Result<Self> {
         let lock = File::create(LOCK).with_context(|| format!("creating {LOCK}"))?;
         until(patience, format!("the end of another use of KSM ({LOCK})"), || lock.try_lock())?;
-        let knobs = [("run", "0"), ("pages_to_scan", "100"), ("sleep_millisecs", "20")];
-        let restore = knobs.map(|(name, value)| session.write_for_now(path(name), value));
-        Ok(Self { _restore: restore.into_iter().collect::<Result<_>>()?, _lock: lock })
+        let knobs =
+            [("run", "0"), ("pages_to_scan", "100"), ("sleep_millisecs", "20"), ("advisor_mode", "none")];
+        let there = knobs.into_iter().filter(|(name, _)| path(name).exists());
+        let write = |(name, value)| session.write_for_now(path(name), value);
+        // The advisor, which older kernels have not, is put back before what it would refuse.
+        let mut restore = there.map(write).collect::<Result<Vec<_>>>()?;
+        restore.reverse();
+        Ok(Self { _restore: restore, _lock: lock })
+    }
+
+    /// Has the kernel forget what was merged of guests that are gone, which it does only while it scans.
+    ///
+    /// # Errors
+    /// When it does not within `patience`.
+    pub fn forget_the_dead(&self, patience: Duration) -> Result<()> {
+        self.write("run", "1")?;
+        until(patience, "the end of what was merged before", || {
+            let saved = self.saved_mib()?;
+            ensure!(saved == 0, "{saved} MiB");
+            Ok(())
+        })?;
+        self.write("run", "0")
     }
 
     /// What stands in one of its files.

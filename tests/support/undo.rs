@@ -58,10 +58,13 @@ pub enum Undo {
 
 impl Undo {
     /// The undo that writes back what the file holds now.
+    /// Of a choice (`[none] scan-time`) that is what stands in brackets.
     pub fn restore(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        Ok(Self::Write { path, value: text.trim().to_owned() })
+        let chosen =
+            text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(chosen, _)| chosen);
+        Ok(Self::Write { path, value: chosen.unwrap_or_else(|| text.trim()).to_owned() })
     }
 
     /// Takes it back.

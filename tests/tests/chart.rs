@@ -455,7 +455,25 @@ fn every_sample_is_a_policy_that_can_work() {
             assert!(names.insert(policy.metadata.name.unwrap()), "{}: its name is taken", path.display());
         }
     }
-    assert_eq!(names.len(), 6);
+    assert_eq!(names.len(), 7);
+}
+
+#[test]
+fn a_policy_that_has_equal_pages_merged_needs_no_other_chart() {
+    let sample = std::fs::read(chart::folder().join("../samples/merging.yaml")).unwrap();
+    let policy = overcommit_crds::resolve::resolve(&overcommit_crds::file::read(&sample).unwrap().spec);
+    assert_eq!(policy.ksm.mode, overcommit_crds::policy::KsmMode::Auto);
+    assert!(!policy.ksm.across_namespaces);
+    for objects in [render(&[]), render_extreme()] {
+        let pod = &one(&objects, "DaemonSet")["spec"]["template"]["spec"];
+        // The knobs are reached by the root of the node's process 1, for a container's own sysfs is read only: that takes the
+        // node's processes, the right to look into them, and root's files; no mount.
+        let security = &pod["containers"][0]["securityContext"];
+        assert_eq!((&pod["hostPID"], &security["runAsUser"]), (&json!(true), &json!(0)));
+        assert!(list(&security["capabilities"]["add"]).contains(&json!("SYS_PTRACE")));
+        let mounts = list(&pod["containers"][0]["volumeMounts"]);
+        assert!(mounts.iter().all(|mount| !text(&mount["mountPath"]).starts_with("/sys")), "{mounts:?}");
+    }
 }
 
 #[test]

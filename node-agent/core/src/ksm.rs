@@ -20,7 +20,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use control::{CEILING_PRESSED, CEILING_WANTED};
-pub use knobs::{Advisor, Foreign, Held, Knob, Knobs, Write};
+pub use knobs::{Advisor, Foreign, Held, Knob, Knobs, Write, by_hand};
 pub use need::Need;
 pub use reason::Reason;
 
@@ -229,8 +229,7 @@ impl Merging {
 
     fn scan(&mut self, scene: &Scene<'_>) -> (Wish, Reason) {
         let Some(ksm) = scene.sample.host.ksm else { return (Wish::Stop, Reason::NoKsm) };
-        let guests = scene.sample.guests.iter().map(|guest| &guest.id);
-        let (pace, reason) = self.control.next(&ksm, scene.sample.at, self.need, guests);
+        let (pace, reason) = self.control.next(&ksm, scene.sample.at, self.need, &scene.sample.guests);
         (pace.map_or(Wish::Stop, Wish::Scan), reason)
     }
 
@@ -263,7 +262,11 @@ impl Merging {
             Wish::GiveWay(to) => self.held.as_mut().map(|held| held.give_way(to, now)).unwrap_or_default(),
             // What rests already is nobody's business.
             Wish::Stop if self.held.is_none() && now.run == 0 => Vec::new(),
-            Wish::Stop => self.hold(now).want(now, &Knobs { run: 0, ..*now }),
+            Wish::Stop => {
+                // What is stopped already was not stopped by this.
+                let sleep_millisecs = if now.run == 0 { now.sleep_millisecs } else { knobs::STOPPED_SLEEP };
+                self.hold(now).want(now, &Knobs { run: 0, sleep_millisecs, ..*now })
+            }
             Wish::Scan(pace) => self.hold(now).want(now, &pace.knobs(now)),
         }
     }

@@ -4,6 +4,8 @@
 //! sizes: ballooned pages leave holes in transparent huge pages that the kernel frees late, and that sum shrinks
 //! while nothing is used.
 
+mod merged;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,8 @@ use crate::model::{Model, Track};
 use crate::policy::{Policy, Reserve};
 use crate::sample::{HostMemory, HostSample};
 use crate::units::Bytes;
+
+pub(crate) use merged::Merged;
 
 /// The account at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,11 +63,18 @@ pub struct Ledger {
 }
 
 /// Everything that is no guest and stays: anonymous and shared memory beyond that of the guests that `count`, and the
-/// kernel's own.
-pub(crate) fn non_guest(memory: &HostMemory, model: &Model, count: impl Fn(&Track) -> bool) -> Bytes {
-    let guests: Bytes = model.tracks().filter(|t| count(t)).filter_map(|t| t.sample.facts.anon).sum();
+/// kernel's own. What of the guests' is `merged` is theirs once, however many of them count it.
+pub(crate) fn non_guest(
+    memory: &HostMemory,
+    merged: &Merged,
+    model: &Model,
+    count: impl Fn(&Track) -> bool,
+) -> Bytes {
+    let facts = || model.tracks().filter(|t| count(t)).map(|t| &t.sample.facts);
+    let guests: Bytes = facts().filter_map(|facts| facts.anon).sum();
     let kernel = [memory.slab_unreclaimable, memory.kernel_stack, memory.page_tables, memory.percpu];
-    memory.anon.plus(memory.shmem).minus(guests).plus(kernel.into_iter().sum())
+    let all = memory.anon.plus(memory.shmem).plus(merged.counted_again(facts()));
+    all.minus(guests).plus(kernel.into_iter().sum())
 }
 
 /// What a surge of the guests could still push to swap: no more than is free, and than their pods may use (a kubelet gives
@@ -105,7 +116,7 @@ impl Ledger {
     ) -> Self {
         let memory = &host.memory;
         let Kept { reserve, eviction, unlisted } = kept;
-        let non_guest = growth.own(memory, model);
+        let non_guest = growth.own(host, model);
         let reaction = growth.reaction(policy.interval);
         let mut ledger = Self {
             total: memory.total,

@@ -219,9 +219,12 @@ pub struct Ksm {
     pub run: u8,
     /// Bytes that merging saves now (`pages_sharing`).
     pub sharing: Bytes,
+    /// What is left of what was merged (`pages_shared`), each page once.
+    #[serde(default)]
+    pub shared: Bytes,
     /// `full_scans` since boot.
     pub full_scans: u64,
-    /// `general_profit`: bytes that merging saves less those that the kernel needs for it; absent before Linux 6.4.
+    /// `general_profit`: bytes that merging saves less those that the kernel needs for it.
     #[serde(default)]
     pub profit: Option<i64>,
     /// CPU time of ksmd since boot; absent where the host's processes cannot be seen.
@@ -409,6 +412,10 @@ pub struct ProcessFacts {
     pub resident: Option<Bytes>,
     /// Anonymous and shared memory of QEMU and everything else in its pod or scope: the guest's part of `AnonPages` and `Shmem`.
     pub anon: Option<Bytes>,
+    /// That is what its processes count, each for itself, and no cgroup: so much of it may be merged with others, who count
+    /// the same pages again. Absent where a cgroup counts each page once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<Bytes>,
     /// What QEMU and its helpers use beside the guest's RAM, measured now and then.
     pub overhead: Option<Bytes>,
     /// The pod's memory request as far as the node can tell; absent without Kubernetes.
@@ -428,6 +435,7 @@ impl ProcessFacts {
         Self {
             resident: self.resident.or(before.resident),
             anon: self.anon.or(before.anon),
+            repeated: if self.anon.is_some() { self.repeated } else { before.repeated },
             overhead: self.overhead.or(before.overhead),
             request: self.request.or(before.request),
             limit: self.limit.or(before.limit),

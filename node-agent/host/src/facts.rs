@@ -131,7 +131,9 @@ impl ProcessFactsReader {
             return None;
         }
         let view = known.view(Status::read(&known.process).ok()?, None, self.capacity).ok()?;
-        let (held, bound) = (view.facts.anon, view.facts.bound);
+        // What it may have merged with others it may have to get anew.
+        let once = |anon: Bytes| anon.minus(view.facts.repeated.unwrap_or_default());
+        let (held, bound) = (view.facts.anon.map(once), view.facts.bound);
         // Many small ones must not cost more together than they requested.
         let request = if view.guaranteed {
             view.facts.request

@@ -14,6 +14,8 @@ use crate::root::Root;
 const FOLDER: &str = "sys/kernel/mm/ksm";
 /// The parent of all kernel threads (kernel/kthread.c): nobody else's process has that parent.
 const KTHREADD: &str = "2";
+/// What the kernel needs for each page that it keeps track of: `sizeof(struct ksm_rmap_item)`.
+const TRACKING: u64 = 64;
 /// `USER_HZ` is 100 (include/asm-generic/param.h).
 const TICK: Duration = Duration::from_millis(10);
 
@@ -23,6 +25,9 @@ pub(crate) struct KsmFiles {
     root: Root,
     run: Held,
     pages_sharing: Held,
+    pages_shared: Held,
+    pages_unshared: Held,
+    pages_volatile: Held,
     full_scans: Held,
     general_profit: Held,
     pages_to_scan: Held,
@@ -48,6 +53,9 @@ impl KsmFiles {
             root: root.clone(),
             run: file("run"),
             pages_sharing: file("pages_sharing"),
+            pages_shared: file("pages_shared"),
+            pages_unshared: file("pages_unshared"),
+            pages_volatile: file("pages_volatile"),
             full_scans: file("full_scans"),
             general_profit: file("general_profit"),
             pages_to_scan: file("pages_to_scan"),
@@ -61,14 +69,26 @@ impl KsmFiles {
     /// What it does now; absent where the kernel has no KSM or writes something else.
     pub(crate) fn read(&mut self) -> Option<Ksm> {
         let run = number(&mut self.run)?;
+        let (sharing, shared) = (number(&mut self.pages_sharing)?, number(&mut self.pages_shared)?);
+        let size = |pages: u64| Bytes::new(pages.saturating_mul(self.page_size));
         Some(Ksm {
             run,
-            sharing: Bytes::new(number::<u64>(&mut self.pages_sharing)?.saturating_mul(self.page_size)),
+            sharing: size(sharing),
+            shared: size(shared),
             full_scans: number(&mut self.full_scans)?,
-            profit: number(&mut self.general_profit),
+            profit: number(&mut self.general_profit).or_else(|| self.profit(sharing, shared)),
             cpu: self.cpu(),
             knobs: self.knobs(run),
         })
+    }
+
+    /// `general_profit` as the kernel computes it since Linux 6.4: these four are all pages that it keeps track of
+    /// (mm/ksm.c, `pages_volatile_show`).
+    fn profit(&mut self, sharing: u64, shared: u64) -> Option<i64> {
+        let others =
+            number::<u64>(&mut self.pages_unshared)?.checked_add(number(&mut self.pages_volatile)?)?;
+        let tracked = sharing.checked_add(shared)?.checked_add(others)?.checked_mul(TRACKING)?;
+        i64::try_from(sharing.checked_mul(self.page_size)?).ok()?.checked_sub_unsigned(tracked)
     }
 
     fn knobs(&mut self, run: u8) -> Option<Knobs> {
@@ -136,9 +156,12 @@ mod tests {
     use super::*;
     use crate::proc::tests::add_process;
 
-    const FILES: [(&str, &str); 7] = [
+    const FILES: [(&str, &str); 10] = [
         ("run", "1\n"),
         ("pages_sharing", "10\n"),
+        ("pages_shared", "2\n"),
+        ("pages_unshared", "700\n"),
+        ("pages_volatile", "88\n"),
         ("full_scans", "3\n"),
         ("general_profit", "-64\n"),
         ("pages_to_scan", "100\n"),
@@ -164,9 +187,14 @@ mod tests {
         let dir = tree();
         let ksm = read(&dir).unwrap();
         assert_eq!((ksm.run, ksm.full_scans, ksm.profit, ksm.cpu), (1, 3, Some(-64), None));
-        assert_eq!(ksm.sharing, Bytes::new(10 * u64::try_from(rustix::param::page_size()).unwrap()));
+        let page = u64::try_from(rustix::param::page_size()).unwrap();
+        assert_eq!((ksm.sharing, ksm.shared), (Bytes::new(10 * page), Bytes::new(2 * page)));
         let knobs = Knobs { run: 1, pages_to_scan: 100, sleep_millisecs: 20, advisor: Advisor::ScanTime };
         assert_eq!(ksm.knobs, Some(knobs));
+        // As before Linux 6.4.
+        std::fs::remove_file(dir.path().join(FOLDER).join("general_profit")).unwrap();
+        let profit = i64::try_from(10 * page).unwrap() - 800 * 64;
+        assert_eq!(read(&dir).unwrap().profit, Some(profit), "what it would say");
         // As before Linux 6.8.
         std::fs::remove_file(dir.path().join(FOLDER).join("advisor_mode")).unwrap();
         assert_eq!(read(&dir).unwrap().knobs, Some(Knobs { advisor: Advisor::None, ..knobs }));

@@ -7,7 +7,8 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use overcommit_record::{Before, Line, Tape, Writer};
+use overcommit_core::ksm::Held;
+use overcommit_record::{Before, Line, Recorder, Tape, Writer};
 use overcommit_sim::replay::{NotReplayed, Replayed, replay};
 use overcommit_sim::{Orders, Outcome, scenario, simulate_onto};
 
@@ -86,6 +87,34 @@ fn every_decision_is_made_again_bit_by_bit_whatever_guests_did() {
             assert_eq!(sizes(&simulated).len(), sizes(&replayed.outcome).len());
         }
     }
+}
+
+#[test]
+fn what_is_held_of_the_knobs_for_merging_and_that_they_are_being_written_is_recorded_in_this_order() {
+    let knobs = |run: u64| serde_json::json!({"run": run, "pages_to_scan": 9, "sleep_millisecs": 20, "advisor": "None"});
+    let held =
+        serde_json::json!({"original": knobs(0), "ours": knobs(1), "before": knobs(0), "yielded": null});
+    let held: Held = serde_json::from_value(held).unwrap();
+    let lines = Lines { stretch: usize::MAX, ..Lines::default() };
+    let mut recorder = Recorder::new(Some(Box::new(lines.clone())));
+    recorder.adopt_knobs(held.clone());
+    for under_way in [true, true, false] {
+        recorder.note_knobs(under_way);
+    }
+    // At a hand-over, after the last decision: the journal is to have it, and no line.
+    recorder.confirm_knobs(&serde_json::from_value(knobs(1)).unwrap());
+    assert_ne!(recorder.merging().held(), Some(&held));
+    let all = lines.all.lock().unwrap().clone();
+    let told: Vec<String> = all
+        .iter()
+        .filter_map(|line| match serde_json::from_slice::<Line<'static>>(line).unwrap() {
+            Line::Begin(_) => None,
+            Line::Knobs(told) => Some((*told == held).to_string()),
+            Line::Writing(under_way) => Some(format!("writing {under_way}")),
+            other => Some(format!("{other:?}")),
+        })
+        .collect();
+    assert_eq!(told, ["true", "writing true", "writing false"]);
 }
 
 #[test]

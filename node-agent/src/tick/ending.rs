@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use overcommit_core::step::{Release, Turn};
+use overcommit_core::units::Bytes;
 use overcommit_host::Root;
 
 use super::{Loop, Stop};
@@ -27,6 +28,9 @@ pub(crate) enum Unfinished {
     /// It was to make guests safe for a time without it.
     #[error("nothing was handed over")]
     HandOver,
+    /// It was to leave the kernel's knobs for merging as they were found.
+    #[error("the kernel's knobs for merging could not be put back")]
+    Knobs,
 }
 
 /// What came of a hand-over.
@@ -154,7 +158,17 @@ impl Loop {
     }
 
     /// How the loop ended, once it has.
-    pub(super) fn ended(&self) -> Option<Result<(), Unfinished>> {
+    pub(super) fn ended(&mut self) -> Option<Result<(), Unfinished>> {
+        let ended = self.guests_ended()?;
+        let left = self.knobs_left();
+        if let Some(left) = &left {
+            tracing::error!("{left}");
+        }
+        Some(ended.and_then(|()| left.map_or(Ok(()), |_| Err(Unfinished::Knobs))))
+    }
+
+    /// The same of what concerns guests.
+    fn guests_ended(&self) -> Option<Result<(), Unfinished>> {
         let (stop, deadline) = self.stopping?;
         let busy = self.parts.guests.is_carrying()
             || self.takes.is_some()
@@ -197,6 +211,12 @@ impl Loop {
         self.progress = now + PROGRESS;
         let left = deadline.saturating_duration_since(now).as_secs();
         match self.last.as_ref().and_then(|report| report.release) {
+            Some(Release::Underway { outstanding: Bytes::ZERO }) if self.parts.knobs.trouble().is_some() => {
+                let trouble = self.parts.knobs.trouble().unwrap_or_default();
+                tracing::warn!(
+                    "giving back: all is given but KSM's knobs, for at most {left} s more: {trouble}"
+                );
+            }
             Some(Release::Underway { outstanding }) => {
                 tracing::info!("giving back: {outstanding} to go, for at most {left} s more");
             }

@@ -1,7 +1,7 @@
 //! The kernel's knobs for merging equal pages. What the journal does not know yet is not written, but for what puts them back:
 //! giving needs no disk.
 
-use overcommit_core::ksm::{KsmPlan, Write};
+use overcommit_core::ksm::{KsmPlan, Write, by_hand};
 
 use super::{Loop, Stop};
 
@@ -37,6 +37,31 @@ impl Loop {
             self.record_all();
         }
         Vec::new()
+    }
+
+    /// What of them is not as it was found, now that everything is over, and what to do about it.
+    pub(super) fn knobs_left(&mut self) -> Option<String> {
+        let held = self.state.merging().held().or_else(|| self.parts.journal.knobs());
+        let mut held = held.cloned()?;
+        let now = self.parts.host.sample().ok().and_then(|host| host.ksm?.knobs);
+        let left = match &now {
+            Some(now) => held.restore(now),
+            None => held.not_back(),
+        };
+        let names = left.iter().map(|write| write.knob.file()).collect::<Vec<_>>().join(", ");
+        let hand = &self.parts.knobs;
+        let why = match now {
+            None => "they cannot be read".to_owned(),
+            Some(_) if hand.is_writing() => "they are still being written, which waits for ksmd".to_owned(),
+            Some(_) => hand.trouble().unwrap_or_else(|| "nothing was decided".to_owned()),
+        };
+        (!left.is_empty()).then(|| {
+            format!(
+                "the kernel's knobs for merging are not as they were found ({names}): {why}. The next agent puts them back, by \
+                 its journal; where none is to come, by hand: {}",
+                by_hand(&left)
+            )
+        })
     }
 
     /// Puts them back where nothing can be decided, as far as nobody else wrote them since.

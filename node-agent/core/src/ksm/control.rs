@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::knobs::{Advisor, Knobs};
 use super::need::Need;
 use super::reason::Reason;
-use crate::sample::{GuestId, Ksm};
+use crate::sample::{GuestId, GuestSample, Ksm};
 use crate::units::{Bytes, Monotonic, Permille};
 
 /// The most of one CPU that ksmd may take while memory is not short. The kernel's advisor would take 70 % (`advisor_max_cpu`),
@@ -21,9 +21,6 @@ pub const CEILING_WANTED: Permille = Permille::new(200);
 pub const CEILING_PRESSED: Permille = Permille::new(500);
 /// The least with which it is worth running: below that a pass over a large node takes days.
 const LEAST: Permille = Permille::new(10);
-/// What a scan begins with, in parts of its ceiling.
-const BEGIN: u32 = 2;
-
 /// What a second of CPU time has to save. A node has about 4 GiB for each CPU (general-purpose machine types of the large
 /// clouds), so that a CPU is worth 4 GiB; what is merged is taken to stay merged for ten minutes.
 const PRICE_WANTED: Bytes = Bytes::new((4 << 30) / 600);
@@ -41,18 +38,27 @@ const PAGES: std::ops::RangeInclusive<u64> = 10..=30_000;
 /// CPU time is counted in ticks of 10 ms: a shorter stretch says nothing.
 const MEASURABLE: Duration = Duration::from_secs(2);
 
-/// After it began, ksmd must have come to the end of memory so often before it is judged: the first end may be near, the
-/// next pass only notes what each page holds (mm/ksm.c, `cmp_and_merge_page`), and the third merges.
-const PASSES_FIRST: u64 = 3;
+/// After it began, ksmd notes what each page holds, and merges nothing but what equals a page that is merged already; only
+/// when it comes by again does it merge what has not changed (mm/ksm.c, `cmp_and_merge_page`). So it is judged from the moment
+/// on from which it comes by for the second time. It has come by everywhere once it was at the end of memory so often: the
+/// first end may be near.
+const ENDS_TO_NOTE: u64 = 2;
+/// Memory is looked at in pages of this size.
+const PAGE: u64 = 4096;
+/// A pass over much memory takes hours: after this part of it what it saved is judged by what can have been found by then.
+const EARLIEST: Permille = Permille::new(125);
+/// But no sooner than it has come by so many guests of like size: of what two have in common, nothing is found in one.
+const GUESTS: u64 = 3;
 /// And the time that takes at least, for every judgement.
 const WINDOW: Duration = Duration::from_secs(10);
 /// What pays twice is gone on with faster after this time, whether the pass is over or not.
 const EARLY: Duration = Duration::from_secs(4);
 
-/// The first rest; each further one is twice as long.
+/// The first rest, unless the scan before it took longer; each further one is twice as long.
 const REST: Duration = Duration::from_mins(1);
-/// The longest.
+/// The longest, but where this would be too little: what finds nothing may take one of so many parts of a CPU.
 const REST_MOST: Duration = Duration::from_hours(1);
+const PARTS_FOR_NOTHING: u32 = 100;
 /// New guests end a rest that has lasted so long.
 const REST_LEAST: Duration = Duration::from_secs(30);
 
@@ -88,9 +94,42 @@ struct Scan {
     /// Of one CPU.
     share: Permille,
     since: Mark,
-    /// It is judged once that many passes are over.
-    judged_at: u64,
+    /// When it began, or paid last.
+    begun: Mark,
+    /// It comes by everywhere for the first time, so far, since so many passes were over.
+    noting: bool,
+    since_start: u64,
+    /// How many pages it has come by since.
+    seen: u64,
+    need: Need,
     told: Reason,
+}
+
+/// What there is to come by.
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    /// In pages; 0 while nobody knows.
+    pages: u64,
+    guests: u64,
+}
+
+impl Course {
+    fn of(guests: &[GuestSample]) -> Self {
+        let resident: Bytes = guests.iter().filter_map(|guest| guest.facts.resident).sum();
+        Self { pages: resident.get() / PAGE, guests: u64::try_from(guests.len()).unwrap_or(u64::MAX) }
+    }
+
+    /// How much of it these are, in thousandths.
+    fn part(self, seen: u64) -> Permille {
+        let part = seen.saturating_mul(1000).checked_div(self.pages).unwrap_or_default();
+        Permille::new(u32::try_from(part.min(1000)).unwrap_or(1000))
+    }
+
+    /// The part of it after which something can be said.
+    fn earliest(self) -> Permille {
+        let guests = (GUESTS * 1000).checked_div(self.guests).unwrap_or(1000);
+        EARLIEST.max(Permille::new(u32::try_from(guests.min(1000)).unwrap_or(1000)))
+    }
 }
 
 /// A rest.
@@ -142,7 +181,9 @@ impl Control {
         let Some(cpu) = ksm.cpu else {
             let since = self.meter.map_or(Duration::ZERO, |(then, ..)| at.since(then));
             let share = self.scan.map_or(Permille::new(0), |scan| scan.share);
-            self.supposed = self.supposed.saturating_add(part(since, share));
+            let busy = part(since, share);
+            self.supposed = self.supposed.saturating_add(busy);
+            self.come_by(busy);
             (self.meter, self.share) = (Some((at, Duration::ZERO, None)), None);
             return;
         };
@@ -162,44 +203,73 @@ impl Control {
             let known = self.cost.unwrap_or(measured);
             self.cost = Some(measured.max(known.midpoint(measured)));
         }
+        self.come_by(busy);
+    }
+
+    /// What it comes by in that time, by what a page costs.
+    fn come_by(&mut self, busy: Duration) {
+        let cost = u128::from(self.cost.unwrap_or(ASSUMED_COST));
+        let pages = busy.as_nanos().checked_div(cost).and_then(|pages| u64::try_from(pages).ok());
+        if let Some(scan) = &mut self.scan {
+            scan.seen = scan.seen.saturating_add(pages.unwrap_or_default());
+        }
     }
 
     /// How fast to scan now, if at all, and why.
-    pub(super) fn next<'a>(
+    pub(super) fn next(
         &mut self,
         ksm: &Ksm,
         at: Monotonic,
         need: Need,
-        guests: impl Iterator<Item = &'a GuestId> + Clone,
+        guests: &[GuestSample],
     ) -> (Option<Pace>, Reason) {
         if let Some(rest) = &self.rest {
-            if !rest.is_over(ksm, at, need, guests.clone()) {
+            if !rest.is_over(ksm, at, need, guests) {
                 return (None, rest.why);
             }
             self.rest = None;
         }
         let now = self.mark(ksm, at);
         let top = ceiling(need);
-        let Some(scan) = self.scan else {
+        let course = Course::of(guests);
+        let Some(mut scan) = self.scan else {
             // What a page cost before a rest may be long ago, of other guests.
             self.cost = None;
-            let share = Permille::new(top.get() / BEGIN);
-            let judged_at = now.scans.saturating_add(PASSES_FIRST);
-            let scan = Scan { share, since: now, judged_at, told: Reason::Measuring };
+            // How fast does not change what it costs until something can be said.
+            let scan = Scan {
+                share: top,
+                since: now,
+                begun: now,
+                noting: true,
+                since_start: now.scans,
+                seen: 0,
+                need,
+                told: Reason::Measuring,
+            };
             self.scan = Some(scan);
-            return (Some(self.pace(share)), scan.told);
+            return (Some(self.pace(top)), scan.told);
         };
+        if scan.noting && scan.has_noted(&now, course) {
+            scan = Scan { since: now, noting: false, seen: 0, ..scan };
+        }
+        // What it takes while it notes does not depend on how fast it does; and a need that rises has another price.
+        if scan.noting || need > scan.need {
+            scan.share = top;
+        }
+        scan.need = need;
         let share = scan.share.min(top);
-        match judge(&scan, &now, ksm.profit, need) {
+        match judge(&scan, &now, course, ksm.profit, need) {
             Verdict::Wait => {
                 self.scan = Some(Scan { share, ..scan });
                 (Some(self.pace(share)), scan.told)
             }
             Verdict::Rest(why) => {
                 self.scan = None;
-                let lasts = self.next_rest.unwrap_or(REST);
-                self.next_rest = Some(lasts.saturating_mul(2).min(REST_MOST));
-                let guests = guests.cloned().collect();
+                let (took, spent) = (now.at.since(scan.begun.at), now.cpu.saturating_sub(scan.begun.cpu));
+                let lasts = self.next_rest.unwrap_or(REST.max(took));
+                let most = REST_MOST.max(spent.saturating_mul(PARTS_FOR_NOTHING));
+                self.next_rest = Some(lasts.saturating_mul(2).min(most));
+                let guests = guests.iter().map(|guest| guest.id.clone()).collect();
                 self.rest = Some(Rest { since: at, lasts, need, merged: ksm.sharing, guests, why });
                 (None, why)
             }
@@ -213,11 +283,13 @@ impl Control {
                     _ if share >= top => Reason::AtCeiling { per_cpu },
                     _ => Reason::Pays { per_cpu },
                 };
+                let mut begun = scan.begun;
                 if change != Change::Halve {
-                    self.next_rest = None;
+                    (self.next_rest, begun) = (None, now);
                 }
-                let judged_at = scan.judged_at.max(now.scans.saturating_add(1));
-                self.scan = Some(Scan { share, since: now, judged_at, told });
+                // What it comes by for the first time goes on.
+                let seen = if scan.noting { scan.seen } else { 0 };
+                self.scan = Some(Scan { share, since: now, begun, seen, told, ..scan });
                 (Some(self.pace(share)), told)
             }
         }
@@ -231,7 +303,9 @@ impl Control {
 
     /// A batch of n pages and a sleep take n·cost of n·cost + sleep.
     fn pace(&self, share: Permille) -> Pace {
-        let share = u64::from(share.get()).min(999);
+        // By a cost that is only assumed it takes half of what it may.
+        let assumed = if self.cost.is_none() { 2 } else { 1 };
+        let share = u64::from(share.get() / assumed).min(999);
         let sleep = u64::try_from(SLEEP.as_nanos()).unwrap_or(u64::MAX);
         let batch = sleep.saturating_mul(share).checked_div(1000_u64.saturating_sub(share));
         let pages = batch.and_then(|batch| batch.checked_div(self.cost.unwrap_or(ASSUMED_COST).max(1)));
@@ -242,19 +316,13 @@ impl Control {
 impl Rest {
     /// Its time is over, or what it rests on has changed: memory got short, guests wrote an eighth of what was merged, or
     /// there are new ones.
-    fn is_over<'a>(
-        &self,
-        ksm: &Ksm,
-        at: Monotonic,
-        need: Need,
-        mut guests: impl Iterator<Item = &'a GuestId>,
-    ) -> bool {
+    fn is_over(&self, ksm: &Ksm, at: Monotonic, need: Need, guests: &[GuestSample]) -> bool {
         let age = at.since(self.since);
         age >= self.lasts
             || need > self.need
             || (age >= REST_LEAST
                 && (ksm.sharing < self.merged.share(Permille::new(875))
-                    || guests.any(|guest| !self.guests.contains(guest))))
+                    || guests.iter().any(|guest| !self.guests.contains(&guest.id))))
     }
 }
 
@@ -287,10 +355,24 @@ impl Change {
     }
 }
 
-/// What a scan saved since `scan.since`, held against what it took.
-fn judge(scan: &Scan, now: &Mark, profit: Option<i64>, need: Need) -> Verdict {
+impl Scan {
+    /// It has come by everywhere since it began, and at the end of memory at least once, for there may be more than guests.
+    fn has_noted(&self, now: &Mark, course: Course) -> bool {
+        let ends = now.scans.saturating_sub(self.since_start);
+        ends >= ENDS_TO_NOTE || (ends >= 1 && course.pages > 0 && self.seen >= course.pages)
+    }
+
+    /// It has come by everywhere since `since`.
+    fn is_over(&self, now: &Mark, course: Course) -> bool {
+        now.scans > self.since.scans || (course.pages > 0 && self.seen >= course.pages)
+    }
+}
+
+/// What a scan saved since `scan.since`, held against what it took. Part of a pass finds only that part of what its pages
+/// have in common with others', for those have to have been come by, too.
+fn judge(scan: &Scan, now: &Mark, course: Course, profit: Option<i64>, need: Need) -> Verdict {
     let elapsed = now.at.since(scan.since.at);
-    let over = now.scans >= scan.judged_at && elapsed >= WINDOW;
+    let over = !scan.noting && scan.is_over(now, course) && elapsed >= WINDOW;
     let gained = now.saved.saturating_sub(scan.since.saved);
     let gained = Bytes::new(u64::try_from(gained).unwrap_or(0));
     let cpu = now.cpu.saturating_sub(scan.since.cpu);
@@ -300,6 +382,11 @@ fn judge(scan: &Scan, now: &Mark, profit: Option<i64>, need: Need) -> Verdict {
     let twice = gained >= costs.plus(costs) && !gained.is_zero();
     if over && profit.is_some_and(|profit| profit <= 0) {
         return Verdict::Rest(Reason::DoesNotPay);
+    }
+    let part = course.part(scan.seen);
+    let partly = !over && !scan.noting && elapsed >= WINDOW && part >= course.earliest();
+    if partly && (gained.is_zero() || gained < costs.share(part).share(Permille::new(250))) {
+        return Verdict::Rest(Reason::Exhausted { per_cpu });
     }
     match over {
         // Slower finds as much for less only where guests keep on making equal pages; what saves nothing is over.

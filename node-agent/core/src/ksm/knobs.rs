@@ -89,6 +89,21 @@ impl Write {
             (_, value) => value.to_string(),
         }
     }
+
+    /// It has ksmd scan.
+    pub fn starts(self) -> bool {
+        (self.knob, self.value) == (Knob::Run, 1)
+    }
+
+    /// What a person does in its place.
+    pub fn by_hand(self) -> String {
+        format!("echo {} > /sys/kernel/mm/ksm/{}", self.text(), self.knob.file())
+    }
+}
+
+/// The same of several, in their order.
+pub fn by_hand(writes: &[Write]) -> String {
+    writes.iter().map(|write| write.by_hand()).collect::<Vec<_>>().join("; ")
 }
 
 /// A value that somebody else wrote.
@@ -98,6 +113,13 @@ pub struct Foreign {
     pub knob: Knob,
     /// What was found there.
     pub found: u64,
+}
+
+impl Foreign {
+    /// It is the kernel's own control that somebody turned on.
+    pub fn is_advisor(&self) -> bool {
+        *self == Self { knob: Knob::Advisor, found: 1 }
+    }
 }
 
 impl fmt::Display for Foreign {
@@ -120,6 +142,13 @@ pub struct Held {
     pub(super) yielded: Option<Foreign>,
 }
 
+/// What the kernel sets `pages_to_scan` to when its advisor is turned off (mm/ksm.c, `DEFAULT_PAGES_TO_SCAN`).
+const WITHOUT_ADVISOR: u64 = 100;
+
+/// What `sleep_millisecs` is set to where ksmd is stopped. A stop needs no disk, so that perhaps no journal knows of it: by
+/// this a successor tells it from somebody else's.
+pub(super) const STOPPED_SLEEP: u64 = 21;
+
 /// The advisor first: while it is on, what is written to the others is its to change. Whether to run last.
 const TAKE: [Knob; 4] = [Knob::Advisor, Knob::PagesToScan, Knob::SleepMillisecs, Knob::Run];
 /// The advisor after what it would refuse.
@@ -135,16 +164,20 @@ impl Held {
         self.yielded.is_none() && self.original == *now
     }
 
+    /// As it was written last, or as it was before, or as a stop leaves it, or as the kernel's advisor has it, which was found or is put back.
     fn is_ours(&self, knob: Knob, now: &Knobs) -> bool {
         let value = now.get(knob);
-        value == self.ours.get(knob) || value == self.before.get(knob)
+        let by_advisor = || now.advisor == Advisor::ScanTime && self.is_ours(Knob::Advisor, now);
+        let by_stop = now.sleep_millisecs == STOPPED_SLEEP && (knob != Knob::Run || now.run == 0);
+        value == self.ours.get(knob)
+            || (by_stop && [Knob::Run, Knob::SleepMillisecs].contains(&knob))
+            || value == self.before.get(knob)
+            || (knob == Knob::PagesToScan && by_advisor())
     }
 
-    /// A knob that is neither as it was written last nor as it was before.
+    /// A knob that is none of that: the advisor before what it changes by itself.
     pub(super) fn foreign(&self, now: &Knobs) -> Option<Foreign> {
-        let advised = self.ours.advisor == Advisor::ScanTime && now.advisor == Advisor::ScanTime;
         TAKE.into_iter()
-            .filter(|knob| !(advised && *knob == Knob::PagesToScan))
             .find(|knob| !self.is_ours(*knob, now))
             .map(|knob| Foreign { knob, found: now.get(knob) })
     }
@@ -158,6 +191,11 @@ impl Held {
 
     /// Takes in what is there: what was written is, and what it was before is nobody's here any more.
     pub(super) fn confirm(&mut self, now: &Knobs) {
+        let advised = |at: &Knobs| at.advisor == Advisor::ScanTime;
+        if advised(&self.before) && !advised(&self.ours) && !advised(now) {
+            // Whoever ended between the two writes left that.
+            self.before.pages_to_scan = WITHOUT_ADVISOR;
+        }
         for knob in TAKE.into_iter().filter(|knob| now.get(*knob) == self.ours.get(*knob)) {
             self.before.set(knob, now.get(knob));
         }
@@ -177,6 +215,16 @@ impl Held {
         writes
     }
 
+    /// What is not as it was found, as far as is known without looking: what was written, or was to be.
+    pub fn not_back(&self) -> Vec<Write> {
+        let changed = |knob: &Knob| {
+            let found = self.original.get(*knob);
+            self.ours.get(*knob) != found || self.before.get(*knob) != found
+        };
+        let knobs = PUT_BACK.into_iter().filter(|knob| self.yielded.is_none() && changed(knob));
+        knobs.map(|knob| Write { knob, value: self.original.get(knob) }).collect()
+    }
+
     /// What puts back that is still as it was written here; what somebody else wrote stays.
     pub fn restore(&mut self, now: &Knobs) -> Vec<Write> {
         self.put_back(now, self.foreign(now).is_some())
@@ -193,8 +241,8 @@ impl Held {
             let ours = held.is_ours(*knob, now) && (sure || !beside || *knob != Knob::Run);
             ours && now.get(*knob) != held.original.get(*knob)
         };
-        // What the advisor is about to set by itself.
-        let advised = self.original.advisor == Advisor::ScanTime;
+        // What the advisor is about to set by itself, or has in its hands: it would be refused, and all that follows with it.
+        let advised = [self.original.advisor, now.advisor].contains(&Advisor::ScanTime);
         let knobs: Vec<Knob> = PUT_BACK
             .into_iter()
             .filter(|knob| to_do(self, knob) && !(advised && *knob == Knob::PagesToScan))

@@ -83,6 +83,7 @@ impl Reason {
             Self::NoKsm => "KsmMissing",
             Self::NoKnobs => "KsmUnreadable",
             Self::Managed { .. } => "KsmManaged",
+            Self::Yielded(foreign) if foreign.is_advisor() => "KsmAdvised",
             Self::Yielded(_) => "KsmYielded",
             Self::Unmerged => "KsmUnmerged",
             Self::Released => "KsmReleased",
@@ -115,6 +116,10 @@ impl fmt::Display for Reason {
             Self::NoKsm => f.write_str("the kernel has no KSM"),
             Self::NoKnobs => f.write_str("the kernel's knobs cannot be read"),
             Self::Managed { by } => write!(f, "{by} manages KSM on this node"),
+            Self::Yielded(foreign) if foreign.is_advisor() => write!(
+                f,
+                "somebody turned the kernel's advisor on ({foreign}): the knobs are theirs until ksm.mode was Off once"
+            ),
             Self::Yielded(foreign) => {
                 write!(f, "somebody else writes the knobs ({foreign}): theirs until ksm.mode was Off once")
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::roster::KsmManager;
 use crate::sample::HostMemory;
-use world::{FOUND, World};
+use world::{FOUND, STEP, World};
 
 /// ksmd scans, and has been judged.
 fn running() -> (World, Merging) {
@@ -102,7 +102,78 @@ fn the_kernels_advisor_is_taken_off_and_put_back() {
     assert_eq!((world.knobs.run, world.knobs.advisor), (1, Advisor::None));
     world.mandate = Mandate::Release;
     world.turns(&mut merging, 2);
-    assert_eq!((world.knobs, merging.held()), (found, None));
+    let left = Knobs { pages_to_scan: found.pages_to_scan, ..world.knobs };
+    assert_eq!((left, merging.held()), (found, None), "and what it sets by itself is its");
+}
+
+#[test]
+fn one_that_dies_while_it_takes_the_advisor_off_or_puts_it_back_is_nobody_else_to_the_next() {
+    let found = Knobs { run: 1, advisor: Advisor::ScanTime, pages_to_scan: 500, ..FOUND };
+    // So many of the writes are made: of the first, or of those that put everything back.
+    for (made, at_end) in [(0, false), (1, false), (2, false), (0, true), (1, true), (2, true)] {
+        let (mut world, mut merging) = (World { knobs: found, ..World::new() }, Merging::default());
+        if at_end {
+            world.turns(&mut merging, 8);
+            world.turn = Turn::Handover;
+            world.pass();
+        }
+        let mut plan = world.decide(&mut merging);
+        for _ in 0..20 {
+            if plan.writes.iter().any(|write| write.knob == Knob::Advisor) {
+                break;
+            }
+            world.pass();
+            plan = world.decide(&mut merging);
+        }
+        plan.writes.truncate(made);
+        world.write(&plan);
+        let mut next = Merging::default();
+        next.adopt(merging.held().unwrap().clone());
+        world.turn = Turn::Tick;
+        for turn in 0..12 {
+            let plan = world.turn(&mut next);
+            assert!(!plan.reason.is_conflict(), "{made}, {at_end}, turn {turn}: {:?}", plan.reason);
+        }
+        assert_eq!((world.knobs.run, world.knobs.advisor), (1, Advisor::None), "{made}, {at_end}");
+        assert_ne!(world.knobs.pages_to_scan, 100, "{made}, {at_end}: it goes as fast as it should");
+        world.mandate = Mandate::Release;
+        world.turns(&mut next, 2);
+        assert_eq!((world.knobs.run, world.knobs.advisor, next.held()), (1, Advisor::ScanTime, None));
+    }
+}
+
+#[test]
+fn whoever_turns_the_advisor_on_has_the_knobs_from_then_on() {
+    for stopped in [false, true] {
+        let (mut world, mut merging) = running();
+        if stopped {
+            world.namespaces.push(Some("other"));
+            world.turns(&mut merging, 2);
+        }
+        let ours = world.knobs.pages_to_scan;
+        world.write_advisor(true);
+        // What it chooses is what was ours, by chance.
+        world.knobs.pages_to_scan = ours - 14;
+        let plan = world.turns(&mut merging, 2);
+        assert_eq!((plan.reason.code(), world.knobs.pages_to_scan), ("KsmAdvised", ours));
+        assert!(plan.reason.to_string().contains("advisor_mode became scan-time"), "{}", plan.reason);
+        let left = (world.knobs.run, world.knobs.sleep_millisecs, world.knobs.advisor);
+        assert_eq!(
+            left,
+            (FOUND.run, FOUND.sleep_millisecs, Advisor::ScanTime),
+            "what is still ours is put back"
+        );
+        // Off again, it is still theirs, and what the kernel sets then nobody's mistake.
+        world.write_advisor(false);
+        let knobs = world.knobs;
+        assert_eq!(world.turns(&mut merging, 5).reason.code(), "KsmAdvised");
+        assert_eq!(world.knobs, knobs);
+        world.rule.mode = KsmMode::Off;
+        world.turn(&mut merging);
+        (world.rule.mode, world.namespaces) = (KsmMode::Auto, vec![Some("a")]);
+        world.turns(&mut merging, 6);
+        assert_eq!(world.knobs.run, 1);
+    }
 }
 
 #[test]
@@ -280,6 +351,79 @@ fn a_successor_goes_on_whether_the_last_writes_were_made_or_not() {
 }
 
 #[test]
+fn a_stop_that_no_journal_knows_of_is_nobody_elses_to_the_next() {
+    for by_hand in [false, true] {
+        let (mut world, mut merging) = running();
+        // The disk is full from now on.
+        let journal = merging.held().unwrap().clone();
+        if by_hand {
+            world.knobs.run = 0;
+        } else {
+            world.mandate = Mandate::GiveOnly;
+            world.turns(&mut merging, 2);
+        }
+        assert_eq!(world.knobs.run, 0);
+        let mut next = Merging::default();
+        next.adopt(journal);
+        world.mandate = Mandate::Full;
+        let plan = world.turns(&mut next, 6);
+        assert_eq!((plan.reason.is_conflict(), world.knobs.run), (by_hand, u64::from(!by_hand)), "{plan:?}");
+        world.mandate = Mandate::Release;
+        world.turns(&mut next, 2);
+        assert_eq!((world.knobs, next.held()), (FOUND, None));
+    }
+}
+
+#[test]
+fn where_memory_is_short_it_takes_half_of_a_cpu_whatever_it_took_before() {
+    let share = |world: &mut World, merging: &mut Merging| {
+        let before = world.cpu;
+        world.turn(merging);
+        (world.cpu - before).as_millis() * 1000 / STEP.as_millis()
+    };
+    // So little is left to merge that it goes slower, and the scan goes on.
+    let (mut world, mut merging) = (World { cost: 12_000, ..World::large(40) }, Merging::default());
+    while !matches!(merging.told, Reason::Slower { .. }) {
+        world.turn(&mut merging);
+        assert!(world.at < Duration::from_hours(12), "{:?}", merging.told);
+    }
+    world.turns(&mut merging, 2);
+    assert!(share(&mut world, &mut merging) < 150);
+    world.available = 50 << 30;
+    world.turns(&mut merging, 2);
+    let pressed = share(&mut world, &mut merging);
+    assert!((430..=550).contains(&pressed), "{pressed}");
+    // While it only notes what there is, too.
+    let (mut world, mut merging) = (World { available: 50 << 30, ..World::large(100) }, Merging::default());
+    world.turns(&mut merging, 12);
+    let pressed = share(&mut world, &mut merging);
+    assert!((430..=550).contains(&pressed), "{pressed}");
+    // And no more than a fifth once it is not.
+    world.available = 200 << 30;
+    world.turns(&mut merging, 2);
+    assert!(share(&mut world, &mut merging) <= 220);
+}
+
+#[test]
+fn what_was_restored_is_taken_in_once_the_knobs_are_read_again() {
+    let (mut world, mut merging) = running();
+    world.turn = Turn::Handover;
+    world.turn(&mut merging);
+    let before = merging.held().unwrap().clone();
+    merging.confirm(&world.knobs);
+    let after = merging.held().unwrap().clone();
+    assert_ne!(after, before, "what they were before is nobody's here any more");
+    // A successor that finds a value of before the last write knows that it is somebody else's.
+    world.turn = Turn::Tick;
+    world.knobs.run = 1;
+    for (held, yields) in [(before, false), (after, true)] {
+        let (mut world, mut next) = (world.clone(), Merging::default());
+        next.adopt(held);
+        assert_eq!(world.turns(&mut next, 3).reason.is_conflict(), yields);
+    }
+}
+
+#[test]
 fn one_that_was_unmerged_is_left_alone() {
     let found = Knobs { run: 2, ..FOUND };
     let (mut world, mut merging) = (World { knobs: found, ..World::new() }, Merging::default());
@@ -290,13 +434,67 @@ fn one_that_was_unmerged_is_left_alone() {
 #[test]
 fn without_equal_pages_it_rests_longer_and_longer() {
     let (mut world, mut merging) = (World { equal: 0, ..World::new() }, Merging::default());
-    let plan = world.turns(&mut merging, 60);
-    assert_eq!((plan.reason, plan.scan), (Reason::DoesNotPay, false));
+    until_rest(&mut world, &mut merging, 1);
+    assert_eq!((merging.told, world.knobs.run), (Reason::DoesNotPay, 0));
     let spent = world.cpu;
     let hours = 6;
     world.turns(&mut merging, hours * 720);
     let per_hour = (world.cpu - spent) / hours;
     assert!(per_hour < Duration::from_mins(1), "{per_hour:?} of CPU an hour for nothing");
+}
+
+/// Until ksmd rests or `hours` are over; the time that it took.
+fn until_rest(world: &mut World, merging: &mut Merging, hours: u64) -> Duration {
+    let began = world.at;
+    world.turns(merging, 6);
+    while world.knobs.run == 1 && world.at - began < Duration::from_hours(hours) {
+        world.turn(merging);
+    }
+    world.at - began
+}
+
+#[test]
+fn on_512_gib_without_equal_pages_it_rests_within_40_minutes_and_costs_a_hundredth_of_a_cpu_then() {
+    let (mut world, mut merging) = (World::large(0), Merging::default());
+    let took = until_rest(&mut world, &mut merging, 12);
+    // A pass takes 403 s of CPU, which are 34 minutes at a fifth of one; and an eighth of another.
+    assert!((Duration::from_mins(37)..Duration::from_mins(42)).contains(&took), "{took:?}");
+    assert!(world.cpu < Duration::from_secs(480), "{:?}", world.cpu);
+    let mut share = 1000;
+    for _ in 0..7 {
+        let (spent, began) = (world.cpu, world.at);
+        world.at += merging.control.rests_for().unwrap();
+        until_rest(&mut world, &mut merging, 12);
+        share = (world.cpu - spent).as_millis() * 1000 / (world.at - began).as_millis();
+    }
+    assert!(share <= 10, "{share} thousandths of a CPU for nothing");
+    let (mut world, mut merging) = (World { available: 50 << 30, ..World::large(0) }, Merging::default());
+    let took = until_rest(&mut world, &mut merging, 12);
+    assert!(took < Duration::from_mins(17), "where memory is short: {took:?}");
+}
+
+#[test]
+fn on_512_gib_what_pays_is_known_as_soon_as_pages_are_come_by_again() {
+    let (mut world, mut merging) = (World::large(100), Merging::default());
+    let began = world.at;
+    while !matches!(merging.told, Reason::Pays { .. } | Reason::AtCeiling { .. }) {
+        world.turn(&mut merging);
+        assert!(world.at - began < Duration::from_mins(36), "{:?}", merging.told);
+    }
+    // What is equal is merged by the end of that pass, and what pays is not stopped before.
+    while world.sharing < 50 << 18 {
+        world.turn(&mut merging);
+        assert!(world.at - began < Duration::from_hours(3), "{:?}, {}", merging.told, world.sharing >> 18);
+        assert!(world.at - began < Duration::from_mins(1) || world.knobs.run == 1, "{:?}", merging.told);
+    }
+}
+
+#[test]
+fn what_two_guests_have_in_common_is_not_given_up_before_both_were_come_by() {
+    let (mut world, mut merging) =
+        (World { namespaces: vec![Some("shop"); 2], ..World::large(0) }, Merging::default());
+    let took = until_rest(&mut world, &mut merging, 12);
+    assert!(took > Duration::from_mins(65), "{took:?}");
 }
 
 #[test]

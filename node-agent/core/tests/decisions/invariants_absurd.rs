@@ -103,9 +103,10 @@ fn balloon() -> impl Strategy<Value = Option<Balloon>> {
 }
 
 fn facts() -> impl Strategy<Value = ProcessFacts> {
-    proptest::array::uniform7(option::weighted(0.8, bytes())).prop_map(
-        |[resident, anon, overhead, request, limit, swappable, bound]| ProcessFacts {
+    proptest::array::uniform8(option::weighted(0.8, bytes())).prop_map(
+        |[resident, anon, repeated, overhead, request, limit, swappable, bound]| ProcessFacts {
             bound,
+            repeated,
             resident,
             anon,
             overhead,

@@ -14,6 +14,7 @@ mod invariants_totality;
 mod invariants_trust;
 mod invariants_turns;
 mod late_facts;
+mod merged;
 mod needs;
 mod paying;
 mod plugged;

@@ -72,10 +72,9 @@ impl Known {
     ) -> Result<HostView, ReadError> {
         let version = self.place.as_ref().map(CgroupPlace::version);
         let holds = self.holds(0);
-        let anon = match holds {
-            Some(holds) => holds.all(status.shmem),
-            // A process's own count has merged pages once for each place where they are; the host's, and a cgroup's, once.
-            None => status.anon.minus(self.merged()).plus(status.shmem),
+        let (anon, repeated) = match holds {
+            Some(holds) => (holds.all(status.shmem), None),
+            None => (status.anon.plus(status.shmem), Some(self.merged().min(status.anon))),
         };
         let limits = version.map_or_else(Vec::new, |v| cgroup::limits(&self.directories, v));
         let limit = limits.iter().flatten().min().copied();
@@ -94,6 +93,7 @@ impl Known {
             facts: ProcessFacts {
                 resident: Some(status.resident),
                 anon: Some(anon),
+                repeated,
                 overhead,
                 request: request.map(|r| limit.map_or(r, |l| r.min(l))),
                 limit,
@@ -108,11 +108,13 @@ impl Known {
         })
     }
 
-    /// What of it the kernel has merged, with whomever (`ksm_merging_pages`, since Linux 5.19).
+    /// What of it the kernel may have merged, with whomever (`ksm_merging_pages`): before Linux 5.19, which does not say,
+    /// all of it.
     fn merged(&self) -> Bytes {
-        let pages = self.process.text("ksm_merging_pages").ok().and_then(|text| text.trim().parse().ok());
+        let pages: Option<u64> =
+            self.process.text("ksm_merging_pages").ok().and_then(|text| text.trim().parse().ok());
         let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-        Bytes::new(pages.unwrap_or(0_u64).saturating_mul(page))
+        pages.map_or(Bytes::MAX, |pages| Bytes::new(pages.saturating_mul(page)))
     }
 
     /// What this level of its pod or scope holds, the outermost first; absent if it has none of its own.

@@ -126,6 +126,25 @@ fn a_guest_without_a_cgroup_of_its_own_is_its_process_alone() {
 }
 
 #[test]
+fn what_of_a_process_is_merged_is_told_where_no_cgroup_counts_it_once() {
+    let page = u64::try_from(rustix::param::page_size()).unwrap();
+    let node = Node::new("max\n");
+    node.add_qemu(80, "0::/system.slice/libvirtd.service\n");
+    let repeated = || node.reader().look(&query(None)).facts.repeated;
+    assert_eq!(repeated(), Some(Bytes::from_kib(300_000)), "before Linux 5.19 it may be all");
+    node.write("proc/80/ksm_merging_pages", "1000\n");
+    assert_eq!(repeated(), Some(Bytes::new(1000 * page)));
+    assert_eq!(node.reader().look(&query(None)).facts.anon, Some(Bytes::from_kib(300_000)));
+    node.write("proc/80/ksm_merging_pages", "1000000000\n");
+    assert_eq!(repeated(), Some(Bytes::from_kib(300_000)), "some of it was written since");
+    let node = Node::new("max\n");
+    node.add_qemu(80, &Node::cgroup());
+    node.add_launcher();
+    node.write("proc/80/ksm_merging_pages", "1000\n");
+    assert_eq!(node.reader().look(&query(Some(POD))).facts.repeated, None);
+}
+
+#[test]
 fn the_successor_of_a_process_that_ended_is_found_in_the_same_turn() {
     let node = Node::new("max\n");
     node.add_qemu(80, &Node::cgroup());

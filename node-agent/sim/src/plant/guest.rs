@@ -322,6 +322,7 @@ impl Guest {
         ProcessFacts {
             resident: Some(self.resident()),
             anon: Some(self.resident()),
+            repeated: None,
             overhead: Some(self.group.overhead.0),
             request: Some(self.group.request.0),
             limit,

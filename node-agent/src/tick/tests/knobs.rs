@@ -102,6 +102,11 @@ fn knobs_are_written_once_the_journal_knows_what_was_found_and_put_back_at_the_e
     wakes.send(Wake::Stop(Stop::Handover)).unwrap();
     running.join().unwrap().unwrap();
     assert_eq!(read(temp.path(), "run"), "1", "the next agent finds what this one found");
+    let journal = journal(temp.path());
+    assert!(
+        journal.contains(r#""before":{"run":1,"#),
+        "it was looked at, what was there before is nobody's: {journal}"
+    );
 }
 
 #[test]
@@ -135,6 +140,61 @@ fn what_waits_for_the_journal_is_not_started_once_it_must_not_be() {
     }
     running.join().unwrap().ok();
     assert_eq!((touched("run"), touched("pages_to_scan")), (run, pages), "nothing was written");
+}
+
+/// A journal that knows of other knobs than those of the tree.
+fn journal_of(temp: &Path, pages: u64) -> Journal {
+    let knobs = |run: u64, pages: u64| serde_json::json!({"run": run, "pages_to_scan": pages, "sleep_millisecs": 20, "advisor": "None"});
+    let held = serde_json::json!({"original": knobs(0, 50), "ours": knobs(1, pages), "before": knobs(1, pages),
+        "yielded": null});
+    let content = Content {
+        boot_id: "boot".to_owned(),
+        ksm: Some(serde_json::from_value::<Held>(held).unwrap()),
+        ..Content::default()
+    };
+    std::fs::create_dir_all(temp.join("other")).unwrap();
+    std::fs::write(temp.join("other/journal"), envelope::seal(&content)).unwrap();
+    Journal::open(&StateDir::open(&temp.join("other")).unwrap(), "boot")
+}
+
+#[test]
+fn what_could_not_be_put_back_at_the_end_is_told_with_what_to_do() {
+    let by_hand = "by hand: echo 50 > /sys/kernel/mm/ksm/pages_to_scan; echo 0 > /sys/kernel/mm/ksm/run";
+    let temp = tempfile::tempdir().unwrap();
+    let parts = host(temp.path(), 1);
+    let mut work = Loop::new(Parts { journal: journal_of(temp.path(), 100), ..parts });
+    let told = work.knobs_left().unwrap();
+    assert!(told.contains("(pages_to_scan, run): nothing was decided") && told.ends_with(by_hand), "{told}");
+    std::fs::write(temp.path().join("sys/kernel/mm/ksm/pages_to_scan"), "50").unwrap();
+    assert!(work.knobs_left().unwrap().ends_with("by hand: echo 0 > /sys/kernel/mm/ksm/run"));
+    std::fs::write(temp.path().join("sys/kernel/mm/ksm/run"), "0").unwrap();
+    assert_eq!(work.knobs_left(), None);
+    std::fs::write(temp.path().join("sys/kernel/mm/ksm/run"), "what?").unwrap();
+    let told = work.knobs_left().unwrap();
+    assert!(told.contains("they cannot be read") && told.ends_with(by_hand), "{told}");
+}
+
+#[test]
+fn an_end_that_leaves_knobs_as_they_were_not_found_is_none_in_order() {
+    for (stop, refused) in [(Stop::Handover, true), (Stop::Release, true), (Stop::Release, false)] {
+        let temp = tempfile::tempdir().unwrap();
+        // A number that can be read, and that nobody can write.
+        let refusing = Path::new("/proc/sys/kernel/ngroups_max");
+        let number = std::fs::read_to_string(refusing).unwrap().trim().parse().unwrap();
+        journal_of(temp.path(), if refused { number } else { 100 });
+        let (wakes, inbox) = channel();
+        let told = wakes.clone();
+        let running = started_with(temp.path(), 1, inbox, move |recorded| drop(told.send(recorded)));
+        if refused {
+            let file = temp.path().join("sys/kernel/mm/ksm/pages_to_scan");
+            std::fs::remove_file(&file).unwrap();
+            std::os::unix::fs::symlink(refusing, &file).unwrap();
+        }
+        wakes.send(Wake::Stop(stop)).unwrap();
+        let ended = running.join().unwrap();
+        assert_eq!(ended.is_err(), refused, "{stop:?}: {ended:?}");
+        assert_eq!(read(temp.path(), "run"), "0", "the others are put back");
+    }
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub(super) struct World {
     pub(super) scanned: u64,
     pub(super) cpu: Duration,
     pub(super) visible: bool,
+    pub(super) total: u64,
     pub(super) available: u64,
     pub(super) promised: u64,
     pub(super) namespaces: Vec<Option<&'static str>>,
@@ -60,6 +61,7 @@ impl World {
             scanned: 0,
             cpu: Duration::ZERO,
             visible: true,
+            total: 16 << 30,
             available: 8 << 30,
             promised: 16 << 30,
             namespaces: vec![Some("shop"); 3],
@@ -74,6 +76,11 @@ impl World {
         }
     }
 
+    /// What each guest holds.
+    fn resident(&self) -> Bytes {
+        Bytes::new(self.pages * PAGE / u64::try_from(self.namespaces.len()).unwrap().max(1))
+    }
+
     fn profit(&self) -> i64 {
         let items = self.scanned.min(self.pages) * 64;
         i64::try_from(self.sharing * PAGE).unwrap() - i64::try_from(items).unwrap()
@@ -82,6 +89,10 @@ impl World {
     /// Lets ksmd work for a step.
     pub(super) fn pass(&mut self) {
         self.at += STEP;
+        if self.knobs.advisor == Advisor::ScanTime {
+            // By itself.
+            self.knobs.pages_to_scan += 7;
+        }
         if self.knobs.run != 1 {
             return;
         }
@@ -103,8 +114,12 @@ impl World {
     }
 
     fn sample(&self) -> (Sample, Roster) {
-        let guests: Vec<GuestSample> =
-            self.namespaces.iter().enumerate().map(|(n, ns)| guest(n, *ns, self.huge)).collect();
+        let guests: Vec<GuestSample> = self
+            .namespaces
+            .iter()
+            .enumerate()
+            .map(|(n, ns)| guest(n, *ns, self.huge, self.resident()))
+            .collect();
         let member = || Membership { class: Some("all".into()), opt_out: None, migrating: false };
         let listed = guests.iter().filter(|guest| guest.name.namespace.is_some());
         let listed = listed.map(|g| (Arc::from(g.id.pod().unwrap()), g.name.clone(), member()));
@@ -112,13 +127,14 @@ impl World {
             self.unseen.map(|ns| (Arc::from("unseen"), GuestName::namespaced(ns, "unseen"), member()));
         let roster = Roster::by_pod(listed.chain(unseen));
         let memory = HostMemory {
-            total: Bytes::from_gib(16),
+            total: Bytes::new(self.total),
             available: Bytes::new(self.available),
             ..HostMemory::default()
         };
         let ksm = Ksm {
             run: u8::try_from(self.knobs.run).unwrap(),
             sharing: Bytes::new(self.sharing * PAGE),
+            shared: Bytes::ZERO,
             full_scans: self.scanned / self.pages.max(1),
             profit: Some(self.profit()),
             cpu: self.visible.then_some(self.cpu),
@@ -177,11 +193,7 @@ impl World {
         for write in &plan.writes {
             let text = write.text();
             match write.knob {
-                Knob::Advisor => {
-                    self.knobs.advisor = if text == "none" { Advisor::None } else { Advisor::ScanTime };
-                    // As mm/ksm.c, `set_advisor_defaults`.
-                    self.knobs.pages_to_scan = if text == "none" { 100 } else { 500 };
-                }
+                Knob::Advisor => self.write_advisor(text != "none"),
                 Knob::PagesToScan => {
                     assert_eq!(self.knobs.advisor, Advisor::None, "the kernel refuses that");
                     self.knobs.pages_to_scan = text.parse().unwrap();
@@ -193,12 +205,32 @@ impl World {
         }
     }
 
+    /// As mm/ksm.c, `set_advisor_defaults`.
+    pub(super) fn write_advisor(&mut self, on: bool) {
+        self.knobs.advisor = if on { Advisor::ScanTime } else { Advisor::None };
+        self.knobs.pages_to_scan = if on { 500 } else { 100 };
+    }
+
+    /// 512 GiB, nearly all promised, of guests of 8 GiB; so many in a thousand pages equal others.
+    pub(super) fn large(equal: u64) -> Self {
+        let pages = (512 << 30) / PAGE;
+        Self {
+            pages,
+            equal: pages * equal / 1000,
+            total: 512 << 30,
+            available: 200 << 30,
+            promised: 500 << 30,
+            namespaces: vec![Some("shop"); 64],
+            ..Self::new()
+        }
+    }
+
     pub(super) fn turns(&mut self, merging: &mut Merging, turns: u32) -> KsmPlan {
         (0..turns).map(|_| self.turn(merging)).last().unwrap_or_default()
     }
 }
 
-fn guest(number: usize, namespace: Option<&'static str>, huge: bool) -> GuestSample {
+fn guest(number: usize, namespace: Option<&'static str>, huge: bool, resident: Bytes) -> GuestSample {
     let name = namespace.map_or_else(
         || GuestName::unnamed(&format!("pod-{number}")),
         |namespace| GuestName::namespaced(namespace, format!("guest-{number}")),
@@ -217,7 +249,7 @@ fn guest(number: usize, namespace: Option<&'static str>, huge: bool) -> GuestSam
         },
         run_state: RunState::Running,
         balloon: None,
-        facts: ProcessFacts::default(),
+        facts: ProcessFacts { resident: Some(resident), ..ProcessFacts::default() },
         facts_age: None,
         trouble: None,
     }

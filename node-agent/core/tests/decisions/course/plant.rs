@@ -286,6 +286,7 @@ impl Body {
             return ProcessFacts::default();
         }
         ProcessFacts {
+            repeated: None,
             swappable: None,
             resident: Some(anon),
             anon: Some(anon),

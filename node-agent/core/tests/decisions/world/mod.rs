@@ -344,6 +344,7 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
         facts: ProcessFacts {
             resident: Some(mib(shown)),
             anon: Some(mib(shown)),
+            repeated: None,
             overhead: Some(Bytes::ZERO),
             request: g.request.map(mib),
             limit: g.limit.map(mib),
