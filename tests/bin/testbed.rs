@@ -63,9 +63,9 @@ fn main() -> Result<()> {
     }
 }
 
-/// What tests and demonstrations run: a cluster's parts and the product's own images.
+/// What tests and demonstrations run: a cluster's parts, the product's own images, and MOM to compare with.
 fn everything() -> Vec<&'static parts::Part> {
-    PARTS.iter().copied().chain([&PRODUCT_IMAGES]).collect()
+    PARTS.iter().copied().chain([&PRODUCT_IMAGES, &parts::MOM]).collect()
 }
 
 fn plan() -> Result<()> {
