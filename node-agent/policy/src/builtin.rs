@@ -68,11 +68,12 @@ impl Builtin {
     pub(crate) fn arity(self) -> (usize, Option<usize>) {
         match self {
             Self::Def | Self::If | Self::With => (3, Some(3)),
-            Self::Defvar | Self::Set => (2, Some(2)),
             Self::Let => (2, None),
             Self::And | Self::Or | Self::Min | Self::Max | Self::Eval => (1, None),
             Self::Not => (1, Some(1)),
-            Self::Arithmetic(_)
+            Self::Defvar
+            | Self::Set
+            | Self::Arithmetic(_)
             | Self::Divide
             | Self::Shift { .. }
             | Self::Compare(_)

@@ -1,4 +1,11 @@
-//! Looks at a program that is not run: what certainly fails is an error, what is probably not meant is a warning.
+//! Looks at a program that is not run: what certainly fails where it is evaluated is an error, what is probably not meant is
+//! a warning. Scope is dynamic, so a name is undefined only if nothing in the whole program defines it.
+
+mod catalog;
+mod facts;
+mod nearest;
+mod units;
+mod walk;
 
 use std::fmt;
 
@@ -40,12 +47,26 @@ impl fmt::Display for Finding {
     }
 }
 
-/// All that is found in the files of one program, in the order of their places.
+/// All that is found in the files of one program, in the order of their places; text that is no program is found alone.
 pub fn check(sources: &[Source<'_>]) -> Vec<Finding> {
     match Program::parse(sources) {
-        Ok(_) => Vec::new(),
+        Ok(program) => program.check(),
         Err(trouble) => {
             vec![Finding { place: trouble.place, severity: Severity::Error, message: trouble.message }]
         }
+    }
+}
+
+impl Program {
+    /// All that is found in it, in the order of the places.
+    pub fn check(&self) -> Vec<Finding> {
+        let mut found = walk::walk(self);
+        found.sort_by_key(|found| (found.at, found.severity));
+        let place = |found: walk::Found| Finding {
+            place: self.text.place(found.at),
+            severity: found.severity,
+            message: found.message,
+        };
+        found.into_iter().map(place).collect()
     }
 }

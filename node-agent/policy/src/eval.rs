@@ -161,7 +161,7 @@ impl<'a> Run<'a> {
     /// What a value of the program comes to.
     fn value(&mut self, id: NodeId) -> Result<Value> {
         let program = self.program;
-        self.work(1, id)?;
+        self.work(1, program.syntax.at(id))?;
         match program.syntax.node(id) {
             Node::Constant(value) => Ok(value.clone()),
             Node::Symbol(name) if *name == program.nil => Ok(Value::Nil),
@@ -197,17 +197,12 @@ impl<'a> Run<'a> {
 
     /// So much work is done.
     #[inline]
-    fn work(&mut self, steps: u64, id: NodeId) -> Result<()> {
-        match self.steps.checked_sub(steps) {
-            Some(left) => {
-                self.steps = left;
-                Ok(())
-            }
-            None => {
-                let message = format!("the budget of {} steps is spent", self.limits.steps);
-                Err(Fault::spent(self.program.syntax.at(id), message))
-            }
+    fn work(&mut self, steps: u64, at: At) -> Result<()> {
+        if let Some(left) = self.steps.checked_sub(steps) {
+            self.steps = left;
+            return Ok(());
         }
+        Err(Fault::spent(at, format!("the budget of {} steps is spent", self.limits.steps)))
     }
 
     /// A value was made, or will be written once more.
@@ -216,15 +211,10 @@ impl<'a> Run<'a> {
     }
 
     fn take_memory(&mut self, at: At, bytes: u64) -> Result<()> {
-        match self.memory.checked_sub(bytes) {
-            Some(left) => {
-                self.memory = left;
-                Ok(())
-            }
-            None => {
-                let message = format!("the budget of {} bytes of memory is spent", self.limits.memory);
-                Err(Fault::spent(at, message))
-            }
+        if let Some(left) = self.memory.checked_sub(bytes) {
+            self.memory = left;
+            return Ok(());
         }
+        Err(Fault::spent(at, format!("the budget of {} bytes of memory is spent", self.limits.memory)))
     }
 }

@@ -40,11 +40,10 @@ impl Program {
         let (nil, host, guests) = (syntax.intern("nil"), syntax.intern("Host"), syntax.intern("Guests"));
         let functions = Function::ALL.map(|(name, function)| (syntax.intern(name), function));
         let names = || syntax.all_names();
-        let words = names()
-            .map(|(name, _)| Word { builtin: Builtin::named(name), method: Method::named(name) })
-            .collect();
+        let word = |name: &str| Word { builtin: Builtin::named(name), method: Method::named(name) };
+        let words = names().map(|(name, _)| word(name)).collect();
         let attributes = names().map(|(name, attribute)| attribute.then(|| Arc::clone(name))).collect();
-        Ok(Self { text, words, attributes, nil, host, guests, functions, syntax })
+        Ok(Self { text, syntax, words, attributes, nil, host, guests, functions })
     }
 
     #[inline]

@@ -42,8 +42,16 @@ pub(crate) struct At(pub(crate) u32);
 #[derive(Debug)]
 pub(crate) struct Text {
     joined: String,
-    /// Where each file begins, and its name.
-    files: Vec<(usize, Arc<str>)>,
+    files: Vec<File>,
+    /// Where each line begins.
+    lines: Vec<usize>,
+}
+
+/// Where a file begins in it, and what it is called.
+#[derive(Debug)]
+struct File {
+    start: usize,
+    name: Arc<str>,
 }
 
 /// Why files are no text, and where.
@@ -59,12 +67,14 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 impl Text {
     /// Joins files.
     pub(crate) fn join(sources: &[Source<'_>]) -> Result<Self, NoText> {
-        let mut text = Self { joined: String::new(), files: Vec::with_capacity(sources.len()) };
+        let mut text =
+            Self { joined: String::new(), files: Vec::with_capacity(sources.len()), lines: vec![0] };
         for (n, source) in sources.iter().enumerate() {
             if n > 0 {
                 text.joined.push('\n');
+                text.lines.push(text.joined.len());
             }
-            text.files.push((text.joined.len(), Arc::from(source.name)));
+            text.files.push(File { start: text.joined.len(), name: Arc::from(source.name) });
             text.append(source)?;
         }
         Ok(text)
@@ -82,6 +92,8 @@ impl Text {
                 (valid.unwrap_or_default(), why.error_len().is_some() || bytes.len() <= room)
             }
         };
+        let start = self.joined.len();
+        self.lines.extend(valid.match_indices('\n').map(|(n, _)| start.saturating_add(n).saturating_add(1)));
         self.joined.push_str(valid);
         let end = self.end();
         if broken {
@@ -104,18 +116,38 @@ impl Text {
         At(u32::try_from(self.joined.len()).unwrap_or(u32::MAX))
     }
 
-    /// Where that is. It counts the lines before it: places are told rarely.
+    /// Where that is.
     pub(crate) fn place(&self, at: At) -> Place {
-        let offset = usize::try_from(at.0).unwrap_or(usize::MAX).min(self.joined.len());
-        let file = self.files.partition_point(|(start, _)| *start <= offset).saturating_sub(1);
-        let (start, name) =
-            self.files.get(file).map_or((0, Arc::from("")), |(start, name)| (*start, Arc::clone(name)));
-        let before = self.joined.get(start..offset).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |newline| newline.saturating_add(1));
+        let offset = self.offset(at);
+        let file = self.files.partition_point(|file| file.start <= offset).saturating_sub(1);
+        let line = self.line(offset);
+        let Some(File { start, name }) = self.files.get(file) else {
+            return Place { file: Arc::from(""), line: 1, column: 1 };
+        };
         Place {
-            file: name,
-            line: before.matches('\n').count().saturating_add(1),
-            column: before.get(line_start..).unwrap_or_default().chars().count().saturating_add(1),
+            file: Arc::clone(name),
+            line: line.saturating_sub(self.line(*start)).saturating_add(1),
+            column: self.before(offset).chars().count().saturating_add(1),
         }
+    }
+
+    /// What it costs to say where that is, in steps of an evaluation: characters of its line are counted.
+    pub(crate) fn effort(&self, at: At) -> u64 {
+        u64::try_from(self.before(self.offset(at)).len() / 64).unwrap_or(u64::MAX)
+    }
+
+    fn offset(&self, at: At) -> usize {
+        usize::try_from(at.0).unwrap_or(usize::MAX).min(self.joined.len())
+    }
+
+    /// Which line of the joined text that is in, from 0.
+    fn line(&self, offset: usize) -> usize {
+        self.lines.partition_point(|start| *start <= offset).saturating_sub(1)
+    }
+
+    /// What is before it in its line.
+    fn before(&self, offset: usize) -> &str {
+        let start = self.lines.get(self.line(offset)).copied().unwrap_or(0);
+        self.joined.get(start..offset).unwrap_or_default()
     }
 }

@@ -10,7 +10,7 @@ use crate::source::At;
 use crate::value::Value;
 
 /// A value of the program, by its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct NodeId(u32);
 
 /// A name, by its number.
@@ -125,6 +125,11 @@ impl Syntax {
     /// All of them in the order of their numbers, and whether they stand behind a dot somewhere.
     pub(crate) fn all_names(&self) -> impl Iterator<Item = (&Arc<str>, bool)> {
         self.names.texts.iter().zip(self.names.attributes.iter().copied())
+    }
+
+    /// All values, wherever they stand.
+    pub(crate) fn all(&self) -> impl Iterator<Item = NodeId> {
+        (0..self.nodes.len()).filter_map(|n| u32::try_from(n).ok()).map(NodeId)
     }
 
     /// The values at the top, in order.

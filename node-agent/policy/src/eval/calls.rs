@@ -191,7 +191,7 @@ impl<'a> Run<'a> {
                 .map_err(|why| Fault::new(at, why))?;
             count = count.saturating_add(1);
         }
-        self.work(effort, head)?;
+        self.work(effort, at)?;
         if count == 0 {
             return Ok(Value::Float(0.0));
         }

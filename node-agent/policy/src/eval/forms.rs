@@ -192,7 +192,7 @@ impl<'a> Run<'a> {
                 _ => a.weight().saturating_add(b.weight()) / 256,
             },
         };
-        self.work(steps, head)
+        self.work(steps, self.program.syntax.at(head))
     }
 
     /// A value that was made, counted if it may be long.

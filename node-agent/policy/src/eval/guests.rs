@@ -27,7 +27,7 @@ impl Originals {
 /// What a failed turn may cost in memory: its message and its place.
 const TROUBLE: u64 = 1024;
 
-impl<'a> Run<'a> {
+impl Run<'_> {
     pub(super) fn with(&mut self, list: NodeId, variable: NodeId, body: NodeId) -> Result<Value> {
         let syntax = &self.program.syntax;
         let at = syntax.at(list);
@@ -86,7 +86,9 @@ impl<'a> Run<'a> {
     }
 
     fn failed(&mut self, guest: u32, fault: Fault) -> Result<()> {
-        self.take_memory(fault.0.at, TROUBLE)?;
+        let at = fault.0.at;
+        self.take_memory(at, TROUBLE)?;
+        self.work(self.program.text.effort(at), at)?;
         let trouble = self.trouble(fault);
         let name =
             self.world.subject(Entity::Guest(guest)).map(|subject| subject.name.clone()).unwrap_or_default();
