@@ -1,6 +1,7 @@
 //! JSON whose integers keep all their digits, to compare what two evaluators print.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -53,6 +54,32 @@ impl Told {
         match self {
             Self::List(items) => items,
             _ => &[],
+        }
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Truth(truth) => write!(f, "{truth}"),
+            Self::Integer(digits) => f.write_str(digits),
+            Self::Float(float) => write!(f, "{float:?}"),
+            Self::Text(text) => write!(f, "{text:?}"),
+            Self::List(items) => {
+                f.write_str("[")?;
+                for (index, item) in items.iter().enumerate() {
+                    write!(f, "{}{item}", if index > 0 { ", " } else { "" })?;
+                }
+                f.write_str("]")
+            }
+            Self::Map(map) => {
+                f.write_str("{")?;
+                for (index, (key, value)) in map.iter().enumerate() {
+                    write!(f, "{}{key:?}: {value}", if index > 0 { ", " } else { "" })?;
+                }
+                f.write_str("}")
+            }
         }
     }
 }

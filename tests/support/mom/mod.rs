@@ -2,6 +2,7 @@
 
 mod json;
 
+use std::fmt;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -53,6 +54,15 @@ pub enum Answer {
         /// Its words.
         message: String,
     },
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(told) => write!(f, "{told}"),
+            Self::Error { stage, class, message } => write!(f, "{class} ({stage}): {message}"),
+        }
+    }
 }
 
 /// One Python process with MOM's evaluator.

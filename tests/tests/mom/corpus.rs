@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result, bail};
 use overcommit_tests::mom::{Answer, Case, Oracle};
 use serde_json::Value;
 
+use crate::differences::{ROWS, Verdict, compare, explains, row};
+use crate::ours::Ours;
 use crate::worlds;
 
 /// What MOM makes of a program, by the section that it stands in.
@@ -18,6 +20,8 @@ enum Expected {
     Error(String),
     /// Something else than here, for the reason of this name.
     Differs(String),
+    /// Something else than here, for no good reason.
+    Bug,
 }
 
 #[derive(Clone, Debug)]
@@ -73,6 +77,7 @@ fn heading(line: &str) -> Option<Result<Expected>> {
     let words = line.strip_prefix('[')?.strip_suffix(']')?;
     match words.split_once(' ').unwrap_or((words, "")) {
         ("values", "") => Some(Ok(Expected::Values)),
+        ("bug", "") => Some(Ok(Expected::Bug)),
         ("errors", class) => Some(Ok(Expected::Error(class.to_owned()))),
         ("differs", name) => Some(Ok(Expected::Differs(name.to_owned()))),
         _ => None,
@@ -80,23 +85,46 @@ fn heading(line: &str) -> Option<Result<Expected>> {
 }
 
 #[test]
-fn mom_makes_of_each_program_of_the_corpus_what_its_section_says() -> Result<()> {
+fn both_make_of_each_program_of_the_corpus_what_its_section_says() -> Result<()> {
     let mut oracle = Oracle::start()?;
     let mut wrong = Vec::new();
     for entry in entries()? {
         let case = Case { files: vec![entry.program.clone().into()], input: entry.world.clone() };
         let answer = oracle.ask(&case)?;
-        let right = match (&entry.expected, &answer) {
-            (Expected::Values, Answer::Whole(_)) | (Expected::Differs(_), _) => true,
-            (Expected::Error(expected), Answer::Error { class, .. }) => class == expected,
-            _ => false,
-        };
-        if !right {
-            wrong.push(format!("{}: {} is not {:?}: {answer:?}", entry.place, entry.program, entry.expected));
+        let ours = Ours::of(&case);
+        if !right(&entry.expected, &answer, &ours)? {
+            let Entry { place, program, expected, .. } = entry;
+            wrong.push(format!(
+                "{place}: {program}\n  section: {expected:?}\n  MOM: {answer}\n  ours: {ours}"
+            ));
         }
     }
     if !wrong.is_empty() {
         bail!("{} programs:\n{}", wrong.len(), wrong.join("\n"));
+    }
+    Ok(())
+}
+
+fn right(expected: &Expected, mom: &Answer, ours: &Ours) -> Result<bool> {
+    Ok(match (expected, mom) {
+        (Expected::Values, Answer::Whole(_)) => compare(mom, ours) == Verdict::Same,
+        (Expected::Error(expected), Answer::Error { class, .. }) => {
+            class == expected && compare(mom, ours) == Verdict::Same
+        }
+        (Expected::Differs(name), _) => {
+            explains(row(name).with_context(|| format!("differences.rs has no row {name}"))?, mom, ours)
+        }
+        (Expected::Bug, _) => compare(mom, ours) == Verdict::Unexplained,
+        _ => false,
+    })
+}
+
+#[test]
+fn each_row_of_the_table_of_differences_has_programs_that_need_it() -> Result<()> {
+    let entries = entries()?;
+    for row in ROWS {
+        let needs = |entry: &&Entry| entry.expected == Expected::Differs(row.name.into());
+        assert!(entries.iter().any(|entry| needs(&entry)), "no program of the corpus needs {}", row.name);
     }
     Ok(())
 }

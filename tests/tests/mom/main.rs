@@ -2,4 +2,8 @@
 //! `docs/mom.md` by its name (`differences.rs`), or is a bug.
 
 mod corpus;
+mod differences;
+mod generate;
+mod generated;
+mod ours;
 mod worlds;
