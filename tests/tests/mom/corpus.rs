@@ -25,7 +25,7 @@ enum Expected {
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+pub(crate) struct Entry {
     /// File and line, for messages.
     place: String,
     program: String,
@@ -33,8 +33,15 @@ struct Entry {
     world: Value,
 }
 
+impl Entry {
+    /// As both evaluators take it.
+    pub(crate) fn case(&self) -> Case {
+        Case { files: vec![self.program.clone().into()], input: self.world.clone() }
+    }
+}
+
 /// Every program of the corpus.
-fn entries() -> Result<Vec<Entry>> {
+pub(crate) fn entries() -> Result<Vec<Entry>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mom/corpus");
     let mut files: Vec<_> = fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).collect();
     files.sort();
@@ -89,7 +96,7 @@ fn both_make_of_each_program_of_the_corpus_what_its_section_says() -> Result<()>
     let mut oracle = Oracle::start()?;
     let mut wrong = Vec::new();
     for entry in entries()? {
-        let case = Case { files: vec![entry.program.clone().into()], input: entry.world.clone() };
+        let case = entry.case();
         let answer = oracle.ask(&case)?;
         let ours = Ours::of(&case);
         if !right(&entry.expected, &answer, &ours)? {

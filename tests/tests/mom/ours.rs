@@ -19,7 +19,9 @@ pub(crate) enum Ours {
 impl Ours {
     /// Evaluates a case.
     pub(crate) fn of(case: &Case) -> Self {
-        let sources: Vec<_> = case.files.iter().map(|file| Source { name: "policy", bytes: file }).collect();
+        let names: Vec<_> = (0..case.files.len()).map(Self::name).collect();
+        let sources: Vec<_> =
+            names.iter().zip(&case.files).map(|(name, bytes)| Source { name, bytes }).collect();
         let program = match Program::parse(&sources) {
             Ok(program) => program,
             Err(trouble) => return Self::NoProgram(format!("{}: {}", trouble.place, trouble.message)),
@@ -32,6 +34,11 @@ impl Ours {
             }
             Err(trouble) => Self::Failed(format!("{}: {}", trouble.place, trouble.message)),
         }
+    }
+
+    /// What a file of a case is called.
+    pub(crate) fn name(index: usize) -> String {
+        format!("{index:02}.rules")
     }
 
     /// The errors that concern one guest each.
