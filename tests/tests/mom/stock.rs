@@ -205,7 +205,7 @@ fn vdsms_set_means_the_same_on_both_evaluators_with_whatever_parameters() -> Res
             "(set balloonEnabled {balloon})\n(set ksmEnabled {ksm})\n(set ksmMergeAcrossNodes {across})"
         );
         let host = &merging()[13]["host"];
-        for free in FREE {
+        for free in [0, 500, 1999, 2000, 9000] {
             let mut input = ballooning(free);
             for sample in input["host"]["history"].as_array_mut().into_iter().flatten() {
                 for (field, value) in host["history"][0].as_object().into_iter().flatten() {
@@ -216,7 +216,7 @@ fn vdsms_set_means_the_same_on_both_evaluators_with_whatever_parameters() -> Res
             }
             agreed(&mut oracle, &files, &input)?;
         }
-        for mut input in merging() {
+        for mut input in merging().into_iter().step_by(7) {
             for sample in input["host"]["history"].as_array_mut().into_iter().flatten() {
                 sample["cpu_count"] = json!(2);
             }

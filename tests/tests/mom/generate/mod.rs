@@ -116,6 +116,8 @@ pub(crate) struct Generated {
     pub(crate) style: u64,
     /// What it sees.
     pub(crate) input: Value,
+    /// Whether nothing in it is wrong on purpose.
+    pub(crate) right: bool,
     /// How often each construct is in it.
     pub(crate) counts: BTreeMap<&'static str, u32>,
 }
@@ -126,7 +128,13 @@ impl Generated {
         let mut maker = Maker::new(seed);
         let program = maker.program();
         let input = data::world(&mut maker.rng);
-        let mut generated = Self { program, style: maker.rng.u64(..), input, counts: BTreeMap::new() };
+        let mut generated = Self {
+            program,
+            style: maker.rng.u64(..),
+            input,
+            right: maker.wrongness == 0,
+            counts: BTreeMap::new(),
+        };
         let (_, styles) = render(&generated.program, generated.style);
         for construct in styles {
             maker.count(construct);
