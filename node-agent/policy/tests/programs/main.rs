@@ -1,0 +1,8 @@
+//! Programs of the policy language: what they come to, what is found in them, and that nothing they say can do harm.
+
+mod constructs;
+mod findings;
+mod places;
+mod stock;
+mod support;
+mod total;
