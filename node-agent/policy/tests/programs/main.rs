@@ -1,6 +1,7 @@
 //! Programs of the policy language: what they come to, what is found in them, and that nothing they say can do harm.
 
 mod constructs;
+mod exchanged;
 mod findings;
 mod places;
 mod stock;

@@ -80,6 +80,25 @@ fn what_takes_too_many_steps_ends_with_its_budget() {
 }
 
 #[test]
+fn looking_behind_many_bindings_costs_steps() {
+    // Each dotted name is looked for behind a hundred thousand bindings that hide others.
+    let pairs = |n: usize| (0..n).map(|n| format!("(v{n} 1)")).collect::<String>();
+    let body = "(with s c (x.y)) ".repeat(20);
+    let text = format!("(defvar s (* \"a\" 100000)) (let ((x 1) {}) {body})", pairs(50_000));
+    fails(text, "p:1:", "undefined function x.y");
+    let defined =
+        format!("(def x.y () 1) (defvar s (* \"a\" 100000)) (let ((x 1) {}) {body})", pairs(50_000));
+    fails(defined, "p:1:", "the budget of 5000000 steps is spent");
+}
+
+#[test]
+fn undoing_what_a_guest_remembers_costs_steps() {
+    let remembers = (0..20_000).map(|n| format!("(g.SetVar \"{n}\" 1)")).collect::<String>();
+    let fails_each_time = "(with Guests g {(g.SetVar \"x\" 1) (g.SetVar \"x\" 1) (nope)}) ".repeat(5000);
+    fails(format!("(with Guests g {{{remembers}}}) {fails_each_time}"), "p:1:", "is spent");
+}
+
+#[test]
 fn numbers_have_no_more_bits_than_they_may() {
     fails("(<< 1 1000000000)", "p:1:2: ", "more than 65536 bits");
     fails("(<< 1 (<< 1 1000))", "p:1:2: ", "more than 65536 bits");
