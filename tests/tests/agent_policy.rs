@@ -63,7 +63,10 @@ fn a_stock_policy_says_what_it_would_do_and_whose_turn_failed() -> Result<()> {
     let folder = Folder::with(&[("in.json", WORLD)])?;
     let balloon = sample("balloon.rules");
     let found = folder.evaluated(&["--input", "in.json", "--output", "json", &balloon])?;
-    assert_eq!(found["guests"]["idle"], json!({"controls": {"balloon_target": 3_800_000.0}, "variables": {}}));
+    assert_eq!(
+        found["guests"]["idle"],
+        json!({"controls": {"balloon_target": 3_800_000.0}, "variables": {}})
+    );
     assert_eq!(found["guests"]["silent"], json!({"controls": {}, "variables": {}}));
     let errors = found["errors"].as_array().context("errors")?;
     assert_eq!(errors.len(), 1);
@@ -127,7 +130,11 @@ fn check_prints_findings_and_fails_for_errors_alone() -> Result<()> {
     assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(1), expected, ""));
     let said = folder.policy(&["check", "odd"])?;
     assert_eq!(said.code, Some(0));
-    assert!(said.out.starts_with("odd:1:27: warning: vcpu_quota is not supported under KubeVirt"), "{}", said.out);
+    assert!(
+        said.out.starts_with("odd:1:27: warning: vcpu_quota is not supported under KubeVirt"),
+        "{}",
+        said.out
+    );
     let said = folder.policy(&["check", "good"])?;
     assert_eq!((said.code, said.out.as_str()), (Some(0), ""));
     assert_eq!(folder.policy(&["check", "first", "second"])?.code, Some(0));
@@ -137,7 +144,8 @@ fn check_prints_findings_and_fails_for_errors_alone() -> Result<()> {
 
 #[test]
 fn bad_usage_and_bad_input_end_with_2() -> Result<()> {
-    let folder = Folder::with(&[("p", "1"), ("in.json", "{\"guests\": [{}]}"), ("broken", "{\n \"host\": ")])?;
+    let folder =
+        Folder::with(&[("p", "1"), ("in.json", "{\"guests\": [{}]}"), ("broken", "{\n \"host\": ")])?;
     for (words, told) in [
         (&["check"][..], "FILE"),
         (&["eval"], "FILE"),
@@ -160,14 +168,26 @@ fn programs_that_mean_harm_end_soon_with_a_place() -> Result<()> {
     let doubled = format!("(defvar s \"ab\") {}", "(set s (+ s s)) ".repeat(100));
     let long = "(+ 1 2)\n".repeat(10 << 17);
     let digits = "9".repeat(10 << 20);
-    for text in ["(".repeat(1 << 20).as_str(), "(def f () (f)) (f)", "(<< 1 1000000000)", &doubled, &long, &digits, "\0"] {
+    for text in [
+        "(".repeat(1 << 20).as_str(),
+        "(def f () (f)) (f)",
+        "(<< 1 1000000000)",
+        &doubled,
+        &long,
+        &digits,
+        "\0",
+    ] {
         let folder = Folder::with(&[("p", text)])?;
         let begun = Instant::now();
         for command in ["eval", "check"] {
             let said = folder.policy(&[command, "p"])?;
             let told = if command == "eval" { &said.err } else { &said.out };
             let runs = command == "check" && said.code == Some(0) && told.is_empty();
-            assert!(runs || (said.code == Some(1) && told.starts_with("p:")), "{command} {:?} {told}", said.code);
+            assert!(
+                runs || (said.code == Some(1) && told.starts_with("p:")),
+                "{command} {:?} {told}",
+                said.code
+            );
         }
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }

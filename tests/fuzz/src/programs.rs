@@ -27,7 +27,9 @@ pub(crate) fn program(bytes: &[u8]) {
             sources.iter().any(|source| source.name == &*place.file) && place.line >= 1 && place.column >= 1
         };
         assert!(findings.iter().all(|finding| in_place(&finding.place) && finding.message.len() < 1024));
-        assert!(findings.is_sorted_by_key(|finding| sources.iter().position(|s| s.name == &*finding.place.file)));
+        assert!(
+            findings.is_sorted_by_key(|finding| sources.iter().position(|s| s.name == &*finding.place.file))
+        );
         match Program::parse(&sources) {
             Err(trouble) => {
                 assert!(matches!(&findings[..], [only] if only.place == trouble.place

@@ -1,7 +1,5 @@
 //! Evaluating small programs.
 
-#![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
-
 use overcommit_policy::{Evaluation, Limits, Program, Source, Trouble, World, check, evaluate, exchange};
 
 /// A host and two guests: `one` with two samples, `two` without any.

@@ -82,7 +82,7 @@ fn what_takes_too_many_steps_ends_with_its_budget() {
 #[test]
 fn looking_behind_many_bindings_costs_steps() {
     // Each dotted name is looked for behind a hundred thousand bindings that hide others.
-    let pairs = |n: usize| (0..n).map(|n| format!("(v{n} 1)")).collect::<String>();
+    let pairs = |n: usize| (0..n).map(|n| format!("(v{n} 1)")).collect::<Vec<_>>().concat();
     let body = "(with s c (x.y)) ".repeat(20);
     let text = format!("(defvar s (* \"a\" 100000)) (let ((x 1) {}) {body})", pairs(50_000));
     fails(text, "p:1:", "undefined function x.y");
@@ -93,7 +93,7 @@ fn looking_behind_many_bindings_costs_steps() {
 
 #[test]
 fn undoing_what_a_guest_remembers_costs_steps() {
-    let remembers = (0..20_000).map(|n| format!("(g.SetVar \"{n}\" 1)")).collect::<String>();
+    let remembers = (0..20_000).map(|n| format!("(g.SetVar \"{n}\" 1)")).collect::<Vec<_>>().concat();
     let fails_each_time = "(with Guests g {(g.SetVar \"x\" 1) (g.SetVar \"x\" 1) (nope)}) ".repeat(5000);
     fails(format!("(with Guests g {{{remembers}}}) {fails_each_time}"), "p:1:", "is spent");
 }
@@ -290,22 +290,6 @@ proptest! {
         let limits = Limits { steps: 100_000, ..Limits::default() };
         let outcome = || run_in(&text, WORLD, &limits).map(|(evaluation, world)| exchange::write(&evaluation, &world));
         prop_assert_eq!(outcome(), outcome());
-    }
-
-    #[test]
-    fn a_program_without_findings_of_errors_has_no_undefined_names(values in prop::collection::vec(value(), 1..4)) {
-        let text = values.join("\n");
-        let errors = check(&[Source { name: "p", bytes: text.as_bytes() }]);
-        let errors = errors.iter().filter(|finding| finding.severity == overcommit_policy::Severity::Error).count();
-        if errors == 0 && let Err(trouble) = run_in(&text, WORLD, &Limits { steps: 100_000, ..Limits::default() }) {
-            let undefined = trouble.message.starts_with("undefined");
-            // Defined somewhere, but not here and now: scope is dynamic, and the order counts.
-            let defined = trouble.message.split(' ').nth(2).is_some_and(|name| {
-                let name = name.split('.').next().unwrap_or(name);
-                ["def", "defvar", "let", "with"].iter().any(|_| text.contains(name))
-            });
-            prop_assert!(!undefined || defined, "{}", trouble.message);
-        }
     }
 }
 
