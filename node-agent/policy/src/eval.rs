@@ -170,7 +170,7 @@ impl<'a> Run<'a> {
                 None => Err(self.undefined(id, *name)),
             },
             Node::Dotted { whole, base, attribute } => {
-                self.attribute(*base, *attribute).ok_or_else(|| self.undefined(id, *whole))
+                self.attribute(id, *base, *attribute)?.ok_or_else(|| self.undefined(id, *whole))
             }
             Node::Operator(name) => {
                 let sign = crate::lex::sign_of(program.syntax.text(*name)).unwrap_or_default();

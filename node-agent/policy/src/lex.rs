@@ -199,10 +199,9 @@ fn number(rest: &str, at: At) -> Result<Option<(Token<'_>, usize)>, Unlexable> {
     if whole == 0 {
         return Ok(None);
     }
-    if minus == 0
-        && let Some(found) = based(unsigned, at)?
-    {
-        return Ok(Some(found));
+    if let Some(found) = based(unsigned, at)? {
+        // A minus before one is the sign.
+        return Ok((minus == 0).then_some(found));
     }
     let bad = |message: &str| Err(Unlexable { at, message: message.to_owned() });
     if whole > 1 && unsigned.starts_with('0') {

@@ -60,10 +60,15 @@ impl Scopes {
         self.newest.get(name.index()).and_then(|binding| binding.value.as_ref())
     }
 
-    /// All bindings of a name, the newest first.
-    pub(crate) fn all(&self, name: Name) -> impl Iterator<Item = &Value> {
+    /// Bindings of a name that newer ones hide, the newest first.
+    pub(crate) fn hidden(&self, name: Name) -> impl Iterator<Item = &Value> {
         let hidden = self.hidden.iter().rev().filter(move |(known, _)| *known == name);
-        self.get(name).into_iter().chain(hidden.filter_map(|(_, binding)| binding.value.as_ref()))
+        hidden.filter_map(|(_, binding)| binding.value.as_ref())
+    }
+
+    /// What it costs to look for these, in steps.
+    pub(crate) fn effort(&self) -> u64 {
+        u64::try_from(self.hidden.len() / 16).unwrap_or(u64::MAX)
     }
 
     /// Binds a name in the innermost scope, unless that binds it already; returns what it is bound to.

@@ -14,7 +14,7 @@ use crate::value::Value;
 pub(crate) struct NodeId(u32);
 
 /// A name, by its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Name(u32);
 
 impl Name {

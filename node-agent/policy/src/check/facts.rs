@@ -1,6 +1,6 @@
 //! What a program defines, wherever: with dynamic scope, a name that is defined somewhere may be defined anywhere.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::builtin::Builtin;
 use crate::program::Program;
@@ -27,9 +27,9 @@ pub(super) struct Function {
 /// All that is defined.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    bindings: HashMap<Name, Vec<Binding>>,
-    functions: HashMap<Name, Vec<Function>>,
-    assigned: HashSet<Name>,
+    bindings: BTreeMap<Name, Vec<Binding>>,
+    functions: BTreeMap<Name, Vec<Function>>,
+    assigned: BTreeSet<Name>,
 }
 
 impl Facts {

@@ -25,7 +25,7 @@ impl<'a> Run<'a> {
                     None => self.call_defined(*head, *name, arguments),
                 },
             },
-            Node::Dotted { whole, base, attribute } => match self.attribute(*base, *attribute) {
+            Node::Dotted { whole, base, attribute } => match self.attribute(*head, *base, *attribute)? {
                 Some(value) if !value.is_nil() => self.call_value(*head, &value, arguments),
                 _ => self.call_defined(*head, *whole, arguments),
             },
@@ -40,18 +40,25 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What `base.attribute` is: the newest binding of `base` that has such an attribute counts. Two kinds of attributes
-    /// exist, methods and fields; a field that is declared and was not sampled is `nil`.
-    pub(super) fn attribute(&self, base: Name, attribute: Name) -> Option<Value> {
-        self.scopes.all(base).find_map(|value| {
-            let Value::Entity(entity) = value else { return None };
-            if let Some(method) = self.program.method(attribute) {
-                return Some(Value::Method(*entity, method));
-            }
-            let field = self.fields.get(attribute.index()).copied().flatten()?;
-            let subject = self.world.subject(*entity).filter(|subject| subject.declares(field))?;
-            Some(subject.last(field).cloned().unwrap_or(Value::Nil))
-        })
+    /// What `base.attribute` is, if it is something: the newest binding of `base` that has such an attribute counts.
+    pub(super) fn attribute(&mut self, id: NodeId, base: Name, attribute: Name) -> Result<Option<Value>> {
+        let newest = self.scopes.get(base).and_then(|value| self.attribute_of(value, attribute));
+        if newest.is_some() {
+            return Ok(newest);
+        }
+        self.work(self.scopes.effort(), self.program.syntax.at(id))?;
+        Ok(self.scopes.hidden(base).find_map(|value| self.attribute_of(value, attribute)))
+    }
+
+    /// Two kinds of attributes exist, methods and fields; a field that is declared and was not sampled is `nil`.
+    fn attribute_of(&self, value: &Value, attribute: Name) -> Option<Value> {
+        let Value::Entity(entity) = value else { return None };
+        if let Some(method) = self.program.method(attribute) {
+            return Some(Value::Method(*entity, method));
+        }
+        let field = self.fields.get(attribute.index()).copied().flatten()?;
+        let subject = self.world.subject(*entity).filter(|subject| subject.declares(field))?;
+        Some(subject.last(field).cloned().unwrap_or(Value::Nil))
     }
 
     fn call_value(&mut self, head: NodeId, value: &Value, arguments: &'a [NodeId]) -> Result<Value> {
@@ -124,7 +131,7 @@ impl<'a> Run<'a> {
             Method::SetVar | Method::Control => {
                 self.made(at, &second)?;
                 self.made(at, &Value::Text(std::sync::Arc::clone(&name)))?;
-                self.keep_original(entity);
+                self.keep_original(at, entity)?;
                 if let Some(subject) = self.world.subject_mut(entity) {
                     let table =
                         if method == Method::SetVar { &mut subject.variables } else { &mut subject.controls };

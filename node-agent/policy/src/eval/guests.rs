@@ -2,6 +2,7 @@
 
 use super::{Entity, Fault, GuestTrouble, NodeId, Result, Run, Value};
 use crate::ops;
+use crate::source::At;
 use crate::syntax::{Name, Node};
 use crate::world::Table;
 
@@ -36,7 +37,7 @@ impl Run<'_> {
                 self.scopes.get(*name).cloned().ok_or_else(|| self.undefined(list, *name))?
             }
             Node::Dotted { whole, base, attribute } => {
-                self.attribute(*base, *attribute).ok_or_else(|| self.undefined(list, *whole))?
+                self.attribute(list, *base, *attribute)?.ok_or_else(|| self.undefined(list, *whole))?
             }
             _ => return Err(Fault::new(at, "with takes the name of a list first")),
         };
@@ -99,13 +100,18 @@ impl Run<'_> {
     }
 
     /// Before something is written to a guest's tables.
-    pub(super) fn keep_original(&mut self, entity: Entity) {
-        let (Entity::Guest(guest), Some(subject)) = (entity, self.world.subject(entity)) else { return };
+    pub(super) fn keep_original(&mut self, at: At, entity: Entity) -> Result<()> {
+        let (Entity::Guest(guest), Some(subject)) = (entity, self.world.subject(entity)) else {
+            return Ok(());
+        };
         let place = usize::try_from(guest).ok().and_then(|n| self.undone.guests.get_mut(n));
         if let Some(place @ None) = place {
             let tables = Tables { variables: subject.variables.clone(), controls: subject.controls.clone() };
+            let effort = tables.variables.len().saturating_add(tables.controls.len());
             *place = Some(Box::new(tables));
+            self.work(u64::try_from(effort).unwrap_or(u64::MAX), at)?;
         }
+        Ok(())
     }
 
     fn restore(&mut self, guest: u32) {
