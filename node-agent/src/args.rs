@@ -23,6 +23,43 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Make the running agent give everything back, and wait for it.
     Release(Ask),
+    /// Look at policies in MOM's language, or try them, without an agent.
+    #[command(subcommand)]
+    Policy(Policy),
+}
+
+/// What is done with programs (docs/mom.md).
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Say what is wrong with a program, and what is probably not meant; exit code 1 if something is wrong.
+    Check(Programs),
+    /// Evaluate a program once, and print what it comes to.
+    Eval(Eval),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Programs {
+    /// The files of one program, in the order in which they are joined.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Eval {
+    /// The host and its guests as JSON; without it there is a host without data, and no guest.
+    #[arg(long, value_name = "IN.json")]
+    pub(crate) input: Option<PathBuf>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) programs: Programs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For programs.
+    Json,
 }
 
 #[derive(Debug, ClapArgs)]

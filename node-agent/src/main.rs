@@ -2,7 +2,7 @@
 //!
 //! `run --node` is the agent in a cluster, `run --policy` the same loop on a host without Kubernetes, each looked after
 //! by a second small process (`keeper`); `status`,
-//! `explain` and `release` talk to a running agent through the socket in its state directory.
+//! `explain` and `release` talk to a running agent through the socket in its state directory; `policy` needs none.
 
 mod args;
 mod clock;
@@ -24,6 +24,7 @@ mod liar;
 mod orders;
 mod output;
 mod policy_file;
+mod programs;
 mod recording;
 mod report;
 mod resident;
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
         args::Command::Status(ask) => control::status(&ask),
         args::Command::Explain(ask) => control::explain(&ask),
         args::Command::Release(ask) => control::release(&ask),
+        args::Command::Policy(args::Policy::Check(programs)) => programs::check(&programs),
+        args::Command::Policy(args::Policy::Eval(eval)) => programs::eval(&eval),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,6 +21,8 @@ enum Action {
     Build,
     /// Says which parts would be built, and what they cost.
     Plan,
+    /// Gets MOM, and says where its modules are.
+    Mom,
     /// Starts a cluster that stays, and says how to use it.
     Up {
         /// How many nodes.
@@ -46,6 +48,10 @@ fn main() -> Result<()> {
     match Arguments::parse().command {
         Action::Build => parts::ensure_all(&everything()),
         Action::Plan => plan(),
+        Action::Mom => {
+            println!("{}", parts::mom_modules()?.display());
+            Ok(())
+        }
         Action::Up { nodes, bare, kubevirt } => {
             let configuration: Value = serde_json::from_str(&kubevirt).context("--kubevirt is not JSON")?;
             let spec = ClusterSpec { nodes, kubevirt: (!bare).then_some(configuration) };
@@ -63,9 +69,9 @@ fn main() -> Result<()> {
     }
 }
 
-/// What tests and demonstrations run: a cluster's parts and the product's own images.
+/// What tests and demonstrations run: a cluster's parts, the product's own images, and MOM to compare with.
 fn everything() -> Vec<&'static parts::Part> {
-    PARTS.iter().copied().chain([&PRODUCT_IMAGES]).collect()
+    PARTS.iter().copied().chain([&PRODUCT_IMAGES, &parts::MOM]).collect()
 }
 
 fn plan() -> Result<()> {

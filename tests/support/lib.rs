@@ -17,6 +17,7 @@ pub mod launcher;
 pub mod load;
 pub mod machine;
 pub mod merging;
+pub mod mom;
 pub mod node;
 pub mod parts;
 pub mod pod;

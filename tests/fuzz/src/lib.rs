@@ -18,6 +18,7 @@ mod kernel;
 mod kubelet;
 mod policies;
 mod processes;
+mod programs;
 
 /// The agent is a binary: the files that hold what it reads from disk and from the API server are taken in as they are.
 #[allow(dead_code)]
@@ -70,6 +71,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "amounts", check: policies::amounts },
     Target { name: "selector", check: policies::selector },
     Target { name: "classes", check: policies::classes },
+    Target { name: "program", check: programs::program },
+    Target { name: "program-world", check: programs::world },
     Target { name: "journal", check: kept::journal },
     Target { name: "learned", check: kept::learned },
     Target { name: "orders", check: kept::orders },

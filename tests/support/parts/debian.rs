@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Debian's suite with libvirt 11 and QEMU 10, near to what `KubeVirt` 1.7 ships (10.10 and 9.1).
-const SUITE: &str = "trixie";
+pub(super) const SUITE: &str = "trixie";
 
 /// What the launcher and the handler call. sysvinit-core: the libvirt driver wants an init system, and systemd does
 /// not configure in a root that never boots.
@@ -92,7 +92,7 @@ fn empty(dir: &Path) -> Result<()> {
 }
 
 /// The Debian archive that this machine's apt is set up for.
-fn mirror() -> Result<String> {
+pub(super) fn mirror() -> Result<String> {
     let mut targets = Command::new("apt-get");
     targets.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian"]);
     let uris = command::output(&mut targets)?;

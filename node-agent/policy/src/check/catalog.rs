@@ -1,0 +1,120 @@
+//! What a policy can ask and tell: the fields of MOM's collectors with their units, properties, and controls.
+
+use super::units::Unit;
+
+/// Who has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    Host,
+    Guest,
+    Both,
+}
+
+impl Whose {
+    /// Whether that includes the other.
+    pub(super) fn includes(self, other: Self) -> bool {
+        self == Self::Both || other == Self::Both || self == other
+    }
+}
+
+/// A field, who has it, and what it counts.
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    pub(super) whose: Whose,
+    pub(super) unit: Unit,
+}
+
+const fn field(name: &'static str, whose: Whose, unit: Unit) -> Field {
+    Field { name, whose, unit }
+}
+
+/// All fields of MOM 0.6's collectors, and one of ours.
+pub(super) const FIELDS: &[Field] = &[
+    field("mem_available", Whose::Both, Unit::KiB),
+    field("mem_unused", Whose::Both, Unit::KiB),
+    field("mem_free", Whose::Both, Unit::KiB),
+    field("anon_pages", Whose::Host, Unit::KiB),
+    field("swap_total", Whose::Both, Unit::KiB),
+    field("swap_usage", Whose::Both, Unit::KiB),
+    field("swap_in", Whose::Both, Unit::Counter),
+    field("swap_out", Whose::Both, Unit::Counter),
+    field("major_fault", Whose::Guest, Unit::Counter),
+    field("minor_fault", Whose::Guest, Unit::Counter),
+    field("host_major_faults", Whose::Guest, Unit::Counter),
+    field("host_minor_faults", Whose::Guest, Unit::Counter),
+    field("rss", Whose::Guest, Unit::Pages),
+    field("balloon_cur", Whose::Guest, Unit::KiB),
+    field("balloon_max", Whose::Guest, Unit::KiB),
+    field("balloon_min", Whose::Guest, Unit::KiB),
+    field("vcpu_quota", Whose::Guest, Unit::Microseconds),
+    field("vcpu_period", Whose::Guest, Unit::Microseconds),
+    field("vcpu_user_limit", Whose::Guest, Unit::Percent),
+    field("vcpu_count", Whose::Guest, Unit::Plain),
+    field("io_tune", Whose::Guest, Unit::Plain),
+    field("io_tune_current", Whose::Guest, Unit::Plain),
+    field("ksm_run", Whose::Host, Unit::Plain),
+    field("ksm_pages_to_scan", Whose::Host, Unit::Pages),
+    field("ksm_sleep_millisecs", Whose::Host, Unit::Milliseconds),
+    field("ksm_merge_across_nodes", Whose::Host, Unit::Plain),
+    field("ksm_pages_shared", Whose::Host, Unit::Pages),
+    field("ksm_pages_sharing", Whose::Host, Unit::Pages),
+    field("ksm_pages_unshared", Whose::Host, Unit::Pages),
+    field("ksm_pages_volatile", Whose::Host, Unit::Pages),
+    field("ksm_full_scans", Whose::Host, Unit::Plain),
+    field("ksm_shareable", Whose::Host, Unit::KiB),
+    field("ksmd_cpu_usage", Whose::Host, Unit::Percent),
+    field("cpu_count", Whose::Host, Unit::Plain),
+    field("time_year", Whose::Host, Unit::Plain),
+    field("time_month", Whose::Host, Unit::Plain),
+    field("time_day", Whose::Host, Unit::Plain),
+    field("time_hour", Whose::Host, Unit::Plain),
+    field("time_minute", Whose::Host, Unit::Plain),
+    field("time_second", Whose::Host, Unit::Plain),
+    field("time_microsecond", Whose::Host, Unit::Plain),
+];
+
+/// The field of that name.
+pub(super) fn field_named(name: &str) -> Option<&'static Field> {
+    FIELDS.iter().find(|field| field.name == name)
+}
+
+/// Properties, and who has them.
+pub(super) const PROPERTIES: &[(&str, Whose)] =
+    &[("uuid", Whose::Guest), ("name", Whose::Both), ("pid", Whose::Guest), ("interval", Whose::Host)];
+
+/// What becomes of a control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// The guard judges it.
+    Works,
+    /// `KubeVirt` offers no way to do it.
+    Unsupported,
+}
+
+/// A control, whose it is, what it counts, and what becomes of it.
+pub(super) struct Control {
+    pub(super) name: &'static str,
+    pub(super) whose: Whose,
+    pub(super) unit: Unit,
+    pub(super) effect: Effect,
+}
+
+/// All controls of MOM 0.6's controllers.
+pub(super) const CONTROLS: &[Control] = &[
+    works("balloon_target", Whose::Guest, Unit::KiB),
+    works("ksm_run", Whose::Host, Unit::Plain),
+    works("ksm_pages_to_scan", Whose::Host, Unit::Pages),
+    works("ksm_sleep_millisecs", Whose::Host, Unit::Milliseconds),
+    works("ksm_merge_across_nodes", Whose::Host, Unit::Plain),
+    unsupported("vcpu_quota", Unit::Microseconds),
+    unsupported("vcpu_period", Unit::Microseconds),
+    unsupported("io_tune", Unit::Plain),
+];
+
+const fn works(name: &'static str, whose: Whose, unit: Unit) -> Control {
+    Control { name, whose, unit, effect: Effect::Works }
+}
+
+const fn unsupported(name: &'static str, unit: Unit) -> Control {
+    Control { name, whose: Whose::Guest, unit, effect: Effect::Unsupported }
+}

@@ -1,0 +1,123 @@
+//! What a program defines, wherever: with dynamic scope, a name that is defined somewhere may be defined anywhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::builtin::Builtin;
+use crate::program::Program;
+use crate::syntax::{Name, Node, NodeId};
+
+/// How a name comes to a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Binding {
+    /// `defvar` and `let`.
+    Value(NodeId),
+    /// An element of what stands there.
+    Element(NodeId),
+    /// A parameter of a function, or what is there from the beginning.
+    Anything,
+}
+
+/// A definition of a function.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Function {
+    /// Absent where the parameters are no list.
+    pub(super) arity: Option<usize>,
+}
+
+/// All that is defined.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    bindings: BTreeMap<Name, Vec<Binding>>,
+    functions: BTreeMap<Name, Vec<Function>>,
+    assigned: BTreeSet<Name>,
+}
+
+impl Facts {
+    pub(super) fn of(program: &Program) -> Self {
+        let mut facts = Self::default();
+        for name in [program.host, program.guests].into_iter().chain(program.functions.map(|(name, _)| name))
+        {
+            facts.bind(name, Binding::Anything);
+        }
+        for id in program.syntax.all() {
+            if let Some((head, arguments)) = program.syntax.parts_of(id).and_then(<[_]>::split_first)
+                && let Node::Symbol(name) | Node::Operator(name) = program.syntax.node(*head)
+                && let Some(builtin) = program.builtin(*name)
+            {
+                facts.note(program, builtin, arguments);
+            }
+        }
+        facts
+    }
+
+    fn note(&mut self, program: &Program, builtin: Builtin, arguments: &[NodeId]) {
+        let syntax = &program.syntax;
+        match (builtin, arguments) {
+            (Builtin::Def, [name, parameters, ..]) => {
+                let parameters = syntax.parts_of(*parameters);
+                if let Some(name) = syntax.name_of(*name) {
+                    self.functions
+                        .entry(name)
+                        .or_default()
+                        .push(Function { arity: parameters.map(<[_]>::len) });
+                }
+                for parameter in parameters.unwrap_or_default() {
+                    self.bind_at(program, *parameter, Binding::Anything);
+                }
+            }
+            (Builtin::Defvar, [name, value, ..]) => self.bind_at(program, *name, Binding::Value(*value)),
+            (Builtin::Set, [name, ..]) => {
+                self.assigned.extend(syntax.name_of(*name));
+            }
+            (Builtin::Let, [pairs, ..]) => {
+                for pair in syntax.parts_of(*pairs).unwrap_or_default() {
+                    if let Some([name, value]) = syntax.parts_of(*pair) {
+                        self.bind_at(program, *name, Binding::Value(*value));
+                    }
+                }
+            }
+            (Builtin::With, [list, variable, ..]) => {
+                self.bind_at(program, *variable, Binding::Element(*list));
+            }
+            _ => {}
+        }
+    }
+
+    fn bind_at(&mut self, program: &Program, id: NodeId, binding: Binding) {
+        if let Some(name) = program.syntax.name_of(id) {
+            self.bind(name, binding);
+        }
+    }
+
+    fn bind(&mut self, name: Name, binding: Binding) {
+        self.bindings.entry(name).or_default().push(binding);
+    }
+
+    /// Whether it can have a value at all.
+    pub(super) fn is_bound(&self, name: Name) -> bool {
+        self.bindings.contains_key(&name)
+    }
+
+    /// Ways in which it can have one.
+    pub(super) fn bindings(&self, name: Name) -> &[Binding] {
+        self.bindings.get(&name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The one value that it can have, if there is only one and nobody assigns another.
+    pub(super) fn only_value(&self, name: Name) -> Option<NodeId> {
+        match self.bindings(name) {
+            [Binding::Value(value)] if !self.assigned.contains(&name) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// Definitions of a function of that name.
+    pub(super) fn functions(&self, name: Name) -> &[Function] {
+        self.functions.get(&name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// What is defined, for guesses.
+    pub(super) fn names(&self) -> impl Iterator<Item = Name> {
+        self.bindings.keys().chain(self.functions.keys()).copied()
+    }
+}

@@ -1,0 +1,142 @@
+//! Goes through all values that can be evaluated, once each.
+
+mod attributes;
+mod calls;
+mod forms;
+mod names;
+
+use std::collections::HashSet;
+
+use super::Severity;
+use super::facts::Facts;
+use crate::builtin::Builtin;
+use crate::program::Program;
+use crate::source::At;
+use crate::syntax::{Name, Node, NodeId};
+
+/// Something that was found; its place is still an offset.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) at: At,
+    pub(super) severity: Severity,
+    pub(super) message: String,
+}
+
+/// Findings of each severity that are told; who has more begins with these.
+const TOLD: usize = 200;
+
+pub(super) struct Walk<'a> {
+    program: &'a Program,
+    facts: Facts,
+    found: Vec<Found>,
+    errors: usize,
+    warnings: usize,
+    /// What is still to be looked at.
+    ahead: Vec<NodeId>,
+    /// Counters that were warned of.
+    counters: Vec<&'static str>,
+    /// What is multiplied, divided or shifted: it may change its unit by that.
+    scaled: HashSet<NodeId>,
+}
+
+pub(super) fn walk(program: &Program) -> Vec<Found> {
+    let mut walk = Walk {
+        program,
+        facts: Facts::of(program),
+        found: Vec::new(),
+        errors: 0,
+        warnings: 0,
+        ahead: program.syntax.top().iter().rev().copied().collect(),
+        counters: Vec::new(),
+        scaled: HashSet::new(),
+    };
+    walk.bindings();
+    while let Some(id) = walk.ahead.pop() {
+        walk.value(id);
+    }
+    walk.found
+}
+
+impl<'a> Walk<'a> {
+    /// Something that certainly fails. The message is made only if it is told.
+    fn error(&mut self, id: NodeId, message: impl FnOnce(&Self) -> String) {
+        self.errors = self.errors.saturating_add(1);
+        if self.errors <= TOLD {
+            let message = message(self);
+            self.found.push(Found { at: self.program.syntax.at(id), severity: Severity::Error, message });
+        }
+    }
+
+    fn warning(&mut self, id: NodeId, message: impl FnOnce(&Self) -> String) {
+        self.warnings = self.warnings.saturating_add(1);
+        if self.warnings <= TOLD {
+            let message = message(self);
+            self.found.push(Found { at: self.program.syntax.at(id), severity: Severity::Warning, message });
+        }
+    }
+
+    /// These are evaluated.
+    fn evaluated(&mut self, ids: &[NodeId]) {
+        self.ahead.extend(ids.iter().rev());
+    }
+
+    fn value(&mut self, id: NodeId) {
+        let program = self.program;
+        match program.syntax.node(id) {
+            Node::Constant(_) => {}
+            Node::Symbol(name) => self.symbol(id, *name),
+            Node::Dotted { whole, base, attribute } => self.dotted(id, *whole, *base, *attribute),
+            Node::Operator(name) => {
+                let sign = crate::lex::sign_of(program.syntax.text(*name)).unwrap_or_default();
+                self.error(id, |_| format!("the sign {sign} stands where a value is due"));
+            }
+            Node::List { from, length } => self.list(id, program.syntax.parts(*from, *length)),
+        }
+    }
+
+    fn list(&mut self, id: NodeId, parts: &'a [NodeId]) {
+        let program = self.program;
+        let Some((head, arguments)) = parts.split_first() else {
+            return self.error(id, |_| "an empty list cannot be evaluated".to_owned());
+        };
+        match program.syntax.node(*head) {
+            Node::Symbol(name) | Node::Operator(name) => {
+                if let Some(builtin) = program.builtin(*name) {
+                    self.form(builtin, *head, *name, arguments);
+                } else {
+                    self.call(*head, *name, arguments);
+                    self.evaluated(arguments);
+                }
+            }
+            Node::Dotted { whole, base, attribute } => {
+                if self.scaled.contains(&id) {
+                    self.scaled.extend(arguments.first());
+                }
+                self.method_call(*head, *whole, (*base, *attribute), arguments);
+                self.evaluated(arguments);
+            }
+            Node::List { .. } => {
+                self.error(*head, |_| {
+                    "a list begins with what it calls, and this is another list".to_owned()
+                });
+            }
+            Node::Constant(value) => {
+                let kind = value.kind();
+                self.error(*head, |_| format!("a list begins with what it calls, and this is {kind}"));
+            }
+        }
+    }
+
+    fn scaled(&self, id: NodeId) -> bool {
+        self.scaled.contains(&id)
+    }
+
+    /// Whether a variable may stand in for what is called so.
+    fn may_be_variable(&self, name: Name) -> bool {
+        self.facts.is_bound(name)
+    }
+
+    fn is_builtin(&self, name: Name) -> Option<Builtin> {
+        self.program.builtin(name)
+    }
+}

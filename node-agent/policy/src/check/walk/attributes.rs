@@ -1,0 +1,158 @@
+//! What is behind the dot: fields, methods, and the names that methods take.
+
+use super::super::catalog::{self, CONTROLS, Effect, FIELDS, PROPERTIES, Whose};
+use super::super::nearest::hint;
+use super::super::units::{self, Unit};
+use super::Walk;
+use crate::syntax::{Name, Node, NodeId};
+use crate::value::{Method, Value};
+use crate::words::{arguments as counted, shown};
+
+impl Walk<'_> {
+    /// A dotted name as a value.
+    pub(super) fn dotted(&mut self, id: NodeId, whole: Name, base: Name, attribute: Name) {
+        let program = self.program;
+        let text = program.syntax.text(whole);
+        if text.matches('.').count() > 1 {
+            self.warning(id, |_| format!("what follows the second dot of {} is ignored", shown(text)));
+        }
+        if !self.facts.is_bound(base) {
+            let base = program.syntax.text(base);
+            return self.error(id, |walk| {
+                let variables = walk.facts.names().filter(|name| walk.facts.is_bound(*name));
+                let variables = variables.map(|name| program.syntax.text(name).as_ref());
+                format!("undefined symbol {}{}", shown(text), hint(base, variables))
+            });
+        }
+        if program.method(attribute).is_none() {
+            self.field(id, self.whose(base), program.syntax.text(attribute));
+        }
+    }
+
+    /// A field that is read of somebody.
+    fn field(&mut self, id: NodeId, whose: Whose, name: &str) {
+        match catalog::field_named(name) {
+            None => self.error(id, |_| {
+                let known = FIELDS.iter().filter(|field| field.whose.includes(whose)).map(|field| field.name);
+                format!("unknown field {}{}", shown(name), hint(name, known))
+            }),
+            Some(field) if !field.whose.includes(whose) => {
+                let (has_not, has) = if whose == Whose::Host {
+                    ("the host", "guests have it")
+                } else {
+                    ("a guest", "the host has it")
+                };
+                self.error(id, |_| format!("{has_not} has no field {name}: {has}"));
+            }
+            Some(field) => {
+                if field.unit == Unit::Counter && !self.counters.contains(&field.name) {
+                    self.counters.push(field.name);
+                    self.warning(id, |_| {
+                        format!(
+                            "{name} counts events: of the host since its last sample, of guests as their source does it, \
+                             since boot under libvirt; MOM's other sources differ"
+                        )
+                    });
+                }
+                if field.name == "rss" && !self.scaled(id) {
+                    self.warning(id, |_| {
+                        "rss is in pages of 4 KiB, other than balloons and memory, which are in KiB: multiply it with 4"
+                            .to_owned()
+                    });
+                }
+            }
+        }
+    }
+
+    /// A call through a dotted name: a method, or a function of the policy whose name has a dot.
+    pub(super) fn method_call(
+        &mut self,
+        head: NodeId,
+        whole: Name,
+        (base, attribute): (Name, Name),
+        arguments: &[NodeId],
+    ) {
+        let program = self.program;
+        let defined = !self.facts.functions(whole).is_empty();
+        let method = program.method(attribute).filter(|_| self.facts.is_bound(base));
+        match method {
+            Some(method) => self.method(head, method, self.whose(base), arguments),
+            None if defined => self.defined_call(head, whole, arguments.len()),
+            None if !self.facts.is_bound(base) => self.dotted(head, whole, base, attribute),
+            None => {
+                let name = program.syntax.text(attribute);
+                let methods = Method::ALL.iter().map(|(name, _)| *name);
+                if catalog::field_named(name).is_some() {
+                    return self.error(head, |_| {
+                        format!("{name} is a field and cannot be called: leave the brackets out")
+                    });
+                }
+                self.error(head, |_| format!("undefined method {}{}", shown(name), hint(name, methods)));
+            }
+        }
+    }
+
+    fn method(&mut self, head: NodeId, method: Method, whose: Whose, arguments: &[NodeId]) {
+        let (least, most) = method.arity();
+        if arguments.len() < least || arguments.len() > most {
+            let wanted = if least == most { counted(least) } else { format!("{least} or {most} arguments") };
+            let found = arguments.len();
+            return self.error(head, |_| format!("{} takes {wanted}, and here are {found}", method.name()));
+        }
+        let Some(first) = arguments.first().copied() else { return };
+        let name = match self.program.syntax.node(first) {
+            Node::Constant(Value::Text(name)) => name,
+            Node::Constant(other) => {
+                let kind = other.kind();
+                return self.error(first, |_| {
+                    format!("{} takes a name as a text, and this is {kind}", method.name())
+                });
+            }
+            _ => return,
+        };
+        match method {
+            Method::Stat | Method::StatAvg => self.field(first, whose, name),
+            Method::Prop => self.property(first, whose, name),
+            Method::Control | Method::GetControl => {
+                self.control(first, whose, name, arguments.get(1).copied());
+            }
+            Method::SetVar | Method::GetVar => {}
+        }
+    }
+
+    fn property(&mut self, id: NodeId, whose: Whose, name: &str) {
+        if PROPERTIES.iter().any(|(known, has)| *known == name && has.includes(whose)) {
+            return;
+        }
+        self.warning(id, |_| {
+            let known = PROPERTIES.iter().filter(|(_, has)| has.includes(whose)).map(|(name, _)| *name);
+            format!("unknown property {}{}", shown(name), hint(name, known))
+        });
+    }
+
+    fn control(&mut self, id: NodeId, whose: Whose, name: &str, value: Option<NodeId>) {
+        let Some(control) = CONTROLS.iter().find(|control| control.name == name) else {
+            return self.warning(id, |_| {
+                let known = CONTROLS
+                    .iter()
+                    .filter(|control| control.whose.includes(whose))
+                    .map(|control| control.name);
+                format!("unknown control {}: nobody acts on it{}", shown(name), hint(name, known))
+            });
+        };
+        if control.effect == Effect::Unsupported {
+            self.warning(id, |_| format!("{name} is not supported under KubeVirt: nobody acts on it"));
+        } else if !control.whose.includes(whose) {
+            let has = if whose == Whose::Host { "guests have" } else { "the host has" };
+            self.warning(id, |_| format!("nobody acts on {name} here: {has} it"));
+        }
+        if let Some(value) = value
+            && let Some(unit) = units::unit(self.program, &self.facts, value)
+            && control.unit != Unit::Plain
+            && unit != control.unit
+        {
+            let wanted = control.unit.word();
+            self.warning(value, |_| format!("{name} is in {wanted}, and this is in {}", unit.word()));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Names: whether anything defines them, and whether their definitions are any good.
+
+use std::collections::HashSet;
+
+use super::super::catalog::Whose;
+use super::super::facts::Binding;
+use super::super::nearest::hint;
+use super::Walk;
+use crate::builtin::{BUILTINS, Builtin};
+use crate::syntax::{Name, Node, NodeId};
+use crate::value::Function;
+use crate::words::shown;
+
+impl Walk<'_> {
+    pub(super) fn symbol(&mut self, id: NodeId, name: Name) {
+        if name == self.program.nil || self.facts.is_bound(name) {
+            return;
+        }
+        self.error(id, |walk| walk.undefined(name));
+    }
+
+    fn undefined(&self, name: Name) -> String {
+        let syntax = &self.program.syntax;
+        let text = syntax.text(name);
+        if self.is_builtin(name).is_some() || !self.facts.functions(name).is_empty() {
+            return format!("undefined symbol {}: a function is no value, call it", shown(text));
+        }
+        let known = |part: &str| {
+            part.parse::<f64>().is_ok() || self.facts.names().any(|name| syntax.text(name).as_ref() == part)
+        };
+        if let Some((a, b)) = text.split_once('-')
+            && known(a)
+            && known(b)
+        {
+            return format!("undefined symbol {}: this is one name, write (- {a} {b})", shown(text));
+        }
+        let variables = self.facts.names().filter(|name| self.facts.is_bound(*name));
+        let variables = variables.map(|name| syntax.text(name).as_ref()).chain(["nil"]);
+        format!("undefined symbol {}{}", shown(text), hint(text, variables))
+    }
+
+    pub(super) fn undefined_function(&self, name: Name) -> String {
+        let syntax = &self.program.syntax;
+        let text = syntax.text(name);
+        let functions = self.facts.names().filter(|name| !self.facts.functions(*name).is_empty());
+        let functions = functions.map(|name| syntax.text(name).as_ref());
+        let words = BUILTINS.iter().map(|(name, _)| *name).chain(Function::ALL.map(|(name, _)| name));
+        format!("undefined function {}{}", shown(text), hint(text, functions.chain(words)))
+    }
+
+    /// What definitions say about names, wherever they stand.
+    pub(super) fn bindings(&mut self) {
+        let program = self.program;
+        let mut defined = HashSet::new();
+        for id in program.syntax.all() {
+            let Some((head, arguments)) = program.syntax.parts_of(id).and_then(<[_]>::split_first) else {
+                continue;
+            };
+            let Node::Symbol(head) = program.syntax.node(*head) else { continue };
+            match (program.builtin(*head), arguments) {
+                (Some(Builtin::Def), [name, parameters, _]) => {
+                    self.defined(*name, &mut defined);
+                    for parameter in program.syntax.parts_of(*parameters).unwrap_or_default() {
+                        self.bound(*parameter);
+                    }
+                }
+                (Some(Builtin::Defvar), [name, _]) | (Some(Builtin::With), [_, name, _]) => {
+                    self.bound(*name);
+                }
+                (Some(Builtin::Let), [pairs, ..]) => {
+                    for pair in program.syntax.parts_of(*pairs).unwrap_or_default() {
+                        if let Some([name, _]) = program.syntax.parts_of(*pair) {
+                            self.bound(*name);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn defined(&mut self, id: NodeId, defined: &mut HashSet<Name>) {
+        let Some(name) = self.program.syntax.name_of(id) else { return };
+        let text = self.program.syntax.text(name).as_ref();
+        if self.is_builtin(name).is_some() || Function::ALL.iter().any(|(known, _)| *known == text) {
+            self.warning(id, |_| format!("{text} is a word of the language: this function is never called"));
+        } else if !defined.insert(name) {
+            self.warning(id, |_| {
+                format!("{} is defined once more: the definition that was evaluated last counts", shown(text))
+            });
+        }
+    }
+
+    fn bound(&mut self, id: NodeId) {
+        let Some(name) = self.program.syntax.name_of(id) else { return };
+        let text = self.program.syntax.text(name).as_ref();
+        if name == self.program.nil {
+            self.warning(id, |_| "nil is nil whatever it is bound to".to_owned());
+        } else if matches!(self.program.syntax.node(id), Node::Dotted { .. }) {
+            let message = || format!("{} has a dot: what is bound to it can never be read", shown(text));
+            self.warning(id, |_| message());
+        } else if self.is_builtin(name).is_some() {
+            self.warning(id, |_| {
+                format!("{text} is a word of the language: while this variable has a value, ({text} …) fails")
+            });
+        } else if Function::ALL.iter().any(|(known, _)| *known == text)
+            || name == self.program.host
+            || name == self.program.guests
+        {
+            self.warning(id, |_| {
+                format!("{text} is there from the beginning: this hides it, or has no effect")
+            });
+        }
+    }
+
+    /// Whose attributes a name has, if that is sure.
+    pub(super) fn whose(&self, base: Name) -> Whose {
+        let guests = |binding: &Binding| match binding {
+            Binding::Element(list) => self.program.syntax.name_of(*list) == Some(self.program.guests),
+            _ => false,
+        };
+        match self.facts.bindings(base) {
+            [Binding::Anything] if base == self.program.host => Whose::Host,
+            bindings if !bindings.is_empty() && bindings.iter().all(guests) => Whose::Guest,
+            _ => Whose::Both,
+        }
+    }
+}

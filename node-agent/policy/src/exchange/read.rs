@@ -1,0 +1,134 @@
+//! A world: `{"host": {"properties": {…}, "history": [{FIELD: VALUE}, …], "fields": [FIELD, …], "variables": {…}},
+//! "guests": [{"name": …, and as the host has it, "controls": {…}}]}`. Each part may be left out, but a guest's name.
+
+use super::json::{Json, Wrong, kind, name, parse};
+use crate::ops;
+use crate::value::Value;
+use crate::world::{Subject, Table, World};
+
+/// Most bytes of a world: some thousand guests.
+pub const MAX_INPUT: usize = 64 << 20;
+
+type Read<T> = Result<T, String>;
+
+/// Reads a world; what is wrong is told with its place or its path.
+pub fn read(bytes: &[u8]) -> Read<World> {
+    if bytes.len() > MAX_INPUT {
+        return Err(format!("it has more than {MAX_INPUT} bytes"));
+    }
+    let text = std::str::from_utf8(bytes)
+        .map_err(|why| format!("it is not UTF-8 from byte {} on", why.valid_up_to()))?;
+    let json = parse(text).map_err(|wrong| at(text, &wrong))?;
+    let mut world = World::default();
+    for (key, value) in object(json, "it")? {
+        match key.as_str() {
+            "host" => world.host = subject(&mut world, value, "host", None)?,
+            "guests" => {
+                for (n, guest) in array(value, "guests")?.into_iter().enumerate() {
+                    let path = format!("guests[{n}]");
+                    let guest = subject(&mut world, guest, &path, Some(()))?;
+                    if world.guests.iter().any(|other| other.name == guest.name) {
+                        return Err(format!("{path}.name: there are two guests {:?}", guest.name));
+                    }
+                    world.guests.push(guest);
+                }
+            }
+            other => return Err(unknown("", other, "host and guests")),
+        }
+    }
+    Ok(world)
+}
+
+fn at(text: &str, wrong: &Wrong) -> String {
+    let before = text.get(..wrong.offset).unwrap_or(text);
+    let line = before.matches('\n').count().saturating_add(1);
+    let column = before.chars().rev().take_while(|c| *c != '\n').count().saturating_add(1);
+    format!("line {line}, column {column}: {}", wrong.message)
+}
+
+fn unknown(path: &str, key: &str, known: &str) -> String {
+    format!("{path}{}{key}: unknown; here are {known}", if path.is_empty() { "" } else { "." })
+}
+
+fn subject(world: &mut World, json: Json, path: &str, guest: Option<()>) -> Read<Subject> {
+    let mut subject = Subject::default();
+    let mut named = guest.is_none();
+    for (key, value) in object(json, path)? {
+        let path = format!("{path}.{key}");
+        match (key.as_str(), guest) {
+            ("properties", _) => subject.properties = table(value, &path)?,
+            ("variables", _) => subject.variables = table(value, &path)?,
+            ("controls", _) => subject.controls = table(value, &path)?,
+            ("fields", _) => {
+                for (n, field) in array(value, &path)?.into_iter().enumerate() {
+                    let field = world.field(&text(field, &format!("{path}[{n}]"))?);
+                    subject.declare(field);
+                }
+            }
+            ("history", _) => {
+                for (n, sample) in array(value, &path)?.into_iter().enumerate() {
+                    let sample = plain(sample, &format!("{path}[{n}]"))?;
+                    let row: Vec<_> =
+                        sample.into_iter().map(|(key, value)| (world.field(&key), value)).collect();
+                    subject.push(row);
+                }
+            }
+            ("name", Some(())) => {
+                subject.name = name(&text(value, &path)?);
+                named = true;
+            }
+            _ => {
+                let known = "properties, history, fields, variables, controls";
+                return Err(unknown(
+                    "",
+                    &path,
+                    &format!("{known}{}", if guest.is_some() { ", name" } else { "" }),
+                ));
+            }
+        }
+    }
+    if named { Ok(subject) } else { Err(format!("{path}.name is missing")) }
+}
+
+fn object(json: Json, path: &str) -> Read<Vec<(String, Json)>> {
+    match json {
+        Json::Object(members) => Ok(members),
+        other => Err(format!("{path}: an object is due, and this is {}", kind(&other))),
+    }
+}
+
+fn array(json: Json, path: &str) -> Read<Vec<Json>> {
+    match json {
+        Json::Array(elements) => Ok(elements),
+        other => Err(format!("{path}: an array is due, and this is {}", kind(&other))),
+    }
+}
+
+fn text(json: Json, path: &str) -> Read<String> {
+    match json {
+        Json::Plain(Value::Text(text)) => Ok(text.to_string()),
+        other => Err(format!("{path}: a text is due, and this is {}", kind(&other))),
+    }
+}
+
+fn plain(json: Json, path: &str) -> Read<Vec<(String, Value)>> {
+    object(json, path)?
+        .into_iter()
+        .map(|(key, value)| value_of(value, &format!("{path}.{key}")).map(|value| (key, value)))
+        .collect()
+}
+
+fn table(json: Json, path: &str) -> Read<Table> {
+    Ok(plain(json, path)?.into_iter().map(|(key, value)| (name(&key), value)).collect())
+}
+
+fn value_of(json: Json, path: &str) -> Read<Value> {
+    match json {
+        Json::Plain(value) => Ok(value),
+        Json::Array(elements) => {
+            let items = elements.into_iter().map(|element| value_of(element, path)).collect::<Read<_>>()?;
+            ops::list(items).map_err(|why| format!("{path}: {why}"))
+        }
+        Json::Object(_) => Err(format!("{path}: objects are no values of the language")),
+    }
+}

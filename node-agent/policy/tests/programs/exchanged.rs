@@ -1,0 +1,72 @@
+//! Worlds as JSON: what is read, and what is refused by its place.
+
+use overcommit_policy::exchange;
+
+use crate::support::{printed_in, values_in};
+
+fn refused(text: impl AsRef<[u8]>, expected: &str) {
+    let why = exchange::read(text.as_ref()).unwrap_err();
+    assert!(why.contains(expected), "{why}");
+}
+
+#[test]
+fn numbers_come_out_as_they_went_in() {
+    let numbers = "[1,-0.0,0.1,1e16,1e300,5e-324,123456789012345678901234567890,-9223372036854775808,2.5e-7]";
+    let world = format!(r#"{{"host": {{"history": [{{"a": {numbers}}}]}}}}"#);
+    assert_eq!(values_in("Host.a", &world), format!("[{numbers}]"));
+    let python = r#"{"host": {"history": [{"a": [NaN, Infinity, -Infinity, true, null]}]}}"#;
+    assert_eq!(values_in("Host.a", python), r#"[["nan","inf","-inf",true,null]]"#);
+    // More digits than a float has, and halfway between two of them.
+    let world =
+        r#"{"host": {"history": [{"a": 9007199254740993.0, "b": 0.1000000000000000055511151231257827}]}}"#;
+    assert_eq!(values_in("Host.a Host.b (== Host.b .1)", world), "[9007199254740992.0,0.1,true]");
+}
+
+#[test]
+fn texts_come_out_as_they_went_in() {
+    let world = r#"{"guests": [{"name": "\u00e9\ud83d\ude00\n\"\\\/\b"}]}"#;
+    let printed = printed_in("1", world);
+    assert!(printed.contains(r#""guests":{"é😀\n\"\\/\u0008":{"#), "{printed}");
+}
+
+#[test]
+fn what_is_left_out_is_empty() {
+    let printed = printed_in("(with Guests g (g.GetVar \"x\"))", r#"{"guests": [{"name": "g"}]}"#);
+    let rest =
+        r#""host":{"controls":{},"variables":{}},"guests":{"g":{"controls":{},"variables":{}}},"errors":[]}"#;
+    assert_eq!(printed, format!(r#"{{"values":[[null]],{rest}"#));
+    assert_eq!(values_in("Guests", "{}"), "[[]]");
+}
+
+#[test]
+fn what_was_proposed_and_remembered_before_is_there() {
+    let world = r#"{"host": {"variables": {"n": 1}, "controls": {"ksm_run": 1}},
+        "guests": [{"name": "g", "variables": {"v": [1, "a"]}, "controls": {"balloon_target": 5}}]}"#;
+    let text = r#"(Host.GetVar "n") (Host.GetControl "ksm_run") (with Guests g (g.GetVar "v")) (with Guests g (g.GetControl "balloon_target"))"#;
+    assert_eq!(values_in(text, world), r#"[1,1,[[1,"a"]],[5]]"#);
+}
+
+#[test]
+fn what_is_no_world_is_refused_by_its_place() {
+    refused("", "line 1, column 1");
+    refused("{\n  \"host\": }", "line 2, column 11");
+    refused("{} {}", "something follows");
+    refused("[1]", "it: an object is due, and this is an array");
+    refused(r#"{"hosts": {}}"#, "hosts: unknown; here are host and guests");
+    refused(r#"{"host": {"history": {}}}"#, "host.history: an array is due");
+    refused(r#"{"host": {"name": "x"}}"#, "host.name: unknown");
+    refused(r#"{"guests": [{"name": "a"}, {}]}"#, "guests[1].name is missing");
+    refused(r#"{"guests": [{"name": "a"}, {"name": "a"}]}"#, "guests[1].name: there are two guests \"a\"");
+    refused(r#"{"guests": [{"name": 5}]}"#, "guests[0].name: a text is due, and this is an integer");
+    refused(
+        r#"{"host": {"history": [{"a": {}}]}}"#,
+        "host.history[0].a: objects are no values of the language",
+    );
+    refused(r#"{"host": {"fields": [1]}}"#, "host.fields[0]: a text is due");
+    refused(b"{\"host\": \xff}", "it is not UTF-8 from byte 9 on");
+    refused(format!("{}1", "[".repeat(100_000)), "nested too deep");
+    refused(format!(r#"{{"host": {{"history": [{{"a": {}}}]}}}}"#, "9".repeat(100_000)), "too many digits");
+    refused(r#"{"host": {"history": [{"a": 01x}]}}"#, "a comma or a closing brace is due");
+    refused(r#"{"guests": [{"name": "\ud800"}]}"#, "half of a pair");
+    refused(r#"{"guests": [{"name": "\x"}]}"#, "an unknown escape");
+}

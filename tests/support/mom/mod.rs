@@ -1,0 +1,197 @@
+//! MOM as an oracle: its own evaluator in a Python process, asked case by case (`testbed/mom/oracle.py`).
+
+mod json;
+
+use std::fmt;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+use crate::parts::{mom_modules, testbed_sources};
+
+pub use json::Told;
+
+/// Debian's Python, whatever else `PATH` has.
+const PYTHON: &str = "/usr/bin/python3";
+
+/// A program in files, and what it sees.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Case {
+    /// The files in their order, each as bytes.
+    pub files: Vec<Vec<u8>>,
+    /// `IN.json` of `overcommit-agent policy eval --input`.
+    pub input: Value,
+}
+
+impl Case {
+    fn line(&self) -> String {
+        json!({ "files": self.files.iter().map(|file| told_file(file)).collect::<Vec<_>>(), "input": self.input })
+            .to_string()
+    }
+}
+
+fn told_file(bytes: &[u8]) -> Value {
+    std::str::from_utf8(bytes).map_or_else(
+        |_| json!({ "hex": bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")) }),
+        |text| json!(text),
+    )
+}
+
+/// What an evaluator says of a case.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// The whole of it.
+    Whole(Told),
+    /// No program came of the text, or it ended in an error that is no single guest's.
+    Error {
+        /// `load` or `run`.
+        stage: String,
+        /// The Python exception's class; `Killed` if the process died of it.
+        class: String,
+        /// Its words.
+        message: String,
+    },
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(told) => write!(f, "{told}"),
+            Self::Error { stage, class, message } => write!(f, "{class} ({stage}): {message}"),
+        }
+    }
+}
+
+/// One Python process with MOM's evaluator.
+#[derive(Debug)]
+pub struct Oracle {
+    process: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    questions: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Oracle {
+    /// Gets MOM if the cache does not hold it, and starts its evaluator.
+    pub fn start() -> Result<Self> {
+        Ok(Self { process: Some(Running::start()?) })
+    }
+
+    /// Evaluates a case as MOM does.
+    ///
+    /// # Errors
+    /// The driver does not work. What MOM cannot do is an [`Answer`].
+    pub fn ask(&mut self, case: &Case) -> Result<Answer> {
+        match self.exchange(&case.line())? {
+            Some(line) => read_answer(&line),
+            None => Ok(Answer::Error { stage: "run".into(), class: "Killed".into(), message: String::new() }),
+        }
+    }
+
+    /// How many times a second MOM evaluates a case, by `times` evaluations one after the other.
+    pub fn evaluations_per_second(&mut self, case: &Case, times: u32) -> Result<f64> {
+        let mut question: Value = serde_json::from_str(&case.line())?;
+        question["bench"] = json!(times);
+        let line = self.exchange(&question.to_string())?.context("MOM's evaluator died")?;
+        let answer: Value = serde_json::from_str(&line)?;
+        let seconds = answer["seconds"].as_f64().with_context(|| line.clone())?;
+        Ok(f64::from(times) / seconds)
+    }
+
+    /// The answer's line; none if the process died of the question.
+    fn exchange(&mut self, question: &str) -> Result<Option<String>> {
+        let mut running = match self.process.take() {
+            Some(running) => running,
+            None => Running::start()?,
+        };
+        let mut line = String::new();
+        writeln!(running.questions, "{question}").context("asking MOM's evaluator")?;
+        if running.answers.read_line(&mut line)? > 0 {
+            self.process = Some(running);
+            return Ok(Some(line));
+        }
+        let status = running.child.wait()?;
+        if status.signal().is_none() {
+            bail!("{PYTHON} oracle.py ended with {status} (its words are above) at: {question}");
+        }
+        Ok(None)
+    }
+}
+
+impl Running {
+    fn start() -> Result<Self> {
+        let mut python = Command::new(PYTHON);
+        // -I: no environment, no user's packages; -B: the part in the cache stays as it was unpacked.
+        python.args(["-I", "-B"]).arg(testbed_sources().join("mom/oracle.py")).arg(mom_modules()?);
+        let mut child = python
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting {PYTHON} (Debian package python3): run `make setup`"))?;
+        let questions = child.stdin.take().context("no standard input")?;
+        let answers = BufReader::new(child.stdout.take().context("no standard output")?);
+        Ok(Self { child, questions, answers })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It is ours, and may be in the middle of something long.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read_answer(line: &str) -> Result<Answer> {
+    let told: Told = line.parse().with_context(|| line.to_owned())?;
+    let Some(error) = told.field("error") else { return Ok(Answer::Whole(told)) };
+    let word = |name| match error.field(name) {
+        Some(Told::Text(text)) => text.clone(),
+        _ => String::new(),
+    };
+    Ok(Answer::Error { stage: word("stage"), class: word("class"), message: word("message") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(program: &str) -> Answer {
+        let mut oracle = Oracle::start().unwrap();
+        let input = json!({"guests": [{"name": "g", "history": [{"balloon_cur": 4}]}]});
+        oracle.ask(&Case { files: vec![program.into()], input }).unwrap()
+    }
+
+    #[test]
+    fn moms_evaluator_says_what_a_program_does() {
+        let Answer::Whole(told) =
+            said("(/ 3 2) (<< 1 70) (with Guests g {(g.Control \"balloon_target\" 5) g.balloon_cur})")
+        else {
+            panic!("no values")
+        };
+        let values = "[1.5, 1180591620717411303424, [4]]".parse().unwrap();
+        assert_eq!(told.field("values"), Some(&values));
+        let guests = r#"{"g": {"controls": {"balloon_target": 5}, "variables": {}}}"#.parse().unwrap();
+        assert_eq!(told.field("guests"), Some(&guests));
+    }
+
+    #[test]
+    fn an_error_of_mom_is_an_answer_with_its_class() {
+        for (program, at, of) in [
+            ("(", "load", "PolicyError"),
+            ("(unheard-of 1)", "run", "KeyError"),
+            ("(def f () (f)) (f)", "run", "RecursionError"),
+            ("(<< 1 100000000000)", "run", "MemoryError"),
+        ] {
+            let Answer::Error { stage, class, .. } = said(program) else { panic!("{program}: no error") };
+            assert_eq!((stage.as_str(), class.as_str()), (at, of), "{program}");
+        }
+    }
+}
