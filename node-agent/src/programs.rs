@@ -40,7 +40,7 @@ pub(crate) fn eval(args: &Eval) -> Result<(), Failure> {
     let mut world = args.input.as_deref().map_or_else(|| Ok(World::default()), world)?;
     let evaluation = Program::parse(&sources(&files))
         .and_then(|program| evaluate(&program, &mut world, &Limits::default()))
-        .map_err(|trouble| refuse(&format!("{}: {}", trouble.place, trouble.message)))?;
+        .map_err(|trouble| refuse(&trouble.to_string()))?;
     for (place, line) in &evaluation.log {
         tell(&format!("{place}: debug: {line}"));
     }

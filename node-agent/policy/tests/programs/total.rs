@@ -25,12 +25,9 @@ fn error_of(text: impl AsRef<[u8]> + Send + 'static) -> Option<String> {
         let error = match outcome {
             Ok(evaluation) => {
                 assert!(exchange::write(&evaluation, &world).len() < 256 << 20);
-                evaluation
-                    .errors
-                    .first()
-                    .map(|error| format!("{}: {}", error.trouble.place, error.trouble.message))
+                evaluation.errors.first().map(|error| error.trouble.to_string())
             }
-            Err(trouble) => Some(format!("{}: {}", trouble.place, trouble.message)),
+            Err(trouble) => Some(trouble.to_string()),
         };
         assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
         error
@@ -263,8 +260,14 @@ fn takes(text: &[u8]) {
     }
 }
 
+/// More of them with `PROPTEST_CASES`.
+fn cases() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1000);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases())]
 
     #[test]
     fn any_bytes_are_taken_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
