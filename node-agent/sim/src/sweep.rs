@@ -73,6 +73,11 @@ impl Sweep {
         self.values.iter().map(trial).collect()
     }
 
+    /// The parameter as people name it.
+    pub fn field(&self) -> String {
+        self.parameter.replace(".0.", "[].")
+    }
+
     /// The policy with that value.
     ///
     /// # Errors

@@ -56,8 +56,7 @@ fn what_is_drawn_as_the_default_is_what_holds_where_nothing_is_said() {
 fn each_picture_is_shown_and_each_parameter_explained() {
     let docs = fs::read_to_string(root().join("docs/parameters.md")).unwrap();
     for sweep in ALL {
-        let (picture, field) =
-            (format!("](pictures/{}.svg)", sweep.name), sweep.parameter.replace(".0.", "[]."));
+        let (picture, field) = (format!("](pictures/{}.svg)", sweep.name), sweep.field());
         assert!(docs.contains(&picture), "{picture}");
         assert!(docs.contains(&format!("`{field}`")), "{field}");
     }

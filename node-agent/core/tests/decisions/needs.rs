@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use crate::world::{World, guest, mib, settle, view, world};
+use overcommit_core::policy::Policy;
 use overcommit_core::step::Turn;
-use overcommit_core::units::Monotonic;
+use overcommit_core::units::{Monotonic, Permille};
 use overcommit_core::view::GuestView;
 
 /// Words of a stamp, in seconds after the start, that were seen at a time in milliseconds after it: MiB used.
@@ -46,6 +47,18 @@ fn no_guest_needs_more_than_it_may_have() {
 }
 
 #[test]
+fn the_headroom_of_the_policy_stays_usable() {
+    let demand = |percent| {
+        let mut w = world(4096, vec![guest("a", 1024, 300)]);
+        w.policy.adaptive.headroom = Permille::from_percent(percent);
+        settle(&mut w, 3);
+        w.state.model().track(&World::id("a")).unwrap().demand
+    };
+    assert_eq!([25, 40, 50].map(demand), [400, 500, 600].map(mib));
+    assert_eq!(demand(100), mib(1024), "where nothing may be used nobody has enough");
+}
+
+#[test]
 fn a_need_is_forgotten_by_new_words_and_not_by_what_others_say() {
     let mut w = world(4096, vec![guest("a", 1024, 600)]);
     settle(&mut w, 3);
@@ -62,4 +75,15 @@ fn a_need_is_forgotten_by_new_words_and_not_by_what_others_say() {
     w.guest("a").reports = true;
     w.tick();
     assert!(demand(&w) < mib(775));
+}
+
+#[test]
+fn a_policy_that_sets_nothing_of_this_is_written_and_read_as_by_builds_that_could_not() {
+    let mut policy = crate::world::policy();
+    let written = serde_json::to_string(&policy).unwrap();
+    assert!(!written.contains("adaptive"), "{written}");
+    assert_eq!(serde_json::from_str::<Policy>(&written).unwrap(), policy);
+    policy.adaptive.headroom = Permille::from_percent(30);
+    let written = serde_json::to_string(&policy).unwrap();
+    assert_eq!(serde_json::from_str::<Policy>(&written).unwrap(), policy);
 }

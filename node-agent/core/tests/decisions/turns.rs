@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::indexing_slicing)] // helpers outside #[test] functions are test code too
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::world::{Guest, World, guest, mib, settle, view, world};
 use overcommit_core::plan::Move;
@@ -102,6 +103,30 @@ fn twice_the_weight_is_twice_the_time() {
     for other in ["b", "c", "d"] {
         let ratio = served["a"] * 10 / served[other];
         assert!((17..=23).contains(&ratio), "{served:?}");
+    }
+}
+
+#[test]
+fn a_turn_lasts_as_long_as_the_policy_says() {
+    let ends = |minutes| {
+        let mut w = crowd();
+        w.policy.adaptive.turn = Duration::from_mins(minutes);
+        until_turns(&mut w);
+        let (mut served, mut ends) = (BTreeSet::new(), 0);
+        for _ in 0..3600 {
+            let decision = second(&mut w);
+            let has_its_turn = |view: &&GuestView| matches!(view.turn, Some(Place::Served { .. }));
+            let now: BTreeSet<_> =
+                decision.guests.iter().filter(has_its_turn).map(|view| view.id.clone()).collect();
+            ends += served.difference(&now).count();
+            served = now;
+        }
+        ends
+    };
+    for (minutes, ends) in [1, 2, 10, 30].map(|minutes| (minutes, ends(minutes))) {
+        // Two at a time for an hour.
+        let turns = 2 * 60 / usize::try_from(minutes).unwrap();
+        assert!(ends * 4 >= turns * 3 && ends * 3 <= turns * 4, "{ends} ended of {turns}");
     }
 }
 

@@ -28,7 +28,7 @@ pub fn trade(sweep: &Sweep, trials: &[Trial]) -> String {
         .set("height", height)
         .set("font-family", FONT)
         .add(Rectangle::new().set("width", WIDTH).set("height", height).set("fill", "#ffffff"))
-        .add(text(sweep.parameter, (MARGIN, 36), 20, ink::TEXT).set("font-weight", "600"))
+        .add(text(&sweep.field(), (MARGIN, 36), 20, ink::TEXT).set("font-weight", "600"))
         .add(text(sweep.shows, (MARGIN, 60), 13, ink::TEXT))
         .add(text(&about, (MARGIN, 80), 12, ink::FAINT));
     for (y, trial) in (HEAD..).step_by(step()).zip(trials) {

@@ -51,11 +51,11 @@ fn prepare(args: &Args) -> anyhow::Result<(Value, Vec<Scenario>)> {
 
 fn run(args: &Args, policy: &Value, scenarios: &[Scenario]) -> anyhow::Result<()> {
     for (sweep, scenario) in sweep::ALL.iter().zip(scenarios) {
-        let trials = sweep.run(scenario, policy).map_err(|error| anyhow!("{}: {error}", sweep.parameter))?;
+        let trials = sweep.run(scenario, policy).map_err(|error| anyhow!("{}: {error}", sweep.field()))?;
         let path = args.into.join(sweep.name).with_extension("svg");
         std::fs::write(&path, trade(sweep, &trials))
             .with_context(|| format!("{} cannot be written", path.display()))?;
-        let mut text = format!("{} on {}\n", sweep.parameter, sweep.scenario);
+        let mut text = format!("{} on {}\n", sweep.field(), sweep.scenario);
         for trial in &trials {
             let figures: Vec<String> = trial.figures.iter().map(ToString::to_string).collect();
             text.push_str(&format!("  {:<6} {}\n", trial.value, figures.join(", ")));
