@@ -4,6 +4,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::units::{Bytes, Monotonic};
 ///
 /// A turn with 110 guests compares some ten thousand of them. Nearly always their first bytes tell them apart, for they are of
 /// random UIDs, and those are compared as one number.
-#[derive(Clone, Eq, Hash, Deserialize)]
+#[derive(Clone, Eq, Deserialize)]
 #[serde(from = "Arc<str>")]
 pub struct GuestId {
     /// Its first bytes as a number, which orders as they do.
@@ -45,17 +46,20 @@ impl GuestId {
 
 impl Ord for GuestId {
     fn cmp(&self, other: &Self) -> Ordering {
-        let texts = || match Arc::ptr_eq(&self.text, &other.text) {
-            true => Ordering::Equal,
-            false => self.text.cmp(&other.text),
-        };
-        self.head.cmp(&other.head).then_with(texts)
+        let is_same = self.head == other.head && Arc::ptr_eq(&self.text, &other.text);
+        if is_same { Ordering::Equal } else { (self.head, &self.text).cmp(&(other.head, &other.text)) }
     }
 }
 
 impl PartialEq for GuestId {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
+    }
+}
+
+impl Hash for GuestId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
     }
 }
 

@@ -256,9 +256,8 @@ impl State {
         }
         let sample =
             if observing { shadow::overlay(input.sample, &self.dealings, shown) } else { input.sample };
-        let adaptive = &input.policy.adaptive;
-        self.model
-            .fold(sample, Context { roster: input.roster, dealings: &self.dealings, observing, adaptive });
+        let (roster, dealings, adaptive) = (input.roster, &self.dealings, &input.policy.adaptive);
+        self.model.fold(sample, Context { roster, dealings, observing, adaptive });
         // Shadow balloons follow at once; that says nothing of real ones.
         if !observing {
             self.growth.note_followed(&self.model);
@@ -287,14 +286,9 @@ impl State {
         verdict.plan = plan;
         guard::guard(&wish.proposal, &scene, &mut self.takings, verdict);
         guests.extend(views(&scene, wish, verdict));
-        let ksm = self.merging.decide(&ksm::Scene {
-            sample: input.sample,
-            policy: input.policy,
-            roster: input.roster,
-            ledger: &ledger,
-            turn: input.turn,
-            mandate: input.mandate,
-        });
+        let Input { sample: seen, policy, roster, turn, mandate, .. } = *input;
+        let ksm =
+            self.merging.decide(&ksm::Scene { sample: seen, policy, roster, ledger: &ledger, turn, mandate });
         let release = giving_back.then(|| self.release_state(&ledger, input.complete));
         let mut plan = std::mem::take(&mut verdict.plan);
         if observing {
