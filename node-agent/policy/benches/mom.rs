@@ -65,7 +65,10 @@ impl Mom {
         writeln!(self.questions, "{}", self.question).unwrap();
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();
-        let seconds = line.split("\"seconds\": ").nth(1).and_then(|rest| rest.trim_end().trim_end_matches('}').parse().ok());
+        let seconds = line
+            .split("\"seconds\": ")
+            .nth(1)
+            .and_then(|rest| rest.trim_end().trim_end_matches('}').parse().ok());
         let seconds: f64 = seconds.unwrap_or_else(|| panic!("MOM says {line}"));
         f64::from(MOMS) / seconds
     }
