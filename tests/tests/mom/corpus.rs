@@ -126,12 +126,53 @@ fn right(expected: &Expected, mom: &Answer, ours: &Ours) -> Result<bool> {
     })
 }
 
+/// Bytes that a line of a corpus file cannot have.
+fn bytes() -> [(&'static [u8], Expected); 9] {
+    let differs = |name: &str| Expected::Differs(name.into());
+    let error = |class: &str| Expected::Error(class.into());
+    [
+        (b"1\r\n(+ 1\r\n2) # a comment\r\n", Expected::Values),
+        (b"1\x00 2", differs("unlexable-text")),
+        (b"\"a\x00b\"", Expected::Values),
+        (b"1 \xff 2", error("UnicodeDecodeError")),
+        (b"\"\xc3\"", error("UnicodeDecodeError")),
+        (b"\xef\xbb\xbf1", differs("lenient-text")),
+        // MOM reads files in text mode: each of \r\n and \r is a \n, also in comments and texts.
+        (b"\"a\r\nb\"", differs("carriage-returns")),
+        (b"# a comment\r1\n2", differs("carriage-returns")),
+        (b"1\r2", Expected::Values),
+    ]
+}
+
 #[test]
-fn each_row_of_the_table_of_differences_has_programs_that_need_it() -> Result<()> {
-    let entries = entries()?;
+fn bytes_that_editors_and_accidents_leave_are_what_the_table_says() -> Result<()> {
+    let mut oracle = Oracle::start()?;
+    for (file, expected) in bytes() {
+        let case = Case { files: vec![file.to_vec()], input: worlds::plain() };
+        let (mom, ours) = (oracle.ask(&case)?, Ours::of(&case));
+        let shown = String::from_utf8_lossy(file);
+        assert!(
+            right(&expected, &mom, &ours)?,
+            "{shown:?} is not {expected:?}:\n  MOM: {mom}\n  ours: {ours}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn each_row_of_the_table_of_differences_is_documented_and_has_programs_that_need_it() -> Result<()> {
+    let (entries, bytes) = (entries()?, bytes());
+    let docs = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/mom.md"))?;
     for row in ROWS {
-        let needs = |entry: &&Entry| entry.expected == Expected::Differs(row.name.into());
-        assert!(entries.iter().any(|entry| needs(&entry)), "no program of the corpus needs {}", row.name);
+        assert!(docs.contains(&format!("| `{}` |", row.name)), "docs/mom.md does not name {}", row.name);
+        let needed = Expected::Differs(row.name.into());
+        let all =
+            entries.iter().map(|entry| &entry.expected).chain(bytes.iter().map(|(_, expected)| expected));
+        assert!(
+            all.into_iter().any(|expected| *expected == needed),
+            "no program of the corpus needs {}",
+            row.name
+        );
     }
     Ok(())
 }

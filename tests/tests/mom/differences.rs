@@ -61,6 +61,14 @@ pub(crate) const ROWS: &[Row] = &[
         generated: false,
         explains: |mom, ours| whole(mom) && says(ours, "takes a name as a text"),
     },
+    // A field that is declared is nil where nothing was sampled yet; MOM has no such attribute then.
+    Row {
+        name: "declared-field",
+        generated: false,
+        explains: |mom, ours| failed(mom, &["PolicyError"]) && worked(ours),
+    },
+    // MOM reads its files in Python's text mode.
+    Row { name: "carriage-returns", generated: false, explains: |mom, ours| whole(mom) && worked(ours) },
     // Steps, memory and lengths have limits here.
     Row {
         name: "budgets",
