@@ -161,6 +161,6 @@ impl Ksmtuned {
 
     /// `KSM_SLEEP_MSEC` (10) is for 16 GiB, longer where there is less, and never shorter.
     fn sleep_ms(total_mib: u64) -> u64 {
-        (10 * (16 << 10)).checked_div(total_mib).unwrap_or_default().max(10)
+        (10_u64 * (16 << 10)).checked_div(total_mib).unwrap_or_default().max(10)
     }
 }
