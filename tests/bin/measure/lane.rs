@@ -153,7 +153,7 @@ fn condition(bench: &Bench, swapping: &[&Guest], hindrance: Hindrance<'_>) -> Re
     // On a full disk nothing can be taken, and all that was spare was given long ago.
     let takes = !matches!(hindrance, Hindrance::FullDisk(_));
     let pains = takes.then(|| pains(bench.host(), &agent, swapping).context("pain")).transpose()?;
-    let losses = takes.then(|| losses(bench.host(), &agent).context("losses")).transpose()?;
+    let losses = takes.then(|| losses(bench.host(), &agent, LOSSES).context("losses")).transpose()?;
     in_the_way.end()?;
     swapping.iter().try_for_each(|guest| guest.begin(&Load::IDLE))?;
     if let Hindrance::FullDisk(disk) = hindrance {
@@ -164,10 +164,10 @@ fn condition(bench: &Bench, swapping: &[&Guest], hindrance: Hindrance<'_>) -> Re
 }
 
 /// From a loss to the first command that answers it.
-pub(crate) fn losses(host: &HostMemory, agent: &Agent) -> Result<Spread> {
+pub(crate) fn losses(host: &HostMemory, agent: &Agent, count: usize) -> Result<Spread> {
     let mut turns = agent.turns();
     let mut delays = Vec::new();
-    for n in 0..LOSSES {
+    for n in 0..count {
         // Out of step with the control period, and late enough for new statistics of all.
         pause(Duration::from_millis(1500 + 370 * (n as u64 % 7)))?;
         turns.fresh()?;
@@ -180,7 +180,7 @@ pub(crate) fn losses(host: &HostMemory, agent: &Agent) -> Result<Spread> {
         match took {
             Ok(at) => delays.push(at.duration_since(begun).as_secs_f64()),
             // Nobody has anything to give any more.
-            Err(_) if delays.len() >= LOSSES / 2 => break,
+            Err(_) if delays.len() >= count / 2 => break,
             Err(error) => return Err(error),
         }
     }

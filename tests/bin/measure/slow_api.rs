@@ -25,6 +25,8 @@ use crate::spread::Spread;
 
 /// Guests, and as many with swap, whose pain shows on the host.
 const GUESTS: usize = 4;
+/// Fewer than of a full node: each of these guests gives a step once per statistics, and after so many nobody has one left.
+const LOSSES: usize = 8;
 /// The API server stands still and runs for so long, in turns.
 const STOPPED: Duration = Duration::from_secs(5);
 const RUNS: Duration = Duration::from_secs(1);
@@ -55,7 +57,7 @@ pub(crate) fn measure() -> Result<String> {
             (watched.first().context("no guest")?, launchers.first().context("no guest")?.uri());
         let statistics = statistics(guest, uri, &agent).context("statistics")?;
         let pains = Some(pains(&host, &agent, swapping).context("pain")?);
-        let losses = Some(losses(&host, &agent).context("losses")?);
+        let losses = Some(losses(&host, &agent, LOSSES).context("losses")?);
         let seen = Seen { condition, statistics, losses, pains };
         // A later trial may fail: what is known is told at once.
         say(seen.row().trim_end());
