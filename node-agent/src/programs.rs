@@ -1,5 +1,5 @@
 //! `policy check` and `policy eval`: programs in MOM's language, from files, without an agent. What they print is a contract:
-//! places as FILE:LINE:COLUMN first, so that editors find them.
+//! a line begins with the place, `FILE:LINE:COLUMN`, so that editors find it.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -22,11 +22,16 @@ struct Read {
 pub(crate) fn check(programs: &Programs) -> Result<(), Failure> {
     let files = read_all(&programs.files)?;
     let findings = overcommit_policy::check(&sources(&files));
-    let mut lines = String::new();
-    for finding in &findings {
-        lines.push_str(&format!("{finding}\n"));
-    }
-    print(&lines)?;
+    let lines: Vec<String> = findings
+        .iter()
+        .map(|finding| {
+            format!(
+                "{finding}
+"
+            )
+        })
+        .collect();
+    print(&lines.concat())?;
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         Err(Failure::told(1))
     } else {
