@@ -1,5 +1,5 @@
 //! `policy check` and `policy eval`: programs in MOM's language, from files, without an agent. What they print is a contract:
-//! places as FILE:LINE:COLUMN first, so that editors find them.
+//! a line begins with the place, `FILE:LINE:COLUMN`, so that editors find it.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -22,11 +22,16 @@ struct Read {
 pub(crate) fn check(programs: &Programs) -> Result<(), Failure> {
     let files = read_all(&programs.files)?;
     let findings = overcommit_policy::check(&sources(&files));
-    let mut lines = String::new();
-    for finding in &findings {
-        lines.push_str(&format!("{finding}\n"));
-    }
-    print(&lines)?;
+    let lines: Vec<String> = findings
+        .iter()
+        .map(|finding| {
+            format!(
+                "{finding}
+"
+            )
+        })
+        .collect();
+    print(&lines.concat())?;
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         Err(Failure::told(1))
     } else {
@@ -40,7 +45,7 @@ pub(crate) fn eval(args: &Eval) -> Result<(), Failure> {
     let mut world = args.input.as_deref().map_or_else(|| Ok(World::default()), world)?;
     let evaluation = Program::parse(&sources(&files))
         .and_then(|program| evaluate(&program, &mut world, &Limits::default()))
-        .map_err(|trouble| refuse(&format!("{}: {}", trouble.place, trouble.message)))?;
+        .map_err(|trouble| refuse(&trouble.to_string()))?;
     for (place, line) in &evaluation.log {
         tell(&format!("{place}: debug: {line}"));
     }

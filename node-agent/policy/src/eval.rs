@@ -24,6 +24,14 @@ pub struct Trouble {
     pub message: String,
 }
 
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+impl std::error::Error for Trouble {}
+
 /// A guest's turn that failed; what it proposed and what it should remember is as it was before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestTrouble {

@@ -3,7 +3,7 @@
 
 use crate::source::At;
 
-/// Most digits of an integer: 10 of them are more than 33 bits ([`crate::limits::Limits::bits`]).
+/// Most digits of an integer: 10 of them are more than 33 bits ([`crate::number::MAX_BITS`]).
 const MAX_DIGITS: usize = 20_000;
 
 /// What a token is.

@@ -29,7 +29,7 @@ pub enum Value {
     Function(Function),
 }
 
-/// Values in a row, and what they weigh with all that they hold ([`Value::weight`]).
+/// Values in a row, and what they weigh with all that they hold.
 #[derive(Debug)]
 pub struct List {
     items: Vec<Value>,

@@ -107,7 +107,8 @@ impl Run<'_> {
         let place = usize::try_from(guest).ok().and_then(|n| self.undone.guests.get_mut(n));
         if let Some(place @ None) = place {
             let tables = Tables { variables: subject.variables.clone(), controls: subject.controls.clone() };
-            let effort = tables.variables.len().saturating_add(tables.controls.len());
+            // Each entry is copied, and dropped once more.
+            let effort = tables.variables.len().saturating_add(tables.controls.len()).saturating_mul(4);
             *place = Some(Box::new(tables));
             self.work(u64::try_from(effort).unwrap_or(u64::MAX), at)?;
         }

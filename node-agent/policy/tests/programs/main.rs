@@ -2,6 +2,7 @@
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)] // helpers outside #[test] functions are test code too
 
+mod apart;
 mod constructs;
 mod exchanged;
 mod findings;

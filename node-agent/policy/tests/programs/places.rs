@@ -9,7 +9,7 @@ fn of(files: &[(&str, &[u8])]) -> String {
         Program::parse(&sources).and_then(|program| evaluate(&program, &mut world, &Limits::default()));
     match outcome {
         Ok(evaluation) => format!("{} values", evaluation.values.len()),
-        Err(trouble) => format!("{}: {}", trouble.place, trouble.message),
+        Err(trouble) => trouble.to_string(),
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn run_in(text: &str, world: &str, limits: &Limits) -> Result<(Evalua
 pub(crate) fn printed_in(text: &str, world: &str) -> String {
     match run_in(text, world, &Limits::default()) {
         Ok((evaluation, world)) => exchange::write(&evaluation, &world),
-        Err(trouble) => format!("{}: {}", trouble.place, trouble.message),
+        Err(trouble) => trouble.to_string(),
     }
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn values_in(text: &str, world: &str) -> String {
             let end = printed.find(",\"host\":").unwrap();
             printed["{\"values\":".len()..end].to_owned()
         }
-        Err(trouble) => format!("{}: {}", trouble.place, trouble.message),
+        Err(trouble) => trouble.to_string(),
     }
 }
 
