@@ -1,11 +1,11 @@
 //! The stock balloon policy over 110 guests on our evaluator and on MOM's own, by turns: `make bench-mom` says where MOM is.
 //! Ratios alone mean something: whatever else the machine does, it does to both.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use overcommit_policy::{Limits, Program, Source, evaluate, exchange};
@@ -38,8 +38,9 @@ fn input() -> String {
 
 /// Evaluations per second, of MOM.
 struct Mom {
-    questions: std::process::ChildStdin,
-    answers: BufReader<std::process::ChildStdout>,
+    child: Child,
+    questions: ChildStdin,
+    answers: BufReader<ChildStdout>,
     question: String,
 }
 
@@ -54,11 +55,9 @@ impl Mom {
             .expect("python3 (Debian package python3)");
         let hex = BALLOON.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         let question = format!("{{\"bench\":{MOMS},\"files\":[{{\"hex\":\"{hex}\"}}],\"input\":{input}}}");
-        Self {
-            questions: child.stdin.take().unwrap(),
-            answers: BufReader::new(child.stdout.take().unwrap()),
-            question,
-        }
+        let questions = child.stdin.take().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        Self { child, questions, answers, question }
     }
 
     fn round(&mut self) -> f64 {
@@ -71,6 +70,13 @@ impl Mom {
             .and_then(|rest| rest.trim_end().trim_end_matches('}').parse().ok());
         let seconds: f64 = seconds.unwrap_or_else(|| panic!("MOM says {line}"));
         f64::from(MOMS) / seconds
+    }
+}
+
+impl Drop for Mom {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -105,7 +105,10 @@ impl Reader<'_> {
         match self.rest.bytes().next().context("no value")? {
             b'[' => {
                 let mut items = Vec::new();
-                self.each(']', |reader| Ok(items.push(reader.value()?)))?;
+                self.each(']', |reader| {
+                    items.push(reader.value()?);
+                    Ok(())
+                })?;
                 Ok(Told::List(items))
             }
             b'{' => {

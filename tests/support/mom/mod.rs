@@ -95,16 +95,6 @@ impl Oracle {
         }
     }
 
-    /// How many times a second MOM evaluates a case, by `times` evaluations one after the other.
-    pub fn evaluations_per_second(&mut self, case: &Case, times: u32) -> Result<f64> {
-        let mut question: Value = serde_json::from_str(&case.line())?;
-        question["bench"] = json!(times);
-        let line = self.exchange(&question.to_string())?.context("MOM's evaluator died")?;
-        let answer: Value = serde_json::from_str(&line)?;
-        let seconds = answer["seconds"].as_f64().with_context(|| line.clone())?;
-        Ok(f64::from(times) / seconds)
-    }
-
     /// The answer's line; none if the process died of the question.
     fn exchange(&mut self, question: &str) -> Result<Option<String>> {
         let mut running = match self.process.take() {

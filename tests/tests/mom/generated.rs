@@ -1,6 +1,7 @@
 //! Programs by chance on both evaluators, a thousandth of them wrong on purpose somewhere.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -120,23 +121,24 @@ fn verdict(generated: &Generated, mom: &Answer, ours: &Ours) -> Verdict {
 fn shown(seed: u64, differing: &[u64]) -> Result<String> {
     let mut oracle = Oracle::start()?;
     let mut text = format!("{} programs of seed {seed} differ:", differing.len());
-    let mut seen = Vec::new();
+    let mut kinds = Vec::new();
     for index in differing {
-        let generated = Generated::of(seed.wrapping_mul(1 << 32).wrapping_add(*index));
-        let (mom, ours) = answers(&mut oracle, &generated)?;
-        if seen.contains(&signature(&mom, &ours)) || seen.len() == SHOWN {
+        let whole = Generated::of(seed.wrapping_mul(1 << 32).wrapping_add(*index));
+        let (mom, ours) = answers(&mut oracle, &whole)?;
+        if kinds.contains(&signature(&mom, &ours)) || kinds.len() == SHOWN {
             continue;
         }
-        seen.push(signature(&mom, &ours));
-        let small = shrunk(&mut oracle, generated)?;
+        kinds.push(signature(&mom, &ours));
+        let small = shrunk(&mut oracle, whole)?;
         let (mom, ours) = answers(&mut oracle, &small)?;
         let files = small.case().files;
         let program: Vec<_> = files.iter().map(|file| String::from_utf8_lossy(file)).collect();
-        text += &format!(
-            "\n\nprogram {index}: {}\n  MOM: {mom}\n  ours: {ours}\n  input: {}",
-            program.join("\n---\n"),
+        let program = program.join("\n---\n");
+        write!(
+            text,
+            "\n\nprogram {index}: {program}\n  MOM: {mom}\n  ours: {ours}\n  input: {}",
             small.input
-        );
+        )?;
     }
     Ok(text)
 }

@@ -268,15 +268,16 @@ impl Maker {
         let function = self.pick(&fitting);
         self.count("call");
         let mut arguments = Vec::new();
-        for (_, of) in &function.parameters {
-            arguments.push(self.expression(*of, depth.min(2)));
-        }
-        if function.parameters.len() > 1
-            && arguments
-                .iter()
-                .any(|argument| function.parameters.iter().any(|(name, _)| *argument == Node::atom(name)))
-        {
-            self.count("argument capture");
+        for (index, (_, of)) in function.parameters.iter().enumerate() {
+            let before = function.parameters.iter().take(index).find(|(_, known)| known == of);
+            arguments.push(match before.filter(|_| self.one_in(3)) {
+                // Bound by then, to what is handed over.
+                Some((name, _)) => {
+                    self.count("argument capture");
+                    Node::atom(name)
+                }
+                None => self.expression(*of, depth.min(2)),
+            });
         }
         let call = Node::call(&function.name, arguments);
         let Some((name, of)) = function.free else { return Some(call) };
