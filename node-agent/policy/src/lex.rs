@@ -119,11 +119,11 @@ impl<'a> Lexer<'a> {
         self.text.get(self.offset..).unwrap_or_default()
     }
 
-    /// White space and comments. The carriage returns of files from Windows are white space, other than for MOM.
+    /// White space and comments.
     fn skip_blanks(&mut self) {
         loop {
             let rest = self.rest();
-            let blank = run(rest, |b| matches!(b, b' ' | b'\t' | b'\r' | b'\n'));
+            let blank = rest.find(|c| !is_blank(c)).unwrap_or(rest.len());
             let comment = match rest.as_bytes().get(blank) {
                 Some(b'#') => rest.get(blank..).map_or(0, |c| c.find('\n').unwrap_or(c.len())),
                 _ => 0,
@@ -136,6 +136,11 @@ impl<'a> Lexer<'a> {
     }
 }
 
+/// What Python takes for white space: text that is pasted from web pages has no-break spaces.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
+
 /// How many bytes from the beginning are such.
 fn run(text: &str, such: impl Fn(u8) -> bool) -> usize {
     text.bytes().take_while(|b| such(*b)).count()
@@ -144,7 +149,14 @@ fn run(text: &str, such: impl Fn(u8) -> bool) -> usize {
 fn quoted(rest: &str, at: At) -> Result<(Token<'_>, usize), Unlexable> {
     let quote = if rest.starts_with('"') { '"' } else { '\'' };
     let inner = rest.get(1..).unwrap_or_default();
-    match inner.find(quote) {
+    // A backslash stays, and so does what is behind it.
+    let mut hidden = false;
+    let end = inner.find(|c| {
+        let ends = c == quote && !hidden;
+        hidden = c == '\\' && !hidden;
+        ends
+    });
+    match end {
         Some(end) => Ok((Token::Text(inner.get(..end).unwrap_or_default()), end.saturating_add(2))),
         None => Err(Unlexable { at, message: format!("this text has no closing {quote}") }),
     }

@@ -126,7 +126,7 @@ impl<'a> Run<'a> {
         };
         match method {
             Method::Prop | Method::GetVar | Method::GetControl => self.recall(at, entity, method, &name),
-            Method::Stat => self.stat(at, entity, &name, second),
+            Method::Stat => self.stat(at, entity, &name),
             Method::StatAvg => self.average(head, entity, &name),
             Method::SetVar | Method::Control => {
                 self.made(at, &second)?;
@@ -158,14 +158,10 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The last sample of a field; `nil` without any sample, the default where the last one does not have it.
-    fn stat(&self, at: At, entity: Entity, name: &str, default: Value) -> Result<Value> {
+    /// The last sample of a field, else `nil`: MOM's collectors fill in what is missing, so that a default never counts.
+    fn stat(&self, at: At, entity: Entity, name: &str) -> Result<Value> {
         let (subject, field) = self.declared(at, entity, name)?;
-        Ok(match subject.last(field) {
-            Some(value) => value.clone(),
-            None if subject.sampled() => default,
-            None => Value::Nil,
-        })
+        Ok(subject.last(field).cloned().unwrap_or(Value::Nil))
     }
 
     fn declared(
