@@ -29,10 +29,11 @@ const SOON: Duration = Duration::from_mins(5);
 const RANDOM: u64 = 64;
 /// Kernels and initial file systems are about 100 MiB of each guest.
 const MERGED_MIB: i64 = 450;
-/// How far what is no guest's may be from what the kernel counts, while ksmd is at work and at rest: what it merges in the
-/// time between two looks, and what six emulators hold more by then.
-const AT_WORK: u64 = 48 * MIB;
-const AT_REST: u64 = 12 * MIB;
+/// How far what is no guest's may be above and below what the kernel counts. At rest: what six emulators hold more or less by
+/// then. While ksmd is at work this test shows the host's memory older than the agent reads what is merged, which looks like
+/// more beside the guests; less it never is.
+const AT_REST: [u64; 2] = [12 * MIB, 12 * MIB];
+const AT_WORK: [u64; 2] = [200 * MIB, 12 * MIB];
 
 fn guests(hypervisor: &Hypervisor, number: u64) -> Result<Vec<Guest>> {
     let spec = |n| GuestSpec::new(format!("twin-{n}"), SIZE).load(Load::Hold { mib: RANDOM });
@@ -69,11 +70,11 @@ fn show(host: &HostMemory, guests: &[Guest]) -> Result<()> {
     host.set_holding(HOST_OF_CROWD, OTHERS + held)
 }
 
-/// What the agent takes for no guest's is what is none, within this bound.
-fn compare(agent: &Agent, bound: u64) -> Result<()> {
+/// What the agent takes for no guest's is what is none, within these bounds.
+fn compare(agent: &Agent, [above, below]: [u64; 2]) -> Result<()> {
     let (others, merged) = (agent.ledger("non_guest")?, agent.ledger("merged")? / MIB);
-    let off = i128::from(others) - i128::from(OTHERS);
-    ensure!(off.unsigned_abs() <= u128::from(bound), "{} KiB off, {merged} MiB merged", off / 1024);
+    let within = others <= OTHERS + above && others + below >= OTHERS;
+    ensure!(within, "{} of {} KiB, {merged} MiB merged", others / 1024, OTHERS / 1024);
     Ok(())
 }
 
@@ -125,7 +126,7 @@ fn equal_pages_are_merged_while_it_pays_and_are_no_budget_and_a_release_puts_the
     })?;
     let now = agent.ledger("budget")?;
     ensure!(
-        now.abs_diff(budget) <= AT_WORK,
+        now.abs_diff(budget) <= 24 * MIB,
         "{saved} MiB are merged, and the budget went from {budget} to {now}"
     );
     agent.ask(&["release"])?;
