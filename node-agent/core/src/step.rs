@@ -256,9 +256,7 @@ impl State {
         }
         let sample =
             if observing { shadow::overlay(input.sample, &self.dealings, shown) } else { input.sample };
-        let adaptive = &input.policy.adaptive;
-        self.model
-            .fold(sample, Context { roster: input.roster, dealings: &self.dealings, observing, adaptive });
+        self.fold(input, sample, observing);
         // Shadow balloons follow at once; that says nothing of real ones.
         if !observing {
             self.growth.note_followed(&self.model);
@@ -314,6 +312,11 @@ impl State {
             self.dealings.iter_mut().for_each(|dealing| dealing.shadow = None);
             self.model.forget_shadows(&self.dealings);
         }
+    }
+
+    fn fold(&mut self, input: &Input<'_>, sample: &Sample, observing: bool) {
+        let (roster, adaptive) = (input.roster, &input.policy.adaptive);
+        self.model.fold(sample, Context { roster, dealings: &self.dealings, observing, adaptive });
     }
 
     /// The account of this moment; each tick it is learned from.
