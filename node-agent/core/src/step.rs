@@ -256,8 +256,7 @@ impl State {
         }
         let sample =
             if observing { shadow::overlay(input.sample, &self.dealings, shown) } else { input.sample };
-        let (roster, dealings, adaptive) = (input.roster, &self.dealings, &input.policy.adaptive);
-        self.model.fold(sample, Context { roster, dealings, observing, adaptive });
+        self.fold(input, sample, observing);
         // Shadow balloons follow at once; that says nothing of real ones.
         if !observing {
             self.growth.note_followed(&self.model);
@@ -286,9 +285,14 @@ impl State {
         verdict.plan = plan;
         guard::guard(&wish.proposal, &scene, &mut self.takings, verdict);
         guests.extend(views(&scene, wish, verdict));
-        let Input { sample: seen, policy, roster, turn, mandate, .. } = *input;
-        let ksm =
-            self.merging.decide(&ksm::Scene { sample: seen, policy, roster, ledger: &ledger, turn, mandate });
+        let ksm = self.merging.decide(&ksm::Scene {
+            sample: input.sample,
+            policy: input.policy,
+            roster: input.roster,
+            ledger: &ledger,
+            turn: input.turn,
+            mandate: input.mandate,
+        });
         let release = giving_back.then(|| self.release_state(&ledger, input.complete));
         let mut plan = std::mem::take(&mut verdict.plan);
         if observing {
@@ -308,6 +312,11 @@ impl State {
             self.dealings.iter_mut().for_each(|dealing| dealing.shadow = None);
             self.model.forget_shadows(&self.dealings);
         }
+    }
+
+    fn fold(&mut self, input: &Input<'_>, sample: &Sample, observing: bool) {
+        let (roster, adaptive) = (input.roster, &input.policy.adaptive);
+        self.model.fold(sample, Context { roster, dealings: &self.dealings, observing, adaptive });
     }
 
     /// The account of this moment; each tick it is learned from.

@@ -1,5 +1,6 @@
 //! `pictures`: what each parameter of a policy trades, drawn and as a table.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,7 +59,7 @@ fn run(args: &Args, policy: &Value, scenarios: &[Scenario]) -> anyhow::Result<()
         let mut text = format!("{} on {}\n", sweep.field(), sweep.scenario);
         for trial in &trials {
             let figures: Vec<String> = trial.figures.iter().map(ToString::to_string).collect();
-            text.push_str(&format!("  {:<6} {}\n", trial.value, figures.join(", ")));
+            let _ = writeln!(text, "  {:<6} {}", trial.value, figures.join(", "));
         }
         std::io::stdout().write_all(text.as_bytes()).context("standard output cannot be written")?;
     }
