@@ -233,21 +233,7 @@ impl Control {
         let top = ceiling(need);
         let course = Course::of(guests);
         let Some(mut scan) = self.scan else {
-            // What a page cost before a rest may be long ago, of other guests.
-            self.cost = None;
-            // How fast does not change what it costs until something can be said.
-            let scan = Scan {
-                share: top,
-                since: now,
-                begun: now,
-                noting: true,
-                since_start: now.scans,
-                seen: 0,
-                need,
-                told: Reason::Measuring,
-            };
-            self.scan = Some(scan);
-            return (Some(self.pace(top)), scan.told);
+            return (Some(self.begin(now, need)), Reason::Measuring);
         };
         if scan.noting && scan.has_noted(&now, course) {
             scan = Scan { since: now, noting: false, seen: 0, ..scan };
@@ -295,6 +281,24 @@ impl Control {
         }
     }
 
+    fn begin(&mut self, now: Mark, need: Need) -> Pace {
+        // What a page cost before a rest may be long ago, of other guests.
+        self.cost = None;
+        // How fast does not change what it costs until something can be said.
+        let share = ceiling(need);
+        self.scan = Some(Scan {
+            share,
+            since: now,
+            begun: now,
+            noting: true,
+            since_start: now.scans,
+            seen: 0,
+            need,
+            told: Reason::Measuring,
+        });
+        self.pace(share)
+    }
+
     fn mark(&self, ksm: &Ksm, at: Monotonic) -> Mark {
         let sharing = || i64::try_from(ksm.sharing.get()).unwrap_or(i64::MAX);
         let saved = ksm.profit.unwrap_or_else(sharing);
@@ -304,8 +308,8 @@ impl Control {
     /// A batch of n pages and a sleep take n·cost of n·cost + sleep.
     fn pace(&self, share: Permille) -> Pace {
         // By a cost that is only assumed it takes half of what it may.
-        let assumed = if self.cost.is_none() { 2 } else { 1 };
-        let share = u64::from(share.get() / assumed).min(999);
+        let share = if self.cost.is_none() { share.get() / 2 } else { share.get() };
+        let share = u64::from(share).min(999);
         let sleep = u64::try_from(SLEEP.as_nanos()).unwrap_or(u64::MAX);
         let batch = sleep.saturating_mul(share).checked_div(1000_u64.saturating_sub(share));
         let pages = batch.and_then(|batch| batch.checked_div(self.cost.unwrap_or(ASSUMED_COST).max(1)));

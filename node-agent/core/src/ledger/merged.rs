@@ -45,6 +45,7 @@ impl Merged {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use proptest::prelude::{Just, Strategy, any, prop_assert, prop_oneof, proptest};
     use proptest::test_runner::Config;
@@ -134,12 +135,18 @@ mod tests {
                     let group = charged.filter(|guest| by_cgroup[*guest]);
                     let own = places.iter().zip(by_cgroup).any(|(n, group)| *n > 0 && !group);
                     others += u64::from(group.is_none() && !own);
-                    group.into_iter().for_each(|guest| groups[guest] += 1);
-                    (0..3).for_each(|guest| rss[guest] += places[guest]);
+                    if let Some(guest) = group {
+                        groups[guest] += 1;
+                    }
+                    for guest in 0..3 {
+                        rss[guest] += places[guest];
+                    }
                 }
                 // Nobody else's cgroup is charged for a page that was never merged.
                 if seen > 1 || charged.is_some() && seen > 0 {
-                    (0..3).for_each(|guest| merging[guest] += places[guest]);
+                    for guest in 0..3 {
+                        merging[guest] += places[guest];
+                    }
                     (merging[0], old) = (merging[0] + stale, old + stale + stale_of_others);
                     (sharing, shared) = (sharing + seen - 1, shared + 1);
                 }
