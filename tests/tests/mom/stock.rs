@@ -19,7 +19,7 @@ const HOST: u64 = 32 << 20;
 const FREE: [u64; 15] = [0, 100, 499, 500, 501, 1000, 1500, 1999, 2000, 2001, 2500, 4999, 5000, 9000, 10_000];
 /// Memory of guests, in kB, and what part of it they have, at least, and unused; in parts of ten thousand.
 const MOST: [u64; 3] = [262_144, 1_048_576, 4_194_301];
-const CURRENT: [u64; 5] = [2500, 5000, 9001, 9980, 10_000];
+const CURRENT: [u64; 6] = [2500, 5000, 9001, 9970, 9980, 10_000];
 const LEAST: [u64; 3] = [0, 2500, 6000];
 const UNUSED: [u64; 6] = [0, 100, 1500, 2000, 2100, 8000];
 
