@@ -318,7 +318,7 @@ impl Track {
             self.last_update = stamp;
             self.last_update_at = Some(sample.at);
             self.notice_total(&balloon, sample.at);
-            self.feel(&old, &balloon, elapsed, sample.at);
+            self.feel(&old, &balloon, elapsed, sample.at, adaptive);
             self.learn_reserved(&old, &balloon);
         }
         self.weigh(&balloon, came, sample.at, adaptive);

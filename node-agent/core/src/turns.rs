@@ -105,6 +105,13 @@ struct Contender {
     place: Option<Place>,
 }
 
+impl Contender {
+    /// It swaps, and cannot wait yet.
+    fn is_backed_off(&self) -> bool {
+        self.seat.swaps && !self.can_wait
+    }
+}
+
 impl Turns {
     /// True while turns are taken.
     pub fn are_taken(&self) -> bool {
@@ -252,27 +259,30 @@ fn serve(contenders: &mut [Contender], room: Bytes, turn: Duration, now: Monoton
         key(a).cmp(&key(b)).then_with(|| a.id.cmp(&b.id))
     });
     let part = room.scaled(1, u64::try_from(contenders.len()).unwrap_or(1).max(1));
-    let swapping = contenders.iter().filter(|contender| contender.seat.swaps).count();
+    let backed_off = contenders.iter().filter(|contender| contender.is_backed_off()).count();
     let (mut left, mut enough, mut blocked) = (room, true, false);
     for (rank, contender) in contenders.iter_mut().enumerate() {
         let wanted = contender.want.minus(contender.base);
         // What one is given that cannot wait cannot be had back: no more than an even part.
         let lacks = if contender.can_wait { wanted } else { wanted.min(part) };
+        // Whose time is not over keeps what it has of it, and has more as far as there is more.
+        let goes_on = contender.seat.goes_on(turn, now);
+        let keeps = goes_on && contender.reach.minus(contender.base) <= left;
         // The first is served as far as there is anything: nobody waits for nothing.
-        let fits = lacks.is_zero() || (lacks <= left && !blocked) || rank == 0;
+        let fits = lacks.is_zero() || keeps || (lacks <= left && !blocked) || rank == 0;
         if fits {
+            // Nothing is taken for half a minute from those whose last take hurt. They will be able to wait.
+            let others = backed_off > usize::from(contender.is_backed_off());
+            enough &= !(contender.hurts && !contender.can_wait && wanted > left && others);
             let gets = lacks.min(left);
             left = left.minus(gets);
             contender.place = Some(Place::Served { want: contender.base.plus(gets), rank });
-            // Others that swap may be those that nothing is taken from for half a minute, because the last take hurt.
-            let others_swap = swapping > usize::from(contender.seat.swaps);
-            enough &= !(contender.hurts && !contender.can_wait && gets < wanted && others_swap);
             continue;
         }
         // Who does not hurt lacks nothing yet; it is asked to wait all the same, once others have to.
         enough &= !contender.hurts;
         // Smaller ones whose turn comes later would fit, each a while, and it would wait for ever.
-        blocked |= contender.hurts && !contender.seat.goes_on(turn, now);
+        blocked |= contender.hurts && !goes_on;
         contender.place = Some(if contender.can_wait { Place::Waits } else { Place::Keeps });
     }
     enough

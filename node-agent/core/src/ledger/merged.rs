@@ -31,16 +31,17 @@ impl Merged {
 
     /// How much of what these guests are said to hold may be there more than once.
     pub(crate) fn counted_again<'a>(&self, guests: impl Iterator<Item = &'a ProcessFacts>) -> Bytes {
-        let (mut by_process, mut by_cgroup) = (None, false);
-        for facts in guests {
+        let (mut again, mut known, mut by_cgroup) = (Bytes::ZERO, false, false);
+        for facts in guests.filter(|facts| facts.anon.is_some()) {
+            known = true;
             match facts.repeated {
-                Some(merged) => by_process = Some(by_process.unwrap_or(self.lately).plus(merged)),
-                None => by_cgroup |= facts.anon.is_some(),
+                Some(merged) => again = again.plus(merged),
+                None => by_cgroup = true,
             }
         }
         // A page may be charged to a cgroup whose processes do not map it any more: then all its places are others'.
         let most = self.sharing.plus(if by_cgroup { self.shared } else { Bytes::ZERO });
-        by_process.unwrap_or_default().min(most)
+        if known { again.plus(self.lately).min(most) } else { Bytes::ZERO }
     }
 }
 
@@ -90,9 +91,12 @@ mod tests {
 
     #[test]
     fn a_cgroup_counts_each_page_once_but_perhaps_one_that_only_others_map() {
+        let of_cgroups = [facts(256, None), facts(256, None)];
+        assert_eq!(merged(200, 100, 200).counted_again(of_cgroups.iter()), Bytes::ZERO);
         assert_eq!(
-            merged(200, 100, 0).counted_again([facts(256, None), facts(256, None)].iter()),
-            Bytes::ZERO
+            merged(200, 100, 150).counted_again(of_cgroups.iter()),
+            mib(50),
+            "merged since they were looked at"
         );
         assert_eq!(
             merged(200, 100, 200).counted_again([facts(256, None), facts(256, Some(280))].iter()),

@@ -58,7 +58,14 @@ impl Track {
     }
 
     /// Judges new statistics against the last ones, which came `elapsed` before at least.
-    pub(super) fn feel(&mut self, old: &Balloon, new: &Balloon, elapsed: Option<Duration>, at: Monotonic) {
+    pub(super) fn feel(
+        &mut self,
+        old: &Balloon,
+        new: &Balloon,
+        elapsed: Option<Duration>,
+        at: Monotonic,
+        adaptive: &Adaptive,
+    ) {
         let (Some(total), Some(usable)) = (new.available, new.usable.or(new.unused)) else { return };
         let percent = |n: u64| total.scaled(n, 100);
         let used = |balloon: &Balloon| Some(balloon.available?.minus(balloon.usable.or(balloon.unused)?));
@@ -68,11 +75,13 @@ impl Track {
         let swap_in = Bytes::new(per_second(grown(old.swap_in.map(Bytes::get), new.swap_in.map(Bytes::get))));
         self.swaps = grown(old.swap_out.map(Bytes::get), new.swap_out.map(Bytes::get)) > 0;
         let faults = per_second(grown(old.major_faults, new.major_faults));
+        // Who is left less by its policy reads its files with less, and is not hurt by that.
+        let few = percent(FAULTS_COUNT_BELOW_USABLE_PERCENT).min(total.share(adaptive.headroom));
         let pain = if usable < percent(DISTRESS_USABLE_PERCENT) {
             Some(Pain::LowUsable { usable })
         } else if swap_in >= DISTRESS_SWAP_IN {
             Some(Pain::SwapIn { per_second: swap_in })
-        } else if faults >= DISTRESS_MAJOR_FAULTS && usable < percent(FAULTS_COUNT_BELOW_USABLE_PERCENT) {
+        } else if faults >= DISTRESS_MAJOR_FAULTS && usable < few {
             Some(Pain::MajorFaults { per_second: faults })
         } else {
             None
