@@ -58,6 +58,19 @@ fn the_headroom_of_the_policy_stays_usable() {
     assert_eq!(demand(100), mib(1024), "where nothing may be used nobody has enough");
 }
 
+/// A fifth is usable: less than a policy without a headroom of its own leaves.
+#[test]
+fn who_is_left_less_by_its_policy_is_not_hurt_by_reading_its_files_with_less() {
+    let hurts = |percent| {
+        let mut w = world(4096, vec![guest("a", 1024, 819)]);
+        w.policy.adaptive.headroom = Permille::from_percent(percent);
+        settle(&mut w, 3);
+        w.guest("a").faults += 1000;
+        view(&w.tick(), "a").pain.is_some()
+    };
+    assert_eq!([25, 15].map(hurts), [true, false]);
+}
+
 #[test]
 fn a_need_is_forgotten_by_new_words_and_not_by_what_others_say() {
     let mut w = world(4096, vec![guest("a", 1024, 600)]);
