@@ -22,15 +22,7 @@ struct Read {
 pub(crate) fn check(programs: &Programs) -> Result<(), Failure> {
     let files = read_all(&programs.files)?;
     let findings = overcommit_policy::check(&sources(&files));
-    let lines: Vec<String> = findings
-        .iter()
-        .map(|finding| {
-            format!(
-                "{finding}
-"
-            )
-        })
-        .collect();
+    let lines: Vec<String> = findings.iter().map(|finding| plain(&finding.to_string()) + "\n").collect();
     print(&lines.concat())?;
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         Err(Failure::told(1))
@@ -87,9 +79,22 @@ fn refuse(line: &str) -> Failure {
     Failure::told(1)
 }
 
+/// One line whatever stands in it: texts of programs and names of files reach terminals and editors this way.
+fn plain(line: &str) -> String {
+    let hides = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let shown = |c: char| if hides(c) { Err(c.escape_default()) } else { Ok(c) };
+    line.chars().fold(String::with_capacity(line.len()), |mut out, c| {
+        match shown(c) {
+            Ok(c) => out.push(c),
+            Err(escaped) => out.extend(escaped),
+        }
+        out
+    })
+}
+
 /// Where nobody can read it, the exit code says it.
 fn tell(line: &str) {
-    drop(writeln!(std::io::stderr(), "{line}"));
+    drop(writeln!(std::io::stderr(), "{}", plain(line)));
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -1,9 +1,9 @@
 //! What somebody may have meant who wrote something that does not exist.
 
 /// Names that are longer are no slips of the pen.
-const LONGEST: usize = 60;
-/// Candidates that are looked at.
-const MANY: usize = 2000;
+const LONGEST: usize = 32;
+/// Candidates of about its length that are looked at: hundreds of errors among thousands of names must not take seconds.
+const MANY: usize = 200;
 
 /// The candidate that looks most like it, if one does: every third letter may be wrong, and the case of each.
 pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
@@ -15,8 +15,8 @@ pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>)
     };
     let likely = (name.len() / 3).max(1);
     candidates
-        .take(MANY)
         .filter(|candidate| *candidate != name && candidate.len().abs_diff(name.len()) <= likely)
+        .take(MANY)
         .map(|candidate| (distance(candidate), candidate))
         .filter(|(distance, _)| *distance <= likely)
         .min()

@@ -54,6 +54,7 @@ pub(super) fn walk(program: &Program) -> Vec<Found> {
     while let Some(id) = walk.ahead.pop() {
         walk.value(id);
     }
+    walk.count_untold();
     walk.found
 }
 
@@ -72,6 +73,21 @@ impl<'a> Walk<'a> {
         if self.warnings <= TOLD {
             let message = message(self);
             self.found.push(Found { at: self.program.syntax.at(id), severity: Severity::Warning, message });
+        }
+    }
+
+    /// How many more there are, at the place of the last one that is told.
+    fn count_untold(&mut self) {
+        for (severity, count) in [(Severity::Error, self.errors), (Severity::Warning, self.warnings)] {
+            let more = count.saturating_sub(TOLD);
+            let last = self.found.iter().rev().find(|found| found.severity == severity).map(|found| found.at);
+            if let Some(at) = last.filter(|_| more > 0) {
+                self.found.push(Found {
+                    at,
+                    severity,
+                    message: format!("and {more} more, which are not told"),
+                });
+            }
         }
     }
 

@@ -1,13 +1,16 @@
 //! A world: `{"host": {"properties": {…}, "history": [{FIELD: VALUE}, …], "fields": [FIELD, …], "variables": {…}},
 //! "guests": [{"name": …, and as the host has it, "controls": {…}}]}`. Each part may be left out, but a guest's name.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use super::json::{Json, Wrong, kind, name, parse};
 use crate::ops;
 use crate::value::Value;
 use crate::world::{Subject, Table, World};
 
 /// Most bytes of a world: some thousand guests.
-pub const MAX_INPUT: usize = 64 << 20;
+pub const MAX_INPUT: usize = 8 << 20;
 
 type Read<T> = Result<T, String>;
 
@@ -19,7 +22,7 @@ pub fn read(bytes: &[u8]) -> Read<World> {
     let text = std::str::from_utf8(bytes)
         .map_err(|why| format!("it is not UTF-8 from byte {} on", why.valid_up_to()))?;
     let json = parse(text).map_err(|wrong| at(text, &wrong))?;
-    let mut world = World::default();
+    let (mut world, mut names) = (World::default(), HashSet::new());
     for (key, value) in object(json, "it")? {
         match key.as_str() {
             "host" => world.host = subject(&mut world, value, "host", None)?,
@@ -27,7 +30,7 @@ pub fn read(bytes: &[u8]) -> Read<World> {
                 for (n, guest) in array(value, "guests")?.into_iter().enumerate() {
                     let path = format!("guests[{n}]");
                     let guest = subject(&mut world, guest, &path, Some(()))?;
-                    if world.guests.iter().any(|other| other.name == guest.name) {
+                    if !names.insert(Arc::clone(&guest.name)) {
                         return Err(format!("{path}.name: there are two guests {:?}", guest.name));
                     }
                     world.guests.push(guest);

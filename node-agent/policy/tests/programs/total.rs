@@ -306,3 +306,20 @@ fn a_program_is_parsed_once_and_evaluated_as_often_as_wished() {
         assert!(printed.starts_with("{\"values\":[1,2,null]") && printed.contains(expected), "{printed}");
     }
 }
+
+/// Shapes that took a minute each: many names that are nearly those of many others, one loop's name used again and again, and many guests.
+#[test]
+fn shapes_that_took_minutes_end() {
+    let name = |n: usize| format!("{}{n:06}", "a".repeat(20));
+    let pairs: String = (0..5000).map(|n| format!("({} 1)", name(n))).collect();
+    let unknown: String = (0..5000).map(|n| format!("{}b ", name(n))).collect();
+    let near = format!("(let ({pairs}) 1) {unknown}");
+    let loops = "(with Guests g g.rss) ".repeat(20_000);
+    for text in [near, loops] {
+        let source = overcommit_policy::Source { name: "p", bytes: text.as_bytes() };
+        assert!(!overcommit_policy::check(&[source]).is_empty());
+    }
+    let guests: Vec<String> = (0..100_000).map(|n| format!(r#"{{"name":"g{n}"}}"#)).collect();
+    let world = format!(r#"{{"guests":[{}]}}"#, guests.join(","));
+    assert!(overcommit_policy::exchange::read(world.as_bytes()).is_ok());
+}

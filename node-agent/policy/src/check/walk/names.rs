@@ -11,6 +11,9 @@ use crate::syntax::{Name, Node, NodeId};
 use crate::value::Function;
 use crate::words::shown;
 
+/// Bindings of a name that are looked at.
+const MANY: usize = 64;
+
 impl Walk<'_> {
     pub(super) fn symbol(&mut self, id: NodeId, name: Name) {
         if name == self.program.nil || self.facts.is_bound(name) {
@@ -113,7 +116,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Whose attributes a name has, if that is sure.
+    /// Whose attributes a name has, if that is sure. With very many bindings nobody looks at all of them at each use.
     pub(super) fn whose(&self, base: Name) -> Whose {
         let guests = |binding: &Binding| match binding {
             Binding::Element(list) => self.program.syntax.name_of(*list) == Some(self.program.guests),
@@ -121,7 +124,7 @@ impl Walk<'_> {
         };
         match self.facts.bindings(base) {
             [Binding::Anything] if base == self.program.host => Whose::Host,
-            bindings if !bindings.is_empty() && bindings.iter().all(guests) => Whose::Guest,
+            bindings if (1..=MANY).contains(&bindings.len()) && bindings.iter().all(guests) => Whose::Guest,
             _ => Whose::Both,
         }
     }
