@@ -311,9 +311,9 @@ fn a_program_is_parsed_once_and_evaluated_as_often_as_wished() {
 #[test]
 fn shapes_that_took_minutes_end() {
     let name = |n: usize| format!("{}{n:06}", "a".repeat(20));
-    let pairs: String = (0..5000).map(|n| format!("({} 1)", name(n))).collect();
-    let unknown: String = (0..5000).map(|n| format!("{}b ", name(n))).collect();
-    let near = format!("(let ({pairs}) 1) {unknown}");
+    let pairs: Vec<String> = (0..5000).map(|n| format!("({} 1)", name(n))).collect();
+    let unknown: Vec<String> = (0..5000).map(|n| format!("{}b", name(n))).collect();
+    let near = format!("(let ({}) 1) {}", pairs.join(" "), unknown.join(" "));
     let loops = "(with Guests g g.rss) ".repeat(20_000);
     for text in [near, loops] {
         let source = overcommit_policy::Source { name: "p", bytes: text.as_bytes() };
