@@ -110,9 +110,9 @@ fn guests_that_need_more_than_there_is_have_it_in_turn() {
     let busy = 115 * MINUTE;
     let split = simulate_rival(name, &scenario(name), Rival::FixedSplit);
     for (guest, alone) in outcome.guests.iter().zip(&split.guests) {
-        // A quarter of them fits above what the others were promised.
+        // A quarter of them fits above what the others were promised; who is filled late has less of its turn.
         let whole = busy.saturating_sub(guest.distress);
-        assert!(whole > busy / 6 && whole < busy / 3, "{guest:?}");
+        assert!(whole > busy / 7 && whole < busy / 3, "{guest:?}");
         assert!(alone.distress + 2 * MINUTE > busy, "{alone:?}");
     }
     assert_eq!(outcome.node.overshoot_permille, 0, "nothing is taken from who has its turn");
