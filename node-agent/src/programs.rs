@@ -82,14 +82,11 @@ fn refuse(line: &str) -> Failure {
 /// One line whatever stands in it: texts of programs and names of files reach terminals and editors this way.
 fn plain(line: &str) -> String {
     let hides = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let shown = |c: char| if hides(c) { Err(c.escape_default()) } else { Ok(c) };
-    line.chars().fold(String::with_capacity(line.len()), |mut out, c| {
-        match shown(c) {
-            Ok(c) => out.push(c),
-            Err(escaped) => out.extend(escaped),
-        }
-        out
-    })
+    let mut out = String::with_capacity(line.len());
+    for c in line.chars() {
+        if hides(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
 }
 
 /// Where nobody can read it, the exit code says it.
@@ -100,4 +97,15 @@ fn tell(line: &str) {
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Failure::failed(e.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_of_a_program_begins_a_line_of_its_own_or_speaks_to_the_terminal() {
+        let forged = "p:1:1: unknown \u{1b}[31mred\nx:1:1: error: \u{9b}\u{202e}é";
+        assert_eq!(plain(forged), r"p:1:1: unknown \u{1b}[31mred\nx:1:1: error: \u{9b}\u{202e}é");
+    }
 }

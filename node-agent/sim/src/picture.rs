@@ -39,14 +39,11 @@ pub fn picture(outcome: &Outcome) -> String {
     let rows = count.div_ceil(columns);
     let below = HEAD.saturating_add(NODE).saturating_add(GAP);
     let height = below.saturating_add(rows.saturating_mul(GUEST.saturating_add(GAP))).saturating_add(MARGIN);
-    let mut document = Document::new()
-        .set("viewBox", (0, 0, WIDTH, height))
-        .set("width", WIDTH)
-        .set("height", height)
-        .set("font-family", FONT)
-        .add(Rectangle::new().set("width", WIDTH).set("height", height).set("fill", "#ffffff"))
-        .add(head(outcome))
-        .add(node::panel(outcome, (MARGIN, HEAD), (WIDTH.saturating_sub(2 * MARGIN), NODE)));
+    let mut document = sheet(WIDTH, height).add(head(outcome)).add(node::panel(
+        outcome,
+        (MARGIN, HEAD),
+        (WIDTH.saturating_sub(2 * MARGIN), NODE),
+    ));
     let wide = WIDTH.saturating_sub(2 * MARGIN).saturating_add(GAP) / columns;
     for ((number, score), series) in (0_u64..).zip(&outcome.guests).zip(&outcome.series.guests) {
         let (column, row) = (number % columns, number / columns);
@@ -57,9 +54,19 @@ pub fn picture(outcome: &Outcome) -> String {
     document.to_string()
 }
 
+/// An empty white picture.
+fn sheet(width: u64, height: u64) -> Document {
+    Document::new()
+        .set("viewBox", (0, 0, width, height))
+        .set("width", width)
+        .set("height", height)
+        .set("font-family", FONT)
+        .add(Rectangle::new().set("width", width).set("height", height).set("fill", "#ffffff"))
+}
+
 fn head(outcome: &Outcome) -> Group {
     let node = &outcome.node;
-    let ended = node.killed.saturating_add(node.evicted);
+    let ended = node.ended();
     let figures = format!(
         "{} guests, {} under policy {} · distress {} of guests' time · {ended} guests killed or evicted · {} reclaimed on average",
         outcome.guests.len(),

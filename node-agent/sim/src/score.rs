@@ -225,6 +225,11 @@ impl NodeScore {
     pub fn suffering(&self) -> Duration {
         self.distress.saturating_add(self.gone)
     }
+
+    /// Guests that the node ended, by its kernel or by its kubelet.
+    pub fn ended(&self) -> u64 {
+        self.killed.saturating_add(self.evicted)
+    }
 }
 
 impl GuestScore {

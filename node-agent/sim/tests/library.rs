@@ -55,7 +55,7 @@ fn left_alone(name: &str) -> Outcome {
 }
 
 fn ended(outcome: &Outcome) -> u64 {
-    outcome.node.killed + outcome.node.evicted
+    outcome.node.ended()
 }
 
 fn guest<'a>(outcome: &'a Outcome, name: &str) -> &'a GuestScore {

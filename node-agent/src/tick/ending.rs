@@ -210,21 +210,20 @@ impl Loop {
         }
         self.progress = now + PROGRESS;
         let left = deadline.saturating_duration_since(now).as_secs();
-        match self.last.as_ref().and_then(|report| report.release) {
-            Some(Release::Underway { outstanding: Bytes::ZERO }) if self.parts.knobs.trouble().is_some() => {
-                let trouble = self.parts.knobs.trouble().unwrap_or_default();
-                tracing::warn!(
-                    "giving back: all is given but KSM's knobs, for at most {left} s more: {trouble}"
-                );
-            }
-            Some(Release::Underway { outstanding }) => {
+        match (self.last.as_ref().and_then(|report| report.release), self.parts.knobs.trouble()) {
+            (Some(Release::Underway { outstanding: Bytes::ZERO }), Some(trouble)) => tracing::warn!(
+                "giving back: all is given but KSM's knobs, for at most {left} s more: {trouble}"
+            ),
+            (Some(Release::Underway { outstanding }), _) => {
                 tracing::info!("giving back: {outstanding} to go, for at most {left} s more");
             }
-            Some(Release::Blocked { short }) => tracing::warn!(
+            (Some(Release::Blocked { short }), _) => tracing::warn!(
                 "giving back: the node lacks {short}; more comes as memory becomes free, for at most {left} s more"
             ),
-            Some(Release::Done) => tracing::info!("giving back: all is given, and written down"),
-            None => tracing::info!("giving back: what guests hold is being asked, for at most {left} s more"),
+            (Some(Release::Done), _) => tracing::info!("giving back: all is given, and written down"),
+            (None, _) => {
+                tracing::info!("giving back: what guests hold is being asked, for at most {left} s more");
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The kernel's knobs for merging equal pages. What the journal does not know yet is not written, but for what puts them back:
 //! giving needs no disk.
 
-use overcommit_core::ksm::{KsmPlan, Write, by_hand};
+use overcommit_core::ksm::{Held, Knobs, KsmPlan, Write, by_hand};
 
 use super::{Loop, Stop};
 
@@ -18,9 +18,19 @@ impl Loop {
         if self.parts.knobs.is_writing() || self.state.merging().held().is_none() {
             return;
         }
-        if let Some(now) = self.parts.host.sample().ok().and_then(|host| host.ksm?.knobs) {
+        if let Some(now) = self.knobs_now() {
             self.state.confirm_knobs(&now);
         }
+    }
+
+    /// What is held of them, as far as is known: before the first decision by the journal.
+    fn knobs_held(&self) -> Option<Held> {
+        self.state.merging().held().or_else(|| self.parts.journal.knobs()).cloned()
+    }
+
+    /// As they are; absent where they cannot be read.
+    fn knobs_now(&mut self) -> Option<Knobs> {
+        self.parts.host.sample().ok()?.ksm?.knobs
     }
 
     /// Writes what needs no journal, and returns what does.
@@ -41,9 +51,8 @@ impl Loop {
 
     /// What of them is not as it was found, now that everything is over, and what to do about it.
     pub(super) fn knobs_left(&mut self) -> Option<String> {
-        let held = self.state.merging().held().or_else(|| self.parts.journal.knobs());
-        let mut held = held.cloned()?;
-        let now = self.parts.host.sample().ok().and_then(|host| host.ksm?.knobs);
+        let mut held = self.knobs_held()?;
+        let now = self.knobs_now();
         let left = match &now {
             Some(now) => held.restore(now),
             None => held.not_back(),
@@ -66,10 +75,7 @@ impl Loop {
 
     /// Puts them back where nothing can be decided, as far as nobody else wrote them since.
     pub(super) fn restore_knobs(&mut self) {
-        let held = self.state.merging().held().or_else(|| self.parts.journal.knobs());
-        let Some(mut held) = held.cloned() else { return };
-        let host = self.parts.host.sample().ok();
-        let Some(now) = host.and_then(|host| host.ksm?.knobs) else { return };
+        let Some((mut held, now)) = self.knobs_held().zip(self.knobs_now()) else { return };
         let writes = held.restore(&now);
         if !writes.is_empty() {
             tracing::info!("the kernel's knobs for merging are put back");

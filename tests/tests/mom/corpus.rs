@@ -20,8 +20,6 @@ enum Expected {
     Error(String),
     /// Something else than here, for the reason of this name.
     Differs(String),
-    /// Something else than here, for no good reason.
-    Bug,
 }
 
 #[derive(Clone, Debug)]
@@ -84,7 +82,6 @@ fn heading(line: &str) -> Option<Result<Expected>> {
     let words = line.strip_prefix('[')?.strip_suffix(']')?;
     match words.split_once(' ').unwrap_or((words, "")) {
         ("values", "") => Some(Ok(Expected::Values)),
-        ("bug", "") => Some(Ok(Expected::Bug)),
         ("errors", class) => Some(Ok(Expected::Error(class.to_owned()))),
         ("differs", name) => Some(Ok(Expected::Differs(name.to_owned()))),
         _ => None,
@@ -121,7 +118,6 @@ fn right(expected: &Expected, mom: &Answer, ours: &Ours) -> Result<bool> {
         (Expected::Differs(name), _) => {
             explains(row(name).with_context(|| format!("differences.rs has no row {name}"))?, mom, ours)
         }
-        (Expected::Bug, _) => compare(mom, ours) == Verdict::Unexplained,
         _ => false,
     })
 }

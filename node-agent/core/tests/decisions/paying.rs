@@ -13,6 +13,19 @@ fn paid(decision: &Decision) -> Vec<String> {
     gives.map(|step| step.id.to_string()).collect()
 }
 
+/// Two guests on a host that has just taken from `taken` once more, which is hurt by that; `busy` has nothing to give.
+fn hurt_by_the_last_take(busy: &str, taken: &str) -> World {
+    let mut w = world(1020, vec![guest(busy, 512, 60), guest(taken, 512, 60)]);
+    settle(&mut w, 30);
+    w.guest(busy).used = w.guest(busy).actual * 3 / 4;
+    w.tick();
+    w.total -= 20;
+    let last = (0..10).find(|_| w.tick().plan.of(&World::id(taken)).is_some_and(Move::takes));
+    assert!(last.is_some(), "nothing was taken");
+    w.guest(taken).swap_in += 500;
+    w
+}
+
 #[test]
 fn distress_is_paid_before_need() {
     let names = ["aa-needs", "bb-needs", "zz-hurts"];
@@ -30,16 +43,7 @@ fn distress_is_paid_before_need() {
 
 #[test]
 fn what_undoes_a_failed_take_is_paid_before_distress() {
-    let mut w = world(1020, vec![guest("aa-hurts", 512, 60), guest("zz-taken", 512, 60)]);
-    settle(&mut w, 30);
-    // One is taken from once more, and hurt by that; the other has nothing to give.
-    w.guest("aa-hurts").used = w.guest("aa-hurts").actual * 3 / 4;
-    w.tick();
-    w.total -= 20;
-    let last =
-        (0..10).find(|_| w.tick().plan.moves().iter().any(|s| s.takes() && s.id.as_str() == "zz-taken"));
-    assert!(last.is_some(), "nothing was taken");
-    w.guest("zz-taken").swap_in += 500;
+    let mut w = hurt_by_the_last_take("aa-hurts", "zz-taken");
     w.guest("aa-hurts").used = w.guest("aa-hurts").actual - 5;
     w.total += 200;
     let decision = w.decide(1, Turn::Relief);
@@ -50,14 +54,7 @@ fn what_undoes_a_failed_take_is_paid_before_distress() {
 
 #[test]
 fn who_is_taken_from_anew_is_not_paid_in_the_same_turn_what_the_last_take_owes() {
-    let mut w = world(1020, vec![guest("busy", 512, 60), guest("taken", 512, 60)]);
-    settle(&mut w, 30);
-    w.guest("busy").used = w.guest("busy").actual * 3 / 4;
-    w.tick();
-    w.total -= 20;
-    let last = (0..10).find(|_| w.tick().plan.moves().iter().any(|s| s.takes() && s.id.as_str() == "taken"));
-    assert!(last.is_some(), "nothing was taken");
-    w.guest("taken").swap_in += 500;
+    let mut w = hurt_by_the_last_take("busy", "taken");
     w.decide(1, Turn::Relief);
     // Nothing is there to pay it until it has passed; then there is a little, and somebody needs more than that.
     w.guest("busy").used = w.guest("busy").actual - 5;

@@ -56,42 +56,49 @@ fn whole(w: &mut World, seconds: u64) -> BTreeMap<String, u64> {
     had
 }
 
+/// For how many seconds of an hour of turns each had what it needs: two of four at a time, but for the changes.
+fn whole_in_an_hour(w: &mut World) -> BTreeMap<String, u64> {
+    until_turns(w);
+    let had = whole(w, 3600);
+    assert!(had.values().sum::<u64>() > 3600 * 3 / 2, "{had:?}");
+    had
+}
+
+/// The same, and nobody much less than another.
+fn all_have_their_part_of_an_hour(mut w: World) {
+    let had = whole_in_an_hour(&mut w);
+    let (least, most) = (*had.values().min().unwrap(), *had.values().max().unwrap());
+    assert!(most - least < 360, "{had:?}");
+}
+
+/// The crowd, of kernels that keep a part of what they have free for themselves.
+fn crowd_that_keeps_some_usable() -> World {
+    let mut w = crowd();
+    w.guests.iter_mut().for_each(|guest| guest.keeps_usable = 8);
+    w
+}
+
 fn until_turns(w: &mut World) -> u64 {
     (1..120).find(|_| second(w).turns).unwrap()
 }
 
 #[test]
 fn some_are_served_whole_and_everybody_in_turn() {
-    let mut w = crowd();
-    until_turns(&mut w);
-    let had = whole(&mut w, 3600);
-    let (least, most) = (*had.values().min().unwrap(), *had.values().max().unwrap());
-    // Two of four at a time, but for the changes.
-    assert!(had.values().sum::<u64>() > 3600 * 3 / 2, "{had:?}");
-    assert!(most - least < 360, "{had:?}");
+    all_have_their_part_of_an_hour(crowd());
 }
 
 /// Real ones of 80 MiB had a tenth usable while they read 20 MiB/s from their swap: their use followed their cap all the same.
 #[test]
 fn whose_kernel_keeps_some_free_while_it_thrashes_is_served_whole_too() {
-    let mut w = crowd();
-    w.guests.iter_mut().for_each(|guest| guest.keeps_usable = 8);
-    until_turns(&mut w);
-    let had = whole(&mut w, 3600);
-    let (least, most) = (*had.values().min().unwrap(), *had.values().max().unwrap());
-    assert!(had.values().sum::<u64>() > 3600 * 3 / 2, "{had:?}");
-    assert!(most - least < 360, "{had:?}");
+    all_have_their_part_of_an_hour(crowd_that_keeps_some_usable());
 }
 
 /// Room for what two of them need and not for more: who is nearly whole hurts a while longer, and would be thrown out for a bit more.
 #[test]
 fn whose_turn_it_is_keeps_it_while_there_is_nothing_more_for_it() {
-    let mut w = crowd();
-    w.guests.iter_mut().for_each(|guest| guest.keeps_usable = 8);
+    let mut w = crowd_that_keeps_some_usable();
     w.total = 4 * 128 + 732;
-    until_turns(&mut w);
-    let had = whole(&mut w, 3600);
-    assert!(had.values().sum::<u64>() > 3600 * 3 / 2, "{had:?}");
+    whole_in_an_hour(&mut w);
 }
 
 /// Its neighbour has swapped, and could be asked to wait for something; but all that it does not need is given already.

@@ -1,9 +1,8 @@
 //! What a parameter trades: a row for each of its values, a column of bars for each measure.
 
-use svg::Document;
 use svg::node::element::{Group, Rectangle};
 
-use super::{FONT, MARGIN, ink, text};
+use super::{MARGIN, ink, sheet, text};
 use crate::sweep::{Figure, Sweep, Trial};
 
 const WIDTH: u64 = 960;
@@ -22,12 +21,7 @@ pub fn trade(sweep: &Sweep, trials: &[Trial]) -> String {
     let memory = sweep.memory.map_or_else(String::new, |memory| format!(" on {memory}"));
     let about =
         format!("scenario {}{memory}, simulated; blue: more is better, red: less is better", sweep.scenario);
-    let mut document = Document::new()
-        .set("viewBox", (0, 0, WIDTH, height))
-        .set("width", WIDTH)
-        .set("height", height)
-        .set("font-family", FONT)
-        .add(Rectangle::new().set("width", WIDTH).set("height", height).set("fill", "#ffffff"))
+    let mut document = sheet(WIDTH, height)
         .add(text(&sweep.field(), (MARGIN, 36), 20, ink::TEXT).set("font-weight", "600"))
         .add(text(sweep.shows, (MARGIN, 60), 13, ink::TEXT))
         .add(text(&about, (MARGIN, 80), 12, ink::FAINT));

@@ -57,7 +57,7 @@ pub(super) fn suffering_of(outcome: &Outcome, name: &str) -> Figure {
 
 /// Guests that the node ended.
 pub(super) fn ended(outcome: &Outcome) -> Figure {
-    Figure::Count(outcome.node.killed.saturating_add(outcome.node.evicted))
+    Figure::Count(outcome.node.ended())
 }
 
 /// What guests' own kernels killed.
