@@ -2,18 +2,26 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use overcommit_core::units::Bytes;
 
 use crate::hugepages::{self, HugePages};
 use crate::machine::{self, MIB};
 use crate::session::Session;
+use crate::table::Report;
 use crate::valve::{Valve, ValveOrder};
+use crate::wait;
 
 /// What the tools that run the test need themselves.
 const LEAST_LEFT_MIB: u64 = 1024;
 
 /// How long another squeeze, of a test that runs beside, is waited for.
 const PATIENCE: Duration = Duration::from_mins(10);
+
+/// What the account of a machine on which others build may be off by from one look to the next.
+const WANDERS_MIB: u64 = 100;
+/// How long an account may take to tell of memory that is gone.
+const TOLD: Duration = Duration::from_mins(3);
 
 /// Memory kept from everybody. Dropping it gives it back.
 #[derive(Debug)]
@@ -61,6 +69,24 @@ impl Squeeze {
         self.taken.grow((self.taken_mib()? + mib) * MIB, || self.valve.check())
     }
 
+    /// Takes more until so many MiB are missing by the agent's own account, if all guests had their full size: what was there
+    /// when a squeeze was reckoned may not have been all, for an agent that has just begun may not know yet what is whose,
+    /// and others leave memory behind. Returns the report that says so, and what is missing by it.
+    pub fn until_missing(&self, mib: u64, told: impl Fn() -> Result<Report>) -> Result<(Report, u64)> {
+        wait::until(TOLD, format!("{mib} MiB to be missing"), || {
+            let report = told()?;
+            let account = report.ledger.as_ref().context("no account")?;
+            ensure!(account.huge_pages.get() == machine::meminfo("Hugetlb")?, "an account of before");
+            let missing = missing(&report)?.get() / MIB;
+            let lacks = mib.saturating_sub(missing);
+            if lacks >= WANDERS_MIB {
+                self.take_more(lacks)?;
+            }
+            ensure!(lacks < WANDERS_MIB, "{missing} MiB missing");
+            Ok((report, missing))
+        })
+    }
+
     /// What is really taken now, in MiB; 0 after the valve has opened.
     pub fn taken_mib(&self) -> Result<u64> {
         Ok(self.taken.grown()? / MIB)
@@ -75,4 +101,23 @@ impl Squeeze {
     pub fn release(self) -> Result<()> {
         self.taken.release()
     }
+}
+
+/// What all guests may touch at their full size, overhead included.
+///
+/// # Errors
+/// When the report has no account.
+pub fn promised_in_full(report: &Report) -> Result<Bytes> {
+    let account = report.ledger.as_ref().context("no account")?;
+    let full: Bytes = report.guests.iter().map(|guest| guest.full).sum();
+    Ok(full.plus(account.overhead))
+}
+
+/// What of that the budget lacks, whatever was taken from them meanwhile.
+///
+/// # Errors
+/// When the report has no account.
+pub fn missing(report: &Report) -> Result<Bytes> {
+    let account = report.ledger.as_ref().context("no account")?;
+    Ok(promised_in_full(report)?.minus(account.budget))
 }

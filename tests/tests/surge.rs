@@ -14,7 +14,7 @@ use overcommit_tests::guests::{Guest, GuestSpec, Hypervisor, Load};
 use overcommit_tests::kernel_counts::{free_in_lists, oom_kills};
 use overcommit_tests::machine::{self, MIB};
 use overcommit_tests::session::Session;
-use overcommit_tests::squeeze::Squeeze;
+use overcommit_tests::squeeze::{Squeeze, missing, promised_in_full};
 use overcommit_tests::valve::ValveOrder;
 use overcommit_tests::wait;
 
@@ -27,8 +27,6 @@ const SHORT: u64 = 750;
 /// What is missing where nothing is taken: more than what is kept, so that a surge would find no end; less than what idle
 /// guests leave untouched, so that the squeeze itself finds memory.
 const MISSING: u64 = KEPT + 600;
-/// What the account of a machine on which others build may be off by from one look to the next.
-const WANDERS: u64 = 100;
 /// What a guest leaves usable: below 5 % it is in distress, and its kernel kills before the last page is gone.
 const SPARE: u64 = 16;
 /// What a guest's kernel does not give even to who needs it (its watermarks), beside that.
@@ -125,13 +123,6 @@ fn beside(ledger: &Ledger) -> u64 {
     ledger.non_guest.plus(ledger.non_guest_growth).get() / MIB
 }
 
-/// What would be missing, beyond what is kept, if all guests had their full size, and what they are promised then, in MiB:
-/// what shadow balloons would give is missing all the same.
-fn missing(ledger: &Ledger) -> (u64, u64) {
-    let full = |of: Bytes| of.plus(ledger.reclaimed).get() / MIB;
-    (full(ledger.shortfall).saturating_sub(ledger.spare.get() / MIB), full(ledger.promised))
-}
-
 /// What is free or could be, but for what the kernel keeps for itself, which whoever needs memory gets all the same.
 fn free_mib() -> Result<u64> {
     let lines = ["MemFree", "Buffers", "Cached", "SReclaimable"].map(machine::meminfo);
@@ -150,6 +141,7 @@ fn without_a_shortfall_all_guests_touch_all_they_may_at_once_and_nobody_is_kille
     let spare = ledger(&agent)?.spare.get() / MIB;
     let order = ValveOrder::huge_pages(RELIEF_AT_LAST);
     let squeeze = Squeeze::taking_behind(Session::shared()?, spare + SHORT, &order)?;
+    squeeze.until_missing(SHORT, || agent.told())?;
     let squeezed =
         wait::until(SQUEEZED_BY, "promises within the budget, and balloons that followed", || {
             let told = agent.told()?;
@@ -217,18 +209,8 @@ fn with_a_shortfall_the_memory_that_the_account_calls_missing_is_missing() -> Re
     let stall = Duration::from_secs(4);
     let order = ValveOrder { stall, ..ValveOrder::huge_pages(RELIEF_AT_LAST) };
     let squeeze = Squeeze::taking_behind(Session::shared()?, spare + MISSING, &order)?;
-    // Others may have left memory behind since: that is taken too.
-    let (mut said, promised) = wait::until(SOON, "a shortfall", || {
-        let account = ledger(&agent)?;
-        ensure!(account.huge_pages.get() == machine::meminfo("Hugetlb")?, "an account of before");
-        let (said, promised) = missing(&account);
-        let lacks = MISSING.saturating_sub(said);
-        if lacks >= WANDERS {
-            squeeze.take_more(lacks)?;
-        }
-        ensure!(lacks < WANDERS, "{said} MiB missing");
-        Ok::<_, anyhow::Error>((said, promised))
-    })?;
+    let (report, mut said) = squeeze.until_missing(MISSING, || agent.told())?;
+    let promised = promised_in_full(&report)?.get() / MIB;
     let line = machine::meminfo("MemTotal")? / MIB / 100;
 
     stage.surge(20)?;
@@ -237,7 +219,7 @@ fn with_a_shortfall_the_memory_that_the_account_calls_missing_is_missing() -> Re
             let left = available_mib()?;
             // Asked while there is memory to ask with.
             if left > 3 * line {
-                said = missing(&ledger(&agent)?).0;
+                said = missing(&agent.told()?)?.get() / MIB;
             }
             let killed = (oom_kills()? > stage.kills).then(|| "the kernel has killed".to_owned());
             let below = (left < line).then(|| format!("less than {line} MiB are available"));

@@ -136,8 +136,10 @@ impl Road<'_> {
         let ledger = report.ledger.context("the host cannot be read")?;
         let take = (ledger.budget.minus(ledger.promised).get() >> 20) + SHORT_MIB;
         let squeeze = self.meanwhile("reserving huge pages", || {
-            Squeeze::taking(Session::shared()?, take, SQUEEZED_AT_MOST)
+            let squeeze = Squeeze::taking(Session::shared()?, take, SQUEEZED_AT_MOST)?;
+            squeeze.until_missing(SHORT_MIB, || self.report()).map(|_| squeeze)
         })?;
+        let take = squeeze.taken_mib()?;
         self.saw(&format!(
             "{take} MiB are gone: if every guest touched what it may, the node would kill one."
         ));
