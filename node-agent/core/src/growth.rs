@@ -59,12 +59,12 @@ impl Growth {
 
     /// Notes what grew within the last reaction: a rise as it was, and no rate, for a burst of seconds says nothing of
     /// what would come in a minute. Growth between two sets of guests says nothing either: a guest that is not known yet
-    /// looks like memory of the node's own.
+    /// looks like memory of the node's own, as does one that was not looked at yet.
     pub fn note(&mut self, host: &HostSample, model: &Model, at: Monotonic, interval: Duration) {
         let before = self.merged.map_or(Bytes::ZERO, |(last, _)| last);
         self.merged = host.ksm.map(|ksm| (ksm.sharing, before));
         let same = model.tracks().map(|t| &t.sample.id).eq(&self.guests);
-        let dated = model.tracks().any(Track::is_dated);
+        let dated = model.tracks().any(|t| t.is_dated() || t.is_unseen());
         if !same || dated {
             self.course.clear();
             self.guests.clear();
@@ -93,11 +93,12 @@ impl Growth {
 
     /// What is no guest. Where the facts of a guest are older than the host's nobody knows whether memory that came or
     /// went since is that guest's: it is what it was when that could be told last, but no less than with all that the
-    /// guest held then, and no more than with nothing of it.
+    /// guest held then, and no more than with nothing of it. Who was not looked at yet may hold all that it is charged for.
     pub fn own(&mut self, host: &HostSample, model: &Model) -> Bytes {
         let (memory, merged) = (&host.memory, self.merged_on(host));
-        let least = non_guest(memory, &merged, model, |_| true);
-        if model.tracks().all(|t| !t.is_dated()) {
+        let unseen: Bytes = model.tracks().filter(|t| t.is_unseen()).map(Track::charge).sum();
+        let least = non_guest(memory, &merged, model, |_| true).minus(unseen);
+        if model.tracks().all(|t| !t.is_dated() && !t.is_unseen()) {
             self.known = Some(least);
         }
         let most = non_guest(memory, &merged, model, |t| !t.is_dated());

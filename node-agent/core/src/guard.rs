@@ -68,8 +68,8 @@ pub struct Scene<'a> {
     pub policy: &'a Policy,
     /// Now.
     pub now: Monotonic,
-    /// Nothing may be taken.
-    pub taking_paused: bool,
+    /// Why nothing may be taken from anybody, if so.
+    pub no_takes: Option<Hold>,
     /// An emergency is declared: floors are those of an emergency, and limits hold per second.
     pub emergency: bool,
     /// Memory for what is needed until the turn is over.
@@ -185,8 +185,8 @@ fn gives<'a>(proposal: &Proposal, scene: &Scene<'a>) -> Vec<'a, Move> {
 }
 
 fn guard_take(step: &Move, track: &Track, scene: &Scene<'_>, takings: &Takings) -> Result<Move, Hold> {
-    if scene.taking_paused {
-        return Err(Hold::TakingPaused);
+    if let Some(hold) = scene.no_takes {
+        return Err(hold);
     }
     if scene.ledger.reserve_keeps_all() {
         return Err(Hold::ReserveTooLarge);

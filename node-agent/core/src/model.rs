@@ -25,6 +25,9 @@ pub(crate) use words::DISTRESS_USABLE_PERCENT;
 
 /// What the kernel said of a guest longer than this before the host was read is of another moment.
 const OF_ONE_MOMENT: Duration = Duration::from_secs(1);
+/// By then the host's kernel has shown a guest's process, or something keeps it from that: all are looked at once each control
+/// period, and a node with 110 guests that thrashes took seconds.
+pub(crate) const FIRST_LOOK: Duration = Duration::from_secs(30);
 
 /// Whose doing a target is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -391,6 +394,11 @@ impl Track {
     pub fn is_dated(&self) -> bool {
         let of_one_moment = |shown: Monotonic| self.host_at.since(shown) <= OF_ONE_MOMENT;
         self.sample.facts.anon.is_some() && !self.shown_at.is_some_and(of_one_moment)
+    }
+
+    /// The host's kernel has not shown its process yet, and may be about to: what it holds looks like memory of the node's own.
+    pub fn is_unseen(&self) -> bool {
+        self.sample.facts.anon.is_none() && self.host_at.since(self.alive_since) < FIRST_LOOK
     }
 
     /// Its target is our doing, or our predecessor's.

@@ -175,6 +175,8 @@ pub enum Hold {
     NodeLimit,
     /// Somebody paused all taking on this node.
     TakingPaused,
+    /// The loop has just begun, and does not know yet what each guest holds.
+    FirstLook,
     /// The policy's reserve leaves the node no memory for guests.
     ReserveTooLarge,
 }
@@ -268,6 +270,7 @@ impl Hold {
             Self::BackingOff { .. } => "BackingOff",
             Self::NodeLimit => "NodeLimit",
             Self::TakingPaused => "TakingPaused",
+            Self::FirstLook => "FirstLook",
             Self::ReserveTooLarge => "ReserveTooLarge",
         }
     }
@@ -380,6 +383,7 @@ impl fmt::Display for Hold {
             }
             Self::NodeLimit => f.write_str("this interval's limit for the node is used up"),
             Self::TakingPaused => f.write_str("taking is paused on this node"),
+            Self::FirstLook => f.write_str("the agent has just begun, and the kernel has not shown all guests yet"),
             Self::ReserveTooLarge => f.write_str("the policy's reserve.minimum is all that the node has"),
         }
     }

@@ -14,10 +14,10 @@ use crate::growth::Growth;
 use crate::guard::{self, Scene, Takings};
 use crate::ksm::{self, KsmPlan, Merging};
 use crate::ledger::{Kept, Ledger};
-use crate::model::{Context, Model, Track};
+use crate::model::{Context, FIRST_LOOK, Model, Track};
 use crate::plan::{Command, Guarded, Outcome, Plan};
 use crate::policy::{Mode, Policy, Reserve};
-use crate::reason::Pain;
+use crate::reason::{Hold, Pain};
 use crate::roster::Roster;
 use crate::sample::{GuestId, Sample};
 use crate::shadow;
@@ -46,6 +46,9 @@ pub struct State {
     #[serde(default)]
     merging: Merging,
     now: Monotonic,
+    /// When the first decision was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    began: Option<Monotonic>,
     #[serde(skip)]
     workshop: Apart<Option<Box<Workshop>>>,
 }
@@ -246,6 +249,7 @@ impl State {
         let Workshop { arena, wish, verdict, decision, shown } = workshop;
         let Decision { plan, mut periods, mut again, mut guests, .. } = std::mem::take(decision);
         self.now = input.sample.at;
+        let began = *self.began.get_or_insert(self.now);
         self.dealings.meet(input.sample, &self.model, input.keep_found);
         let giving_back = input.mandate == Mandate::Release
             || (input.policy.mode == Mode::Observe
@@ -276,7 +280,7 @@ impl State {
             ledger: &ledger,
             policy: input.policy,
             now: sample.at,
-            taking_paused: !takes,
+            no_takes: self.no_takes(takes, began, emergency),
             emergency: emergency && !observing,
             arena,
             turns: self.turns.are_taken(),
@@ -305,6 +309,16 @@ impl State {
         }
         let turns = self.turns.are_taken();
         Decision { plan, periods, again, ledger, guests, unlisted, release, observing, emergency, turns, ksm }
+    }
+
+    /// Why nothing may be taken. To a loop that has just begun the memory of guests that it has not looked at is missing twice,
+    /// in their promises and as the node's own: nobody is to pay for that.
+    fn no_takes(&self, takes: bool, began: Monotonic, emergency: bool) -> Option<Hold> {
+        if !takes {
+            return Some(Hold::TakingPaused);
+        }
+        let begins = self.now.since(began) < FIRST_LOOK && !emergency;
+        (begins && self.model.tracks().any(Track::is_unseen)).then_some(Hold::FirstLook)
     }
 
     fn stop_observing(&mut self) {

@@ -75,7 +75,7 @@ fn whimsical(moment: &Moment<'_>, takings: &mut Takings) -> Verdict {
         ledger: &moment.decision.ledger,
         policy: moment.policy,
         now: moment.sample.at,
-        taking_paused: false,
+        no_takes: None,
         emergency: moment.decision.emergency,
         arena: &Bump::new(),
         turns: moment.decision.turns,

@@ -114,6 +114,7 @@ fn the_courses_reach_every_kind_of_decision() {
         "Unproven",
         "OldFacts",
         "TakingPaused",
+        "FirstLook",
         "Waiting",
         "Emergency",
     ] {

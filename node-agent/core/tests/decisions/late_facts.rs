@@ -6,7 +6,7 @@ use crate::world::{World, guest, mib, settle, view, world};
 use overcommit_core::conduct::Trust;
 use overcommit_core::policy::Mode;
 use overcommit_core::reason::{Hold, Reason};
-use overcommit_core::sample::ProcessFacts;
+use overcommit_core::sample::{ProcessFacts, Sample};
 use overcommit_core::step::Turn;
 
 /// The kernel says nothing new of `name` from now on.
@@ -56,6 +56,80 @@ fn a_host_that_has_not_answered_about_a_guest_lets_nobody_take_from_it() {
     assert_eq!(view(&decision, "new").reason, Reason::Held(Hold::Unproven));
     let reason = view(&w.tick(), "new").reason;
     assert_eq!(reason, Reason::TakeUnused);
+}
+
+/// The kernel has not shown the process of that guest.
+fn unseen(world: &mut World, guest: usize) -> Sample {
+    world.now += 5;
+    let mut sample = world.sample();
+    sample.guests[guest].facts = ProcessFacts::default();
+    sample.guests[guest].facts_age = None;
+    sample
+}
+
+#[test]
+fn nobody_pays_for_guests_that_a_loop_which_has_just_begun_has_not_looked_at_yet() {
+    // There is enough for both; of one nobody knows yet that 400 MiB are its.
+    let mut w = world(1500, vec![guest("new", 512, 400), guest("other", 512, 60)]);
+    w.now += 100;
+    for _ in 0..5 {
+        let sample = unseen(&mut w, 0);
+        let decision = w.decide_on(&sample, Turn::Tick);
+        w.obey(&decision);
+        assert_eq!(view(&decision, "other").reason, Reason::Held(Hold::FirstLook));
+    }
+    assert_eq!(w.target("other"), 512);
+    assert_eq!(view(&w.tick(), "other").reason, Reason::FullSize);
+}
+
+#[test]
+fn who_is_never_looked_at_keeps_a_loop_from_taking_for_half_a_minute_and_no_longer() {
+    let mut w = world(1000, vec![guest("hidden", 512, 400), guest("other", 512, 60)]);
+    w.now += 100;
+    for second in (0..60).step_by(5) {
+        let sample = unseen(&mut w, 0);
+        let decision = w.decide_on(&sample, Turn::Tick);
+        w.obey(&decision);
+        assert_eq!(w.target("other") == 512, second < 30, "after {second} s");
+    }
+    // Guests that come later do not put it off again.
+    w.guests.push(guest("later", 64, 10));
+    let before = w.target("other");
+    w.total = 800;
+    let sample = unseen(&mut w, 2);
+    let decision = w.decide_on(&sample, Turn::Tick);
+    w.obey(&decision);
+    assert!(w.target("other") < before, "{:?}", view(&decision, "other"));
+}
+
+#[test]
+fn in_an_emergency_nobody_waits_for_the_first_look() {
+    let mut w = world(1000, vec![guest("new", 512, 400), guest("other", 512, 60)]);
+    w.now += 100;
+    w.available = Some(5);
+    let sample = unseen(&mut w, 0);
+    let decision = w.decide_on(&sample, Turn::Tick);
+    assert!(decision.emergency);
+    assert!(view(&decision, "other").target < mib(512), "{:?}", view(&decision, "other"));
+}
+
+#[test]
+fn a_guest_that_was_not_looked_at_yet_costs_the_node_what_it_is_promised_and_no_more() {
+    let mut w = world(2500, vec![guest("one", 512, 60), guest("other", 512, 60)]);
+    w.anon_other = 100;
+    settle(&mut w, 12);
+    assert_eq!(w.tick().ledger.non_guest, mib(100));
+    w.guests.push(guest("new", 512, 400));
+    let sample = unseen(&mut w, 2);
+    let ledger = w.decide_on(&sample, Turn::Tick).ledger;
+    assert_eq!(ledger.non_guest, mib(100), "what it holds is within its promise");
+    // What cannot be the guest's is the node's.
+    w.anon_other = 900;
+    let sample = unseen(&mut w, 2);
+    let ledger = w.decide_on(&sample, Turn::Tick).ledger;
+    let charge = mib(512).plus(overcommit_core::model::ASSUMED_OVERHEAD);
+    assert_eq!(ledger.non_guest, mib(900 + 400).minus(charge));
+    assert_eq!(w.tick().ledger.non_guest, mib(900));
 }
 
 #[test]
