@@ -93,12 +93,11 @@ impl Growth {
 
     /// What is no guest. Where the facts of a guest are older than the host's nobody knows whether memory that came or
     /// went since is that guest's: it is what it was when that could be told last, but no less than with all that the
-    /// guest held then, and no more than with nothing of it. Who was not looked at yet may hold all that it is charged for.
+    /// guest held then, and no more than with nothing of it.
     pub fn own(&mut self, host: &HostSample, model: &Model) -> Bytes {
         let (memory, merged) = (&host.memory, self.merged_on(host));
-        let unseen: Bytes = model.tracks().filter(|t| t.is_unseen()).map(Track::charge).sum();
-        let least = non_guest(memory, &merged, model, |_| true).minus(unseen);
-        if model.tracks().all(|t| !t.is_dated() && !t.is_unseen()) {
+        let least = non_guest(memory, &merged, model, |_| true);
+        if model.tracks().all(|t| !t.is_dated()) {
             self.known = Some(least);
         }
         let most = non_guest(memory, &merged, model, |t| !t.is_dated());

@@ -114,22 +114,18 @@ fn in_an_emergency_nobody_waits_for_the_first_look() {
 }
 
 #[test]
-fn a_guest_that_was_not_looked_at_yet_costs_the_node_what_it_is_promised_and_no_more() {
-    let mut w = world(2500, vec![guest("one", 512, 60), guest("other", 512, 60)]);
-    w.anon_other = 100;
+fn what_a_guest_fills_before_anybody_looked_at_it_is_no_growth_of_the_node() {
+    let mut w = world(4096, vec![guest("one", 512, 60), guest("other", 512, 60)]);
     settle(&mut w, 12);
-    assert_eq!(w.tick().ledger.non_guest, mib(100));
-    w.guests.push(guest("new", 512, 400));
-    let sample = unseen(&mut w, 2);
-    let ledger = w.decide_on(&sample, Turn::Tick).ledger;
-    assert_eq!(ledger.non_guest, mib(100), "what it holds is within its promise");
-    // What cannot be the guest's is the node's.
-    w.anon_other = 900;
-    let sample = unseen(&mut w, 2);
-    let ledger = w.decide_on(&sample, Turn::Tick).ledger;
-    let charge = mib(512).plus(overcommit_core::model::ASSUMED_OVERHEAD);
-    assert_eq!(ledger.non_guest, mib(900 + 400).minus(charge));
-    assert_eq!(w.tick().ledger.non_guest, mib(900));
+    let before = w.tick().ledger.non_guest_growth;
+    w.guests.push(guest("new", 512, 60));
+    for holds in [50, 150, 250, 350] {
+        w.guest("new").held = Some(holds);
+        let sample = unseen(&mut w, 2);
+        w.decide_on(&sample, Turn::Tick);
+    }
+    settle(&mut w, 3);
+    assert_eq!(w.tick().ledger.non_guest_growth, before);
 }
 
 #[test]
