@@ -383,7 +383,9 @@ impl fmt::Display for Hold {
             }
             Self::NodeLimit => f.write_str("this interval's limit for the node is used up"),
             Self::TakingPaused => f.write_str("taking is paused on this node"),
-            Self::FirstLook => f.write_str("the agent has just begun, and the kernel has not shown all guests yet"),
+            Self::FirstLook => {
+                f.write_str("the agent has just begun, and the kernel has not shown all guests yet")
+            }
             Self::ReserveTooLarge => f.write_str("the policy's reserve.minimum is all that the node has"),
         }
     }

@@ -60,6 +60,13 @@ impl World {
         field
     }
 
+    /// The names of all fields, by their numbers.
+    pub(crate) fn field_names(&self) -> Vec<&str> {
+        let mut names: Vec<_> = self.fields.iter().collect();
+        names.sort_unstable_by_key(|(_, field)| field.index());
+        names.into_iter().map(|(name, _)| &**name).collect()
+    }
+
     /// The number of that field, if somebody has it.
     pub(crate) fn known(&self, name: &str) -> Option<Field> {
         self.fields.get(name).copied()
@@ -118,6 +125,16 @@ impl Subject {
     /// Whether some collector has that field.
     pub(crate) fn declares(&self, field: Field) -> bool {
         self.declared.get(field.index()).copied().unwrap_or(false)
+    }
+
+    /// Whether each of the first fields is declared; none of the others is.
+    pub(crate) fn declared(&self) -> &[bool] {
+        &self.declared
+    }
+
+    /// The samples, oldest first, each a value for each of the first fields.
+    pub(crate) fn history(&self) -> impl Iterator<Item = &[Option<Value>]> {
+        self.history.iter().map(Vec::as_slice)
     }
 
     /// Whether there is a sample at all.

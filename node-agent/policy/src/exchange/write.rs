@@ -10,7 +10,7 @@ use crate::world::{Subject, Table, World};
 /// `{"values": […], "host": {…}, "guests": {NAME: {…}}, "errors": […]}` in one line. Integers are written exactly, floats so
 /// that they read the same, those that JSON does not know as texts.
 pub fn write(evaluation: &Evaluation, world: &World) -> String {
-    let mut out = Writer { text: String::new(), world };
+    let mut out = Writer { text: String::new(), world, floats: Floats::AsTexts };
     out.text.push_str("{\"values\":");
     out.list(&evaluation.values);
     out.text.push_str(",\"host\":");
@@ -40,9 +40,51 @@ pub fn write(evaluation: &Evaluation, world: &World) -> String {
     out.text
 }
 
+/// A world as [`read`](super::read) takes it: what a program saw can be given to another one.
+pub fn write_world(world: &World) -> String {
+    let mut out = Writer { text: String::new(), world, floats: Floats::AsPython };
+    let names = world.field_names();
+    out.text.push_str("{\"host\":{");
+    out.seen(&world.host, &names);
+    out.text.push_str("},\"guests\":[");
+    for (n, guest) in world.guests.iter().enumerate() {
+        out.comma(n);
+        out.text.push_str("{\"name\":");
+        out.string(&guest.name);
+        out.text.push(',');
+        out.seen(guest, &names);
+        out.text.push('}');
+    }
+    out.text.push_str("]}");
+    out.text
+}
+
+/// How floats are written that JSON does not know.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Floats {
+    /// `"nan"`, `"inf"`, `"-inf"`.
+    AsTexts,
+    /// `NaN`, `Infinity`, `-Infinity`.
+    AsPython,
+}
+
+impl Floats {
+    fn word(self, value: f64) -> &'static str {
+        match (self, value.is_nan(), value > 0.0) {
+            (Self::AsTexts, true, _) => "\"nan\"",
+            (Self::AsTexts, false, true) => "\"inf\"",
+            (Self::AsTexts, false, false) => "\"-inf\"",
+            (Self::AsPython, true, _) => "NaN",
+            (Self::AsPython, false, true) => "Infinity",
+            (Self::AsPython, false, false) => "-Infinity",
+        }
+    }
+}
+
 struct Writer<'a> {
     text: String,
     world: &'a World,
+    floats: Floats,
 }
 
 impl Writer<'_> {
@@ -63,6 +105,35 @@ impl Writer<'_> {
         self.text.push_str(",\"variables\":");
         self.table(&subject.variables);
         self.text.push('}');
+    }
+
+    /// What a program sees of one, without its name.
+    fn seen(&mut self, subject: &Subject, names: &[&str]) {
+        self.text.push_str("\"properties\":");
+        self.table(&subject.properties);
+        self.text.push_str(",\"fields\":[");
+        let declared = names.iter().zip(subject.declared()).filter(|(_, declared)| **declared);
+        for (n, (name, _)) in declared.enumerate() {
+            self.comma(n);
+            self.string(name);
+        }
+        self.text.push_str("],\"history\":[");
+        for (n, row) in subject.history().enumerate() {
+            self.comma(n);
+            self.text.push('{');
+            let sampled = names.iter().zip(row).filter_map(|(name, value)| Some((name, value.as_ref()?)));
+            for (n, (name, value)) in sampled.enumerate() {
+                self.comma(n);
+                self.string(name);
+                self.text.push(':');
+                self.value(value);
+            }
+            self.text.push('}');
+        }
+        self.text.push_str("],\"variables\":");
+        self.table(&subject.variables);
+        self.text.push_str(",\"controls\":");
+        self.table(&subject.controls);
     }
 
     fn table(&mut self, table: &Table) {
@@ -91,10 +162,7 @@ impl Writer<'_> {
             Value::Bool(value) => self.print(format_args!("{value}")),
             Value::Int(value) => self.print(format_args!("{value}")),
             Value::Big(value) => self.print(format_args!("{value}")),
-            Value::Float(value) if value.is_nan() => self.text.push_str("\"nan\""),
-            Value::Float(value) if value.is_infinite() => {
-                self.text.push_str(if *value > 0.0 { "\"inf\"" } else { "\"-inf\"" });
-            }
+            Value::Float(value) if !value.is_finite() => self.text.push_str(self.floats.word(*value)),
             Value::Float(value) => self.print(format_args!("{value:?}")),
             Value::Text(text) => self.string(text),
             Value::List(list) => self.list(list.items()),

@@ -47,6 +47,16 @@ fn what_was_proposed_and_remembered_before_is_there() {
 }
 
 #[test]
+fn a_world_that_is_written_down_is_read_as_it_was() {
+    let world = r#"{"host":{"properties":{"interval":5},"fields":["mem_free","never"],"history":[{"mem_free":123456789012345678901234567890},{"mem_free":null}],"variables":{"n":[1,"\"é\u0001"]},"controls":{}},"guests":[{"name":"a/b","properties":{},"fields":["mem_free","rss"],"history":[{"rss":NaN},{"mem_free":-Infinity,"rss":0.1}],"variables":{},"controls":{"balloon_target":5}},{"name":"c","properties":{},"fields":[],"history":[{}],"variables":{},"controls":{}}]}"#;
+    assert_eq!(exchange::write_world(&exchange::read(world.as_bytes()).unwrap()), world);
+    assert_eq!(
+        exchange::write_world(&exchange::read(b"{}").unwrap()),
+        exchange::write_world(&overcommit_policy::World::default())
+    );
+}
+
+#[test]
 fn what_is_no_world_is_refused_by_its_place() {
     refused("", "line 1, column 1");
     refused("{\n  \"host\": }", "line 2, column 11");
