@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::apart::Apart;
 use crate::ledger::{Merged, non_guest, resident};
-use crate::model::{Model, Track};
+use crate::model::Model;
 use crate::quantile::{Window, nearest_rank};
 use crate::sample::{GuestId, HostSample};
 use crate::units::{Bytes, Monotonic, Permille};

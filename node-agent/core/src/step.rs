@@ -229,6 +229,7 @@ impl State {
 
     /// Decides one turn.
     pub fn step(&mut self, input: &Input<'_>) -> Decision {
+        self.began.get_or_insert(input.sample.at);
         let mut workshop = self.workshop.0.take().unwrap_or_default();
         let decision = self.decide(input, &mut workshop);
         workshop.clear();
@@ -249,7 +250,6 @@ impl State {
         let Workshop { arena, wish, verdict, decision, shown } = workshop;
         let Decision { plan, mut periods, mut again, mut guests, .. } = std::mem::take(decision);
         self.now = input.sample.at;
-        let began = *self.began.get_or_insert(self.now);
         self.dealings.meet(input.sample, &self.model, input.keep_found);
         let giving_back = input.mandate == Mandate::Release
             || (input.policy.mode == Mode::Observe
@@ -280,7 +280,7 @@ impl State {
             ledger: &ledger,
             policy: input.policy,
             now: sample.at,
-            no_takes: self.no_takes(takes, began, emergency),
+            no_takes: self.no_takes(takes, emergency),
             emergency: emergency && !observing,
             arena,
             turns: self.turns.are_taken(),
@@ -313,11 +313,11 @@ impl State {
 
     /// Why nothing may be taken. To a loop that has just begun the memory of guests that it has not looked at is missing twice,
     /// in their promises and as the node's own: nobody is to pay for that.
-    fn no_takes(&self, takes: bool, began: Monotonic, emergency: bool) -> Option<Hold> {
+    fn no_takes(&self, takes: bool, emergency: bool) -> Option<Hold> {
         if !takes {
             return Some(Hold::TakingPaused);
         }
-        let begins = self.now.since(began) < FIRST_LOOK && !emergency;
+        let begins = self.began.is_some_and(|began| self.now.since(began) < FIRST_LOOK) && !emergency;
         (begins && self.model.tracks().any(Track::is_unseen)).then_some(Hold::FirstLook)
     }
 
