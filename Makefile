@@ -12,7 +12,7 @@ MUTANTS := $(CACHE)/tools/cargo-mutants-$(MUTANTS_VERSION)/bin/cargo-mutants
 # What tests and demonstrations run: etcd, the container runtime's parts, libvirt and QEMU, image tools.
 PACKAGES := etcd-server runc containernetworking-plugins iptables conntrack libvirt-daemon libvirt-daemon-driver-qemu \
 	libvirt-dev libvirt-clients qemu-system-x86 qemu-utils debootstrap busybox-static cpio pkg-config iproute2 libcap2-bin \
-	openssl procps util-linux xz-utils g++ python3 debian-archive-keyring
+	openssl procps util-linux xz-utils g++ python3 python3-libvirt debian-archive-keyring
 
 .PHONY: help setup parts check test soak fuzz mutants generate demo demo-end demo-host measure simulate compare pictures replay fixtures bench-core bench-sim bench-mom bench-policy clean
 

@@ -1,5 +1,6 @@
 //! MOM as an oracle: its own evaluator in a Python process, asked case by case (`testbed/mom/oracle.py`).
 
+mod collectors;
 mod json;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::parts::{mom_modules, testbed_sources};
 
+pub use collectors::Collectors;
 pub use json::Told;
 
 /// Debian's Python, whatever else `PATH` has.
