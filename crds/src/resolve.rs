@@ -117,6 +117,7 @@ pub fn validate(resolved: &ResolvedPolicy, place: &str) -> Result<core::Policy, 
             .as_ref()
             .map(|adaptive| check.adaptive(adaptive))
             .unwrap_or_default(),
+        mom: None,
     };
     if check.errors.is_empty() { Ok(policy) } else { Err(check.errors) }
 }

@@ -159,6 +159,7 @@ pub fn policy() -> Policy {
         },
         ksm: overcommit_core::policy::Ksm::default(),
         adaptive: overcommit_core::policy::Adaptive::default(),
+        mom: None,
     }
 }
 
