@@ -88,6 +88,8 @@ pub enum KsmMode {
     Off,
     /// It runs when it pays, and only then.
     Auto,
+    /// As the program says; nothing while it says nothing.
+    Program,
 }
 
 impl Policy {
