@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::names::{GROUP, VERSION};
 use crate::policy::{OvercommitPolicy, OvercommitPolicySpec};
+use crate::program;
 use crate::selector::Selector;
 
 /// Largest file that is read; a policy is a few KiB.
@@ -44,7 +45,8 @@ pub enum FileError {
     Refused(Vec<crate::resolve::FieldError>),
 }
 
-/// What of a policy does nothing on a host without Kubernetes, or nowhere: each a sentence that names the field.
+/// What of a policy does nothing on a host without Kubernetes, or nowhere, and what its program probably does not mean: each a
+/// sentence that names the field.
 pub fn idle(spec: &OvercommitPolicySpec) -> Vec<String> {
     let mut idle = Vec::new();
     if spec.node_selector.is_some() {
@@ -59,6 +61,12 @@ pub fn idle(spec: &OvercommitPolicySpec) -> Vec<String> {
                 .to_owned(),
         );
     }
+    idle.extend(
+        program::check(spec)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|warning| format!("spec.engine.mom: {warning}")),
+    );
     let mut all = None;
     for (index, class) in spec.classes.iter().enumerate() {
         if class.namespace_selector.is_some() {
@@ -211,7 +219,7 @@ mod tests {
     fn unknown_and_impossible_fields_are_named_by_path() {
         let of = |spec: &str| refusal(&format!("{HEAD}spec: {spec}\n"));
         assert!(of("{mod: Enforce}").contains("spec.mod"), "{}", of("{mod: Enforce}"));
-        assert!(of("{engine: {adaptive: {}, mom: {}}}").contains("spec.engine.mom"));
+        assert!(of("{engine: {adaptive: {}, mum: {}}}").contains("spec.engine.mum"));
         assert!(of("{interval: 9h}").contains("spec.interval"));
         assert!(of("{mode: Force}").contains("spec.mode"), "{}", of("{mode: Force}"));
         assert!(of("{priority: high}").contains("spec.priority"));
@@ -244,7 +252,19 @@ mod tests {
                 "spec.engine.adaptive.turnSeconds: 5 is outside 30 to 1800",
             ),
             ("spec: {mode: Force}", "spec.mode: Force is not known: write Observe or Enforce"),
-            ("spec: {ksm: {mode: Always}}", "spec.ksm.mode: Always is not known: write Off or Auto"),
+            ("spec: {ksm: {mode: Always}}", "spec.ksm.mode: Always is not known: write Off, Auto, Program"),
+            (
+                "spec: {parameters: {share: 0.05}}",
+                "spec.parameters.share: write a whole number, or a number in quotes such as \"0.05\", instead of 0.05",
+            ),
+            (
+                "spec: {engine: {mom: {slots: [{name: a, program: '(foo)'}]}}}",
+                "spec.engine.mom: a:1:2: undefined function foo",
+            ),
+            (
+                "spec: {engine: {mom: {slots: [{name: a, configMapKeyRef: {name: b, key: c}}]}}}",
+                "spec.engine.mom.slots[0].configMapKeyRef: there are no ConfigMaps here: write the text of the slot under program",
+            ),
             (
                 "spec: {ksm: {mode: Off}}",
                 "spec.ksm.mode: false is no word: YAML reads Off or No as it, so write such a word in quotes",

@@ -1,5 +1,5 @@
 //! The wire: what people write ([`policy`]), what the operator hands to a node and the node reports ([`node`]),
-//! and the pure steps between wire and core ([`resolve`], [`classify`], [`mod@file`]).
+//! and the pure steps between wire and core ([`resolve`], [`program`], [`classify`], [`mod@file`]).
 //!
 //! All API strings live in [`names`]. *Architecture invariant:* no client, no clock, no I/O; operator, agent and
 //! tests share these very functions.
@@ -13,6 +13,7 @@ pub mod file;
 pub mod names;
 pub mod node;
 pub mod policy;
+pub mod program;
 pub mod quantity;
 pub mod resolve;
 pub mod selector;

@@ -5,7 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
-use crate::policy::{CLASSES_MAX, EngineSpec, FloorSpec, KsmSpec, LimitsSpec, Mode, ReserveSpec};
+use crate::policy::{
+    CLASSES_MAX, EngineSpec, FloorSpec, INLINE_HELP, KSM_WITHOUT_PROGRAM, KsmSpec, LimitsSpec, Mode,
+    ReserveSpec,
+};
 use crate::quantity::{Period, Size};
 
 /// One node's policy, resolved, with the guests that the API server knows there. Written by the operator; people
@@ -101,6 +104,18 @@ pub enum KsmManager {
 
 /// A policy as a node runs it: without what only the cluster can decide.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!has(self.engine.mom) || self.engine.mom.slots.all(slot, has(slot.program))",
+        "message": INLINE_HELP,
+        "fieldPath": ".engine"
+    },
+    {
+        "rule": "!has(self.ksm) || !has(self.ksm.mode) || self.ksm.mode != 'Program' || has(self.engine.mom)",
+        "message": KSM_WITHOUT_PROGRAM,
+        "fieldPath": ".ksm"
+    }
+]))]
 #[serde(rename_all = "camelCase")]
 pub struct ResolvedPolicy {
     /// Observe or Enforce.
@@ -111,7 +126,8 @@ pub struct ResolvedPolicy {
     // As many as a policy may have: without the bound the API server refuses the CEL rules below as too expensive.
     #[schemars(length(max = CLASSES_MAX), extend("x-kubernetes-list-type" = "atomic"))]
     pub classes: Vec<ResolvedClass>,
-    /// What decides.
+    /// What decides. The slots of a program have all their text here, in the order in which they run; parameters are a slot among
+    /// them.
     pub engine: EngineSpec,
     /// What the node keeps free.
     pub reserve: ReserveSpec,

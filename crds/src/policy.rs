@@ -1,8 +1,18 @@
 //! `OvercommitPolicy`: what people write.
 
+mod mom;
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use mom::{
+    CONFIG_MAP_NAME_HELP, KEY_HELP, NAME_MAX as SLOT_NAME_MAX, NUMBER_HELP, PARAMETER_NAME_HELP,
+    PARAMETERS_MAX, SLOT_NAME_HELP, SLOT_SOURCE_HELP,
+};
+pub use mom::{
+    ConfigMapKeyRef, MomSpec, Number, PARAMETERS_SLOT, PROGRAM_MAX, Parameters, SLOTS_MAX, SlotSpec,
+};
 
 use crate::condition::Condition;
 use crate::quantity::{Period, Size, SizeOrPercent};
@@ -15,6 +25,12 @@ pub const NAME_MAX: usize = 63;
 pub const NAME_HELP: &str = "metadata.name: choose a name of at most 63 characters: it becomes the value of a label on each node's NodeOvercommit";
 /// Most classes of a policy: beyond it the API server takes the rules of the schema for too costly.
 pub(crate) const CLASSES_MAX: usize = 32;
+pub(crate) const ENGINE_HELP: &str = "name exactly one engine: write engine: {adaptive: {}} or engine: {mom: {slots: [{name: …, program: …}]}}";
+pub(crate) const INLINE_HELP: &str = "the text of each slot stands under program here";
+pub(crate) const PARAMETERS_UNREAD: &str =
+    "the adaptive engine reads none: remove them, or name the program that reads them in engine.mom";
+pub(crate) const KSM_WITHOUT_PROGRAM: &str =
+    "mode Program needs a program in engine.mom that sets ksm_run: write Auto or \"Off\", or give one";
 pub(crate) const CLASS_NAME_HELP: &str =
     "write lower-case letters, digits and dashes, with a letter or digit at both ends, such as gold";
 
@@ -64,6 +80,18 @@ pub(crate) const CLASS_NAME_HELP: &str =
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!has(self.parameters) || size(self.parameters) == 0 || (has(self.engine) && has(self.engine.mom))",
+        "message": PARAMETERS_UNREAD,
+        "fieldPath": ".parameters"
+    },
+    {
+        "rule": "!has(self.ksm) || !has(self.ksm.mode) || self.ksm.mode != 'Program' || (has(self.engine) && has(self.engine.mom))",
+        "message": KSM_WITHOUT_PROGRAM,
+        "fieldPath": ".ksm"
+    }
+]))]
 #[serde(rename_all = "camelCase", default)]
 pub struct OvercommitPolicySpec {
     /// Observe reports what would be done and gives back whatever was taken before; Enforce does it.
@@ -80,8 +108,13 @@ pub struct OvercommitPolicySpec {
     pub classes: Vec<ClassSpec>,
     /// How often the node decides about taking. Giving does not wait for it.
     pub interval: Period,
-    /// What decides; exactly one.
+    /// What decides; exactly one. Left out: the adaptive engine.
     pub engine: EngineSpec,
+    /// Values of variables of a program, by name: they become the slot 01-parameters with a line (set NAME VALUE) for each, which
+    /// takes its place among the other slots. A slot before it must define each of them.
+    #[serde(skip_serializing_if = "Parameters::is_empty")]
+    #[schemars(schema_with = "mom::parameters_schema")]
+    pub parameters: Parameters,
     /// What a node keeps free for itself.
     pub reserve: ReserveSpec,
     /// How fast memory may be taken, and what is too little to bother.
@@ -150,14 +183,17 @@ pub struct FloorSpec {
 /// What decides; exactly one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "has(self.adaptive)",
-    "message": "name exactly one engine: write engine: {adaptive: {}}"
+    "rule": "has(self.adaptive) != has(self.mom)",
+    "message": ENGINE_HELP
 }]))]
 #[serde(rename_all = "camelCase")]
 pub struct EngineSpec {
     /// Takes unused memory first, then page cache, never below the floor; gives to whoever hurts, at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adaptive: Option<AdaptiveSpec>,
+    /// A program in MOM's policy language decides what guests are to have (docs/mom.md).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mom: Option<MomSpec>,
 }
 
 /// How the adaptive engine divides memory. What each of these trades, with pictures: docs/parameters.md.
@@ -217,8 +253,9 @@ pub struct LimitsSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KsmSpec {
-    /// "Off" (in quotes, or YAML takes it for false) leaves it alone, and puts back what was set before. Auto runs it while it saves more than it costs, no faster than
-    /// that, and leaves it to whoever else manages it on a node.
+    /// "Off" (in quotes, or YAML takes it for false) leaves it alone, and puts back what was set before. Auto runs it while it saves
+    /// more than it costs, no faster than that. Program does what the program of engine.mom says by its controls ksm_run and so on.
+    /// Both leave it to whoever else manages it on a node.
     pub mode: KsmMode,
     /// Merge guests of different namespaces with each other. Whoever can measure how long a write takes learns from it which
     /// pages others have: say true only where all namespaces trust each other. Otherwise it runs on a node only while all
@@ -241,6 +278,8 @@ pub enum KsmMode {
     Off,
     /// It runs while it pays.
     Auto,
+    /// It does what the program says.
+    Program,
 }
 
 fn default_weight() -> i64 {
@@ -270,7 +309,7 @@ impl Default for FloorSpec {
 
 impl Default for EngineSpec {
     fn default() -> Self {
-        Self { adaptive: Some(AdaptiveSpec::default()) }
+        Self { adaptive: Some(AdaptiveSpec::default()), mom: None }
     }
 }
 

@@ -15,9 +15,11 @@ use sha2::{Digest, Sha256};
 
 use crate::node::{Exclusion, GuestEntry, KsmManager, NodeFacts, ResolvedClass, ResolvedPolicy};
 use crate::policy::{
-    AdaptiveSpec, CLASS_NAME_HELP, CLASSES_MAX, ClassSpec, FloorSpec, KsmMode, KsmSpec, LimitsSpec, Mode,
-    OvercommitPolicySpec, ReserveSpec,
+    AdaptiveSpec, CLASS_NAME_HELP, CLASSES_MAX, ClassSpec, ENGINE_HELP, FloorSpec, INLINE_HELP,
+    KSM_WITHOUT_PROGRAM, KsmMode, KsmSpec, LimitsSpec, Mode, MomSpec, OvercommitPolicySpec, ReserveSpec,
+    SlotSpec,
 };
+use crate::program;
 
 /// A field that cannot work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +28,13 @@ pub struct FieldError {
     pub path: String,
     /// What is wrong and what to write instead.
     pub message: String,
+}
+
+impl FieldError {
+    /// At this path.
+    pub(crate) fn at(path: &str, message: String) -> Self {
+        Self { path: path.to_owned(), message }
+    }
 }
 
 impl fmt::Display for FieldError {
@@ -47,7 +56,7 @@ pub fn resolve(spec: &OvercommitPolicySpec) -> ResolvedPolicy {
         mode: spec.mode,
         interval: spec.interval.clone(),
         classes: effective_classes(spec).into_iter().map(class).collect(),
-        engine: spec.engine.clone(),
+        engine: program::engine(spec),
         reserve: spec.reserve.clone(),
         limits: spec.limits.clone(),
         ksm: spec.ksm,
@@ -61,11 +70,21 @@ pub fn revision(resolved: &ResolvedPolicy) -> String {
     Sha256::digest(&text).iter().take(6).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// Checks everything of a policy that people wrote, selectors included.
+/// Checks everything of a policy that people wrote, selectors and programs included.
 ///
 /// # Errors
 /// Every field that cannot work.
 pub fn check(spec: &OvercommitPolicySpec) -> Result<core::Policy, Vec<FieldError>> {
+    check_fields(spec)?;
+    program::check(spec)?;
+    validate(&resolve(spec), "spec")
+}
+
+/// Checks everything but the text of a program, which may stand elsewhere.
+///
+/// # Errors
+/// Every field that cannot work.
+pub fn check_fields(spec: &OvercommitPolicySpec) -> Result<(), Vec<FieldError>> {
     let mut errors = Vec::new();
     if let Some(selector) = &spec.node_selector {
         check_selector(selector, "spec.nodeSelector", &mut errors);
@@ -79,11 +98,10 @@ pub fn check(spec: &OvercommitPolicySpec) -> Result<core::Policy, Vec<FieldError
             }
         }
     }
-    match validate(&resolve(spec), "spec") {
-        Ok(policy) if errors.is_empty() => Ok(policy),
-        Ok(_) => Err(errors),
-        Err(more) => Err(errors.into_iter().chain(more).collect()),
-    }
+    errors.extend(program::check_written(spec, "spec"));
+    let mut check = Check { place: "spec", errors };
+    check.fields(&resolve(spec));
+    if check.errors.is_empty() { Ok(()) } else { Err(check.errors) }
 }
 
 fn check_selector(selector: &crate::selector::Selector, place: &str, errors: &mut Vec<FieldError>) {
@@ -98,27 +116,9 @@ fn check_selector(selector: &crate::selector::Selector, place: &str, errors: &mu
 /// Every field that cannot work.
 pub fn validate(resolved: &ResolvedPolicy, place: &str) -> Result<core::Policy, Vec<FieldError>> {
     let mut check = Check { place, errors: Vec::new() };
-    if resolved.engine.adaptive.is_none() {
-        check.refuse("engine", "name exactly one engine: write engine: {adaptive: {}}".to_owned());
-    }
-    let policy = core::Policy {
-        mode: match resolved.mode {
-            Mode::Observe => core::Mode::Observe,
-            Mode::Enforce => core::Mode::Enforce,
-        },
-        interval: check.take("interval", resolved.interval.parse()).unwrap_or_default(),
-        classes: check.classes(&resolved.classes),
-        reserve: check.reserve(&resolved.reserve),
-        limits: check.limits(&resolved.limits),
-        ksm: merging(resolved.ksm),
-        adaptive: resolved
-            .engine
-            .adaptive
-            .as_ref()
-            .map(|adaptive| check.adaptive(adaptive))
-            .unwrap_or_default(),
-    };
-    if check.errors.is_empty() { Ok(policy) } else { Err(check.errors) }
+    let policy = check.fields(resolved);
+    let mom = resolved.engine.mom.as_ref().and_then(|mom| check.program(mom));
+    if check.errors.is_empty() { Ok(core::Policy { mom, ..policy }) } else { Err(check.errors) }
 }
 
 struct Check<'a> {
@@ -129,6 +129,43 @@ struct Check<'a> {
 impl Check<'_> {
     fn refuse(&mut self, field: &str, message: String) {
         self.errors.push(FieldError { path: format!("{}.{field}", self.place), message });
+    }
+
+    /// All but the program.
+    fn fields(&mut self, resolved: &ResolvedPolicy) -> core::Policy {
+        if resolved.engine.adaptive.is_some() == resolved.engine.mom.is_some() {
+            self.refuse("engine", ENGINE_HELP.to_owned());
+        }
+        if resolved.ksm.mode == KsmMode::Program && resolved.engine.mom.is_none() {
+            self.refuse("ksm", KSM_WITHOUT_PROGRAM.to_owned());
+        }
+        let adaptive = resolved.engine.adaptive.as_ref().map(|adaptive| self.adaptive(adaptive));
+        core::Policy {
+            mode: match resolved.mode {
+                Mode::Observe => core::Mode::Observe,
+                Mode::Enforce => core::Mode::Enforce,
+            },
+            interval: self.take("interval", resolved.interval.parse()).unwrap_or_default(),
+            classes: self.classes(&resolved.classes),
+            reserve: self.reserve(&resolved.reserve),
+            limits: self.limits(&resolved.limits),
+            ksm: merging(resolved.ksm),
+            adaptive: adaptive.unwrap_or_default(),
+            mom: None,
+        }
+    }
+
+    fn program(&mut self, mom: &MomSpec) -> Option<core::Mom> {
+        program::check_slots(mom, self.place, &mut self.errors);
+        let slot = |slot: &SlotSpec| {
+            let text = slot.program.clone()?;
+            Some(core::Slot { name: slot.name.as_str().into(), text })
+        };
+        let Some(slots) = mom.slots.iter().map(slot).collect::<Option<Vec<_>>>() else {
+            self.refuse("engine.mom.slots", INLINE_HELP.to_owned());
+            return None;
+        };
+        core::Mom::new(slots).map_err(|trouble| self.refuse("engine.mom", trouble.to_string())).ok()
     }
 
     fn take<T>(&mut self, field: &str, parsed: Result<T, String>) -> Option<T> {
@@ -215,6 +252,7 @@ fn merging(ksm: KsmSpec) -> core::Ksm {
     let mode = match ksm.mode {
         KsmMode::Off => core::KsmMode::Off,
         KsmMode::Auto => core::KsmMode::Auto,
+        KsmMode::Program => core::KsmMode::Program,
     };
     core::Ksm { mode, across_namespaces: ksm.across_namespaces }
 }
@@ -289,7 +327,10 @@ mod tests {
     fn what_is_set_of_the_engine_reaches_the_core_and_its_bounds_hold() {
         let set = |headroom_percent, turn_seconds| {
             let adaptive = Some(AdaptiveSpec { headroom_percent, turn_seconds });
-            OvercommitPolicySpec { engine: EngineSpec { adaptive }, ..OvercommitPolicySpec::default() }
+            OvercommitPolicySpec {
+                engine: EngineSpec { adaptive, mom: None },
+                ..OvercommitPolicySpec::default()
+            }
         };
         let policy = check(&set(30, 600)).unwrap();
         let (headroom, turn) = (Permille::from_percent(30), Duration::from_mins(10));
@@ -313,7 +354,7 @@ mod tests {
         let text = serde_json::to_value(resolve(&spec).engine).unwrap();
         assert_eq!(text, serde_json::json!({"adaptive": {}}), "nodes of such a policy get nothing new");
         let adaptive = Some(AdaptiveSpec { turn_seconds: 60, ..AdaptiveSpec::default() });
-        let set = OvercommitPolicySpec { engine: EngineSpec { adaptive }, ..spec.clone() };
+        let set = OvercommitPolicySpec { engine: EngineSpec { adaptive, mom: None }, ..spec.clone() };
         assert_ne!(revision(&resolve(&set)), revision(&resolve(&spec)));
         assert_eq!(
             serde_json::to_value(resolve(&set).engine).unwrap(),

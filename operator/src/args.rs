@@ -50,6 +50,9 @@ pub(crate) struct RunArgs {
     /// How long the deletion of a policy waits for its nodes to give everything back.
     #[arg(long, env = "OVERCOMMIT_RELEASE_TIMEOUT", default_value = "10m", value_parser = duration)]
     pub(crate) release_timeout: Duration,
+    /// Where ConfigMaps are that policies name. Left out: the namespace of the pod, or of the kubeconfig's context.
+    #[arg(long, env = "OVERCOMMIT_NAMESPACE")]
+    pub(crate) namespace: Option<String>,
 }
 
 /// Arguments of `release`.

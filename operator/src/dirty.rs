@@ -49,6 +49,7 @@ impl Dirty {
                 None
             }
             Change::Keys(..) => None,
+            Change::Texts(name, texts) if index.maps.says(name, texts.as_ref()) => None,
             // Only where KubeVirt goes does a trouble change anything: the guests go with it.
             Change::Trouble(watch, trouble, _) if (*watch, trouble) != (Watch::Guests, &Trouble::Absent) => {
                 None
@@ -115,5 +116,5 @@ fn same_orders(a: &Object, b: &Object) -> bool {
 /// Only what we report differs, or how often the policy was written.
 fn same_wish(a: &Policy, b: &Policy) -> bool {
     let wish = |p: &Policy| (p.uid.clone(), p.created, p.deleted, p.held_by_us());
-    wish(a) == wish(b) && a.verdict == b.verdict
+    wish(a) == wish(b) && a.written == b.written
 }

@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::object::{Object, Policy};
 use crate::release;
 use crate::status::RELEASE_TIMEOUT;
+use crate::verdict::{PROGRAM_MISSING, PROGRAM_REFUSED};
 use crate::words::words;
 
 /// Longest note (pkg/apis/core/validation/events.go, `NoteLengthLimit`).
@@ -82,7 +83,8 @@ impl Note {
             (!same).then_some(now)
         };
         let accepted = new(condition::ACCEPTED).map(|c| {
-            let refused = matches!(c.reason.as_str(), "Invalid" | "Overridden");
+            let refused =
+                matches!(c.reason.as_str(), "Invalid" | "Overridden" | PROGRAM_MISSING | PROGRAM_REFUSED);
             Self::policy(policy, refused, "Accept", &c.reason, c.message.clone())
         });
         let overdue = new(condition::DEGRADED)

@@ -1,14 +1,18 @@
 //! Builders for the unit tests of the pure steps.
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
 use overcommit_crds::condition::{Condition, rfc3339};
 use overcommit_crds::names::{KUBEVIRT_NODE_LABEL, KUBEVIRT_SCHEDULABLE_LABEL, RELEASE_FINALIZER, condition};
 use overcommit_crds::node::NodeOvercommitStatus;
+use overcommit_crds::policy::{ConfigMapKeyRef, EngineSpec, MomSpec, SlotSpec};
 use overcommit_crds::selector::{Labels, Selector};
 use overcommit_crds::{NodeOvercommitSpec, OvercommitPolicySpec, OvercommitPolicyStatus, resolve};
 
 use crate::index::{Change, Delta, Index};
-use crate::object::{Launcher, Meta, Object, Policy, judge};
+use crate::maps::{Maps, Texts};
+use crate::object::{Launcher, Meta, Object, Policy};
+use crate::verdict::judge;
 
 /// So many seconds after a fixed instant.
 pub(crate) fn at(seconds: i64) -> Timestamp {
@@ -28,7 +32,8 @@ pub(crate) fn policy_of(name: &str, spec: OvercommitPolicySpec) -> Policy {
         created: at(0),
         deleted: None,
         finalizers: vec![RELEASE_FINALIZER.to_owned()],
-        verdict: judge(name, Ok(spec)),
+        verdict: judge(name, &Ok(spec.clone()), &Maps::default()),
+        written: Ok(spec),
         status: OvercommitPolicyStatus::default(),
     }
 }
@@ -40,6 +45,19 @@ pub(crate) fn policy(name: &str, priority: i64) -> Policy {
 pub(crate) fn selecting(name: &str, priority: i64, pairs: &[(&str, &str)]) -> Policy {
     let node_selector = Some(Selector { match_labels: labels(pairs), ..Default::default() });
     policy_of(name, OvercommitPolicySpec { priority, node_selector, ..Default::default() })
+}
+
+/// A policy of one slot, `50-main`, whose text is elsewhere.
+pub(crate) fn program_from(map: &str, key: &str) -> OvercommitPolicySpec {
+    let reference = ConfigMapKeyRef { name: map.into(), key: key.into() };
+    let slot = SlotSpec { name: "50-main".into(), program: None, config_map_key_ref: Some(reference) };
+    let engine = EngineSpec { adaptive: None, mom: Some(MomSpec { slots: vec![slot] }) };
+    OvercommitPolicySpec { engine, ..Default::default() }
+}
+
+/// What a ConfigMap says by its keys.
+pub(crate) fn map(pairs: &[(&str, &str)]) -> Texts {
+    ConfigMap { data: Some(labels(pairs)), ..Default::default() }.into()
 }
 
 pub(crate) fn node(name: &str) -> Meta {

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use overcommit_crds::{NodeOvercommitSpec, NodeOvercommitStatus};
 
+use crate::maps::{Maps, Texts};
 use crate::object::{Launcher, Meta, Object, Policy};
+use crate::shared::Shared;
 
 /// One kind of objects that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,10 +25,12 @@ pub(crate) enum Watch {
     Guests,
     /// Launcher pods that have not ended, metadata only.
     Launchers,
+    /// `ConfigMap`, those of the operator's namespace that a policy names.
+    ConfigMaps,
 }
 
 impl Watch {
-    /// All of them.
+    /// All of them that are always there; who names no ConfigMap does not wait for any.
     pub(crate) const ALL: [Self; 6] =
         [Self::Policies, Self::Objects, Self::Nodes, Self::Namespaces, Self::Guests, Self::Launchers];
 
@@ -39,6 +43,7 @@ impl Watch {
             Self::Namespaces => "namespaces",
             Self::Guests => "virtualmachineinstances",
             Self::Launchers => "pods",
+            Self::ConfigMaps => "configmaps",
         }
     }
 }
@@ -52,6 +57,18 @@ pub(crate) enum Delta<T> {
     Apply(T),
     /// The object with this key is gone.
     Delete(String),
+}
+
+impl<T> Delta<T> {
+    /// The same of what `f` makes of it.
+    fn map(self, f: impl FnMut(T) -> T) -> Self {
+        let mut f = f;
+        match self {
+            Self::Replace(all) => Self::Replace(all.into_iter().map(f).collect()),
+            Self::Apply(one) => Self::Apply(f(one)),
+            Self::Delete(key) => Self::Delete(key),
+        }
+    }
 }
 
 /// Why a watch does not see anything.
@@ -84,6 +101,8 @@ pub(crate) enum Change {
     Guests(Delta<Meta>),
     /// Launcher pods.
     Launchers(Delta<Launcher>),
+    /// What the ConfigMap of that name says, or that there is none.
+    Texts(String, Option<Texts>),
     /// What follows from this watch has all labels of that epoch of [`crate::keys::Keys`].
     Keys(Watch, u64),
     /// A watch failed; it is tried again.
@@ -135,6 +154,10 @@ pub(crate) struct Index {
     pub(crate) guests: BTreeMap<String, Meta>,
     /// Launcher pods by `namespace/name`.
     pub(crate) launchers: BTreeMap<String, Launcher>,
+    /// ConfigMaps that policies name.
+    pub(crate) maps: Maps,
+    /// Texts that many objects have alike.
+    shared: Shared,
     listed: BTreeSet<Watch>,
     /// Watches that go on without labels that are needed now, and the epoch that has them.
     poor: BTreeMap<Watch, u64>,
@@ -209,11 +232,23 @@ fn merge<T: Known>(known: &mut BTreeMap<String, T>, delta: Delta<T>) -> bool {
 }
 
 impl Index {
+    /// Nothing but where ConfigMaps are.
+    pub(crate) fn reading(maps: Maps) -> Self {
+        Self { maps, ..Self::default() }
+    }
+
     /// Takes a change in; true if anything that matters is different now.
     pub(crate) fn take(&mut self, change: Change) -> bool {
         match change {
-            Change::Policies(delta) => self.merge(Watch::Policies, delta, |index| &mut index.policies),
-            Change::Objects(delta) => self.merge(Watch::Objects, delta, |index| &mut index.objects),
+            Change::Policies(delta) => {
+                let delta = delta.map(|policy| policy.judged(&self.maps));
+                self.merge(Watch::Policies, delta, |index| &mut index.policies)
+            }
+            Change::Objects(delta) => {
+                let delta = delta.map(|object| self.shared.share(object));
+                self.merge(Watch::Objects, delta, |index| &mut index.objects)
+            }
+            Change::Texts(name, texts) => self.texts(&name, texts),
             Change::Nodes(delta) => self.merge(Watch::Nodes, delta, |index| &mut index.nodes),
             Change::Namespaces(delta) => self.merge(Watch::Namespaces, delta, |index| &mut index.namespaces),
             Change::Guests(delta) => self.merge(Watch::Guests, delta, |index| &mut index.guests),
@@ -224,6 +259,32 @@ impl Index {
             }
             Change::Trouble(watch, trouble, at) => self.trouble(watch, &trouble, at),
         }
+    }
+
+    /// A policy whose ConfigMap says something else asks for something else.
+    fn texts(&mut self, name: &str, texts: Option<Texts>) -> bool {
+        let recovered = self.troubles.remove(&Watch::ConfigMaps).is_some();
+        // What comes late, of a ConfigMap that nobody names any more, would stay for ever.
+        if !self.named().contains(name) || !self.maps.take(name, texts) {
+            return recovered;
+        }
+        let judged = std::mem::take(&mut self.policies).into_iter();
+        self.policies = judged.map(|(key, policy)| (key, policy.judged(&self.maps))).collect();
+        true
+    }
+
+    /// The ConfigMaps that policies name. What is known of others is forgotten.
+    pub(crate) fn follow(&mut self) -> BTreeSet<String> {
+        let names = self.named();
+        self.maps.keep(&names);
+        if names.is_empty() {
+            self.troubles.remove(&Watch::ConfigMaps);
+        }
+        names
+    }
+
+    fn named(&self) -> BTreeSet<String> {
+        self.policies.values().flat_map(Policy::maps).map(str::to_owned).collect()
     }
 
     /// Labels of this epoch are needed: what was listed with fewer is not listed.
@@ -268,6 +329,14 @@ impl Index {
         Watch::ALL.into_iter().filter(|w| !self.listed.contains(w)).collect()
     }
 
+    /// The same, and the ConfigMaps if one of them was not read: only the policies that name it wait for that.
+    pub(crate) fn unread(&self) -> Vec<Watch> {
+        let mut waiting = self.waiting();
+        let unread = self.policies.values().flat_map(Policy::maps).any(|name| !self.maps.knows(name));
+        waiting.extend(unread.then_some(Watch::ConfigMaps));
+        waiting
+    }
+
     /// What hinders watches now.
     pub(crate) fn troubles(&self, now: Timestamp) -> impl Iterator<Item = (Watch, &Trouble)> {
         self.troubles
@@ -288,81 +357,5 @@ impl Index {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixture::{at, cluster, guest, node, object, policy, with_guests};
-
-    #[test]
-    fn a_late_watch_event_does_not_undo_what_a_write_told() {
-        let mut index = cluster(&[], &[]);
-        let fresh = Object { version: "10".into(), ..object("a", "gold") };
-        let stale = Object { version: "9".into(), release_requested: true, ..object("a", "gold") };
-        assert!(index.take(Change::Objects(Delta::Apply(fresh))));
-        assert!(!index.take(Change::Objects(Delta::Apply(stale))));
-        assert!(!index.objects["a"].release_requested);
-    }
-
-    #[test]
-    fn a_heartbeat_that_changes_no_label_is_no_change() {
-        let mut index = cluster(&[], &[node("a")]);
-        assert!(!index.take(Change::Nodes(Delta::Apply(node("a")))));
-        assert!(index.take(Change::Nodes(Delta::Delete("a".into()))));
-        assert!(!index.take(Change::Nodes(Delta::Delete("a".into()))));
-    }
-
-    #[test]
-    fn without_kubevirt_the_guests_count_as_listed_and_empty() {
-        let mut index = Index::default();
-        assert_eq!(index.waiting(), Watch::ALL);
-        assert!(index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(0))));
-        assert!(!index.waiting().contains(&Watch::Guests));
-        index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(30)));
-        assert_eq!(index.troubles(at(60)).count(), 1);
-        assert_eq!(index.troubles(at(600)).count(), 0);
-    }
-
-    #[test]
-    fn a_moment_of_absence_does_not_empty_the_guests() {
-        let mut index = with_guests(cluster(&[], &[]), &[guest("x", "a")]);
-        index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(0)));
-        assert_eq!(index.guests.len(), 1);
-        index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(12)));
-        assert!(index.guests.is_empty());
-    }
-
-    #[test]
-    fn a_failure_that_passes_is_not_told() {
-        let mut index = Index::default();
-        let fails = || Trouble::Failing("connection".into());
-        index.take(Change::Trouble(Watch::Nodes, fails(), at(0)));
-        assert_eq!(index.troubles(at(5)).count(), 0);
-        index.take(Change::Trouble(Watch::Nodes, fails(), at(70)));
-        assert_eq!(index.troubles(at(70)).count(), 1);
-        index.take(Change::Trouble(Watch::Nodes, fails(), at(700)));
-        assert_eq!(index.troubles(at(701)).count(), 0);
-    }
-
-    #[test]
-    fn what_was_listed_without_a_label_that_is_needed_is_not_listed() {
-        let mut index = cluster(&[], &[node("a")]);
-        index.needs_labels(2);
-        assert_eq!(index.waiting(), [Watch::Nodes, Watch::Namespaces, Watch::Guests]);
-        // What was under way when the label came up.
-        assert!(!index.take(Change::Nodes(Delta::Replace(vec![]))));
-        index.take(Change::Keys(Watch::Nodes, 1));
-        assert!(!index.take(Change::Nodes(Delta::Replace(vec![]))));
-        assert!(index.nodes.contains_key("a") && index.waiting().contains(&Watch::Nodes));
-        index.take(Change::Keys(Watch::Nodes, 2));
-        assert!(index.take(Change::Nodes(Delta::Replace(vec![]))));
-        assert!(index.nodes.is_empty() && !index.waiting().contains(&Watch::Nodes));
-    }
-
-    #[test]
-    fn a_watch_that_may_not_list_keeps_us_waiting() {
-        let mut index = Index::default();
-        index.take(Change::Trouble(Watch::Nodes, Trouble::Forbidden, at(0)));
-        assert!(index.waiting().contains(&Watch::Nodes));
-        index.take(Change::Policies(Delta::Replace(vec![policy("gold", 0)])));
-        assert!(!index.waiting().contains(&Watch::Policies));
-    }
-}
+#[path = "index_tests.rs"]
+mod tests;

@@ -45,10 +45,9 @@ impl Keys {
 }
 
 fn selectors(policy: &Policy) -> impl Iterator<Item = &Selector> {
-    policy.checked().into_iter().flat_map(|checked| {
-        let classes =
-            checked.classes.iter().flat_map(|c| c.selector.iter().chain(c.namespace_selector.iter()));
-        checked.spec.node_selector.iter().chain(classes)
+    policy.sound().into_iter().flat_map(|spec| {
+        let classes = spec.classes.iter().flat_map(|c| c.selector.iter().chain(c.namespace_selector.iter()));
+        spec.node_selector.iter().chain(classes)
     })
 }
 

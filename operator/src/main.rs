@@ -1,6 +1,6 @@
 //! The operator: policies × nodes × guests → one `NodeOvercommit` per node.
 //!
-//! `watch` → `index` → `plan` (`select`, `build`, `release`, `status`: pure) → `queue` → `apply` → `index`.
+//! `watch` → `index` (`verdict`, `maps`: pure) → `plan` (`select`, `build`, `release`, `status`: pure) → `queue` → `apply` → `index`.
 //! *Architecture invariants:* all state is in the API; the pure steps have no client and no clock; nothing is concluded
 //! from the absence of what was not listed yet, and the way out waits for no watch that it does not need; secrets and
 //! specs of guests are never read.
@@ -15,6 +15,7 @@ mod fixture;
 mod health;
 mod index;
 mod keys;
+mod maps;
 mod metrics;
 mod object;
 mod plan;
@@ -22,9 +23,11 @@ mod queue;
 mod release;
 mod run;
 mod select;
+mod shared;
 mod status;
 mod telemetry;
 mod uninstall;
+mod verdict;
 mod watch;
 mod words;
 

@@ -99,6 +99,7 @@ impl Metrics {
             (Watch::Namespaces, index.namespaces.len()),
             (Watch::Guests, index.guests.len()),
             (Watch::Launchers, index.launchers.len()),
+            (Watch::ConfigMaps, index.maps.count()),
         ];
         for (watch, count) in counts {
             let gauge = self.objects.get_or_create(&Kind { kind: watch.resource() });

@@ -7,12 +7,13 @@ use kube::core::{DynamicObject, PartialObjectMeta};
 use overcommit_crds::names::{
     EXCLUDE_ANNOTATION, KUBEVIRT_KSM_ANNOTATION, PAUSE_ANNOTATION, POLICY_LABEL, RELEASE_FINALIZER,
 };
-use overcommit_crds::node::ResolvedPolicy;
-use overcommit_crds::policy::{ClassSpec, NAME_HELP, NAME_MAX};
 use overcommit_crds::selector::Labels;
 use overcommit_crds::{
-    NodeOvercommitSpec, NodeOvercommitStatus, OvercommitPolicySpec, OvercommitPolicyStatus, resolve,
+    NodeOvercommitSpec, NodeOvercommitStatus, OvercommitPolicySpec, OvercommitPolicyStatus, program,
 };
+
+use crate::maps::Maps;
+use crate::verdict::{Checked, Verdict, Why, judge};
 
 /// A node, a namespace or a guest: what its metadata says that matters here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,7 +98,7 @@ impl From<PartialObjectMeta<DynamicObject>> for Launcher {
     }
 }
 
-/// A policy with everything that follows from its spec alone.
+/// A policy with everything that follows from its spec and the ConfigMaps that it names.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Policy {
     /// Name.
@@ -114,32 +115,12 @@ pub(crate) struct Policy {
     pub(crate) deleted: Option<Timestamp>,
     /// All its finalizers.
     pub(crate) finalizers: Vec<String>,
+    /// What people wrote, or why it cannot be read.
+    pub(crate) written: Result<OvercommitPolicySpec, String>,
     /// What it asks for.
     pub(crate) verdict: Verdict,
     /// What was last reported of it.
     pub(crate) status: OvercommitPolicyStatus,
-}
-
-/// Whether a policy can work.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Verdict {
-    /// It can.
-    Valid(Box<Checked>),
-    /// It cannot, and why; its priority, where that much can be read.
-    Invalid { errors: String, priority: Option<i64> },
-}
-
-/// A policy that can work, with what is derived from it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Checked {
-    /// As people wrote it.
-    pub(crate) spec: OvercommitPolicySpec,
-    /// Its classes, or the one for everything.
-    pub(crate) classes: Vec<ClassSpec>,
-    /// What nodes are given.
-    pub(crate) resolved: ResolvedPolicy,
-    /// Hash of `resolved`.
-    pub(crate) revision: String,
 }
 
 impl Policy {
@@ -152,14 +133,41 @@ impl Policy {
     pub(crate) fn checked(&self) -> Option<&Checked> {
         match &self.verdict {
             Verdict::Valid(checked) => Some(checked),
+            Verdict::Stuck(_) | Verdict::Invalid { .. } => None,
+        }
+    }
+
+    /// The spec as people wrote it, if all but its program is known to work.
+    pub(crate) fn sound(&self) -> Option<&OvercommitPolicySpec> {
+        match &self.verdict {
+            Verdict::Valid(checked) => Some(&checked.spec),
+            Verdict::Stuck(stuck) => Some(&stuck.spec),
             Verdict::Invalid { .. } => None,
         }
+    }
+
+    /// The same, judged by what these ConfigMaps say.
+    pub(crate) fn judged(mut self, maps: &Maps) -> Self {
+        self.verdict = judge(&self.name, &self.written, maps);
+        self
+    }
+
+    /// Names of the ConfigMaps that it needs; of a policy that cannot work they may be no names.
+    pub(crate) fn maps(&self) -> impl Iterator<Item = &str> {
+        let sound = self.written.as_ref().ok().filter(|_| self.sound().is_some());
+        sound.into_iter().flat_map(program::references).map(|reference| reference.name.as_str())
+    }
+
+    /// True if nobody knows yet what its program says.
+    pub(crate) fn is_unread(&self) -> bool {
+        matches!(&self.verdict, Verdict::Stuck(stuck) if stuck.why == Why::Unread)
     }
 
     /// Priority; a policy that cannot even be read keeps what it has.
     pub(crate) fn priority(&self) -> i64 {
         match &self.verdict {
             Verdict::Valid(checked) => checked.spec.priority,
+            Verdict::Stuck(stuck) => stuck.spec.priority,
             Verdict::Invalid { priority, .. } => priority.unwrap_or(i64::MAX),
         }
     }
@@ -178,7 +186,8 @@ impl From<DynamicObject> for Policy {
             ..
         } = object.metadata;
         let name = name.unwrap_or_default();
-        let verdict = judge(&name, field(&object.data, "spec"));
+        let written = field(&object.data, "spec");
+        let verdict = judge(&name, &written, &Maps::default());
         let mut status: OvercommitPolicyStatus = field(&object.data, "status").unwrap_or_default();
         // Their order means nothing, and the API server may change it.
         status.conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
@@ -190,6 +199,7 @@ impl From<DynamicObject> for Policy {
             created: creation_timestamp.map_or(Timestamp::MAX, |at| at.0),
             deleted: deletion_timestamp.map(|at| at.0),
             finalizers: finalizers.unwrap_or_default(),
+            written,
             verdict,
             status,
         }
@@ -200,28 +210,6 @@ impl From<DynamicObject> for Policy {
 fn field<T: serde::de::DeserializeOwned>(data: &serde_json::Value, name: &str) -> Result<T, String> {
     let part = data.get(name).cloned().unwrap_or_else(|| serde_json::json!({}));
     serde_json::from_value(part).map_err(|e| format!("{name}: {e}"))
-}
-
-/// Checks what people wrote.
-pub(crate) fn judge(name: &str, spec: Result<OvercommitPolicySpec, String>) -> Verdict {
-    let spec = match spec {
-        Ok(spec) => spec,
-        Err(error) => return Verdict::Invalid { errors: error, priority: None },
-    };
-    let mut errors = match resolve::check(&spec) {
-        Ok(_) => Vec::new(),
-        Err(errors) => errors.iter().map(ToString::to_string).collect(),
-    };
-    // The schema refuses it too; this is for CRDs that are older than the operator.
-    if name.len() > NAME_MAX {
-        errors.push(NAME_HELP.to_owned());
-    }
-    if !errors.is_empty() {
-        return Verdict::Invalid { errors: errors.join("; "), priority: Some(spec.priority) };
-    }
-    let resolved = resolve::resolve(&spec);
-    let revision = resolve::revision(&resolved);
-    Verdict::Valid(Box::new(Checked { classes: resolve::effective_classes(&spec), spec, resolved, revision }))
 }
 
 /// A `NodeOvercommit`.
@@ -320,12 +308,6 @@ mod tests {
         assert!(
             matches!(&policy.verdict, Verdict::Invalid { errors, .. } if errors.contains("spec.interval"))
         );
-    }
-
-    #[test]
-    fn a_name_that_is_no_label_value_is_refused() {
-        let verdict = judge(&"p".repeat(64), Ok(OvercommitPolicySpec::default()));
-        assert!(matches!(verdict, Verdict::Invalid { errors, .. } if errors.contains("metadata.name")));
     }
 
     #[test]

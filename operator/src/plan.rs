@@ -13,10 +13,11 @@ use crate::build::{self, LeftOut, Population};
 use crate::dirty::Dirty;
 use crate::events::Note;
 use crate::index::{Index, Watch};
-use crate::object::{Meta, Object, Policy, Verdict};
+use crate::object::{Meta, Object, Policy};
 use crate::release::{self, Step};
 use crate::select::Selection;
 use crate::status::{self, Facts, RELEASE_TIMEOUT};
+use crate::verdict::Verdict;
 
 /// Pause after a write of a policy's status whose conditions or counts changed.
 const STATUS_PAUSE: Duration = Duration::from_secs(3);
@@ -180,10 +181,19 @@ fn one(policy: &Policy, facts: &Facts<'_>, index: &Index, now: Timestamp, plan: 
     // One after the other: a status that is written at the same time makes the finalizers' write a conflict.
     let first = finalizers.is_some();
     plan.writes.extend(finalizers);
-    if !first {
-        plan.writes.extend(report(policy, status::status(policy, facts, index, now)));
+    if !first && let Some(status) = told(policy, facts, index, now) {
+        plan.writes.extend(report(policy, status));
     }
     plan.wake_at(release::deadline(policy.deleted, facts.timeout), now);
+}
+
+/// What is reported of it. Of a program that nobody has read yet nothing, but for what hinders that.
+fn told(policy: &Policy, facts: &Facts<'_>, index: &Index, now: Timestamp) -> Option<OvercommitPolicyStatus> {
+    if policy.is_unread() && policy.deleted.is_none() {
+        let hindered = index.troubles(now).any(|(watch, _)| watch == Watch::ConfigMaps);
+        return hindered.then(|| status::blocked(policy, &[Watch::ConfigMaps], index, now));
+    }
+    Some(status::status(policy, facts, index, now))
 }
 
 /// The finalizer comes before anything is given to a node, and goes when nothing is left there, or when it was
@@ -280,6 +290,11 @@ fn hold(
     let before = object.and_then(|o| o.spec.as_ref());
     let built = match (&policy.verdict, before) {
         (Verdict::Valid(checked), _) => build::spec(&policy.name, checked, node, guests, index),
+        (Verdict::Stuck(stuck), _) => {
+            let own = before.filter(|spec| spec.policy == policy.name);
+            let good = own.or_else(|| selection.last_good(&policy.name))?;
+            build::kept(good, stuck, node, guests, index)
+        }
         (Verdict::Invalid { .. }, Some(spec)) => build::frozen(spec, node, guests, index),
         (Verdict::Invalid { .. }, None) => return None,
     };
@@ -335,3 +350,7 @@ fn report(policy: &Policy, status: OvercommitPolicyStatus) -> Option<Write> {
 #[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "program_tests.rs"]
+mod programs;

@@ -21,17 +21,17 @@ fn whole(index: &Index, now: i64) -> Plan {
     plan
 }
 
-fn planned(index: &Index, now: i64) -> Vec<Desired> {
+pub(super) fn planned(index: &Index, now: i64) -> Vec<Desired> {
     whole(index, now).writes.into_iter().map(|w| w.change).collect()
 }
 
 /// Writes to nodes and finalizers, leaving statuses out.
-fn acts(index: &Index, now: i64) -> Vec<Desired> {
+pub(super) fn acts(index: &Index, now: i64) -> Vec<Desired> {
     planned(index, now).into_iter().filter(|d| !matches!(d, Desired::Status { .. })).collect()
 }
 
 /// What an API server does with the writes.
-fn apply(index: &mut Index, writes: Vec<Desired>) {
+pub(super) fn apply(index: &mut Index, writes: Vec<Desired>) {
     for write in writes {
         match write {
             Desired::Finalizers { policy, finalizers, .. } => {
@@ -285,6 +285,7 @@ fn restarted_without(index: &Index, missing: &[Watch]) -> Index {
             Watch::Launchers => {
                 Change::Launchers(Delta::Replace(index.launchers.values().cloned().collect()))
             }
+            Watch::ConfigMaps => continue,
         });
     }
     for watch in missing {

@@ -19,10 +19,11 @@ use crate::events::{Note, Teller};
 use crate::health::Health;
 use crate::index::{Change, Delta, Index};
 use crate::keys::Keys;
+use crate::maps::Maps;
 use crate::metrics::Metrics;
 use crate::plan::{self, Key, Known, Write};
 use crate::queue::{Queue, Turn};
-use crate::watch;
+use crate::watch::{self, Readers};
 use crate::words::words;
 
 /// Changes that come within this are reconciled together.
@@ -61,6 +62,9 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<()> {
     let (keys, needed) = tokio::sync::watch::channel(Arc::new(Keys::default()));
     watch::start(&client, &sender, &metrics, &needed);
     let teller = Teller::start(client.clone(), metrics.clone());
+    let namespace = args.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let index = Index::reading(Maps::of(&namespace));
+    let readers = Readers::of(client.clone(), namespace, sender, metrics.clone());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), http = address, "started");
     let mut driver = Driver {
         client,
@@ -69,7 +73,8 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<()> {
         health,
         timeout: args.release_timeout,
         keys,
-        index: Index::default(),
+        readers,
+        index,
         known: Known::default(),
         dirty: Dirty::All,
         queue: Queue::default(),
@@ -95,6 +100,7 @@ struct Driver {
     health: Health,
     timeout: Duration,
     keys: tokio::sync::watch::Sender<Arc<Keys>>,
+    readers: Readers,
     index: Index,
     known: Known,
     dirty: Dirty,
@@ -133,6 +139,9 @@ impl Driver {
         let of_policies = matches!(change, Change::Policies(_));
         self.dirty.note(&self.index, &change);
         let changed = self.index.take(change);
+        if of_policies {
+            self.readers.follow(&self.index.follow());
+        }
         let grown = if of_policies { self.keys.borrow().grown(&self.index) } else { None };
         if let Some(keys) = grown {
             tracing::debug!(
@@ -172,7 +181,7 @@ impl Driver {
             }
         }
         self.queue.forget(began);
-        self.health.beat(wake.saturating_duration_since(began), self.index.waiting());
+        self.health.beat(wake.saturating_duration_since(began), self.index.unread());
         self.metrics.known(&self.index);
         self.metrics.reconciles.inc();
         self.metrics.duration.observe(began.elapsed().as_secs_f64());

@@ -4,15 +4,22 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use overcommit_crds::names::KUBEVIRT_SCHEDULABLE_LABEL;
+use overcommit_crds::{NodeOvercommitSpec, OvercommitPolicySpec, resolve};
 
 use crate::index::Index;
-use crate::object::{Meta, Policy, Verdict};
+use crate::object::{Meta, Policy};
+use crate::verdict::Verdict;
+
+/// Objects whose hash is looked at: after an upgrade those of thousands of nodes may have been hashed otherwise.
+const HASHED: usize = 8;
 
 /// Who holds what.
 #[derive(Debug, Default)]
 pub(crate) struct Selection<'a> {
     holders: BTreeMap<&'a str, &'a Policy>,
     claims: BTreeMap<&'a str, Claim<'a>>,
+    /// Of policies whose program cannot run what was good last, from one of their nodes.
+    good: BTreeMap<&'a str, &'a NodeOvercommitSpec>,
 }
 
 /// What one policy selects and gets.
@@ -39,9 +46,14 @@ impl<'a> Selection<'a> {
         let mut selection = Self::default();
         for policy in &ranked {
             selection.claims.insert(&policy.name, Claim::default());
+            if let Some(spec) = last_good(policy, index) {
+                selection.good.insert(&policy.name, spec);
+            }
         }
         for (name, node) in &index.nodes {
-            let mut takers = ranked.iter().filter(|policy| selects(policy, node, index));
+            let takers: Vec<_> =
+                ranked.iter().filter(|policy| selection.selects(policy, node, index)).collect();
+            let mut takers = takers.into_iter();
             let Some(holder) = takers.next() else { continue };
             selection.holders.insert(name, holder);
             selection.claim(&holder.name).held.push(name);
@@ -61,23 +73,48 @@ impl<'a> Selection<'a> {
         self.holders.get(node).copied()
     }
 
+    /// What was good last of a policy whose program cannot run.
+    pub(crate) fn last_good(&self, policy: &str) -> Option<&'a NodeOvercommitSpec> {
+        self.good.get(policy).copied()
+    }
+
+    /// A policy that cannot work any more keeps the nodes that it has, as they are, and gets no others. One whose program
+    /// alone is to blame selects as always, if there is something good to give.
+    fn selects(&self, policy: &Policy, node: &Meta, index: &Index) -> bool {
+        match &policy.verdict {
+            Verdict::Valid(checked) => wants(&checked.spec, node),
+            Verdict::Stuck(stuck) if self.good.contains_key(policy.name.as_str()) => wants(&stuck.spec, node),
+            Verdict::Stuck(_) | Verdict::Invalid { .. } => index
+                .objects
+                .get(&node.name)
+                .is_some_and(|o| o.policy() == policy.name && !o.release_requested),
+        }
+    }
+
     /// What a policy selects and gets.
     pub(crate) fn claim_of(&self, policy: &str) -> Claim<'a> {
         self.claims.get(policy).cloned().unwrap_or_default()
     }
 }
 
-/// A policy that cannot work any more keeps the nodes that it has, as they are, and gets no others.
-fn selects(policy: &Policy, node: &Meta, index: &Index) -> bool {
-    match &policy.verdict {
-        Verdict::Valid(checked) => match &checked.spec.node_selector {
-            Some(selector) => selector.matches(&node.labels),
-            None => node.labels.contains_key(KUBEVIRT_SCHEDULABLE_LABEL),
-        },
-        Verdict::Invalid { .. } => {
-            index.objects.get(&node.name).is_some_and(|o| o.policy() == policy.name && !o.release_requested)
-        }
+fn wants(spec: &OvercommitPolicySpec, node: &Meta) -> bool {
+    match &spec.node_selector {
+        Some(selector) => selector.matches(&node.labels),
+        None => node.labels.contains_key(KUBEVIRT_SCHEDULABLE_LABEL),
     }
+}
+
+/// What the nodes of a policy were given last: the revision that its status names, if a node has it, else what one has. All state
+/// is in the API, so this outlives the operator. What somebody edited there, so that its hash is wrong, counts for nothing.
+fn last_good<'a>(policy: &Policy, index: &'a Index) -> Option<&'a NodeOvercommitSpec> {
+    if !matches!(policy.verdict, Verdict::Stuck(_)) {
+        return None;
+    }
+    let of_it =
+        || index.objects.values().filter_map(|o| o.spec.as_ref()).filter(|spec| spec.policy == policy.name);
+    let sound = |spec: &&NodeOvercommitSpec| resolve::revision(&spec.resolved) == spec.revision;
+    let told = of_it().filter(|spec| Some(&spec.revision) == policy.status.revision.as_ref());
+    told.chain(of_it()).take(HASHED).find(sound)
 }
 
 #[cfg(test)]

@@ -13,9 +13,10 @@ use overcommit_crds::{NodeOvercommitStatus, OvercommitPolicyStatus};
 
 use crate::build::LeftOut;
 use crate::index::{Index, Trouble, Watch};
-use crate::object::{Policy, Verdict};
+use crate::object::Policy;
 use crate::release::Blocker;
 use crate::select::Claim;
+use crate::verdict::{PROGRAM_MISSING, PROGRAM_REFUSED, Verdict, Why};
 
 /// An agent refreshes its status within 5 min (design of the status); twice that with a minute to spare means it is away.
 const SILENCE: jiff::SignedDuration = jiff::SignedDuration::from_mins(11);
@@ -79,9 +80,14 @@ pub(crate) fn blocked(
     now: Timestamp,
 ) -> OvercommitPolicyStatus {
     let named: Vec<&str> = waiting.iter().map(|w| w.resource()).collect();
-    let why = hindrances(index, now).unwrap_or_else(|| format!("waiting for {}", named.join(", ")));
+    let why = hindrances(policy, index, now).unwrap_or_else(|| format!("waiting for {}", named.join(", ")));
+    let stays = if policy.is_unread() {
+        "Nodes keep the program that they have"
+    } else {
+        "Nothing is changed on any node"
+    };
     let aspects = [
-        (READY, aspect(false, "Blocked", format!("Nothing is changed on any node: {why}"))),
+        (READY, aspect(false, "Blocked", format!("{stays}: {why}"))),
         (DEGRADED, aspect(true, "WatchFailing", why)),
     ];
     let mut conditions = renewed(policy, &aspects, now);
@@ -185,12 +191,17 @@ fn accepted(policy: &Policy, facts: &Facts<'_>) -> Aspect {
     let total = facts.claim.selected();
     let winners: Vec<String> = lost.iter().map(|(winner, nodes)| format!("{winner} holds {nodes}")).collect();
     let winners = winners.join(", ");
+    let stays = |reason: &'static str, errors: &str| match held.len() {
+        0 => aspect(false, reason, errors),
+        count => aspect(false, reason, format!("{errors}. What was given before stays on {}", nodes(count))),
+    };
     match &policy.verdict {
-        Verdict::Invalid { errors, .. } if held.is_empty() => aspect(false, "Invalid", errors.clone()),
-        Verdict::Invalid { errors, .. } => {
-            let kept = format!("{errors}. What was given before stays on {}", nodes(held.len()));
-            aspect(false, "Invalid", kept)
-        }
+        Verdict::Invalid { errors, .. } => stays("Invalid", errors),
+        Verdict::Stuck(stuck) => match &stuck.why {
+            Why::Unread => stays(PROGRAM_MISSING, "Its ConfigMaps have not been read yet"),
+            Why::Missing(errors) => stays(PROGRAM_MISSING, errors),
+            Why::Refused(errors) => stays(PROGRAM_REFUSED, errors),
+        },
         Verdict::Valid(_) if policy.deleted.is_some() => aspect(false, "Deleted", "It is being deleted"),
         Verdict::Valid(checked) if total == 0 && checked.spec.node_selector.is_some() => aspect(
             false,
@@ -208,15 +219,19 @@ fn accepted(policy: &Policy, facts: &Facts<'_>) -> Aspect {
             );
             aspect(false, "Overridden", message)
         }
-        Verdict::Valid(_) if lost.is_empty() => {
-            aspect(true, "Accepted", format!("Holds on {}", nodes(total)))
+        Verdict::Valid(checked) if lost.is_empty() => {
+            aspect(true, "Accepted", format!("Holds on {}{}", nodes(total), doubts(&checked.warnings)))
         }
-        Verdict::Valid(_) => aspect(
-            true,
-            "Accepted",
-            format!("Holds on {} of {total} nodes that it selects ({winners})", held.len()),
-        ),
+        Verdict::Valid(checked) => {
+            let held = format!("Holds on {} of {total} nodes that it selects ({winners})", held.len());
+            aspect(true, "Accepted", held + &doubts(&checked.warnings))
+        }
     }
+}
+
+/// What its program probably does not mean.
+fn doubts(warnings: &[String]) -> String {
+    if warnings.is_empty() { String::new() } else { format!(". Probably not meant: {}", warnings.join("; ")) }
 }
 
 fn releasing(facts: &Facts<'_>) -> String {
@@ -274,7 +289,7 @@ fn degraded(policy: &Policy, facts: &Facts<'_>, nodes: &Nodes<'_>, index: &Index
         let waited = format!("After {} s of waiting the policy goes although ", facts.timeout.as_secs());
         return aspect(true, RELEASE_TIMEOUT, waited + &lower(&releasing(facts)));
     }
-    if let Some(why) = hindrances(index, now) {
+    if let Some(why) = hindrances(policy, index, now) {
         return aspect(true, "WatchFailing", why);
     }
     if let Some((reason, message)) = unlisted(facts.left_out) {
@@ -312,7 +327,7 @@ fn lower(sentence: &str) -> String {
 }
 
 /// What hinders the watches, with the remedy.
-fn hindrances(index: &Index, now: Timestamp) -> Option<String> {
+fn hindrances(policy: &Policy, index: &Index, now: Timestamp) -> Option<String> {
     let word = |(watch, trouble): (Watch, &Trouble)| {
         let resource = watch.resource();
         match trouble {
@@ -320,11 +335,17 @@ fn hindrances(index: &Index, now: Timestamp) -> Option<String> {
                 "This cluster has no VirtualMachineInstances (kubevirt.io/v1), so there are no guests: install KubeVirt".to_owned()
             }
             Trouble::Absent => format!("{resource} do not exist in this cluster: install the CRDs"),
+            Trouble::Forbidden if watch == Watch::ConfigMaps => {
+                "the operator may not list and watch configmaps in its namespace: grant it (Role, RoleBinding)".to_owned()
+            }
             Trouble::Forbidden => format!("the operator may not list and watch {resource}: grant it"),
             Trouble::Failing(_) => format!("watching {resource} fails: see the operator's log"),
         }
     };
-    let words: Vec<String> = index.troubles(now).map(word).collect();
+    // ConfigMaps concern those who name some.
+    let concerns =
+        |(watch, _): &(Watch, &Trouble)| *watch != Watch::ConfigMaps || policy.maps().next().is_some();
+    let words: Vec<String> = index.troubles(now).filter(concerns).map(word).collect();
     (!words.is_empty()).then(|| words.join("; "))
 }
 

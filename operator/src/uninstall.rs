@@ -18,7 +18,7 @@ use crate::words::{print, words};
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Pause between two looks, at least; a look at thousands of nodes that took longer is followed by a longer one.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Objects of one answer. One may have 36 KiB, of which a name and a sentence are kept.
+/// Objects of one answer. One may have 68 KiB, of which a name and a sentence are kept.
 const PAGE: u32 = 100;
 /// Nodes that are named.
 const NAMED: usize = 20;

@@ -1,12 +1,14 @@
 //! The watches: what the API server tells becomes changes of the index. A watch that breaks is taken up again with
 //! growing pauses and, where its place is lost (410), by a new list; the index never sees half a list.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::future::ready;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::{GroupVersionKind, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
@@ -17,9 +19,11 @@ use overcommit_crds::{NodeOvercommit, OvercommitPolicy};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::watch::Receiver;
+use tokio::task::AbortHandle;
 
 use crate::index::{Change, Delta, Trouble, Watch};
 use crate::keys::Keys;
+use crate::maps::Texts;
 use crate::metrics::Metrics;
 use crate::object::{Launcher, Meta, Object, Policy};
 use crate::words::words;
@@ -52,7 +56,13 @@ pub(crate) fn start(
     let own = |resource: &ApiResource| Api::<DynamicObject>::all_with(client.clone(), resource);
     let meta =
         |resource: &ApiResource| Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), resource);
-    let feed = |watch| Feed { watch, changes: changes.clone(), metrics: metrics.clone(), keys: None };
+    let feed = |watch| Feed {
+        watch,
+        config: config(watch),
+        changes: changes.clone(),
+        metrics: metrics.clone(),
+        keys: None,
+    };
     let labelled = |watch| Feed { keys: Some(keys.clone()), ..feed(watch) };
     let kept = || {
         let keys = keys.clone();
@@ -103,8 +113,60 @@ fn config(watch: Watch) -> watcher::Config {
     }
 }
 
+/// Watches of the ConfigMaps that policies name, each by its name alone: what else lies in the namespace is never sent.
+pub(crate) struct Readers {
+    client: Client,
+    namespace: String,
+    changes: Sender<Change>,
+    metrics: Metrics,
+    running: BTreeMap<String, AbortHandle>,
+}
+
+impl Readers {
+    /// None yet.
+    pub(crate) fn of(client: Client, namespace: String, changes: Sender<Change>, metrics: Metrics) -> Self {
+        Self { client, namespace, changes, metrics, running: BTreeMap::new() }
+    }
+
+    /// Watches these and no others.
+    pub(crate) fn follow(&mut self, names: &BTreeSet<String>) {
+        self.running.retain(|name, watch| {
+            let wanted = names.contains(name);
+            if !wanted {
+                watch.abort();
+            }
+            wanted
+        });
+        for name in names {
+            if !self.running.contains_key(name) {
+                let watch = self.start(name.clone());
+                self.running.insert(name.clone(), watch);
+            }
+        }
+    }
+
+    fn start(&self, name: String) -> AbortHandle {
+        let watch = Watch::ConfigMaps;
+        let config = config(watch).fields(&format!("metadata.name={name}"));
+        let (changes, metrics) = (self.changes.clone(), self.metrics.clone());
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), &self.namespace);
+        let told = move |delta| {
+            let texts = match delta {
+                Delta::Replace(all) => all.into_iter().next(),
+                Delta::Apply(texts) => Some(texts),
+                Delta::Delete(_) => None,
+            };
+            Change::Texts(name.clone(), texts)
+        };
+        let feed = Feed { watch, config, changes, metrics, keys: None };
+        tokio::spawn(feed.run(api, Texts::from, |_| String::new(), told)).abort_handle()
+    }
+}
+
 struct Feed {
     watch: Watch,
+    /// What is asked for.
+    config: watcher::Config,
     changes: Sender<Change>,
     metrics: Metrics,
     /// Which labels are kept, where any are; what is watched is listed anew when there are more.
@@ -123,7 +185,7 @@ impl Feed {
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
         T: Send,
     {
-        let config = config(self.watch);
+        let config = self.config.clone();
         // That a list is about to be asked for is no answer: it must not end the pauses between failures.
         let answers = |event: &watcher::Result<Event<K>>| ready(!matches!(event, Ok(Event::Init)));
         let stream = || watch(api.clone(), config.clone()).filter(answers).default_backoff().boxed();
@@ -214,6 +276,9 @@ fn remedy(trouble: &Trouble, watch: Watch) -> &'static str {
         Trouble::Absent if watch == Watch::Guests => "KubeVirt is not installed: running on without guests",
         Trouble::Absent => {
             "the CRD is not installed: apply what `overcommit-operator crds` prints; trying again"
+        }
+        Trouble::Forbidden if watch == Watch::ConfigMaps => {
+            "permission to list and watch is missing: check the Role in the operator's namespace; trying again"
         }
         Trouble::Forbidden => "permission to list and watch is missing: check the ClusterRole; trying again",
         Trouble::Failing(_) => "the watch failed; trying again",

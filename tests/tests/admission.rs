@@ -81,7 +81,16 @@ const PERCENT: &str = "a percentage from 0% to 100% such as 5%";
 const PERIOD: &str = "write a duration from 1s to 5m in one unit, such as 5s or 90s";
 const KEY: &str = "write the name of a label, such as tier or example.com/tier";
 const VALUE: &str = "with a letter or digit at both ends, such as gold";
-const ENGINE: &str = "write engine: {adaptive: {}}";
+const ENGINE: &str = "name exactly one engine: write engine: {adaptive: {}}";
+
+fn slots(slots: Value) -> Value {
+    json!({"engine": {"mom": {"slots": slots}}})
+}
+
+/// A program that reads these parameters.
+fn parameters(parameters: Value) -> Value {
+    json!({"parameters": parameters, "engine": {"mom": {"slots": [{"name": "a", "program": "1"}]}}})
+}
 
 #[tokio::test]
 async fn what_people_may_write_is_accepted() {
@@ -108,6 +117,17 @@ async fn what_people_may_write_is_accepted() {
         class(json!({"namespaceSelector": {}, "selector": {"matchLabels": {"example.com/tier": ""}}})),
         requiring("tier", "NotIn", json!(["gold", "silver"])),
         requiring("tier", "Exists", json!([])),
+        slots(
+            json!([{"name": "02-balloon", "program": "(set a 1)"}, {"name": "b", "configMapKeyRef": {"name": "a.b", "key": "02_b.policy"}}]),
+        ),
+        slots(json!(
+            (0..32)
+                .map(|n| json!({"name": format!("s{n}"), "program": "x".repeat(1024)}))
+                .collect::<Vec<_>>()
+        )),
+        parameters(json!({"balloonEnabled": 1, "a-b_c": -5, "share": "0.05", "mask": "0x1F", "most": "2e3"})),
+        parameters(json!((0..64).map(|n| (format!("p{n}"), json!(n))).collect::<serde_json::Map<_, _>>())),
+        json!({"ksm": {"mode": "Program"}, "engine": {"mom": {"slots": [{"name": "a", "program": "1"}]}}}),
     ];
     assert_policies(&accepted.map(|spec| (spec, &[][..]))).await;
 }
@@ -128,7 +148,7 @@ async fn fields_that_cannot_work_are_refused_by_path_with_what_to_write() {
         (json!({"priority": "high"}), &["spec.priority", "must be of type integer"]),
         (json!({"engine": {}}), &["spec.engine", ENGINE]),
         (json!({"engine": {"adaptive": null}}), &["spec.engine", ENGINE]),
-        (json!({"engine": {"adaptive": {}, "mom": {}}}), &["unknown field \"spec.engine.mom\""]),
+        (json!({"engine": {"adaptive": {}, "mum": {}}}), &["unknown field \"spec.engine.mum\""]),
         (
             json!({"engine": {"adaptive": {"headroomPercent": 14}}}),
             &["headroomPercent", "greater than or equal to 15"],
@@ -140,6 +160,58 @@ async fn fields_that_cannot_work_are_refused_by_path_with_what_to_write() {
         (json!({"engine": {"adaptive": {"gain": 2}}}), &["unknown field \"spec.engine.adaptive.gain\""]),
     ])
     .await;
+}
+
+#[tokio::test]
+async fn programs_that_cannot_work_are_refused_as_far_as_a_schema_can_tell() {
+    let text = json!({"name": "a", "program": "1"});
+    let at = |field: &str| format!("spec.engine.mom.slots[0]{field}");
+    let (name, program, map, key) =
+        (at(".name"), at(".program"), at(".configMapKeyRef.name"), at(".configMapKeyRef.key"));
+    let elsewhere =
+        |name: &str, key: &str| slots(json!([{"name": "a", "configMapKeyRef": {"name": name, "key": key}}]));
+    let source = "give exactly one of program (its text) and configMapKeyRef";
+    let both = json!({"name": "a", "program": "1", "configMapKeyRef": {"name": "a", "key": "b"}});
+    let long = json!({"name": "a", "program": "x".repeat(20_000)});
+    let longer = json!({"name": "b", "program": "x".repeat(20_000)});
+    let many: Vec<Value> = (0..33).map(|n| json!({"name": format!("s{n}"), "program": "1"})).collect();
+    assert_policies(&[
+        (json!({"engine": {"adaptive": {}, "mom": {"slots": [text]}}}), &["spec.engine", ENGINE]),
+        (json!({"engine": {"mom": {}}}), &["spec.engine.mom.slots", "Required"]),
+        (slots(json!([])), &["spec.engine.mom.slots", "at least 1 items"]),
+        (slots(json!(many)), &["spec.engine.mom.slots", "at most 32 items"]),
+        (slots(json!([text, text])), &["spec.engine.mom.slots[1]", "Duplicate value"]),
+        (slots(json!([{"name": "a"}])), &["spec.engine.mom.slots[0]", source]),
+        (slots(json!([both])), &["spec.engine.mom.slots[0]", source]),
+        (slots(json!([{"name": "a b", "program": "1"}])), &[&name, "such as 02-balloon"]),
+        (slots(json!([{"name": "n".repeat(64), "program": "1"}])), &[&name, "may not be more than 63"]),
+        (slots(json!([{"name": "a", "program": ""}])), &[&program, "at least 1 chars"]),
+        (slots(json!([long, longer])), &["spec.engine.mom.slots", "no more than 32768 characters fit"]),
+        (elsewhere("My rules", "b"), &[&map, "lower-case letters"]),
+        (elsewhere("a", "b/c"), &[&key, "such as 02-balloon.policy"]),
+        (json!({"parameters": {"a": 1}}), &["spec.parameters", "the adaptive engine reads none"]),
+        (parameters(json!({"a": 0.05})), &["spec.parameters.a", "integer"]),
+        (parameters(json!({"a": "ten"})), &["spec.parameters.a"]),
+        (parameters(json!({"a": "1)"})), &["spec.parameters.a"]),
+        (parameters(json!({"a.b": 1})), &["spec.parameters", "the name of a variable"]),
+        (json!({"ksm": {"mode": "Program"}}), &["spec.ksm", "needs a program in engine.mom"]),
+    ])
+    .await;
+}
+
+#[test]
+fn an_engine_can_be_named_where_none_was_and_taken_back() {
+    let api = installed();
+    let apply = |spec: Value| {
+        let text = object("OvercommitPolicy", "engines", &spec).to_string();
+        api.with_input(&["apply", "--filename=-"], &text).unwrap()
+    };
+    apply(json!({"mode": "Observe"}));
+    apply(slots(json!([{"name": "a", "program": "1"}])));
+    assert_eq!(api.field("", "ocp/engines", "{.spec.engine.mom.slots[0].name}").unwrap(), "a");
+    apply(json!({"mode": "Observe"}));
+    assert_eq!(api.field("", "ocp/engines", "{.spec.engine}").unwrap(), "");
+    api.kubectl(&["delete", "ocp", "engines"]).unwrap();
 }
 
 #[tokio::test]
@@ -265,7 +337,11 @@ fn edited(path: &str, value: Value) -> Value {
 
 #[tokio::test]
 async fn what_an_agent_could_not_obey_is_refused_in_its_orders_too() {
-    let table: [(Value, &[&str]); 12] = [
+    let elsewhere = json!({"mom": {"slots": [{"name": "a", "configMapKeyRef": {"name": "b", "key": "c"}}]}});
+    let table: [(Value, &[&str]); 15] = [
+        (edited("/resolved/engine", json!({"mom": {"slots": [{"name": "a", "program": "1"}]}})), &[]),
+        (edited("/resolved/engine", elsewhere), &["spec.resolved.engine", "stands under program"]),
+        (edited("/resolved/ksm", json!({"mode": "Program"})), &["spec.resolved.ksm", "needs a program"]),
         (node_spec(), &[]),
         (edited("/release", json!(true)), &[]),
         (edited("/paused", json!("yes")), &["spec.paused", "type boolean"]),
@@ -304,7 +380,15 @@ fn kubectl_shows_a_refusal_and_explains_the_fields() {
     // What it explains from is published a moment after the kind is served.
     let explain = || api.kubectl(&["explain", "ocp.spec", "--recursive"]);
     let tree = until(SOON, "the fields", explain).unwrap();
-    for field in ["mode", "matchExpressions", "belowRequest", "growthPercentile", "deadBand"] {
+    for field in [
+        "mode",
+        "matchExpressions",
+        "belowRequest",
+        "growthPercentile",
+        "deadBand",
+        "configMapKeyRef",
+        "parameters",
+    ] {
         assert!(tree.contains(field), "{field} is not in\n{tree}");
     }
     let words = api.kubectl(&["explain", "ocp.spec.classes.floor.belowRequest"]).unwrap();

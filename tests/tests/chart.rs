@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// Every right that the chart grants: object, verbs, resource.
-const RIGHTS: [&str; 12] = [
+const RIGHTS: [&str; 13] = [
     "ClusterRole overcommit-agent: get list watch nodeovercommits.overcommit.dev",
     "ClusterRole overcommit-agent: patch nodeovercommits/status.overcommit.dev",
     "ClusterRole overcommit-operator: create delete list patch watch nodeovercommits.overcommit.dev",
@@ -26,15 +26,17 @@ const RIGHTS: [&str; 12] = [
     "ClusterRole overcommit-release: delete list overcommitpolicies.overcommit.dev",
     "ClusterRole overcommit-release: list nodeovercommits.overcommit.dev",
     "Role default/overcommit-events: create patch events.events.k8s.io",
+    "Role system/overcommit-operator: list watch configmaps",
 ];
 
 /// Who has them.
-const BINDINGS: [&str; 5] = [
+const BINDINGS: [&str; 6] = [
     "ClusterRole overcommit-agent: system/overcommit-agent",
     "ClusterRole overcommit-operator: system/overcommit-operator",
     "ClusterRole overcommit-release: system/overcommit-release",
     "Role default/overcommit-events: system/overcommit-agent",
     "Role default/overcommit-events: system/overcommit-operator",
+    "Role system/overcommit-operator: system/overcommit-operator",
 ];
 
 /// Values at the far end of what the schema allows.
@@ -455,7 +457,17 @@ fn every_sample_is_a_policy_that_can_work() {
             assert!(names.insert(policy.metadata.name.unwrap()), "{}: its name is taken", path.display());
         }
     }
-    assert_eq!(names.len(), 7);
+    assert_eq!(names.len(), 8);
+}
+
+#[test]
+fn the_sample_in_moms_language_holds_the_rules_that_are_shipped() {
+    let folder = chart::folder().join("../samples");
+    let policy = overcommit_crds::file::read(&std::fs::read(folder.join("mom.yaml")).unwrap()).unwrap();
+    for slot in policy.spec.engine.mom.unwrap().slots {
+        let shipped = std::fs::read_to_string(folder.join(format!("mom/vdsm/{}.policy", slot.name))).unwrap();
+        assert_eq!(slot.program.as_deref(), Some(shipped.as_str()), "{}", slot.name);
+    }
 }
 
 #[test]

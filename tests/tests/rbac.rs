@@ -125,9 +125,8 @@ async fn verbs(client: &kube::Client, resource: &str, namespace: &str) -> Vec<&'
 }
 
 /// Resources that nobody of ours has anything to do with.
-const FORBIDDEN: [&str; 11] = [
+const FORBIDDEN: [&str; 10] = [
     "/secrets",
-    "/configmaps",
     "/pods/exec",
     "/pods/eviction",
     "/nodes/proxy",
@@ -172,6 +171,9 @@ async fn the_agent_may_read_node_objects_report_and_tell_events() {
             ("/pods", "", &[]),
             ("/pods", NAMESPACE, &[]),
             ("/namespaces", "", &[]),
+            ("/configmaps", "", &[]),
+            ("/configmaps", NAMESPACE, &[]),
+            ("/configmaps", "default", &[]),
             ("kubevirt.io/virtualmachineinstances", "", &[]),
         ],
     )
@@ -191,6 +193,10 @@ async fn the_operator_may_read_what_selects_and_write_what_it_owns() {
             ("/nodes", "", &["list", "watch"]),
             ("/pods", "", &["list", "watch"]),
             ("/namespaces", "", &["list", "watch"]),
+            // Programs of policies, in its own namespace alone.
+            ("/configmaps", NAMESPACE, &["list", "watch"]),
+            ("/configmaps", "", &[]),
+            ("/configmaps", "default", &[]),
             ("kubevirt.io/virtualmachineinstances", "", &["list", "watch"]),
         ],
     )
@@ -207,6 +213,9 @@ async fn the_release_job_may_delete_policies_and_look_on() {
             ("events.k8s.io/events", "default", &[]),
             ("/nodes", "", &[]),
             ("/pods", "", &[]),
+            ("/configmaps", "", &[]),
+            ("/configmaps", NAMESPACE, &[]),
+            ("/configmaps", "default", &[]),
             ("kubevirt.io/virtualmachineinstances", "", &[]),
         ],
     )

@@ -175,7 +175,7 @@ impl Merging {
     fn wish(&mut self, scene: &Scene<'_>, knobs: &Knobs) -> (Wish, Reason) {
         let rule = &scene.policy.ksm;
         let ended = match (rule.mode, scene.mandate, scene.turn) {
-            (KsmMode::Off, ..) => Some(Reason::Off),
+            (KsmMode::Off | KsmMode::Program, ..) => Some(Reason::Off),
             (_, Mandate::Release, _) => Some(Reason::Released),
             (.., Turn::Handover) => Some(Reason::HandedOver),
             _ => None,
@@ -288,5 +288,5 @@ impl Merging {
 
 /// Of what nobody asked for nothing is told.
 fn asked(scene: &Scene<'_>, reason: Reason) -> Reason {
-    if scene.policy.ksm.mode == KsmMode::Off { Reason::Off } else { reason }
+    if scene.policy.ksm.mode != KsmMode::Auto { Reason::Off } else { reason }
 }

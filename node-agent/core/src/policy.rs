@@ -2,10 +2,14 @@
 //!
 //! Wire types never enter the core; whoever builds a [`Policy`] has checked it.
 
+mod mom;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use mom::{Mom, Slot};
 
 use crate::units::{Amount, Permille};
 
@@ -37,6 +41,9 @@ pub struct Policy {
     /// How memory is divided. What is as by default is not written, so that recordings of former builds stay as they are.
     #[serde(default, skip_serializing_if = "Adaptive::is_default")]
     pub adaptive: Adaptive,
+    /// A program that decides in the place of the adaptive engine, whose measures stay those of safety.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mom: Option<Mom>,
 }
 
 /// How memory is divided among guests.
@@ -81,6 +88,8 @@ pub enum KsmMode {
     Off,
     /// It runs when it pays, and only then.
     Auto,
+    /// As the program says; nothing while it says nothing.
+    Program,
 }
 
 impl Policy {

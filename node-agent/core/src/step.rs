@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bumpalo::Bump;
 use serde::{Deserialize, Serialize};
 
 use crate::adaptive::{self, Purpose, Wish};
@@ -15,6 +16,7 @@ use crate::guard::{self, Scene, Takings};
 use crate::ksm::{self, KsmPlan, Merging};
 use crate::ledger::{Kept, Ledger};
 use crate::model::{Context, FIRST_LOOK, Model, Track};
+use crate::mom;
 use crate::plan::{Command, Guarded, Outcome, Plan};
 use crate::policy::{Mode, Policy, Reserve};
 use crate::reason::{Hold, Pain};
@@ -45,6 +47,8 @@ pub struct State {
     turns: Turns,
     #[serde(default)]
     merging: Merging,
+    #[serde(default, skip_serializing_if = "mom::Memory::is_empty")]
+    mom: mom::Memory,
     now: Monotonic,
     /// When the first decision was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -128,6 +132,9 @@ pub struct Decision {
     /// What is done about merging equal pages.
     #[serde(skip_serializing_if = "KsmPlan::is_unasked")]
     pub ksm: KsmPlan,
+    /// What became of the policy's program; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<mom::Told>,
 }
 
 /// How far a release has come.
@@ -268,13 +275,8 @@ impl State {
         let unlisted = Unlisted::of(&sample.strangers);
         let ledger = self.account(input, sample, giving_back, unlisted.untouched);
         let emergency = self.emergency.declare(&sample.host, &ledger, input.eviction, sample.at);
-        // Without takes, and with nobody to go on with them, turns would leave those behind who wait.
         let takes = input.mandate == Mandate::Full && input.turn != Turn::Handover;
-        if observing || giving_back || !takes {
-            self.turns.end(&mut self.model);
-        } else {
-            self.turns.decide(&mut self.model, &ledger, input.policy, sample.at, arena);
-        }
+        self.serve_in_turns(input, &ledger, takes && !observing && !giving_back, arena);
         let scene = Scene {
             model: &self.model,
             ledger: &ledger,
@@ -286,9 +288,10 @@ impl State {
             turns: self.turns.are_taken(),
         };
         propose(&scene, input.turn, giving_back, wish);
+        let program = self.mom.decide(&scene, sample, (!giving_back).then_some(input.turn), wish);
         verdict.plan = plan;
         guard::guard(&wish.proposal, &scene, &mut self.takings, verdict);
-        guests.extend(views(&scene, wish, verdict));
+        guests.extend(views(&scene, wish, verdict).map(|view| self.mom.with_words(view)));
         let ksm = self.merging.decide(&ksm::Scene {
             sample: input.sample,
             policy: input.policy,
@@ -308,7 +311,30 @@ impl State {
             self.again(&plan, &mut again);
         }
         let turns = self.turns.are_taken();
-        Decision { plan, periods, again, ledger, guests, unlisted, release, observing, emergency, turns, ksm }
+        Decision {
+            plan,
+            periods,
+            again,
+            ledger,
+            guests,
+            unlisted,
+            release,
+            observing,
+            emergency,
+            turns,
+            ksm,
+            program,
+        }
+    }
+
+    /// Without takes, and with nobody to go on with them, turns would leave those behind who wait. Where a program decides who
+    /// has what, nobody is served in turns.
+    fn serve_in_turns(&mut self, input: &Input<'_>, ledger: &Ledger, takes: bool, arena: &Bump) {
+        if takes && input.policy.mom.is_none() {
+            self.turns.decide(&mut self.model, ledger, input.policy, input.sample.at, arena);
+        } else {
+            self.turns.end(&mut self.model);
+        }
     }
 
     /// Why nothing may be taken. To a loop that has just begun the memory of guests that it has not looked at is missing twice,

@@ -196,6 +196,11 @@ fn exponent(text: &str) -> usize {
     if digits == 0 { 0 } else { digits.saturating_add(signed).saturating_add(1) }
 }
 
+/// Whether this text is a number of the language and nothing else: `5`, `-0.05`, `2e3`, `0x1F`.
+pub fn is_number(text: &str) -> bool {
+    matches!(number(text, At(0)), Ok(Some((_, length))) if length == text.len())
+}
+
 /// A number, if one begins here. A minus belongs to decimal ones alone.
 fn number(rest: &str, at: At) -> Result<Option<(Token<'_>, usize)>, Unlexable> {
     let minus = usize::from(rest.starts_with('-'));

@@ -14,6 +14,7 @@ mod builtin;
 mod check;
 mod eval;
 pub mod exchange;
+mod globals;
 mod lex;
 mod limits;
 mod number;
@@ -29,6 +30,7 @@ pub mod world;
 
 pub use check::{Finding, Severity, check};
 pub use eval::{Evaluation, GuestTrouble, Trouble, evaluate};
+pub use lex::is_number;
 pub use limits::Limits;
 pub use number::MAX_BITS;
 pub use program::Program;

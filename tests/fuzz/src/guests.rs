@@ -296,6 +296,7 @@ fn policy() -> Policy {
         limits: Limits { take_per_guest: part(300), take_per_node: part(300), dead_band: part(10) },
         ksm: overcommit_core::policy::Ksm::default(),
         adaptive: overcommit_core::policy::Adaptive::default(),
+        mom: None,
     }
 }
 

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 /// Everything that the operator does at once, and sums that nobody waits for, once a minute; generous, for a busy machine.
 pub(crate) const SOON: Duration = Duration::from_mins(2);
-const SYSTEM: &str = "overcommit-system";
+pub(crate) const SYSTEM: &str = "overcommit-system";
 
 /// A running operator.
 pub(crate) struct Operator {
@@ -31,6 +31,7 @@ impl Operator {
         let launch = Launch::new("operator", sibling("overcommit-operator").unwrap())
             .arg("run")
             .arg(format!("--http=127.0.0.1:{port}"))
+            .arg(format!("--namespace={SYSTEM}"))
             .args(args)
             .env("KUBECONFIG", access.kubeconfig_path());
         let process = Session::shared().unwrap().spawn(launch).unwrap();
@@ -122,6 +123,11 @@ impl Bench {
         let operator = Operator::start(&service_account(&self.api, "overcommit-operator"), args);
         operator.wait_ready();
         self.operator = Some(operator);
+    }
+
+    /// Starts one that is not going to be ready.
+    pub(crate) fn start_unready(&mut self, access: &Access) {
+        self.operator = Some(Operator::start(access, &[]));
     }
 
     pub(crate) fn operator(&self) -> &Operator {
@@ -288,4 +294,7 @@ pub(crate) fn clear(api: &Access) {
     api.kubectl(&["delete", "vmi", "--all", "--all-namespaces", "--timeout=120s"]).unwrap();
     api.kubectl(&["delete", "pods", "--all", "--namespace=shop", "--force", "--ignore-not-found"]).unwrap();
     api.kubectl(&["annotate", "namespace", "default", "overcommit.dev/exclude-"]).unwrap();
+    let ours =
+        ["delete", "configmaps", "--namespace", SYSTEM, "--field-selector=metadata.name!=kube-root-ca.crt"];
+    api.kubectl(&ours).unwrap();
 }

@@ -15,6 +15,7 @@ mod end;
 /// Run several at a time: see `make test`.
 mod waits {
     mod faults;
+    mod programs;
     mod release;
     mod selection;
 }

@@ -80,3 +80,13 @@ fn what_is_no_world_is_refused_by_its_place() {
     refused(r#"{"guests": [{"name": "\ud800"}]}"#, "half of a pair");
     refused(r#"{"guests": [{"name": "\x"}]}"#, "an unknown escape");
 }
+
+#[test]
+fn the_input_in_the_documentation_says_what_is_said_of_it() {
+    let text = include_str!("../../../../docs/mom.md");
+    let world = text.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let printed = printed_in(include_str!("../../../../deploy/samples/mom/balloon.rules"), world);
+    let said = r#""web":{"controls":{"balloon_target":3984588.8}"#;
+    assert!(text.contains(said) && printed.contains(said), "{printed}");
+    assert!(printed.contains(r#""db":{"controls":{}"#), "{printed}");
+}

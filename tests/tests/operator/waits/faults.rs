@@ -13,7 +13,7 @@ use crate::bench::{Bench, Operator, SOON, guest, install, policy, service_accoun
 
 /// A watch that failed for a while is tried again within a minute (kube-runtime, `DefaultBackoff`: 30 s and jitter), and once
 /// more if the API server has just started and refuses everything; what follows is written within 32 s. Twice that.
-const AFTER_TROUBLE: Duration = Duration::from_secs(320);
+pub(crate) const AFTER_TROUBLE: Duration = Duration::from_secs(320);
 
 #[test]
 fn what_somebody_deletes_or_edits_is_restored() {

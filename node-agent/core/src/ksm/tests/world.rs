@@ -169,6 +169,7 @@ impl World {
             limits: Limits { take_per_guest: part, take_per_node: part, dead_band: part },
             ksm: self.rule,
             adaptive: crate::policy::Adaptive::default(),
+            mom: None,
         };
         let ledger = Ledger { promised: Bytes::new(self.promised), ..Ledger::default() };
         merging.decide(&Scene {

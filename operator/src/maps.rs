@@ -1,0 +1,174 @@
+//! ConfigMaps of the operator's own namespace that policies name: of each what its keys say, of others nothing. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use overcommit_crds::policy::{ConfigMapKeyRef, PROGRAM_MAX};
+
+/// What the keys of a ConfigMap say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Texts(BTreeMap<String, Text>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Text {
+    Plain(Arc<str>),
+    /// More bytes than a program may have; so many.
+    TooLong(usize),
+    /// No text: kubectl puts under `binaryData` what is not UTF-8.
+    Binary,
+}
+
+impl From<ConfigMap> for Texts {
+    fn from(map: ConfigMap) -> Self {
+        let plain = |text: String| match text.len() {
+            0..=PROGRAM_MAX => Text::Plain(text.into()),
+            long => Text::TooLong(long),
+        };
+        let binary = map.binary_data.unwrap_or_default().into_keys().map(|key| (key, Text::Binary));
+        let texts = map.data.unwrap_or_default().into_iter().map(|(key, text)| (key, plain(text)));
+        Self(binary.chain(texts).collect())
+    }
+}
+
+/// All that are known.
+#[derive(Debug, Default)]
+pub(crate) struct Maps {
+    namespace: String,
+    /// By name; `None` is known not to exist.
+    known: BTreeMap<String, Option<Texts>>,
+}
+
+/// Why a reference has no text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoText {
+    /// Its ConfigMap was not read yet.
+    Unread,
+    /// For this reason, with the remedy.
+    Because(String),
+}
+
+impl Maps {
+    /// Those of this namespace.
+    pub(crate) fn of(namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned(), known: BTreeMap::new() }
+    }
+
+    /// Takes in what a ConfigMap says, or that there is none; true if that is new.
+    pub(crate) fn take(&mut self, name: &str, texts: Option<Texts>) -> bool {
+        self.known.insert(name.to_owned(), texts.clone()) != Some(texts)
+    }
+
+    /// True if nothing else is known of it.
+    pub(crate) fn says(&self, name: &str, texts: Option<&Texts>) -> bool {
+        self.known.get(name).map(Option::as_ref) == Some(texts)
+    }
+
+    /// Forgets all but these.
+    pub(crate) fn keep(&mut self, names: &BTreeSet<String>) {
+        self.known.retain(|name, _| names.contains(name));
+    }
+
+    /// True if it was read, or is known not to exist.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.known.contains_key(name)
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.known.values().flatten().count()
+    }
+
+    /// The text that a reference means.
+    pub(crate) fn text(&self, reference: &ConfigMapKeyRef) -> Result<Arc<str>, NoText> {
+        let ConfigMapKeyRef { name, key } = reference;
+        let space = &self.namespace;
+        let because = |why: String| Err(NoText::Because(why));
+        let texts = match self.known.get(name) {
+            None => return Err(NoText::Unread),
+            Some(None) => {
+                return because(format!(
+                    "there is no ConfigMap {name} in the operator's namespace {space}: make it there, \
+                     kubectl -n {space} create configmap {name} --from-file={key}"
+                ));
+            }
+            Some(Some(texts)) => &texts.0,
+        };
+        match texts.get(key) {
+            Some(Text::Plain(text)) if text.trim().is_empty() => because(format!(
+                "key {key} of ConfigMap {name} in namespace {space} is empty: write the slot's text there"
+            )),
+            Some(Text::Plain(text)) => Ok(Arc::clone(text)),
+            Some(Text::TooLong(bytes)) => because(format!(
+                "key {key} of ConfigMap {name} in namespace {space} has {bytes} bytes, {} too many: at most {PROGRAM_MAX} fit \
+                 into a node's object",
+                bytes.saturating_sub(PROGRAM_MAX)
+            )),
+            Some(Text::Binary) => because(format!(
+                "key {key} of ConfigMap {name} in namespace {space} is no UTF-8 (it stands under binaryData): save the file as \
+                 UTF-8 and make the ConfigMap anew"
+            )),
+            None => {
+                let keys: Vec<&str> = texts.keys().map(String::as_str).collect();
+                let has = if keys.is_empty() { "no key".to_owned() } else { keys.join(", ") };
+                because(format!(
+                    "ConfigMap {name} in namespace {space} has no key {key}, it has {has}: correct the key, or add it"
+                ))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::ByteString;
+
+    fn reference(key: &str) -> ConfigMapKeyRef {
+        ConfigMapKeyRef { name: "rules".into(), key: key.into() }
+    }
+
+    fn because(maps: &Maps, key: &str) -> String {
+        match maps.text(&reference(key)) {
+            Err(NoText::Because(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_what_to_do() {
+        let mut maps = Maps::of("system");
+        assert_eq!(maps.text(&reference("a")), Err(NoText::Unread));
+        assert!(maps.take("rules", None) && !maps.take("rules", None));
+        assert_eq!(
+            because(&maps, "a"),
+            "there is no ConfigMap rules in the operator's namespace system: make it there, kubectl -n system create configmap \
+             rules --from-file=a"
+        );
+        let map = ConfigMap {
+            data: Some(
+                [
+                    ("a".to_owned(), "1".to_owned()),
+                    ("b".to_owned(), "x".repeat(PROGRAM_MAX + 9)),
+                    ("e".into(), "\n".into()),
+                ]
+                .into(),
+            ),
+            binary_data: Some([("c".to_owned(), ByteString(vec![0xff]))].into()),
+            ..ConfigMap::default()
+        };
+        assert!(maps.take("rules", Some(map.into())));
+        assert_eq!(maps.text(&reference("a")).as_deref(), Ok("1"));
+        assert!(because(&maps, "b").contains("has 32777 bytes, 9 too many: at most 32768"));
+        assert!(because(&maps, "c").contains("is no UTF-8") && because(&maps, "e").contains("is empty"));
+        assert!(because(&maps, "d").contains("has no key d, it has a, b, c, e: correct the key"));
+    }
+
+    #[test]
+    fn what_nobody_names_is_forgotten() {
+        let mut maps = Maps::of("system");
+        maps.take("rules", Some(Texts::default()));
+        maps.keep(&BTreeSet::from(["other".to_owned()]));
+        assert!(!maps.knows("rules"));
+    }
+}
