@@ -1,4 +1,4 @@
-//! The socket in the state directory: `status`, `explain` and `release` of a running agent, for root only.
+//! The socket in the state directory: `status`, `explain`, `policy input` and `release` of a running agent, for root only.
 //!
 //! One line in, one JSON document out, then the connection ends.
 
@@ -76,6 +76,7 @@ fn serve(stream: &UnixStream, wakes: &Sender<Wake>, contact: Option<&Contact>) -
             wakes.send(Wake::Release)?;
             latest(wakes, contact)?
         }
+        None if question.trim() == "program" => program_saw(wakes)?,
         Some(("explain", guest)) => explained(&latest(wakes, contact)?, guest),
         _ => serde_json::json!({ "error": "unknown question" }),
     };
@@ -95,6 +96,21 @@ fn latest(wakes: &Sender<Wake>, contact: Option<&Contact>) -> anyhow::Result<Val
         }
         Some(report) => serde_json::json!({ "report": &*report, "text": lines::table(&report), "explain":
             report.guests.iter().map(|g| (g.name.to_string(), Value::from(explain::explanation(&report, g)))).collect::<serde_json::Map<_, _>>() }),
+    })
+}
+
+/// As texts: numbers of programs may be longer than those of this JSON.
+fn program_saw(wakes: &Sender<Wake>) -> anyhow::Result<Value> {
+    let (reply, answer) = sync_channel(1);
+    wakes.send(Wake::AskProgram(reply))?;
+    Ok(match answer.recv_timeout(PATIENCE)? {
+        None => {
+            serde_json::json!({ "error": "no program was evaluated yet: the policy has none (engine.mom), gives everything back, \
+            or its first cycle is under way" })
+        }
+        Some(seen) => {
+            serde_json::json!({ "report": { "input": seen.input, "said": seen.said }, "text": seen.input + "\n" })
+        }
     })
 }
 
@@ -140,6 +156,11 @@ pub(crate) fn status(ask: &Ask) -> Result<(), Failure> {
 pub(crate) fn explain(explain: &Explain) -> Result<(), Failure> {
     let answer = question(&explain.ask.state_dir, &format!("explain {}", explain.guest))?;
     show(&answer, explain.ask.output)
+}
+
+/// `overcommit-agent policy input`.
+pub(crate) fn program(ask: &Ask) -> Result<(), Failure> {
+    show(&question(&ask.state_dir, "program")?, ask.output)
 }
 
 /// `overcommit-agent release`: asks, then waits until it is done.
@@ -236,6 +257,7 @@ mod tests {
             for wake in inbox {
                 match wake {
                     Wake::Ask(reply) => reply.send(None).unwrap(),
+                    Wake::AskProgram(reply) => reply.send(None).unwrap(),
                     Wake::Release => released = true,
                     _ => {}
                 }
@@ -264,6 +286,7 @@ mod tests {
         let (answer, released) = ask(b"release\n");
         assert!(released && answer.is_some());
         assert!(error(b"explain a/b\n").contains("nothing is done yet"));
+        assert!(error(b"program\n").contains("no program was evaluated yet"));
     }
 
     #[test]

@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         args::Command::Release(ask) => control::release(&ask),
         args::Command::Policy(args::Policy::Check(programs)) => programs::check(&programs),
         args::Command::Policy(args::Policy::Eval(eval)) => programs::eval(&eval),
+        args::Command::Policy(args::Policy::Input(ask)) => control::program(&ask),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use overcommit_core::growth::Growth;
 use overcommit_core::ledger::Ledger;
+use overcommit_core::mom::Seen;
 use overcommit_core::plan::Move;
 use overcommit_core::policy::Mode;
 use overcommit_core::ports::{GuestPort, HostPort};
@@ -67,6 +68,8 @@ pub(crate) enum Wake {
     Release,
     /// The latest report is wanted.
     Ask(SyncSender<Option<Arc<Report>>>),
+    /// What the policy's program saw is wanted.
+    AskProgram(SyncSender<Option<Seen>>),
     /// Guests or the kernel can be heard.
     News,
     /// A journal was written, or not.
@@ -229,6 +232,7 @@ impl Loop {
             Ok(Wake::Orders(orders)) => self.obey(orders),
             Ok(Wake::Release) => self.release(),
             Ok(Wake::Ask(reply)) => drop(reply.try_send(self.last.clone())),
+            Ok(Wake::AskProgram(reply)) => drop(reply.try_send(self.state.program_saw())),
             Ok(Wake::News) => self.hear(),
             Ok(Wake::Recorded(content, result)) => self.recorded(content, result),
             Ok(Wake::Stop(stop)) => self.end(stop),

@@ -9,10 +9,11 @@ mod door;
 mod fields;
 mod kept;
 mod memory;
+mod seen;
 mod told;
 mod world;
 
-use overcommit_policy::{Evaluation, Limits, evaluate};
+use overcommit_policy::{Evaluation, GuestTrouble, Limits, World, evaluate};
 
 use crate::adaptive::Wish;
 use crate::eligibility::standing;
@@ -25,6 +26,7 @@ use crate::sample::Sample;
 use crate::step::Turn;
 
 pub use memory::Memory;
+pub use seen::Seen;
 pub use told::Told;
 
 /// What one evaluation may cost. The stock policies take 7,000 steps for 100 guests; so many take some hundredths of a second,
@@ -67,10 +69,22 @@ impl Memory {
         let (mut world, shown) = world::of(self, scene);
         let result = evaluate(mom.program(), &mut world, &LIMITS);
         self.told.host(&world.host);
-        let Evaluation { errors, .. } = match result {
-            Ok(evaluation) => evaluation,
-            Err(trouble) => return self.told.trouble = Some(told::cut(&trouble.to_string())),
-        };
+        match result {
+            Ok(Evaluation { errors, .. }) => self.take_over(mom, scene, (&mut world, shown), &errors, wish),
+            Err(trouble) => self.told.trouble = Some(told::cut(&trouble.to_string())),
+        }
+        self.last.0 = Some(world);
+    }
+
+    /// What the program proposes, and what it wants to remember.
+    fn take_over(
+        &mut self,
+        mom: &Mom,
+        scene: &Scene<'_>,
+        (world, shown): (&mut World, Vec<&Track>),
+        errors: &[GuestTrouble],
+        wish: &mut Wish,
+    ) {
         if let Some(lost) = self.host.remember(std::mem::take(&mut world.host.variables)) {
             self.told.note(&format!("the host's {lost}"));
         }

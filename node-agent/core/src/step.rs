@@ -191,6 +191,11 @@ impl State {
         &self.merging
     }
 
+    /// What the policy's program saw in its last cycle, and what it said; absent before it was evaluated.
+    pub fn program_saw(&self) -> Option<mom::Seen> {
+        self.mom.seen()
+    }
+
     /// What was learned of this node, to be kept for a successor.
     pub fn learned(&self) -> &Growth {
         &self.growth

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use overcommit_policy::World;
 use overcommit_policy::world::{HISTORY, Table};
 use serde::{Deserialize, Serialize};
 
 use super::fields::{self, Counters, Row};
 use super::kept::{self, Variables};
 use super::told::Told;
-use super::{Refusal, world};
+use super::{Refusal, seen, world};
+use crate::apart::Apart;
 use crate::guard::Scene;
 use crate::model::Track;
 use crate::reason::Reason;
@@ -24,6 +26,9 @@ pub struct Memory {
     pub(super) guests: BTreeMap<GuestId, Subject>,
     counters: Option<Counters>,
     pub(super) told: Told,
+    /// What the last evaluation saw and proposed; a predecessor's is of no use.
+    #[serde(skip)]
+    pub(super) last: Apart<Option<World>>,
 }
 
 /// What lasts of the host, or of a guest.
@@ -47,6 +52,11 @@ impl Memory {
     /// The end of the program.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
+    }
+
+    /// What the program saw in its last cycle, and what it said.
+    pub fn seen(&self) -> Option<seen::Seen> {
+        Some(seen::of(self.last.0.clone()?, self))
     }
 
     /// What was refused of a guest.
