@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use overcommit_core::view::GuestView;
 use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::machine;
@@ -138,6 +139,15 @@ impl GuestReport {
     }
 }
 
+/// What a policy's program saw in its last cycle.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ProgramSaw {
+    /// As `overcommit-agent policy eval --input` takes it.
+    pub input: String,
+    /// As that prints it: controls.
+    pub said: String,
+}
+
 impl Agent {
     /// The agent's program, built by `make`.
     ///
@@ -249,6 +259,15 @@ impl Agent {
     /// When it does not answer.
     pub fn told(&self) -> Result<table::Report> {
         table::Report::read(&String::from_utf8_lossy(&self.ask(&["status", "--output", "json"])?.stdout))
+    }
+
+    /// What its policy's program saw in its last cycle, and what it said.
+    ///
+    /// # Errors
+    /// When it does not answer, or no program was evaluated yet.
+    pub fn program_saw(&self) -> Result<ProgramSaw> {
+        let answer = self.ask(&["policy", "input", "--output", "json"])?.stdout;
+        serde_json::from_slice(&answer).with_context(|| String::from_utf8_lossy(&answer).into_owned())
     }
 
     /// All that it tells of one guest.

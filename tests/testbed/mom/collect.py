@@ -7,7 +7,13 @@ commands nothing. The answer is {"host": {FIELD: VALUE}, "guests": {NAME: {FIELD
 
 import json
 import logging
+import os
 import sys
+import time
+
+# The product tells the time in UTC.
+os.environ["TZ"] = "UTC"
+time.tzset()
 
 sys.path.insert(0, sys.argv[1])
 logging.disable(logging.CRITICAL)

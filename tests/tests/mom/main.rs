@@ -18,4 +18,6 @@ mod ours;
 #[cfg(test)]
 mod stock;
 #[cfg(test)]
+mod waits;
+#[cfg(test)]
 mod worlds;
