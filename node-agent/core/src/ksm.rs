@@ -288,5 +288,5 @@ impl Merging {
 
 /// Of what nobody asked for nothing is told.
 fn asked(scene: &Scene<'_>, reason: Reason) -> Reason {
-    if scene.policy.ksm.mode != KsmMode::Auto { Reason::Off } else { reason }
+    if scene.policy.ksm.mode == KsmMode::Auto { reason } else { Reason::Off }
 }
