@@ -197,6 +197,10 @@ fn guard_take(step: &Move, track: &Track, scene: &Scene<'_>, takings: &Takings) 
         // An engine that wants to take from an exempt guest is wrong whatever the exemption is.
         Standing::Exempt(_) => return Err(Hold::TakingPaused),
     };
+    // The adaptive engine knows what it does where everybody hurts; of a program nobody knows.
+    if let (Reason::TakeProgram(_), Some(pain)) = (step.reason, track.pain) {
+        return Err(Hold::Hurts(pain));
+    }
     if takings.used_update.get(&step.id) == track.last_update.as_ref() && track.last_update.is_some() {
         return Err(Hold::AwaitingStatistics);
     }

@@ -25,6 +25,7 @@ pub mod ksm;
 pub mod lane;
 pub mod ledger;
 pub mod model;
+pub mod mom;
 pub mod plan;
 pub mod policy;
 pub mod ports;

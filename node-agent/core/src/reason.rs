@@ -58,6 +58,30 @@ pub enum Reason {
     NoBalloon,
     /// Its hypervisor does not answer.
     Unreachable,
+    /// The policy's program takes from it.
+    TakeProgram(Spot),
+    /// The policy's program gives to it.
+    GiveProgram(Spot),
+    /// What the policy's program has for it failed: nothing was proposed.
+    ProgramFailed(Spot),
+    /// The policy's program proposed something that is no size.
+    ProgramRefused(Spot),
+}
+
+/// A place in the program of a policy. What its parts are called stands in the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spot {
+    /// Which of its slots, from 1.
+    pub slot: u32,
+    /// From 1.
+    pub line: u32,
+}
+
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { slot, line } = self;
+        if *slot == 1 { write!(f, "line {line}") } else { write!(f, "line {line} of its slot {slot}") }
+    }
 }
 
 /// How a guest shows that it hurts.
@@ -177,6 +201,8 @@ pub enum Hold {
     TakingPaused,
     /// The policy's reserve leaves the node no memory for guests.
     ReserveTooLarge,
+    /// It hurts, and no program takes from such.
+    Hurts(Pain),
 }
 
 /// Which guaranteed minimum is the highest.
@@ -225,6 +251,10 @@ impl Reason {
             Self::Unlisted => "Unlisted",
             Self::NoBalloon => "NoBalloon",
             Self::Unreachable => "Unreachable",
+            Self::TakeProgram(_) => "TakeProgram",
+            Self::GiveProgram(_) => "GiveProgram",
+            Self::ProgramFailed(_) => "ProgramFailed",
+            Self::ProgramRefused(_) => "ProgramRefused",
         }
     }
 }
@@ -269,6 +299,7 @@ impl Hold {
             Self::NodeLimit => "NodeLimit",
             Self::TakingPaused => "TakingPaused",
             Self::ReserveTooLarge => "ReserveTooLarge",
+            Self::Hurts(_) => "Hurts",
         }
     }
 }
@@ -317,6 +348,12 @@ impl fmt::Display for Reason {
             }
             Self::NoBalloon => f.write_str("has no balloon device"),
             Self::Unreachable => f.write_str("its hypervisor does not answer"),
+            Self::TakeProgram(at) => write!(f, "gives what the policy's program takes, {at}"),
+            Self::GiveProgram(at) => write!(f, "gets what the policy's program gives, {at}"),
+            Self::ProgramFailed(at) => write!(f, "left as it is: the policy's program failed on it, {at}"),
+            Self::ProgramRefused(at) => {
+                write!(f, "left as it is: what the policy's program wants for it is no size, {at}")
+            }
         }
     }
 }
@@ -381,6 +418,7 @@ impl fmt::Display for Hold {
             Self::NodeLimit => f.write_str("this interval's limit for the node is used up"),
             Self::TakingPaused => f.write_str("taking is paused on this node"),
             Self::ReserveTooLarge => f.write_str("the policy's reserve.minimum is all that the node has"),
+            Self::Hurts(pain) => write!(f, "it hurts ({pain})"),
         }
     }
 }

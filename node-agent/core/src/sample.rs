@@ -164,7 +164,7 @@ pub struct HostSample {
     pub ksm: Option<Ksm>,
 }
 
-/// The lines of `/proc/meminfo` that the ledger uses (Documentation/filesystems/proc.rst).
+/// The lines of `/proc/meminfo` that the ledger and programs use (Documentation/filesystems/proc.rst).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostMemory {
     /// `MemTotal`.
@@ -191,6 +191,12 @@ pub struct HostMemory {
     pub swap_total: Bytes,
     /// `SwapFree`.
     pub swap_free: Bytes,
+    /// `Buffers`; for programs alone, and 0 in recordings of builds that did not read it.
+    #[serde(default, skip_serializing_if = "Bytes::is_zero")]
+    pub buffers: Bytes,
+    /// `Cached`; the same.
+    #[serde(default, skip_serializing_if = "Bytes::is_zero")]
+    pub cached: Bytes,
 }
 
 /// Counters of `/proc/vmstat` since boot.

@@ -26,6 +26,8 @@ pub fn overlay<'a>(sample: &Sample, dealings: &Dealings, last: &'a mut Option<Sa
         let freed = guest.facts.anon.map_or(Bytes::ZERO, |anon| anon.minus(kept));
         guest.facts.anon = guest.facts.anon.map(|anon| anon.minus(freed));
         shown.host.memory.anon = shown.host.memory.anon.minus(freed);
+        // Programs look at that.
+        shown.host.memory.free = shown.host.memory.free.plus(freed).min(shown.host.memory.total);
         guest.facts.resident = guest.facts.resident.map(|resident| resident.min(kept));
         balloon.actual = balloon.actual.min(target);
         for amount in [&mut balloon.available, &mut balloon.unused, &mut balloon.usable] {

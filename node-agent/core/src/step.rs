@@ -15,6 +15,7 @@ use crate::guard::{self, Scene, Takings};
 use crate::ksm::{self, KsmPlan, Merging};
 use crate::ledger::{Kept, Ledger};
 use crate::model::{Context, Model, Track};
+use crate::mom;
 use crate::plan::{Command, Guarded, Outcome, Plan};
 use crate::policy::{Mode, Policy, Reserve};
 use crate::reason::Pain;
@@ -45,6 +46,8 @@ pub struct State {
     turns: Turns,
     #[serde(default)]
     merging: Merging,
+    #[serde(default, skip_serializing_if = "mom::Memory::is_empty")]
+    mom: mom::Memory,
     now: Monotonic,
     #[serde(skip)]
     workshop: Apart<Option<Box<Workshop>>>,
@@ -125,6 +128,9 @@ pub struct Decision {
     /// What is done about merging equal pages.
     #[serde(skip_serializing_if = "KsmPlan::is_unasked")]
     pub ksm: KsmPlan,
+    /// What became of the policy's program; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<mom::Told>,
 }
 
 /// How far a release has come.
@@ -266,7 +272,8 @@ impl State {
         let emergency = self.emergency.declare(&sample.host, &ledger, input.eviction, sample.at);
         // Without takes, and with nobody to go on with them, turns would leave those behind who wait.
         let takes = input.mandate == Mandate::Full && input.turn != Turn::Handover;
-        if observing || giving_back || !takes {
+        // Where a program decides who has what, nobody is served in turns.
+        if observing || giving_back || !takes || input.policy.mom.is_some() {
             self.turns.end(&mut self.model);
         } else {
             self.turns.decide(&mut self.model, &ledger, input.policy, sample.at, arena);
@@ -282,9 +289,10 @@ impl State {
             turns: self.turns.are_taken(),
         };
         propose(&scene, input.turn, giving_back, wish);
+        let program = self.mom.decide(&scene, sample, (!giving_back).then_some(input.turn), wish);
         verdict.plan = plan;
         guard::guard(&wish.proposal, &scene, &mut self.takings, verdict);
-        guests.extend(views(&scene, wish, verdict));
+        guests.extend(views(&scene, wish, verdict).map(|view| self.mom.with_words(view)));
         let ksm = self.merging.decide(&ksm::Scene {
             sample: input.sample,
             policy: input.policy,
@@ -304,7 +312,20 @@ impl State {
             self.again(&plan, &mut again);
         }
         let turns = self.turns.are_taken();
-        Decision { plan, periods, again, ledger, guests, unlisted, release, observing, emergency, turns, ksm }
+        Decision {
+            plan,
+            periods,
+            again,
+            ledger,
+            guests,
+            unlisted,
+            release,
+            observing,
+            emergency,
+            turns,
+            ksm,
+            program,
+        }
     }
 
     fn stop_observing(&mut self) {

@@ -87,7 +87,7 @@ impl Bytes {
         Self(self.0.saturating_add(0xfff)).to_balloon_page_floor()
     }
     /// True for zero bytes.
-    pub const fn is_zero(self) -> bool {
+    pub const fn is_zero(&self) -> bool {
         self.0 == 0
     }
 }

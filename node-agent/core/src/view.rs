@@ -1,6 +1,7 @@
 //! Every guest after a decision: what was known of it, what was decided, and why. Status, metrics, the terminal and
 //! `explain` all render this value.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,19 @@ pub struct GuestView {
     pub back_off: Option<Duration>,
     /// Why.
     pub reason: Reason,
+    /// What the policy's program failed on for it, with the place; what of it was not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Arc<str>>,
+}
+
+impl GuestView {
+    /// Why, in words, with what the program said.
+    pub fn why(&self) -> String {
+        match &self.program {
+            Some(words) => format!("{} ({words})", self.reason),
+            None => self.reason.to_string(),
+        }
+    }
 }
 
 /// All guests after `verdict` on `wish`.
@@ -131,6 +145,7 @@ fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> Gue
             .or_else(|| held(&standing, track))
             .or_else(|| wish.rest.get(id).copied())
             .unwrap_or(if target < track.ceiling { Reason::Enough } else { Reason::FullSize }),
+        program: None,
     }
 }
 

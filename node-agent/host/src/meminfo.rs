@@ -23,6 +23,8 @@ pub(crate) fn parse(text: &str) -> Result<HostMemory, &'static str> {
             "Hugetlb" => memory.hugetlb = value,
             "SwapTotal" => memory.swap_total = value,
             "SwapFree" => memory.swap_free = value,
+            "Buffers" => memory.buffers = value,
+            "Cached" => memory.cached = value,
             _ => {}
         }
     }
@@ -38,7 +40,7 @@ mod tests {
 
     const TEXT: &str = "MemTotal: 1000 kB\nMemFree: 500 kB\nMemAvailable: 800 kB\nAnonPages: 70 kB\nShmem: 8 kB\n\
         KernelStack: 3 kB\nPageTables: 5 kB\nSecPageTables: 2 kB\nSUnreclaim: 11 kB\nPercpu: 4 kB\n\
-        HugePages_Total: 2\nHugetlb: 64 kB\nSwapTotal: 10 kB\nSwapFree: 9 kB\n";
+        HugePages_Total: 2\nHugetlb: 64 kB\nSwapTotal: 10 kB\nSwapFree: 9 kB\nBuffers: 6 kB\nCached: 60 kB\nSwapCached: 1 kB\n";
 
     #[test]
     fn the_lines_of_the_ledger_are_read() {
@@ -48,6 +50,7 @@ mod tests {
         assert_eq!(memory.page_tables, Bytes::from_kib(7), "both kinds of page tables");
         assert_eq!(memory.hugetlb, Bytes::from_kib(64));
         assert_eq!(memory.swap_free, Bytes::from_kib(9));
+        assert_eq!((memory.buffers, memory.cached), (Bytes::from_kib(6), Bytes::from_kib(60)));
     }
 
     #[test]

@@ -178,8 +178,18 @@ impl Value {
         }
     }
 
+    /// The whole number that it comes to, as a controller takes it: what is behind the point is dropped. Absent where it is no
+    /// number, or none that 64 bits hold.
+    pub fn to_whole(&self) -> Option<i64> {
+        match self {
+            Self::Int(value) => Some(*value),
+            Self::Float(value) => num_traits::ToPrimitive::to_i64(value),
+            _ => None,
+        }
+    }
+
     /// What it is, for messages.
-    pub(crate) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Nil => "nil",
             Self::Bool(_) => "a truth value",

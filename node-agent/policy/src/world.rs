@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::program::Program;
+use crate::source::{At, Place};
 use crate::value::{Entity, Value};
 
 /// Samples that are kept of each entity (MOM's `sample-history-length`).
@@ -44,6 +46,8 @@ pub struct Subject {
     pub variables: Table,
     /// What `Control` has proposed.
     pub controls: Table,
+    /// Where each was proposed last.
+    pub(crate) told: BTreeMap<Arc<str>, At>,
     /// Oldest first; a value that is absent was not sampled, one that is nil was not to be had.
     history: Vec<Vec<Option<Value>>>,
     declared: Vec<bool>,
@@ -85,6 +89,11 @@ impl Subject {
     /// One without any data.
     pub fn named(name: &str) -> Self {
         Self { name: Arc::from(name), ..Self::default() }
+    }
+
+    /// Where `program` proposed that control last; absent where it did not.
+    pub fn told_at(&self, program: &Program, control: &str) -> Option<Place> {
+        self.told.get(control).map(|at| program.text.place(*at))
     }
 
     /// Says that it has a field, whether or not there is a sample of it.

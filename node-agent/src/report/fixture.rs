@@ -45,6 +45,7 @@ pub(crate) fn guest(number: usize, reason: Reason) -> GuestView {
         failure: None,
         back_off: None,
         reason,
+        program: None,
     }
 }
 

@@ -72,6 +72,8 @@ fn host() -> impl Strategy<Value = HostSample> {
                 hugetlb,
                 swap_total: swap,
                 swap_free: left,
+                buffers: left,
+                cached: left,
             };
             let [swap_in_pages, swap_out_pages, major_faults, kills] = n;
             let counters =

@@ -18,6 +18,7 @@ mod merged;
 mod needs;
 mod paying;
 mod plugged;
+mod programs;
 mod seen_from_outside;
 mod turns;
 mod world;

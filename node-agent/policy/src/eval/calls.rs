@@ -133,9 +133,12 @@ impl<'a> Run<'a> {
                 self.made(at, &Value::Text(std::sync::Arc::clone(&name)))?;
                 self.keep_original(at, entity)?;
                 if let Some(subject) = self.world.subject_mut(entity) {
-                    let table =
-                        if method == Method::SetVar { &mut subject.variables } else { &mut subject.controls };
-                    table.insert(name, second);
+                    if method == Method::SetVar {
+                        subject.variables.insert(name, second);
+                    } else {
+                        subject.told.insert(std::sync::Arc::clone(&name), at);
+                        subject.controls.insert(name, second);
+                    }
                 }
                 Ok(Value::Nil)
             }

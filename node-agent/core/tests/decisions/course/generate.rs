@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use overcommit_core::policy::{Adaptive, Class, Floor, Ksm, Limits, Mode, Policy, Reserve};
+use overcommit_core::policy::{Adaptive, Class, Floor, Ksm, Limits, Mode, Mom, Policy, Reserve, Slot};
 use overcommit_core::roster::OptOut;
 use overcommit_core::sample::{HostMemory, Pressure, RunState, Untouchable};
 use overcommit_core::step::Turn;
@@ -137,7 +137,7 @@ pub fn policy(temper: Temper) -> BoxedStrategy<Policy> {
                 exclude,
             };
             let classes = classes.into_iter().enumerate().map(named).collect();
-            Policy { mode, interval, classes, reserve, limits, ksm: Ksm::default(), adaptive }
+            Policy { mode, interval, classes, reserve, limits, ksm: Ksm::default(), adaptive, mom: None }
         })
         .boxed()
 }
@@ -329,6 +329,47 @@ fn turn(temper: Temper) -> BoxedStrategy<TurnPlan> {
         .boxed()
 }
 
+/// Programs as people write them, and as nobody should.
+const PROGRAMS: [&str; 9] = [
+    include_str!("../../../../../deploy/samples/mom/balloon.rules"),
+    include_str!("../../../../../deploy/samples/mom/ksm.rules"),
+    // All from everybody, and all to everybody.
+    "(with Guests g (g.Control \"balloon_target\" 0))",
+    "(with Guests g (g.Control \"balloon_target\" 1e15))",
+    // What is no size, for some; an error for others.
+    "(with Guests g (g.Control \"balloon_target\" (- (* 1e308 g.balloon_cur) (* 1e308 10))))",
+    "(with Guests g (g.Control \"balloon_target\" (/ g.balloon_max (- (g.Stat \"mem_unused\") 1000))))",
+    // A step down and back, by turns.
+    "(with Guests g (let ((up (g.GetVar \"up\"))) (if (null up) {(g.SetVar \"up\" 1) (g.Control \"balloon_target\"
+        (* 0.7 g.balloon_cur))} {(g.SetVar \"up\" nil) (g.Control \"balloon_target\" (* 1.2 g.balloon_cur))})))",
+    // Whatever the sample says.
+    "(with Guests g (g.Control \"balloon_target\" (- (g.StatAvg \"balloon_cur\") (g.StatAvg \"mem_unused\"))))",
+    // Remembers more and more, tells everything, and fails in the end.
+    "(def f (n) {(Host.SetVar n n) (Host.Control n n) (if (< n \"xxxxxxxxxx\") (f (+ n \"x\")) 0)})
+        (with Guests g (g.Control \"balloon_target\" (* 0.9 g.balloon_cur))) (f \"x\") (f 1)",
+];
+
+/// A policy's program, where it has one.
+fn program() -> impl Strategy<Value = Option<Mom>> {
+    let texts = prop::sample::select(PROGRAMS.to_vec());
+    let slot = |text: &str| Slot { name: "main".into(), text: text.into() };
+    prop::option::weighted(0.25, texts.prop_map(move |text| Mom::new(vec![slot(text)]).unwrap()))
+}
+
+/// The same courses, where a policy may carry a program.
+fn programmed(courses: BoxedStrategy<Course>) -> BoxedStrategy<Course> {
+    let programmed = |(mut course, mom): (Course, Option<Mom>)| {
+        for plan in &mut course.turns {
+            if let Some(policy) = &mut plan.policy {
+                policy.mom.clone_from(&mom);
+            }
+        }
+        course.policy.mom = mom;
+        course
+    };
+    (courses, program()).prop_map(programmed).boxed()
+}
+
 /// A course of that temper.
 pub fn tempered(temper: Temper) -> BoxedStrategy<Course> {
     let turns = vec(turn(temper), 1..40);
@@ -345,13 +386,18 @@ pub fn tempered(temper: Temper) -> BoxedStrategy<Course> {
 
 /// Any course.
 pub fn any_course() -> BoxedStrategy<Course> {
+    programmed(unprogrammed())
+}
+
+/// Any course in which the adaptive engine decides.
+fn unprogrammed() -> BoxedStrategy<Course> {
     prop_oneof![tempered(Temper::Honest), tempered(Temper::Valid), tempered(Temper::Hostile)].boxed()
 }
 
 /// Courses in which guests idle, are squeezed, and then together need more than there is, and swap; whatever else happens to
 /// them.
 pub fn thirsty_course() -> BoxedStrategy<Course> {
-    (any_course(), vec(256..1024_u64, 6), 40..90_u64, 60..101_u64)
+    (unprogrammed(), vec(256..1024_u64, 6), 40..90_u64, 60..101_u64)
         .prop_map(|(mut course, sizes, room, thirst)| {
             let mut sum = Bytes::ZERO;
             for (guest, size) in course.guests.iter_mut().zip(sizes) {

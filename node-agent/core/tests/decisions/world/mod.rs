@@ -114,6 +114,8 @@ pub struct World {
     pub anon_other: u64,
     /// `MemAvailable`, MiB; by default all that the host has.
     pub available: Option<u64>,
+    /// `MemFree`, MiB; by default nobody knows of any.
+    pub free: Option<u64>,
     pub swap: u64,
     pub guests: Vec<Guest>,
     /// Their memory is part of `anon_other`.
@@ -133,6 +135,7 @@ pub fn world(total: u64, guests: Vec<Guest>) -> World {
         total,
         anon_other: 0,
         available: None,
+        free: None,
         swap: 0,
         guests,
         strangers: Vec::new(),
@@ -201,6 +204,7 @@ impl World {
             total: mib(self.total),
             available: mib(self.available.unwrap_or(self.total)),
             anon: mib(anon + self.anon_other),
+            free: mib(self.free.unwrap_or_default()),
             swap_total: mib(self.swap),
             swap_free: mib(self.swap),
             ..HostMemory::default()

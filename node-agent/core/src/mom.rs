@@ -1,0 +1,168 @@
+//! The engine of a policy that carries a program in MOM's language. Each control period the program sees the host and the guests
+//! as our own collectors have them, and what it proposes becomes moves, which the guard judges as it judges every engine's.
+//!
+//! Safety is not the program's: what the adaptive engine gives to guests that hurt, that went silent, that rebooted or that must
+//! not be touched is given whatever the program says, between its turns as well; in a declared emergency, and between control
+//! periods for those who hurt, the adaptive engine takes. A program is never evaluated but on a tick.
+
+mod door;
+mod fields;
+mod kept;
+mod memory;
+mod told;
+mod world;
+
+use overcommit_policy::{Evaluation, Limits, evaluate};
+
+use crate::adaptive::Wish;
+use crate::eligibility::standing;
+use crate::guard::Scene;
+use crate::model::Track;
+use crate::plan::Move;
+use crate::policy::Mom;
+use crate::reason::{Reason, Spot};
+use crate::sample::Sample;
+use crate::step::Turn;
+
+pub use memory::Memory;
+pub use told::Told;
+
+/// What one evaluation may cost. The stock policies take 7,000 steps for 100 guests; so many take some hundredths of a second,
+/// which a control period has. The depth is what MOM comes to, and what a thread's stack holds.
+const LIMITS: Limits = Limits { steps: 500_000, memory: 16 << 20, length: 1 << 16, depth: 400, log: 0 };
+
+/// The one control that guests have here.
+const BALLOON: &str = "balloon_target";
+
+impl Memory {
+    /// Puts the program's moves into what the adaptive engine wishes, and leaves of that what is safety's. Without a turn
+    /// everything is given back, and no program is asked.
+    pub(crate) fn decide(
+        &mut self,
+        scene: &Scene<'_>,
+        sample: &Sample,
+        turn: Option<Turn>,
+        wish: &mut Wish,
+    ) -> Option<Told> {
+        let (Some(mom), Some(turn)) = (&scene.policy.mom, turn) else {
+            self.forget();
+            return None;
+        };
+        self.told.ran = false;
+        if turn == Turn::Handover {
+            return Some(self.told.clone());
+        }
+        leave_safety(scene, turn, wish);
+        if turn == Turn::Tick {
+            self.run(mom, scene, sample, wish);
+        }
+        self.rest(scene, wish);
+        Some(self.told.clone())
+    }
+
+    /// One evaluation.
+    fn run(&mut self, mom: &Mom, scene: &Scene<'_>, sample: &Sample, wish: &mut Wish) {
+        self.told = Told { ran: true, ..Told::default() };
+        self.take_in(scene, sample);
+        let (mut world, shown) = world::of(self, scene);
+        let result = evaluate(mom.program(), &mut world, &LIMITS);
+        self.told.host(&world.host);
+        let Evaluation { errors, .. } = match result {
+            Ok(evaluation) => evaluation,
+            Err(trouble) => return self.told.trouble = Some(told::cut(&trouble.to_string())),
+        };
+        if let Some(lost) = self.host.remember(std::mem::take(&mut world.host.variables)) {
+            self.told.note(&format!("the host's {lost}"));
+        }
+        for (track, subject) in shown.into_iter().zip(&mut world.guests) {
+            let failed = errors.iter().find(|error| error.guest == subject.name).map(|error| {
+                let spot = spot(mom, &error.trouble.place);
+                (Reason::ProgramFailed(spot), told::cut(&error.trouble.to_string()))
+            });
+            self.told.guest(subject);
+            let proposed = failed.map_or_else(|| propose(mom, subject, track, scene, wish), Err);
+            let guest = self.guests.entry(track.sample.id.clone()).or_default();
+            guest.refused = proposed.err();
+            self.told.failed = self.told.failed.saturating_add(usize::from(guest.refused.is_some()));
+            if let Some(lost) = guest.remember(std::mem::take(&mut subject.variables)) {
+                self.told.note(&format!("{}: {lost}", track.sample.name));
+            }
+        }
+    }
+
+    /// Why guests rest: the adaptive engine's reasons are those of moves that nobody wants now.
+    fn rest(&self, scene: &Scene<'_>, wish: &mut Wish) {
+        for track in scene.model.tracks() {
+            let id = &track.sample.id;
+            let covered = standing(track, scene.policy, scene.now).class().is_some();
+            let waits = track.pain.is_some() && wish.rest.get(id) == Some(&Reason::Waiting);
+            if !covered || waits || !track.is_reachable() {
+                continue;
+            }
+            let settled = if track.is_squeezed() { Reason::Enough } else { Reason::FullSize };
+            let reason = self.reason_of(track).unwrap_or(settled);
+            wish.rest.insert(id.clone(), reason);
+        }
+    }
+}
+
+/// Leaves of what the adaptive engine wishes what no program may keep from happening.
+fn leave_safety(scene: &Scene<'_>, turn: Turn, wish: &mut Wish) {
+    let hurts = || scene.model.tracks().any(|t| t.pain.is_some() && t.is_squeezed());
+    let takes = scene.emergency || (turn != Turn::Tick && hurts());
+    wish.proposal.retain(|step| if step.takes() { takes } else { is_safety(step.reason) });
+}
+
+fn is_safety(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::GiveDistress(_)
+            | Reason::GiveBlind
+            | Reason::GiveReboot
+            | Reason::GiveExempt
+            | Reason::GiveRelease
+    )
+}
+
+/// What refuses a guest's control: the reason, and the words.
+type Refusal = (Reason, std::sync::Arc<str>);
+
+/// Adds the move that the program wants of a guest, unless safety moves it already.
+fn propose(
+    mom: &Mom,
+    subject: &overcommit_policy::world::Subject,
+    track: &Track,
+    scene: &Scene<'_>,
+    wish: &mut Wish,
+) -> Result<(), Refusal> {
+    let Some(value) = subject.controls.get(BALLOON).filter(|value| !value.is_nil()) else { return Ok(()) };
+    let place = subject.told_at(mom.program(), BALLOON);
+    let at = place.as_ref().map_or(Spot { slot: 1, line: 1 }, |place| spot(mom, place));
+    let size = door::size(value).map_err(|why| {
+        let place = place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
+        (Reason::ProgramRefused(at), told::cut(&format!("{place}{BALLOON} is {why}")))
+    })?;
+    let to = size.min(track.ceiling);
+    // All that it may have need not be whole pages.
+    let to = if to == track.ceiling { to } else { to.to_balloon_page_floor() };
+    let from = track.target;
+    if to == from || wish.proposal.of(&track.sample.id).is_some() {
+        return Ok(());
+    }
+    let (id, name) = (track.sample.id.clone(), track.sample.name.clone());
+    let dead = scene.policy.limits.dead_band.of(track.sample.config.full);
+    let changed = to.minus(from).max(from.minus(to));
+    if changed < dead && to != track.ceiling {
+        return Ok(());
+    }
+    let reason = if to < from { Reason::TakeProgram(at) } else { Reason::GiveProgram(at) };
+    wish.proposal.push(Move { id, name, from, to, reason });
+    Ok(())
+}
+
+/// A place by the number of its slot.
+fn spot(mom: &Mom, place: &overcommit_policy::Place) -> Spot {
+    let slot = mom.slots().iter().position(|slot| slot.name == place.file).unwrap_or_default();
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Spot { slot: number(slot.saturating_add(1)), line: number(place.line) }
+}

@@ -1,0 +1,216 @@
+//! What a program is told of the host and of guests: MOM's fields, from our own collectors. Memory is in KiB. docs/mom.md has the
+//! table; what is not collected here is declared, so that it is nil.
+
+use serde::{Deserialize, Serialize};
+
+use crate::floor;
+use crate::guard::Scene;
+use crate::model::Track;
+use crate::policy::Class;
+use crate::sample::{Balloon, Sample};
+use crate::units::{Bytes, Monotonic};
+
+/// MOM and the kernel count in pages of this size.
+const PAGE: u64 = 4096;
+
+/// A sample: values in the order of [`HOST`] or [`GUEST`]; nil where it was not to be had.
+pub(super) type Row = Vec<Option<i64>>;
+
+/// Fields of the host that are collected.
+pub(super) const HOST: [&str; 23] = [
+    "mem_available",
+    "mem_unused",
+    "mem_free",
+    "anon_pages",
+    "swap_total",
+    "swap_usage",
+    "swap_in",
+    "swap_out",
+    "ksm_run",
+    "ksm_pages_to_scan",
+    "ksm_sleep_millisecs",
+    "ksm_pages_shared",
+    "ksm_pages_sharing",
+    "ksm_full_scans",
+    "ksm_shareable",
+    "ksmd_cpu_usage",
+    "time_year",
+    "time_month",
+    "time_day",
+    "time_hour",
+    "time_minute",
+    "time_second",
+    "time_microsecond",
+];
+
+/// Fields of the host that nobody collects here.
+pub(super) const HOST_NIL: [&str; 4] =
+    ["ksm_merge_across_nodes", "ksm_pages_unshared", "ksm_pages_volatile", "cpu_count"];
+
+/// Fields of a guest that are collected.
+pub(super) const GUEST: [&str; 10] = [
+    "mem_available",
+    "mem_unused",
+    "swap_in",
+    "swap_out",
+    "major_fault",
+    "minor_fault",
+    "balloon_cur",
+    "balloon_max",
+    "balloon_min",
+    "rss",
+];
+
+/// Fields of a guest that nobody collects here; `KubeVirt` shows nothing of its processors and disks.
+pub(super) const GUEST_NIL: [&str; 11] = [
+    "mem_free",
+    "swap_total",
+    "swap_usage",
+    "host_major_faults",
+    "host_minor_faults",
+    "vcpu_quota",
+    "vcpu_period",
+    "vcpu_user_limit",
+    "vcpu_count",
+    "io_tune",
+    "io_tune_current",
+];
+
+/// Counters of the host, of which a program sees what was added since its last cycle.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Counters {
+    at: Monotonic,
+    swap_in: u64,
+    swap_out: u64,
+    /// CPU time of ksmd, milliseconds.
+    ksmd: Option<u64>,
+}
+
+impl Counters {
+    pub(super) fn of(sample: &Sample) -> Self {
+        let cpu = sample.host.ksm.and_then(|ksm| ksm.cpu);
+        Self {
+            at: sample.host_at(),
+            swap_in: sample.host.counters.swap_in_pages,
+            swap_out: sample.host.counters.swap_out_pages,
+            ksmd: cpu.map(|cpu| u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+
+    /// ksmd's share of one CPU since `before`, percent.
+    fn ksmd_since(&self, before: &Self) -> Option<i64> {
+        let used = self.ksmd?.saturating_sub(before.ksmd?);
+        let elapsed = u64::try_from(self.at.since(before.at).as_millis()).unwrap_or(u64::MAX);
+        used.saturating_mul(100).checked_div(elapsed).map(whole)
+    }
+}
+
+fn whole(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn kib(bytes: Bytes) -> Option<i64> {
+    Some(whole(bytes.to_kib_floor()))
+}
+
+fn pages(bytes: Bytes) -> Option<i64> {
+    Some(whole(bytes.get() / PAGE))
+}
+
+/// A sample of the host.
+pub(super) fn host_row(scene: &Scene<'_>, sample: &Sample, before: Option<&Counters>, now: &Counters) -> Row {
+    let (memory, ksm) = (&sample.host.memory, sample.host.ksm);
+    let knobs = ksm.and_then(|ksm| ksm.knobs);
+    let tracks = scene.model.tracks();
+    let shareable: Bytes = tracks.map(|t| t.sample.config.full.plus(t.plugged())).sum();
+    let since = |of: fn(&Counters) -> u64| before.map(|before| whole(of(now).saturating_sub(of(before))));
+    let mut row = vec![
+        kib(memory.total),
+        kib(memory.free),
+        kib(memory.free.plus(memory.buffers).plus(memory.cached)),
+        kib(memory.anon),
+        kib(memory.swap_total),
+        kib(memory.swap_total.minus(memory.swap_free)),
+        since(|counters| counters.swap_in),
+        since(|counters| counters.swap_out),
+        ksm.map(|ksm| i64::from(ksm.run)),
+        knobs.map(|knobs| whole(knobs.pages_to_scan)),
+        knobs.map(|knobs| whole(knobs.sleep_millisecs)),
+        ksm.and_then(|ksm| pages(ksm.shared)),
+        ksm.and_then(|ksm| pages(ksm.sharing)),
+        ksm.map(|ksm| whole(ksm.full_scans)),
+        kib(shareable),
+        before.and_then(|before| now.ksmd_since(before)),
+    ];
+    row.extend(clock(sample.wall.as_secs()).map(|part| Some(whole(part))));
+    row.push(Some(i64::from(sample.wall.subsec_micros())));
+    row
+}
+
+/// Year, month, day, hour, minute and second of a wall clock in UTC.
+///
+/// Days to dates as Howard Hinnant has it ("chrono-Compatible Low-Level Date Algorithms", `civil_from_days`).
+fn clock(seconds: u64) -> [u64; 6] {
+    const FROM_MARCH_OF_YEAR_0: u64 = 719_468;
+    let day = (seconds / 86_400).saturating_add(FROM_MARCH_OF_YEAR_0);
+    let (era, of_era) = (day / 146_097, day % 146_097);
+    let leaps = (of_era / 1460).saturating_add(of_era / 146_096);
+    let year = of_era.saturating_add(of_era / 36_524).saturating_sub(leaps) / 365;
+    let before = year.saturating_mul(365).saturating_add(year / 4).saturating_sub(year / 100);
+    let of_year = of_era.saturating_sub(before);
+    let month = of_year.saturating_mul(5).saturating_add(2) / 153;
+    let first = month.saturating_mul(153).saturating_add(2) / 5;
+    let (from_january, next) =
+        if month < 10 { (month.saturating_add(3), 0) } else { (month.saturating_sub(9), 1) };
+    [
+        era.saturating_mul(400).saturating_add(year).saturating_add(next),
+        from_january,
+        of_year.saturating_sub(first).saturating_add(1),
+        seconds / 3600 % 24,
+        seconds / 60 % 60,
+        seconds % 60,
+    ]
+}
+
+/// A sample of a guest.
+pub(super) fn guest_row(track: &Track, class: &Class) -> Row {
+    let Balloon { available, unused, swap_in, swap_out, major_faults, minor_faults, .. } =
+        track.sample.balloon.unwrap_or_default();
+    vec![
+        available.and_then(kib),
+        unused.and_then(kib),
+        swap_in.and_then(kib),
+        swap_out.and_then(kib),
+        major_faults.map(whole),
+        minor_faults.map(whole),
+        kib(track.actual),
+        kib(track.ceiling),
+        kib(floor::of(track, class).0),
+        track.sample.facts.resident.and_then(pages),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_says_the_date_in_utc() {
+        for (seconds, date) in [
+            (0, [1970, 1, 1, 0, 0, 0]),
+            (951_782_399, [2000, 2, 28, 23, 59, 59]),
+            (951_782_400, [2000, 2, 29, 0, 0, 0]),
+            (1_709_251_199, [2024, 2, 29, 23, 59, 59]),
+            (1_735_689_599, [2024, 12, 31, 23, 59, 59]),
+            (4_107_542_400, [2100, 3, 1, 0, 0, 0]),
+        ] {
+            assert_eq!(clock(seconds), date, "{seconds}");
+        }
+        clock(u64::MAX);
+    }
+
+    #[test]
+    fn a_sample_without_anything_has_a_value_for_each_field() {
+        assert_eq!(clock(0).len() + 16 + 1, HOST.len());
+    }
+}
