@@ -11,6 +11,7 @@ use super::kept::{self, Variables};
 use super::told::Told;
 use super::{Refusal, world};
 use crate::guard::Scene;
+use crate::ksm::Asked;
 use crate::model::Track;
 use crate::reason::Reason;
 use crate::sample::{GuestId, Sample};
@@ -24,6 +25,9 @@ pub struct Memory {
     pub(super) guests: BTreeMap<GuestId, Subject>,
     counters: Option<Counters>,
     pub(super) told: Told,
+    /// What it asks of merging.
+    #[serde(default)]
+    pub(super) asked: Asked,
 }
 
 /// What lasts of the host, or of a guest.
@@ -42,6 +46,11 @@ impl Memory {
     /// Nothing is known; then it is not written either.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// What the last evaluation asks of merging.
+    pub(crate) fn asked(&self) -> Asked {
+        self.asked
     }
 
     /// The end of the program.
