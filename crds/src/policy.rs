@@ -254,7 +254,7 @@ pub struct LimitsSpec {
 #[serde(rename_all = "camelCase", default)]
 pub struct KsmSpec {
     /// "Off" (in quotes, or YAML takes it for false) leaves it alone, and puts back what was set before. Auto runs it while it saves
-    /// more than it costs, no faster than that. Program does what the program of engine.mom says by its controls ksm_run and so on.
+    /// more than it costs, no faster than that. Program does what the program of engine.mom says by its controls `ksm_run` and so on.
     /// Both leave it to whoever else manages it on a node.
     pub mode: KsmMode,
     /// Merge guests of different namespaces with each other. Whoever can measure how long a write takes learns from it which

@@ -79,7 +79,7 @@ pub(crate) fn check_written(spec: &OvercommitPolicySpec, place: &str) -> Vec<Fie
         check_slots(mom, place, &mut errors);
     }
     let mut refuse = |name: &str, message: String| {
-        errors.push(FieldError::at(&format!("{place}.parameters{name}"), message))
+        errors.push(FieldError::at(&format!("{place}.parameters{name}"), message));
     };
     if spec.parameters.len() > PARAMETERS_MAX {
         refuse("", format!("{} are too many: write at most {PARAMETERS_MAX}", spec.parameters.len()));

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use overcommit_core::ksm::KsmPlan;
 use overcommit_core::ledger::Ledger;
+use overcommit_core::mom::Told;
 use overcommit_core::plan::Move;
 use overcommit_core::policy::Mode;
 use overcommit_core::ports::PortError;
@@ -86,6 +87,9 @@ pub(crate) struct Report {
     /// Merging of equal pages.
     #[serde(serialize_with = "ksm_with_words")]
     pub(crate) ksm: KsmPlan,
+    /// What became of the policy's program; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) program: Option<Told>,
     /// What does not work, for people.
     pub(crate) troubles: Troubles,
     /// How long the turn took.
@@ -102,7 +106,7 @@ struct Worded<'a> {
 }
 
 fn with_words<S: Serializer>(guests: &[GuestView], to: S) -> Result<S::Ok, S::Error> {
-    let worded = |guest| Worded { guest, code: guest.reason.code(), why: guest.reason.to_string() };
+    let worded = |guest| Worded { guest, code: guest.reason.code(), why: guest.why() };
     to.collect_seq(guests.iter().map(worded))
 }
 
@@ -153,7 +157,10 @@ impl Report {
         troubles.add_own(reserve(orders, &decision.ledger).filter(|_| orders.missing_since().is_none()));
         let kept_from = Some(&decision.ksm.reason).filter(|reason| reason.is_conflict());
         troubles.add_own(kept_from.map(|why| format!("equal pages are not merged: {why}")));
+        troubles.add_own(failed(decision));
         troubles.extend(others);
+        let refused = |guest: &GuestView| Some(format!("{}: {}", guest.name, guest.program.as_ref()?));
+        troubles.add_of_guests(decision.guests.iter().filter_map(refused));
         let of_guests =
             sample.guests.iter().filter_map(|g| Some(format!("{}: {}", g.name, g.trouble.as_ref()?)));
         troubles.add_of_guests(of_guests);
@@ -165,6 +172,7 @@ impl Report {
             declared: Declared { emergency: decision.emergency, turns: decision.turns },
             release: decision.release,
             ksm: decision.ksm.clone(),
+            program: decision.program.clone(),
             troubles,
             took,
             ..Self::blank(orders)
@@ -198,10 +206,17 @@ impl Report {
             declared: Declared::default(),
             release: None,
             ksm: KsmPlan::default(),
+            program: None,
             troubles: Troubles::default(),
             took: Duration::ZERO,
         }
     }
+}
+
+/// Why the policy's program as a whole came to nothing.
+fn failed(decision: &Decision) -> Option<String> {
+    let why = decision.program.as_ref()?.trouble.as_ref()?;
+    Some(format!("the policy's program failed, and nothing that it says is done: {why}"))
 }
 
 /// A reserve that nobody can mean.

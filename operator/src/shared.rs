@@ -14,13 +14,12 @@ impl Shared {
     pub(crate) fn share(&mut self, mut object: Object) -> Object {
         let mom = object.spec.as_mut().and_then(|spec| spec.resolved.engine.mom.as_mut());
         for text in mom.into_iter().flat_map(|mom| &mut mom.slots).filter_map(|slot| slot.program.as_mut()) {
-            match self.0.get(&**text) {
-                Some(known) => *text = Arc::clone(known),
-                None => {
-                    self.0.retain(|text| Arc::strong_count(text) > 1);
-                    self.0.insert(Arc::clone(text));
-                }
+            if let Some(known) = self.0.get(&**text) {
+                *text = Arc::clone(known);
+                continue;
             }
+            self.0.retain(|text| Arc::strong_count(text) > 1);
+            self.0.insert(Arc::clone(text));
         }
         object
     }

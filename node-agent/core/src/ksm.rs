@@ -4,6 +4,7 @@
 //! overwritten, and what was found is put back when the policy ends, on a release, and with every hand-over, because nobody
 //! would look after tenants then.
 
+mod asked;
 mod control;
 mod knobs;
 mod need;
@@ -19,6 +20,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use asked::Asked;
 pub use control::{CEILING_PRESSED, CEILING_WANTED};
 pub use knobs::{Advisor, Foreign, Held, Knob, Knobs, Write, by_hand};
 pub use need::Need;
@@ -62,6 +64,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) ledger: &'a Ledger,
     pub(crate) turn: Turn,
     pub(crate) mandate: Mandate,
+    /// What the policy's program asks for.
+    pub(crate) asked: Asked,
 }
 
 /// What was decided about merging.
@@ -107,6 +111,8 @@ enum Wish {
     Stop,
     /// ksmd scans so many pages between two sleeps.
     Scan(Pace),
+    /// ksmd scans as these knobs say.
+    Set(Knobs),
 }
 
 impl Merging {
@@ -166,18 +172,19 @@ impl Merging {
         self.control.measure(&ksm, scene.sample.at);
         let (wish, reason) = self.wish(scene, &knobs);
         self.told = reason;
-        let ours = matches!(wish, Wish::Stop | Wish::Scan(_));
+        let scans = matches!(wish, Wish::Scan(_) | Wish::Set(_));
+        let ours = scans || wish == Wish::Stop;
         let wish_now = if observing && ours { Wish::Restore } else { wish };
         // One at a time: what would be decided now is decided once it is known what came of the last.
         let writes = if self.under_way { Vec::new() } else { self.carry_out(wish_now, &knobs) };
         let ends = observing || !ours;
-        KsmPlan { ends, ..plan(reason, matches!(wish, Wish::Scan(_)), writes, self.control.share()) }
+        KsmPlan { ends, ..plan(reason, scans, writes, self.control.share()) }
     }
 
     fn wish(&mut self, scene: &Scene<'_>, knobs: &Knobs) -> (Wish, Reason) {
         let rule = &scene.policy.ksm;
         let ended = match (rule.mode, scene.mandate, scene.turn) {
-            (KsmMode::Off | KsmMode::Program, ..) => Some(Reason::Off),
+            (KsmMode::Off, ..) => Some(Reason::Off),
             (_, Mandate::Release, _) => Some(Reason::Released),
             (.., Turn::Handover) => Some(Reason::HandedOver),
             _ => None,
@@ -208,8 +215,18 @@ impl Merging {
                 let begins = reason == Reason::Paused && self.held.is_none();
                 (if begins { Wish::HandsOff } else { Wish::Stop }, reason)
             }
+            None if rule.mode == KsmMode::Program => Self::obey(&scene.asked, knobs),
             None => self.scan(scene),
         }
+    }
+
+    /// As the policy's program says.
+    fn obey(asked: &Asked, now: &Knobs) -> (Wish, Reason) {
+        if asked.is_silent() {
+            return (Wish::HandsOff, Reason::ProgramSilent);
+        }
+        let wish = if asked.scans(now) { Wish::Set(asked.knobs(now)) } else { Wish::Stop };
+        (wish, Reason::Program)
     }
 
     /// Why ksmd must not scan at all now.
@@ -223,7 +240,10 @@ impl Merging {
             Tenants::Nobody => Some(Reason::NoGuests),
             Tenants::Unknown(pods) if apart => Some(Reason::TenantUnknown { pods }),
             Tenants::Several(namespaces) if apart => Some(Reason::TenantsDiffer { namespaces }),
-            _ if self.need == Need::Plenty => Some(Reason::NotNeeded),
+            // Whether it is needed is the program's to say.
+            _ if self.need == Need::Plenty && scene.policy.ksm.mode == KsmMode::Auto => {
+                Some(Reason::NotNeeded)
+            }
             _ if apart && !settled => Some(Reason::TenantsSettle),
             _ => None,
         }
@@ -270,6 +290,7 @@ impl Merging {
                 self.hold(now).want(now, &Knobs { run: 0, sleep_millisecs, ..*now })
             }
             Wish::Scan(pace) => self.hold(now).want(now, &pace.knobs(now)),
+            Wish::Set(knobs) => self.hold(now).want(now, &knobs),
         }
     }
 
@@ -290,5 +311,5 @@ impl Merging {
 
 /// Of what nobody asked for nothing is told.
 fn asked(scene: &Scene<'_>, reason: Reason) -> Reason {
-    if scene.policy.ksm.mode != KsmMode::Auto { Reason::Off } else { reason }
+    if scene.policy.ksm.mode == KsmMode::Off { Reason::Off } else { reason }
 }

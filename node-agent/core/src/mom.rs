@@ -18,12 +18,14 @@ use overcommit_policy::{Evaluation, GuestTrouble, Limits, World, evaluate};
 use crate::adaptive::Wish;
 use crate::eligibility::standing;
 use crate::guard::Scene;
+use crate::ksm::Asked;
 use crate::model::Track;
 use crate::plan::Move;
 use crate::policy::Mom;
 use crate::reason::{Reason, Spot};
 use crate::sample::Sample;
 use crate::step::Turn;
+use crate::units::Bytes;
 
 pub use memory::Memory;
 pub use seen::Seen;
@@ -68,7 +70,7 @@ impl Memory {
         self.take_in(scene, sample);
         let (mut world, shown) = world::of(self, scene);
         let result = evaluate(mom.program(), &mut world, &LIMITS);
-        self.told.host(&world.host);
+        self.asked = Asked::default();
         match result {
             Ok(Evaluation { errors, .. }) => self.take_over(mom, scene, (&mut world, shown), &errors, wish),
             Err(trouble) => self.told.trouble = Some(told::cut(&trouble.to_string())),
@@ -85,6 +87,7 @@ impl Memory {
         errors: &[GuestTrouble],
         wish: &mut Wish,
     ) {
+        self.asked = self.told.host(&world.host, scene.policy.ksm.mode);
         if let Some(lost) = self.host.remember(std::mem::take(&mut world.host.variables)) {
             self.told.note(&format!("the host's {lost}"));
         }
@@ -125,6 +128,40 @@ fn leave_safety(scene: &Scene<'_>, turn: Turn, wish: &mut Wish) {
     let hurts = || scene.model.tracks().any(|t| t.pain.is_some() && t.is_squeezed());
     let takes = scene.emergency || (turn != Turn::Tick && hurts());
     wish.proposal.retain(|step| if step.takes() { takes } else { is_safety(step.reason) });
+    fill(scene, wish);
+}
+
+/// What the adaptive engine would keep for the needs of others goes to those who hurt: a program knows no needs.
+fn fill(scene: &Scene<'_>, wish: &mut Wish) {
+    let cost = |step: &Move| scene.model.track(&step.id).map_or(Bytes::ZERO, |track| track.cost(step.to));
+    let given: Bytes = wish.proposal.moves().iter().filter(|step| !step.takes()).map(cost).sum();
+    let mut left = scene.ledger.spare.minus(given);
+    for track in scene.model.tracks().filter(|track| track.is_squeezed() && track.is_reachable()) {
+        let Some(reason) = relief(track) else { continue };
+        let known = wish.proposal.of(&track.sample.id);
+        let covered = standing(track, scene.policy, scene.now).class().is_some();
+        if !covered || known.is_some_and(Move::takes) {
+            continue;
+        }
+        let paid = known.map_or(Bytes::ZERO, |step| track.cost(step.to));
+        let to = track.cap().min(track.affordable(left.plus(paid))).to_balloon_page_floor();
+        if to <= known.map_or(track.target, |step| step.to) {
+            continue;
+        }
+        left = left.minus(track.cost(to).minus(paid));
+        let (id, name) = (track.sample.id.clone(), track.sample.name.clone());
+        wish.proposal.set(Move { id, name, from: track.target, to, reason });
+    }
+}
+
+/// Why a guest is given whatever there is.
+fn relief(track: &Track) -> Option<Reason> {
+    match (track.pain, track.evidence.fresh()) {
+        _ if track.rebooted => Some(Reason::GiveReboot),
+        (Some(pain), _) => Some(Reason::GiveDistress(pain)),
+        (None, None) => Some(Reason::GiveBlind),
+        (None, Some(_)) => None,
+    }
 }
 
 fn is_safety(reason: Reason) -> bool {

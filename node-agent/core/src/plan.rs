@@ -99,6 +99,15 @@ impl Plan<Proposed> {
         self.add(step);
     }
 
+    /// What an engine wants of a guest, in the place of what it wanted before.
+    pub(crate) fn set(&mut self, step: Move) {
+        let place = self.places.get(&step.id).copied();
+        match place.and_then(|place| self.moves.get_mut(place)) {
+            Some(known) => *known = step,
+            None => self.add(step),
+        }
+    }
+
     /// Only those moves stay of which `wanted` holds.
     pub(crate) fn retain(&mut self, wanted: impl FnMut(&Move) -> bool) {
         self.moves.retain(wanted);

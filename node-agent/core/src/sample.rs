@@ -246,6 +246,9 @@ pub struct Ksm {
     /// What it is set to; absent where that cannot be read.
     #[serde(default)]
     pub knobs: Option<Knobs>,
+    /// `merge_across_nodes`; absent where the kernel knows no NUMA. For programs alone: nobody here writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge_across_nodes: Option<u8>,
 }
 
 /// One guest at one moment.

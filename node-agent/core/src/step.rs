@@ -304,6 +304,7 @@ impl State {
             ledger: &ledger,
             turn: input.turn,
             mandate: input.mandate,
+            asked: self.mom.asked(),
         });
         let release = giving_back.then(|| self.release_state(&ledger, input.complete));
         let mut plan = std::mem::take(&mut verdict.plan);

@@ -33,6 +33,7 @@ pub(crate) struct KsmFiles {
     pages_to_scan: Held,
     sleep_millisecs: Held,
     advisor_mode: Held,
+    merge_across_nodes: Held,
     daemon: Daemon,
     page_size: u64,
 }
@@ -61,6 +62,7 @@ impl KsmFiles {
             pages_to_scan: file("pages_to_scan"),
             sleep_millisecs: file("sleep_millisecs"),
             advisor_mode: file("advisor_mode"),
+            merge_across_nodes: file("merge_across_nodes"),
             daemon: Daemon::NotSought,
             page_size: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
         }
@@ -90,6 +92,7 @@ impl KsmFiles {
             profit: number(&mut self.general_profit).or_else(|| self.profit(sharing, shared)),
             cpu: self.cpu(),
             knobs: self.knobs(run),
+            merge_across_nodes: number(&mut self.merge_across_nodes),
         })
     }
 

@@ -29,7 +29,7 @@ pub(crate) fn explanation(report: &Report, guest: &GuestView) -> String {
         ("unlisted", lines::unlisted(report)),
     ];
     let rows = rows.into_iter().filter_map(|(name, text)| Some(format!("  {name:<10} {}\n", text?)));
-    format!("{}: {}\n{}", guest.name, guest.reason, rows.collect::<String>())
+    format!("{}: {}\n{}", guest.name, guest.why(), rows.collect::<String>())
 }
 
 fn target(report: &Report, guest: &GuestView) -> String {

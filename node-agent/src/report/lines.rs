@@ -42,6 +42,9 @@ pub(crate) fn table(report: &Report) -> String {
     for trouble in report.troubles.iter() {
         text.extend(["  ! ", trouble, "\n"]);
     }
+    for note in report.program.iter().flat_map(|told| &told.notes) {
+        text.extend(["  program: ", note, "\n"]);
+    }
     text.extend(merging(report).map(|ksm| format!("  ksm: {ksm}\n")));
     if let Some(sum) = unlisted(report) {
         text.extend(["  unlisted: ", &sum, "\n"]);
@@ -52,7 +55,7 @@ pub(crate) fn table(report: &Report) -> String {
     for g in &report.guests {
         let [full, target, actual] = [g.full, g.target, g.actual].map(|b| b.to_string());
         let floor = if g.exempt { "-".to_owned() } else { g.floor.to_string() };
-        text.push_str(&row(&g.name.to_string(), &full, &target, &actual, &floor, &g.reason.to_string()));
+        text.push_str(&row(&g.name.to_string(), &full, &target, &actual, &floor, &g.why()));
     }
     text
 }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use overcommit_core::reason::{Failure, Pain, Reason};
+use overcommit_core::mom::Told;
+use overcommit_core::reason::{Failure, Pain, Reason, Spot};
 use overcommit_core::units::Bytes;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -32,9 +33,20 @@ struct UndoneLabels {
     failure: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProgramLabels {
+    scope: &'static str,
+}
+
 /// The reasons for which a balloon is set; of what they hold only their codes are used.
-const TAKES: [Reason; 4] = [Reason::TakeUnused, Reason::TakeCache, Reason::TakeEmergency, Reason::TakeTurn];
-const GIVES: [Reason; 7] = [
+const TAKES: [Reason; 5] = [
+    Reason::TakeUnused,
+    Reason::TakeCache,
+    Reason::TakeEmergency,
+    Reason::TakeTurn,
+    Reason::TakeProgram(NOWHERE),
+];
+const GIVES: [Reason; 8] = [
     Reason::GiveDistress(Pain::LowUsable { usable: Bytes::ZERO }),
     Reason::GiveNeed,
     Reason::GiveSlack,
@@ -42,7 +54,9 @@ const GIVES: [Reason; 7] = [
     Reason::GiveReboot,
     Reason::GiveRelease,
     Reason::GiveExempt,
+    Reason::GiveProgram(NOWHERE),
 ];
+const NOWHERE: Spot = Spot { slot: 1, line: 1 };
 const FAILURES: [Failure; 5] = [
     Failure::NotFollowed { missing: Bytes::ZERO },
     Failure::Deflated { by: Bytes::ZERO },
@@ -57,6 +71,7 @@ pub(crate) struct Metrics {
     latest: Latest,
     actions: Family<ActionLabels, Counter>,
     undone: Family<UndoneLabels, Counter>,
+    program_failures: Family<ProgramLabels, Counter>,
     turn: Histogram,
     lost: Counter,
     untold: Counter,
@@ -73,6 +88,7 @@ impl Metrics {
             latest: Latest::default(),
             actions: Family::default(),
             undone: Family::default(),
+            program_failures: Family::default(),
             turn: Histogram::new(buckets),
             lost: Counter::default(),
             untold: Counter::default(),
@@ -93,6 +109,8 @@ impl Metrics {
             "Takes that were undone, by the expectation that failed",
             metrics.undone.clone(),
         );
+        let help = "Evaluations of the policy's program that failed, as a whole or on a guest";
+        ours.register("program_failures", help, metrics.program_failures.clone());
         let help = "Time of one turn of the loop";
         ours.register_with_unit("turn_duration", help, Unit::Seconds, metrics.turn.clone());
         let help = "Lines of log and reports that nobody took in time";
@@ -104,6 +122,9 @@ impl Metrics {
 
     /// Every series of a count is there from the start: `increase()` does not see the first event of one that begins with it.
     fn begin_at_zero(&self) {
+        for scope in ["program", "guest"] {
+            drop(self.program_failures.get_or_create(&ProgramLabels { scope }));
+        }
         let undoes = FAILURES.map(Failure::code);
         for failure in undoes {
             drop(self.undone.get_or_create(&UndoneLabels { failure }));
@@ -129,6 +150,7 @@ impl Metrics {
         // What tells of actions is the last turn's report once more; a host that could not be read took no turn.
         if report.actions.is_empty() && report.ledger.is_some() {
             self.turn.observe(report.took.as_secs_f64());
+            report.program.iter().filter(|told| told.ran).for_each(|told| self.count_failures(told));
         }
         let lost: usize = self.outputs.iter().map(ErrorCounter::dropped_lines).sum();
         self.lost.inner().store(u64::try_from(lost).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -137,6 +159,14 @@ impl Metrics {
         }
         if !report.actions.is_empty() {
             self.forget_gone(report);
+        }
+    }
+
+    /// What failed in one evaluation.
+    fn count_failures(&self, told: &Told) {
+        let failed = u64::try_from(told.failed).unwrap_or(u64::MAX);
+        for (scope, count) in [("program", u64::from(told.trouble.is_some())), ("guest", failed)] {
+            self.program_failures.get_or_create(&ProgramLabels { scope }).inc_by(count);
         }
     }
 

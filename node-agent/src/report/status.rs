@@ -120,7 +120,7 @@ fn guest(g: &GuestView) -> GuestStatus {
         actual: size(g.actual),
         floor: size(g.floor),
         reason: g.reason.code().to_owned(),
-        message: cut(&g.reason.to_string()),
+        message: cut(&g.why()),
     }
 }
 

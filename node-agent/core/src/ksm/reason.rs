@@ -73,6 +73,10 @@ pub enum Reason {
     },
     /// Keeping track of pages takes more memory than merging saves.
     DoesNotPay,
+    /// As the policy's program says.
+    Program,
+    /// It is the policy's program's to say, and it says nothing.
+    ProgramSilent,
 }
 
 impl Reason {
@@ -100,6 +104,8 @@ impl Reason {
             Self::Slower { .. } => "KsmSlower",
             Self::Exhausted { .. } => "KsmExhausted",
             Self::DoesNotPay => "KsmDoesNotPay",
+            Self::Program => "KsmProgram",
+            Self::ProgramSilent => "KsmProgramSilent",
         }
     }
 
@@ -155,6 +161,8 @@ impl fmt::Display for Reason {
                 write!(f, "saved {per_cpu} per second of CPU, too little: rests, what is merged stays")
             }
             Self::DoesNotPay => f.write_str("takes more memory to keep track of than it saves: rests"),
+            Self::Program => f.write_str("as the policy's program says"),
+            Self::ProgramSilent => f.write_str("the policy's program says nothing of it: as it was"),
         }
     }
 }

@@ -578,3 +578,53 @@ fn a_node_is_no_longer_short_only_with_a_margin() {
     let reserved = HostMemory { hugetlb: Bytes::from_gib(80), ..memory(15) };
     assert_eq!(Need::Plenty.next(&reserved, small), Need::Plenty);
 }
+
+/// A node whose policy leaves merging to its program, which asks for this.
+fn asked(run: Option<u64>, pages_to_scan: Option<u64>, sleep_millisecs: Option<u64>) -> World {
+    let rule = Rule { mode: KsmMode::Program, across_namespaces: false };
+    World { rule, asked: Asked { run, pages_to_scan, sleep_millisecs }, ..World::new() }
+}
+
+#[test]
+fn a_program_has_the_knobs_as_it_asks_within_what_is_safe_and_what_was_found_is_put_back() {
+    // Memory is plenty: whether merging is needed is the program's to say.
+    let mut world = World { available: 16 << 30, promised: 1 << 30, ..asked(Some(1), Some(1250), Some(5)) };
+    let mut merging = Merging::default();
+    assert_eq!(world.turn(&mut merging).reason, Reason::TenantsSettle);
+    let plan = world.turns(&mut merging, 10);
+    assert_eq!((plan.reason, plan.scan), (Reason::Program, true));
+    let Knobs { run, pages_to_scan, sleep_millisecs, .. } = world.knobs;
+    assert_eq!((run, pages_to_scan, sleep_millisecs), (1, 1250, 10), "ksmd must sleep a little");
+    world.asked = Asked { run: Some(0), ..Asked::default() };
+    world.turns(&mut merging, 2);
+    assert_eq!(world.knobs.run, 0);
+    world.asked = Asked { run: Some(1), pages_to_scan: Some(u64::MAX), ..Asked::default() };
+    world.turns(&mut merging, 2);
+    assert_eq!((world.knobs.run, world.knobs.pages_to_scan), (1, 30_000));
+    world.rule.mode = KsmMode::Off;
+    world.turns(&mut merging, 3);
+    assert_eq!(world.knobs, FOUND);
+}
+
+#[test]
+fn where_a_program_says_nothing_of_merging_the_knobs_stay_as_they_were() {
+    let (mut world, mut merging) = (asked(None, None, None), Merging::default());
+    let plan = world.turns(&mut merging, 10);
+    assert_eq!((plan.reason, plan.scan, world.knobs), (Reason::ProgramSilent, false, FOUND));
+}
+
+#[test]
+fn a_program_merges_no_tenants_with_each_other_and_writes_no_knob_that_is_somebody_elses() {
+    let mut world = World { namespaces: vec![Some("shop"), Some("bank")], ..asked(Some(1), Some(500), None) };
+    let mut merging = Merging::default();
+    assert_eq!(world.turns(&mut merging, 10).reason, Reason::TenantsDiffer { namespaces: 2 });
+    assert_eq!(world.knobs, FOUND);
+    let mut world = World { manager: Some(KsmManager::KubeVirt), ..asked(Some(1), Some(500), None) };
+    assert_eq!(world.turns(&mut merging, 10).reason, Reason::Managed { by: KsmManager::KubeVirt });
+    let (mut world, mut merging) = (asked(Some(1), Some(500), None), Merging::default());
+    world.turns(&mut merging, 10);
+    world.knobs.pages_to_scan = 77;
+    let plan = world.turns(&mut merging, 5);
+    assert!(matches!(plan.reason, Reason::Yielded(_)), "{plan:?}");
+    assert_eq!(world.knobs.pages_to_scan, 77);
+}

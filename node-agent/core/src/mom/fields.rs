@@ -17,7 +17,7 @@ const PAGE: u64 = 4096;
 pub(super) type Row = Vec<Option<i64>>;
 
 /// Fields of the host that are collected.
-pub(super) const HOST: [&str; 23] = [
+pub(super) const HOST: [&str; 24] = [
     "mem_available",
     "mem_unused",
     "mem_free",
@@ -29,6 +29,7 @@ pub(super) const HOST: [&str; 23] = [
     "ksm_run",
     "ksm_pages_to_scan",
     "ksm_sleep_millisecs",
+    "ksm_merge_across_nodes",
     "ksm_pages_shared",
     "ksm_pages_sharing",
     "ksm_full_scans",
@@ -44,8 +45,7 @@ pub(super) const HOST: [&str; 23] = [
 ];
 
 /// Fields of the host that nobody collects here.
-pub(super) const HOST_NIL: [&str; 4] =
-    ["ksm_merge_across_nodes", "ksm_pages_unshared", "ksm_pages_volatile", "cpu_count"];
+pub(super) const HOST_NIL: [&str; 3] = ["ksm_pages_unshared", "ksm_pages_volatile", "cpu_count"];
 
 /// Fields of a guest that are collected.
 pub(super) const GUEST: [&str; 10] = [
@@ -136,6 +136,7 @@ pub(super) fn host_row(scene: &Scene<'_>, sample: &Sample, before: Option<&Count
         ksm.map(|ksm| i64::from(ksm.run)),
         knobs.map(|knobs| whole(knobs.pages_to_scan)),
         knobs.map(|knobs| whole(knobs.sleep_millisecs)),
+        ksm.and_then(|ksm| ksm.merge_across_nodes).map(i64::from),
         ksm.and_then(|ksm| pages(ksm.shared)),
         ksm.and_then(|ksm| pages(ksm.sharing)),
         ksm.map(|ksm| whole(ksm.full_scans)),
@@ -211,6 +212,6 @@ mod tests {
 
     #[test]
     fn a_sample_without_anything_has_a_value_for_each_field() {
-        assert_eq!(clock(0).len() + 16 + 1, HOST.len());
+        assert_eq!(clock(0).len() + 17 + 1, HOST.len());
     }
 }

@@ -13,6 +13,7 @@ use super::told::Told;
 use super::{Refusal, seen, world};
 use crate::apart::Apart;
 use crate::guard::Scene;
+use crate::ksm::Asked;
 use crate::model::Track;
 use crate::reason::Reason;
 use crate::sample::{GuestId, Sample};
@@ -29,6 +30,9 @@ pub struct Memory {
     /// What the last evaluation saw and proposed; a predecessor's is of no use.
     #[serde(skip)]
     pub(super) last: Apart<Option<World>>,
+    /// What it asks of merging.
+    #[serde(default)]
+    pub(super) asked: Asked,
 }
 
 /// What lasts of the host, or of a guest.
@@ -47,6 +51,11 @@ impl Memory {
     /// Nothing is known; then it is not written either.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// What the last evaluation asks of merging.
+    pub(crate) fn asked(&self) -> Asked {
+        self.asked
     }
 
     /// The end of the program.

@@ -1,13 +1,14 @@
 //! A program in MOM's language that decides in the place of the adaptive engine. What it is written as is what it is: slots in
 //! their order; what they compile to follows from them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use overcommit_policy::{Program, Source, Trouble};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// A program in named slots.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(try_from = "Vec<Slot>")]
 pub struct Mom {
     slots: Arc<[Slot]>,
@@ -40,6 +41,12 @@ impl Mom {
     /// What it compiles to.
     pub fn program(&self) -> &Program {
         &self.program
+    }
+}
+
+impl fmt::Debug for Mom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Mom").field(&self.slots).finish()
     }
 }
 

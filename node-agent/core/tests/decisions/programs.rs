@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
 
-use overcommit_core::policy::{Mode, Mom, Slot};
+use overcommit_core::policy::{KsmMode, Mode, Mom, Slot};
 use overcommit_core::reason::{Hold, Pain, Reason, Spot};
 use overcommit_core::step::{Decision, Turn};
 use overcommit_core::units::{Amount, Permille};
@@ -281,4 +281,42 @@ fn a_policy_without_a_program_tells_nothing_of_one_and_keeps_nothing() {
     let decision = world.tick();
     assert!(decision.program.is_none());
     assert!(!serde_json::to_string(&world.state).unwrap().contains("\"mom\""));
+}
+
+#[test]
+fn what_a_program_asks_of_merging_is_noted_where_it_cannot_be_done() {
+    let mut world = running(
+        "(Host.Control \"ksm_run\" 2)(Host.Control \"ksm_merge_across_nodes\" 0)(Host.Control \"ksm_pages_to_scan\" \"x\")",
+    );
+    world.policy.ksm.mode = KsmMode::Program;
+    let decision = world.tick();
+    assert_eq!(decision.ksm.reason, overcommit_core::ksm::Reason::NoKsm);
+    let notes = &told(&decision).notes;
+    for words in [
+        "ksm_run 2 is taken as 0",
+        "ksm_merge_across_nodes is not applied",
+        "ksm_pages_to_scan is not applied",
+    ] {
+        assert!(notes.iter().any(|note| note.starts_with(words)), "{words}: {notes:?}");
+    }
+    assert!(told(&decision).trouble.is_none());
+}
+
+#[test]
+fn who_hurts_gets_what_others_need_too_for_a_program_knows_no_needs() {
+    // The adaptive engine would share what is spare among all that are below what they need.
+    let mut world = running("(with Guests g (g.Control \"balloon_target\" 0))");
+    settle(&mut world, 30);
+    world.anon_other = 3100;
+    world.guest("a").used = 330;
+    let decision = world.turn(1, Turn::Relief);
+    let hurt = view(&decision, "a");
+    let given: u64 =
+        decision.plan.moves().iter().filter(|m| !m.takes()).map(|m| m.to.minus(m.from).get()).sum();
+    assert!(matches!(hurt.reason, Reason::GiveDistress(_)), "{hurt:?}");
+    assert!(
+        decision.ledger.spare.get().saturating_sub(given) < 1 << 16,
+        "{given} of {}",
+        decision.ledger.spare
+    );
 }

@@ -1,5 +1,6 @@
 //! Policies whose programs lie in ConfigMaps: what is good is given out, what is not is told, and what was good stays.
 
+use overcommit_tests::machine;
 use overcommit_tests::wait::until;
 use serde_json::{Value, json};
 
@@ -64,7 +65,7 @@ fn a_program_that_breaks_stays_as_it_was_good_last_until_it_is_mended() {
     assert_eq!((spec(&bench, "a"), spec(&bench, "b")), (good.clone(), good.clone()));
     bench.expect("ocp/mom", "{.status.revision}", &revision);
 
-    let mended = GOOD.replace("2", "4");
+    let mended = GOOD.replace('2', "4");
     config_map(&bench, "rules", &mended);
     bench.expect_condition("mom", "Accepted", "message", |message| message == "Holds on 2 nodes");
     for node in ["noc/a", "noc/b"] {
@@ -141,4 +142,32 @@ fn without_the_right_to_read_config_maps_others_go_on_and_the_right_is_named() {
             policy == "mom"
         })
         .unwrap();
+}
+
+/// What stands in the documentation between this and the next fence.
+fn documented<'a>(text: &'a str, from: &str) -> &'a str {
+    text.split_once(from).and_then(|(_, rest)| rest.split_once("```")).unwrap().0
+}
+
+#[test]
+fn a_policy_directory_is_brought_along_as_the_documentation_says() {
+    let bench = Bench::start(&[]);
+    bench.node("a", &[]);
+    let repository = machine::sources().join("..");
+    let text = std::fs::read_to_string(repository.join("docs/mom.md")).unwrap();
+    let shipped = repository.join("deploy/samples/mom/vdsm");
+    let command = documented(&text, "$ kubectl -n overcommit create").split_once(" | ").unwrap().0;
+    let command = command.replace("/etc/vdsm/mom.d", shipped.to_str().unwrap());
+    let mut args = vec!["--namespace", SYSTEM, "create"];
+    args.extend(command.split_whitespace());
+    bench.api.apply(&bench.api.kubectl(&args).unwrap().replace("creationTimestamp: null", "")).unwrap();
+    // What else is there is nobody's business.
+    config_map(&bench, "unrelated", GOOD);
+
+    bench.api.apply(documented(&text, "```yaml\n")).unwrap();
+    bench.expect_condition("from-ovirt", "Accepted", "message", |message| message == "Holds on 1 node");
+    let slots = "{.spec.resolved.engine.mom.slots[*].name}";
+    bench.expect("noc/a", slots, "00-defines 01-parameters 02-balloon 03-ksm");
+    let known = bench.operator().metric("overcommit_operator_objects{kind=\"configmaps\"}");
+    assert!((known - 1.0).abs() < 0.5, "{known}");
 }

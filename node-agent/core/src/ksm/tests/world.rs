@@ -48,6 +48,8 @@ pub(super) struct World {
     pub(super) mandate: Mandate,
     pub(super) turn: Turn,
     pub(super) manager: Option<KsmManager>,
+    /// What a program asks for.
+    pub(super) asked: Asked,
 }
 
 impl World {
@@ -76,6 +78,7 @@ impl World {
             mandate: Mandate::Full,
             turn: Turn::Tick,
             manager: None,
+            asked: Asked::default(),
         }
     }
 
@@ -142,6 +145,7 @@ impl World {
             profit: Some(self.profit()),
             cpu: self.visible.then_some(self.cpu),
             knobs: Some(self.knobs),
+            merge_across_nodes: None,
         };
         let stranger = |n| Stranger {
             pod: Arc::from(format!("stranger-{n}")),
@@ -187,6 +191,7 @@ impl World {
             ledger: &ledger,
             turn: self.turn,
             mandate: self.mandate,
+            asked: self.asked,
         })
     }
 
