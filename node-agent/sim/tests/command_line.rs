@@ -121,3 +121,18 @@ fn the_table_the_json_and_the_picture_tell_of_each_guest() {
     assert!((300..=600).contains(&drawn), "{drawn} points");
     assert!(picture.starts_with("<svg ") && picture.contains("1 &lt; 2 &amp; so on"));
 }
+
+#[test]
+fn a_policy_that_carries_a_program_is_simulated_and_the_program_decides() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = include_str!("../../../deploy/samples/mom.yaml").replace("mode: Observe", "mode: Enforce");
+    // Half of each guest is its floor; less than a fifth of the host is free, but no emergency is near.
+    let scenario =
+        SCENARIO.replace("memory: 2Gi", "memory: 1500Mi").replace("demand: 200Mi", "demand: 400Mi");
+    let output = run(folder.path(), &scenario, &sample, &["--json", "out.json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    eprintln!("{table}");
+    let json = text(&fs::read(folder.path().join("out.json")).unwrap());
+    assert!(json.contains("TakeProgram"), "{table}");
+}

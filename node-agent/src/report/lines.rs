@@ -42,7 +42,7 @@ pub(crate) fn table(report: &Report) -> String {
     for trouble in report.troubles.iter() {
         text.extend(["  ! ", trouble, "\n"]);
     }
-    for note in report.program.iter().flat_map(|told| &told.notes) {
+    for note in report.program.iter().flat_map(|told| &*told.notes) {
         text.extend(["  program: ", note, "\n"]);
     }
     text.extend(merging(report).map(|ksm| format!("  ksm: {ksm}\n")));

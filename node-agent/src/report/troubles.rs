@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use overcommit_core::troubles::wording;
 
@@ -9,7 +10,11 @@ use super::Report;
 
 /// The troubles that were told and have not ended, by their words without numbers: most of them say how long they last.
 #[derive(Debug, Default)]
-pub(super) struct Told(BTreeMap<String, String>);
+pub(super) struct Told {
+    troubles: BTreeMap<String, String>,
+    /// What the policy's program says and nobody does.
+    notes: Arc<BTreeSet<String>>,
+}
 
 impl Told {
     /// Logs what changed with this report.
@@ -21,6 +26,17 @@ impl Told {
         for trouble in ended {
             tracing::info!("no longer: {trouble}");
         }
+        for note in self.news_of_program(report) {
+            tracing::info!("the policy's program: {note}");
+        }
+    }
+
+    /// What the policy's program says and nobody does, as far as it was not told.
+    fn news_of_program(&mut self, report: &Report) -> Vec<String> {
+        let Some(program) = &report.program else { return Vec::new() };
+        let news = program.notes.difference(&self.notes).cloned().collect();
+        self.notes.clone_from(&program.notes);
+        news
     }
 
     /// What began with this report, in its order, and what ended.
@@ -29,7 +45,7 @@ impl Told {
         let mut ended = Vec::new();
         // Where the host cannot be read nobody looked at the rest.
         if report.ledger.is_some() {
-            self.0.retain(|words, trouble| {
+            self.troubles.retain(|words, trouble| {
                 let lasts = now.contains(words);
                 if !lasts {
                     ended.push(std::mem::take(trouble));
@@ -37,7 +53,7 @@ impl Told {
                 lasts
             });
         }
-        let told = &mut self.0;
+        let told = &mut self.troubles;
         let news = |trouble: &&str| match told.entry(wording(trouble)) {
             Entry::Vacant(place) => {
                 place.insert((*trouble).to_owned());
@@ -77,6 +93,19 @@ mod tests {
         assert_eq!(told.turn(&with(&["libvirt of a-2 hangs for 9 s"])), (none.clone(), ended));
         assert_eq!(told.turn(&with(&[])).1, ["libvirt of a-2 hangs for 4 s"]);
         assert_eq!(told.turn(&with(&[])), (none.clone(), none));
+    }
+
+    #[test]
+    fn what_a_program_says_and_nobody_does_is_told_once() {
+        let mut told = Told::default();
+        let with = |notes: &[&str]| {
+            let notes = Arc::new(notes.iter().map(|note| (*note).to_owned()).collect());
+            let program = Some(overcommit_core::mom::Told { notes, ..Default::default() });
+            Report { program, ..fixture::report(Vec::new()) }
+        };
+        assert_eq!(told.news_of_program(&with(&["a"])), ["a"]);
+        assert_eq!(told.news_of_program(&with(&["a", "b"])), ["b"]);
+        assert!(told.news_of_program(&with(&["a", "b"])).is_empty());
     }
 
     #[test]

@@ -581,7 +581,7 @@ fn a_node_is_no_longer_short_only_with_a_margin() {
 
 /// A node whose policy leaves merging to its program, which asks for this.
 fn asked(run: Option<u64>, pages_to_scan: Option<u64>, sleep_millisecs: Option<u64>) -> World {
-    let rule = Rule { mode: KsmMode::Program, across_namespaces: false };
+    let rule = crate::policy::Ksm { mode: KsmMode::Program, across_namespaces: false };
     World { rule, asked: Asked { run, pages_to_scan, sleep_millisecs }, ..World::new() }
 }
 

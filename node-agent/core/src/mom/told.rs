@@ -31,15 +31,15 @@ pub struct Told {
     pub trouble: Option<Arc<str>>,
     /// Guests on which it failed, or for which it proposed what is no size.
     pub failed: usize,
-    /// What it says and nobody here does, in words.
-    pub notes: BTreeSet<String>,
+    /// What it says and nobody here does, in words. Shared, so that turns between two evaluations ask for no memory.
+    pub notes: Arc<BTreeSet<String>>,
 }
 
 impl Told {
     /// Tells something once.
     pub(super) fn note(&mut self, words: &str) {
         if self.notes.len() < MOST {
-            self.notes.insert((*cut(words)).to_owned());
+            Arc::make_mut(&mut self.notes).insert((*cut(words)).to_owned());
         }
     }
 

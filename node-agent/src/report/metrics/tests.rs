@@ -136,7 +136,7 @@ fn every_count_begins_at_zero_before_its_first_event() {
             && code.bytes().all(|b| b.is_ascii_alphabetic())
     };
     let codes: Vec<&str> = quoted.filter(moves).collect();
-    assert_eq!(codes.len(), 16, "{codes:?}");
+    assert_eq!(codes.len(), 18, "{codes:?}");
     for code in codes {
         for result in ["done", "failed"] {
             let direction = if code.starts_with("Take") { "take" } else { "give" };
@@ -195,5 +195,28 @@ fn every_metric_is_documented() {
     assert!(names.len() > 10, "{text}");
     for name in names {
         assert!(documented.contains(&format!("`{name}")), "docs/metrics.md does not name {name}");
+    }
+}
+
+#[test]
+fn what_a_program_fails_on_is_counted_once_for_each_evaluation() {
+    let mut registry = Registry::default();
+    let mut metrics = Metrics::register(&mut registry, Vec::new());
+    let told = |ran, failed, trouble: Option<&str>| Told {
+        ran,
+        failed,
+        trouble: trouble.map(Into::into),
+        ..Told::default()
+    };
+    // A relief tells of the last evaluation, and is none.
+    for program in [told(true, 2, None), told(false, 2, None), told(true, 0, Some("main:1:1: no"))] {
+        metrics.take_in(&Arc::new(Report { program: Some(program), ..report(Vec::new()) }));
+    }
+    let text = scraped(&registry);
+    for line in [
+        r#"overcommit_program_failures_total{scope="guest"} 2"#,
+        r#"overcommit_program_failures_total{scope="program"} 1"#,
+    ] {
+        assert!(text.lines().any(|seen| seen == line), "{line} is not in\n{text}");
     }
 }
