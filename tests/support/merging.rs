@@ -11,6 +11,8 @@ use crate::machine::MIB;
 use crate::session::Session;
 use crate::wait::until;
 
+/// How long the kernel may need to forget guests that are gone.
+const FORGOTTEN: Duration = Duration::from_mins(1);
 /// Held by whoever changes it, whichever process on the machine that is.
 const LOCK: &str = "/run/lock/overcommit-ksm";
 const FOLDER: &str = "/sys/kernel/mm/ksm";
@@ -95,6 +97,15 @@ impl Merging {
     /// When one cannot be read.
     pub fn knobs(&self) -> Result<[i64; 3]> {
         Ok([self.number("run")?, self.number("pages_to_scan")?, self.number("sleep_millisecs")?])
+    }
+}
+
+impl Drop for Merging {
+    /// The next agent would keep from its guests what others of before had merged: the kernel counts it until it scans.
+    fn drop(&mut self) {
+        if self.saved_mib().is_ok_and(|saved| saved > 0) {
+            drop(self.forget_the_dead(FORGOTTEN));
+        }
     }
 }
 

@@ -35,9 +35,9 @@ pub struct Growth {
     guests: Vec<GuestId>,
     /// What was no guest when the host and all guests were last read at one moment.
     known: Option<Bytes>,
-    /// What merging saved when the host was read for the last control period, and for the one before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    merged: Option<(Bytes, Bytes)>,
+    /// What was merged when the kernel said so last.
+    #[serde(default, skip_serializing_if = "Merged::is_nothing")]
+    merged: Merged,
     /// The times in `followed`, in order.
     #[serde(skip)]
     times: Apart<Vec<Duration>>,
@@ -54,15 +54,14 @@ impl Growth {
     /// What a successor can use of it: between the two nobody looked.
     #[must_use]
     pub fn inherited(self) -> Self {
-        Self { course: VecDeque::new(), guests: Vec::new(), known: None, merged: None, ..self }
+        Self { course: VecDeque::new(), guests: Vec::new(), known: None, merged: Merged::default(), ..self }
     }
 
     /// Notes what grew within the last reaction: a rise as it was, and no rate, for a burst of seconds says nothing of
     /// what would come in a minute. Growth between two sets of guests says nothing either: a guest that is not known yet
     /// looks like memory of the node's own.
     pub fn note(&mut self, host: &HostSample, model: &Model, at: Monotonic, interval: Duration) {
-        let before = self.merged.map_or(Bytes::ZERO, |(last, _)| last);
-        self.merged = host.ksm.map(|ksm| (ksm.sharing, before));
+        self.merged = Merged::on(host, self.merged);
         let same = model.tracks().map(|t| &t.sample.id).eq(&self.guests);
         let dated = model.tracks().any(Track::is_dated);
         if !same || dated {
@@ -81,7 +80,7 @@ impl Growth {
         while self.course.front().is_some_and(|first| at.since(first.at) > reaction) {
             self.course.pop_front();
         }
-        let non_guest = non_guest(&host.memory, &self.merged_on(host), model, |_| true);
+        let non_guest = non_guest(&host.memory, &self.merged, model, |_| true);
         let now = Reading { at, non_guest, resident: resident(model) };
         let rise = |of: fn(&Reading) -> Bytes| Some(of(&now).minus(self.course.iter().map(of).min()?));
         if let Some((non_guest, resident)) = rise(|r| r.non_guest).zip(rise(|r| r.resident)) {
@@ -95,18 +94,13 @@ impl Growth {
     /// went since is that guest's: it is what it was when that could be told last, but no less than with all that the
     /// guest held then, and no more than with nothing of it.
     pub fn own(&mut self, host: &HostSample, model: &Model) -> Bytes {
-        let (memory, merged) = (&host.memory, self.merged_on(host));
+        let (memory, merged) = (&host.memory, Merged::on(host, self.merged));
         let least = non_guest(memory, &merged, model, |_| true);
         if model.tracks().all(|t| !t.is_dated()) {
             self.known = Some(least);
         }
         let most = non_guest(memory, &merged, model, |t| !t.is_dated());
         self.known.unwrap_or(most).max(least).min(most)
-    }
-
-    /// What is merged there. Guests are looked at just before the host is: after it was read for the period before.
-    fn merged_on(&self, host: &HostSample) -> Merged {
-        Merged::on(host.ksm.as_ref(), self.merged.map_or(Bytes::ZERO, |(_, before)| before))
     }
 
     /// Notes balloons that have followed; each turn, for it is told once. A guest has one word, however often it was

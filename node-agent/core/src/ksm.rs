@@ -138,8 +138,10 @@ impl Merging {
     }
 
     pub(crate) fn decide(&mut self, scene: &Scene<'_>) -> KsmPlan {
-        let Some(ksm) = scene.sample.host.ksm else {
-            return KsmPlan { reason: asked(scene, Reason::NoKsm), ..KsmPlan::default() };
+        let host = &scene.sample.host;
+        let Some(ksm) = host.ksm else {
+            let reason = if host.ksm_unread { Reason::NoKnobs } else { Reason::NoKsm };
+            return KsmPlan { reason: asked(scene, reason), ..KsmPlan::default() };
         };
         let observing = scene.policy.mode == Mode::Observe;
         let plan = |reason, scan, writes, cpu| KsmPlan {

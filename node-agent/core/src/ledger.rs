@@ -63,7 +63,7 @@ pub struct Ledger {
 }
 
 /// Everything that is no guest and stays: anonymous and shared memory beyond that of the guests that `count`, and the
-/// kernel's own. What of the guests' is `merged` is theirs once, however many of them count it.
+/// kernel's own. What of it is `merged` is there as often as it is mapped, for it is once that is written.
 pub(crate) fn non_guest(
     memory: &HostMemory,
     merged: &Merged,
@@ -73,7 +73,7 @@ pub(crate) fn non_guest(
     let facts = || model.tracks().filter(|t| count(t)).map(|t| &t.sample.facts);
     let guests: Bytes = facts().filter_map(|facts| facts.anon).sum();
     let kernel = [memory.slab_unreclaimable, memory.kernel_stack, memory.page_tables, memory.percpu];
-    let all = memory.anon.plus(memory.shmem).plus(merged.counted_again(facts()));
+    let all = memory.anon.plus(memory.shmem).plus(merged.correction(facts()));
     all.minus(guests).plus(kernel.into_iter().sum())
 }
 

@@ -162,6 +162,9 @@ pub struct HostSample {
     pub pressure: Option<Pressure>,
     /// `/sys/kernel/mm/ksm`; absent where the kernel has no KSM.
     pub ksm: Option<Ksm>,
+    /// It is absent because it could not be read: the kernel has it, and nobody knows what it does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ksm_unread: bool,
 }
 
 /// The lines of `/proc/meminfo` that the ledger uses (Documentation/filesystems/proc.rst).
@@ -420,6 +423,10 @@ pub struct ProcessFacts {
     /// the same pages again. Absent where a cgroup counts each page once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeated: Option<Bytes>,
+    /// Where a cgroup counts each page once: how much at least is merged of QEMU, with whomever, once for each place where it
+    /// maps it. Absent where its processes count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merging: Option<Bytes>,
     /// What QEMU and its helpers use beside the guest's RAM, measured now and then.
     pub overhead: Option<Bytes>,
     /// The pod's memory request as far as the node can tell; absent without Kubernetes.
@@ -440,6 +447,7 @@ impl ProcessFacts {
             resident: self.resident.or(before.resident),
             anon: self.anon.or(before.anon),
             repeated: if self.anon.is_some() { self.repeated } else { before.repeated },
+            merging: if self.anon.is_some() { self.merging } else { before.merging },
             overhead: self.overhead.or(before.overhead),
             request: self.request.or(before.request),
             limit: self.limit.or(before.limit),

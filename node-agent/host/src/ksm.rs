@@ -6,7 +6,7 @@ use overcommit_core::ksm::{Advisor, Knobs};
 use overcommit_core::sample::Ksm;
 use overcommit_core::units::Bytes;
 
-use crate::held::Held;
+use crate::held::{Held, ReadError};
 use crate::proc;
 use crate::root::Root;
 
@@ -66,8 +66,19 @@ impl KsmFiles {
         }
     }
 
-    /// What it does now; absent where the kernel has no KSM or writes something else.
-    pub(crate) fn read(&mut self) -> Option<Ksm> {
+    /// What it does now; absent where the kernel has no KSM.
+    ///
+    /// # Errors
+    /// When the kernel has it, and does not say, or something else.
+    pub(crate) fn read(&mut self) -> Result<Option<Ksm>, ReadError> {
+        if self.run.read().is_err_and(|error| error.is_gone()) {
+            return Ok(None);
+        }
+        let counters = self.counters();
+        counters.map(Some).ok_or_else(|| ReadError::missing(&self.root.join(FOLDER), "counters"))
+    }
+
+    fn counters(&mut self) -> Option<Ksm> {
         let run = number(&mut self.run)?;
         let (sharing, shared) = (number(&mut self.pages_sharing)?, number(&mut self.pages_shared)?);
         let size = |pages: u64| Bytes::new(pages.saturating_mul(self.page_size));
@@ -179,7 +190,7 @@ mod tests {
     }
 
     fn read(dir: &tempfile::TempDir) -> Option<Ksm> {
-        KsmFiles::new(&Root::new(dir.path())).read()
+        KsmFiles::new(&Root::new(dir.path())).read().unwrap()
     }
 
     #[test]
@@ -218,9 +229,15 @@ mod tests {
 
     #[test]
     fn a_kernel_without_ksm_has_none() {
-        assert_eq!(KsmFiles::new(&Root::new("/nonexistent")).read(), None);
-        let dir = tree();
-        std::fs::write(dir.path().join(FOLDER).join("run"), "yes\n").unwrap();
-        assert_eq!(read(&dir), None);
+        assert_eq!(KsmFiles::new(&Root::new("/nonexistent")).read().unwrap(), None);
+    }
+
+    #[test]
+    fn one_that_does_not_say_what_it_does_is_none_of_those() {
+        for (name, text) in [("run", "yes\n"), ("pages_sharing", "many\n"), ("pages_shared", "")] {
+            let dir = tree();
+            std::fs::write(dir.path().join(FOLDER).join(name), text).unwrap();
+            assert!(KsmFiles::new(&Root::new(dir.path())).read().is_err(), "{name}");
+        }
     }
 }

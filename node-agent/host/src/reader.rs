@@ -33,11 +33,15 @@ impl HostReader {
 
 impl HostPort for HostReader {
     fn sample(&mut self) -> Result<HostSample, PortError> {
+        let memory = required(&mut self.meminfo, meminfo::parse)?;
+        // After the memory: what was merged in between is counted twice, and not never.
+        let ksm = self.ksm.read();
         Ok(HostSample {
-            memory: required(&mut self.meminfo, meminfo::parse)?,
+            memory,
             counters: required(&mut self.vmstat, vmstat::parse)?,
             pressure: self.pressure.read().ok().and_then(psi::parse),
-            ksm: self.ksm.read(),
+            ksm_unread: ksm.is_err(),
+            ksm: ksm.unwrap_or_default(),
         })
     }
 }
@@ -68,7 +72,7 @@ mod tests {
         let dir = tree();
         let sample = HostReader::new(&Root::new(dir.path())).sample().unwrap();
         assert_eq!(sample.counters.major_faults, 7);
-        assert_eq!((sample.pressure, sample.ksm), (None, None));
+        assert_eq!((sample.pressure, sample.ksm, sample.ksm_unread), (None, None, false));
     }
 
     #[test]
@@ -82,6 +86,15 @@ mod tests {
             let mut reader = HostReader::new(&Root::new(dir.path()));
             assert!(reader.sample().unwrap_err().to_string().contains(name));
         }
+    }
+
+    #[test]
+    fn counters_of_merging_that_cannot_be_read_are_not_taken_for_none() {
+        let dir = tree();
+        std::fs::create_dir_all(dir.path().join("sys/kernel/mm/ksm")).unwrap();
+        std::fs::write(dir.path().join("sys/kernel/mm/ksm/run"), "garbage\n").unwrap();
+        let sample = HostReader::new(&Root::new(dir.path())).sample().unwrap();
+        assert_eq!((sample.ksm, sample.ksm_unread), (None, true));
     }
 
     #[test]

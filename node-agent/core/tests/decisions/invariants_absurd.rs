@@ -50,14 +50,16 @@ fn time() -> impl Strategy<Value = Duration> {
 fn host() -> impl Strategy<Value = HostSample> {
     let pressure = option::of((small(), small()))
         .prop_map(|p| p.map(|(some_avg10, full_avg10)| Pressure { some_avg10, full_avg10 }));
-    let ksm = option::of((any::<u8>(), bytes(), absurd()))
-        .prop_map(|k| k.map(|(run, sharing, full_scans)| Ksm { run, sharing, full_scans, ..Ksm::default() }));
+    let ksm = option::of((any::<u8>(), bytes(), bytes(), absurd())).prop_map(|k| {
+        k.map(|(run, sharing, shared, full_scans)| Ksm { run, sharing, shared, full_scans, ..Ksm::default() })
+    });
+    let ksm = (ksm, any::<bool>());
     (proptest::array::uniform12(bytes()), proptest::array::uniform4(absurd()), pressure, ksm).prop_map(
         |(
             [total, free, available, anon, shmem, slab, stack, tables, percpu, hugetlb, swap, left],
             n,
             pressure,
-            ksm,
+            (ksm, unread),
         )| {
             let memory = HostMemory {
                 total,
@@ -76,7 +78,7 @@ fn host() -> impl Strategy<Value = HostSample> {
             let [swap_in_pages, swap_out_pages, major_faults, kills] = n;
             let counters =
                 HostCounters { swap_in_pages, swap_out_pages, major_faults, oom_kills: Some(kills) };
-            HostSample { memory, counters, pressure, ksm }
+            HostSample { memory, counters, pressure, ksm_unread: unread && ksm.is_none(), ksm }
         },
     )
 }
@@ -103,10 +105,11 @@ fn balloon() -> impl Strategy<Value = Option<Balloon>> {
 }
 
 fn facts() -> impl Strategy<Value = ProcessFacts> {
-    proptest::array::uniform8(option::weighted(0.8, bytes())).prop_map(
-        |[resident, anon, repeated, overhead, request, limit, swappable, bound]| ProcessFacts {
+    proptest::array::uniform9(option::weighted(0.8, bytes())).prop_map(
+        |[resident, anon, repeated, merging, overhead, request, limit, swappable, bound]| ProcessFacts {
             bound,
             repeated,
+            merging,
             resident,
             anon,
             overhead,

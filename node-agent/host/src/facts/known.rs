@@ -71,11 +71,16 @@ impl Known {
         capacity: Option<Bytes>,
     ) -> Result<HostView, ReadError> {
         let version = self.place.as_ref().map(CgroupPlace::version);
+        // Before what the cgroup holds: what is merged in between is then taken for others', and not for nobody's.
+        let merging = self.merging();
         let holds = self.holds(0);
+        let repeated = || merging.map_or(status.anon, |merging| merging.min(status.anon));
         let (anon, repeated) = match holds {
             Some(holds) => (holds.all(status.shmem), None),
-            None => (status.anon.plus(status.shmem), Some(self.merged().min(status.anon))),
+            None => (status.anon.plus(status.shmem), Some(repeated())),
         };
+        // Before Linux 5.19 that is not known. But what a process maps beyond what is charged, others are charged for.
+        let merging = holds.map(|holds| merging.unwrap_or_else(|| status.anon.minus(holds.anon)));
         let limits = version.map_or_else(Vec::new, |v| cgroup::limits(&self.directories, v));
         let limit = limits.iter().flatten().min().copied();
         let score = self.process.oom_score()?;
@@ -94,6 +99,7 @@ impl Known {
                 resident: Some(status.resident),
                 anon: Some(anon),
                 repeated,
+                merging,
                 overhead,
                 request: request.map(|r| limit.map_or(r, |l| r.min(l))),
                 limit,
@@ -108,13 +114,11 @@ impl Known {
         })
     }
 
-    /// What of it the kernel may have merged, with whomever (`ksm_merging_pages`): before Linux 5.19, which does not say,
-    /// all of it.
-    fn merged(&self) -> Bytes {
-        let pages: Option<u64> =
-            self.process.text("ksm_merging_pages").ok().and_then(|text| text.trim().parse().ok());
+    /// What of it the kernel may have merged, with whomever (`ksm_merging_pages`); absent before Linux 5.19.
+    fn merging(&self) -> Option<Bytes> {
+        let pages: u64 = self.process.text("ksm_merging_pages").ok()?.trim().parse().ok()?;
         let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-        pages.map_or(Bytes::MAX, |pages| Bytes::new(pages.saturating_mul(page)))
+        Some(Bytes::new(pages.saturating_mul(page)))
     }
 
     /// What this level of its pod or scope holds, the outermost first; absent if it has none of its own.

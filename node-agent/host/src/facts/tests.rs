@@ -140,8 +140,19 @@ fn what_of_a_process_is_merged_is_told_where_no_cgroup_counts_it_once() {
     let node = Node::new("max\n");
     node.add_qemu(80, &Node::cgroup());
     node.add_launcher();
+    let facts = || node.reader().look(&query(Some(POD))).facts;
+    assert_eq!(
+        (facts().repeated, facts().merging),
+        (None, Some(Bytes::ZERO)),
+        "before Linux 5.19 perhaps nothing"
+    );
+    node.write(
+        &format!("sys/fs/cgroup/kubepods/burstable/pod{POD}/memory.stat"),
+        "anon 102400000\nshmem 0\n",
+    );
+    assert_eq!(facts().merging, Some(Bytes::from_kib(200_000)), "others are charged for what is missing");
     node.write("proc/80/ksm_merging_pages", "1000\n");
-    assert_eq!(node.reader().look(&query(Some(POD))).facts.repeated, None);
+    assert_eq!((facts().repeated, facts().merging), (None, Some(Bytes::new(1000 * page))));
 }
 
 #[test]

@@ -323,6 +323,7 @@ impl Guest {
             resident: Some(self.resident()),
             anon: Some(self.resident()),
             repeated: None,
+            merging: None,
             overhead: Some(self.group.overhead.0),
             request: Some(self.group.request.0),
             limit,

@@ -228,6 +228,6 @@ impl Host {
         };
         let full_avg10 = u32::try_from(self.stalls).unwrap_or(u32::MAX);
         let pressure = Some(Pressure { some_avg10: full_avg10, full_avg10 });
-        HostSample { memory, counters, pressure, ksm: None }
+        HostSample { memory, counters, pressure, ..HostSample::default() }
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct World {
     pub(super) scanned: u64,
     pub(super) cpu: Duration,
     pub(super) visible: bool,
+    /// Its counters cannot be read.
+    pub(super) unread: bool,
     pub(super) total: u64,
     pub(super) available: u64,
     pub(super) promised: u64,
@@ -61,6 +63,7 @@ impl World {
             scanned: 0,
             cpu: Duration::ZERO,
             visible: true,
+            unread: false,
             total: 16 << 30,
             available: 8 << 30,
             promised: 16 << 30,
@@ -151,7 +154,12 @@ impl World {
             at: Monotonic::new(self.at),
             wall: self.at,
             host_age: Duration::ZERO,
-            host: HostSample { memory, ksm: Some(ksm), ..HostSample::default() },
+            host: HostSample {
+                memory,
+                ksm: Some(ksm).filter(|_| !self.unread),
+                ksm_unread: self.unread,
+                ..HostSample::default()
+            },
             guests,
             strangers: (0..self.strangers).map(stranger).collect(),
         };

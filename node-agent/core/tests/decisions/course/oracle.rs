@@ -176,6 +176,7 @@ fn held_on(before: &GuestSample, now: &GuestSample) -> GuestSample {
     known.facts.resident = new.resident.or(old.resident);
     known.facts.anon = new.anon.or(old.anon);
     known.facts.repeated = if new.anon.is_some() { new.repeated } else { old.repeated };
+    known.facts.merging = if new.anon.is_some() { new.merging } else { old.merging };
     known.facts.overhead = new.overhead.or(old.overhead);
     known.facts.request = new.request.or(old.request);
     known.facts.limit = new.limit.or(old.limit);

@@ -287,6 +287,7 @@ impl Body {
         }
         ProcessFacts {
             repeated: None,
+            merging: None,
             swappable: None,
             resident: Some(anon),
             anon: Some(anon),

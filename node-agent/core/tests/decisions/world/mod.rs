@@ -345,6 +345,7 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
             resident: Some(mib(shown)),
             anon: Some(mib(shown)),
             repeated: None,
+            merging: None,
             overhead: Some(Bytes::ZERO),
             request: g.request.map(mib),
             limit: g.limit.map(mib),
