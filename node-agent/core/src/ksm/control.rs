@@ -79,7 +79,8 @@ impl Pace {
 }
 
 /// The counters at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 struct Mark {
     at: Monotonic,
     /// ksmd's CPU time.
@@ -88,8 +89,9 @@ struct Mark {
     scans: u64,
 }
 
-/// A scan under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A scan under way. What another version of the agent has not written down of it begins anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 struct Scan {
     /// Of one CPU.
     share: Permille,
@@ -145,13 +147,14 @@ struct Rest {
 
 /// The control, from turn to turn.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Control {
     scan: Option<Scan>,
     rest: Option<Rest>,
     /// How long the next rest is.
     next_rest: Option<Duration>,
     /// The last measurement: when, ksmd's CPU time then, and its knobs.
-    meter: Option<(Monotonic, Duration, Option<Knobs>)>,
+    meter: Option<(Monotonic, Option<Duration>, Option<Knobs>)>,
     share: Option<Permille>,
     /// What looking at a page costs, in nanoseconds.
     cost: Option<u64>,
@@ -184,18 +187,18 @@ impl Control {
             let busy = part(since, share);
             self.supposed = self.supposed.saturating_add(busy);
             self.come_by(busy);
-            (self.meter, self.share) = (Some((at, Duration::ZERO, None)), None);
+            (self.meter, self.share) = (Some((at, None, None)), None);
             return;
         };
-        let Some((then, before, knobs)) = self.meter else {
-            self.meter = Some((at, cpu, ksm.knobs));
+        let Some((then, Some(before), knobs)) = self.meter else {
+            self.meter = Some((at, Some(cpu), ksm.knobs));
             return;
         };
         let (elapsed, busy) = (at.since(then), cpu.saturating_sub(before));
         if elapsed < MEASURABLE {
             return;
         }
-        self.meter = Some((at, cpu, ksm.knobs));
+        self.meter = Some((at, Some(cpu), ksm.knobs));
         self.share = Some(share_of(busy, elapsed));
         let steady = knobs.filter(|knobs| ksm.knobs == Some(*knobs) && knobs.run == 1);
         if let Some(measured) = steady.and_then(|knobs| cost(busy, elapsed, &knobs)) {
@@ -236,6 +239,10 @@ impl Control {
             return (Some(self.begin(now, need)), Reason::Measuring);
         };
         if scan.noting && scan.has_noted(&now, course) {
+            // What equals a page that was merged before a rest is merged meanwhile.
+            if scan.paid(&now, need) {
+                (self.next_rest, scan.begun) = (None, now);
+            }
             scan = Scan { since: now, noting: false, seen: 0, ..scan };
         }
         // What it takes while it notes does not depend on how fast it does; and a need that rises has another price.
@@ -366,6 +373,20 @@ impl Scan {
         ends >= ENDS_TO_NOTE || (ends >= 1 && course.pages > 0 && self.seen >= course.pages)
     }
 
+    /// What it saved since `since`, and what that has to be for what it took.
+    fn account(&self, now: &Mark, need: Need) -> (Bytes, Bytes) {
+        let gained = now.saved.saturating_sub(self.since.saved);
+        let price = if need == Need::Pressed { PRICE_PRESSED } else { PRICE_WANTED };
+        let costs = of_time(price, now.cpu.saturating_sub(self.since.cpu));
+        (Bytes::new(u64::try_from(gained).unwrap_or(0)), costs)
+    }
+
+    /// That was worth it.
+    fn paid(&self, now: &Mark, need: Need) -> bool {
+        let (gained, costs) = self.account(now, need);
+        gained >= costs && !gained.is_zero()
+    }
+
     /// It has come by everywhere since `since`.
     fn is_over(&self, now: &Mark, course: Course) -> bool {
         now.scans > self.since.scans || (course.pages > 0 && self.seen >= course.pages)
@@ -377,12 +398,8 @@ impl Scan {
 fn judge(scan: &Scan, now: &Mark, course: Course, profit: Option<i64>, need: Need) -> Verdict {
     let elapsed = now.at.since(scan.since.at);
     let over = !scan.noting && scan.is_over(now, course) && elapsed >= WINDOW;
-    let gained = now.saved.saturating_sub(scan.since.saved);
-    let gained = Bytes::new(u64::try_from(gained).unwrap_or(0));
-    let cpu = now.cpu.saturating_sub(scan.since.cpu);
-    let price = if need == Need::Pressed { PRICE_PRESSED } else { PRICE_WANTED };
-    let costs = of_time(price, cpu);
-    let per_cpu = per_second(gained, cpu);
+    let (gained, costs) = scan.account(now, need);
+    let per_cpu = per_second(gained, now.cpu.saturating_sub(scan.since.cpu));
     let twice = gained >= costs.plus(costs) && !gained.is_zero();
     if over && profit.is_some_and(|profit| profit <= 0) {
         return Verdict::Rest(Reason::DoesNotPay);

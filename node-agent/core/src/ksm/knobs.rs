@@ -146,8 +146,11 @@ pub struct Held {
 const WITHOUT_ADVISOR: u64 = 100;
 
 /// What `sleep_millisecs` is set to where ksmd is stopped. A stop needs no disk, so that perhaps no journal knows of it: by
-/// this a successor tells it from somebody else's.
-pub(super) const STOPPED_SLEEP: u64 = 21;
+/// this a successor tells it from somebody else's. Nobody else writes it: ksmtuned and MOM write 10 ms × 16 GiB / the node's
+/// memory, which is that on a node of 40 MiB; KubeVirt 100 ms × 16 GiB / what is used, which is that where 400 MiB are, and no
+/// node that runs it uses so little; and people write round numbers. Not longer, for whoever starts ksmd by hand after an
+/// agent that was killed waits for that.
+pub(super) const STOPPED_SLEEP: u64 = 4099;
 
 /// The advisor first: while it is on, what is written to the others is its to change. Whether to run last.
 const TAKE: [Knob; 4] = [Knob::Advisor, Knob::PagesToScan, Knob::SleepMillisecs, Knob::Run];

@@ -1,6 +1,7 @@
 //! The rule, case by case.
 
 mod properties;
+mod readings;
 mod world;
 
 use std::time::Duration;
@@ -372,6 +373,31 @@ fn a_stop_that_no_journal_knows_of_is_nobody_elses_to_the_next() {
         world.turns(&mut next, 2);
         assert_eq!((world.knobs, next.held()), (FOUND, None));
     }
+}
+
+#[test]
+fn a_stop_by_ksmtuned_mom_or_kubevirt_is_never_taken_for_one_of_ours() {
+    let (world, merging) = running();
+    let journal = merging.held().unwrap().clone();
+    let by_total = (1..=1024).map(|half_gib: u64| (10 * 32 / half_gib).max(10));
+    let by_used = (2..=1024).map(|half_gib: u64| (100 * 32 / half_gib).max(10));
+    let others = by_total.chain(by_used).chain([20, 100, 200, 1000, 2000, 4000, 5000]);
+    for sleep_millisecs in others {
+        let (mut world, mut next) = (world.clone(), Merging::default());
+        next.adopt(journal.clone());
+        (world.knobs.run, world.knobs.sleep_millisecs) = (0, sleep_millisecs);
+        let plan = world.turns(&mut next, 2);
+        assert!(plan.reason.is_conflict(), "{sleep_millisecs}: {:?}", plan.reason);
+    }
+}
+
+#[test]
+fn counters_that_cannot_be_read_are_not_taken_for_a_kernel_without_any() {
+    let (mut world, mut merging) = running();
+    let knobs = world.knobs;
+    world.unread = true;
+    let plan = world.turn(&mut merging);
+    assert_eq!((plan.reason, plan.writes, world.knobs), (Reason::NoKnobs, Vec::new(), knobs));
 }
 
 #[test]
