@@ -5,6 +5,7 @@
 //! would look after tenants then.
 
 mod control;
+mod judge;
 mod knobs;
 mod need;
 mod reason;
