@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::wait::until;
 
 /// How long the kernel may need to forget guests that are gone.
-const FORGOTTEN: Duration = Duration::from_secs(60);
+const FORGOTTEN: Duration = Duration::from_mins(1);
 /// Held by whoever changes it, whichever process on the machine that is.
 const LOCK: &str = "/run/lock/overcommit-ksm";
 const FOLDER: &str = "/sys/kernel/mm/ksm";

@@ -1,8 +1,8 @@
 //! The adaptive engine, first version: keeps `promised ≤ budget`, takes unused memory first, gives at once.
 //!
 //! Every guest has four levels: floor ≤ need (its working set with headroom) ≤ comfort (nothing it has filled is
-//! lost) ≤ ceiling. The allowed sum fills them stage by stage; a stage that cannot be filled for all is shared by
-//! weight. Targets then move towards that division, and only where somebody is short: where nothing is to be won,
+//! lost) ≤ ceiling. The allowed sum fills them stage by stage, the need of those that hurt before that of all; a stage
+//! that cannot be filled for all is shared by weight. Targets then move towards that division, and only where somebody is short: where nothing is to be won,
 //! nothing is done.
 
 use std::cell::Cell;
@@ -201,6 +201,12 @@ impl<'a> Seat<'a> {
         }
     }
 
+    /// What it needs, if it hurts and there are no turns for that: the others need theirs so that they will not hurt.
+    fn relief(&self) -> Bytes {
+        let hurts = self.track.pain.is_some() && self.track.turn.is_none();
+        if hurts { self.need } else { Bytes::ZERO }
+    }
+
     fn is_urgent(&self) -> bool {
         self.track.target < self.need && self.track.is_squeezed()
     }
@@ -235,7 +241,7 @@ fn divide(seats: &mut [Seat<'_>], allowed: Bytes, arena: &Bump) {
     let beside: Bytes = seats.iter().map(|s| s.track.beside()).sum();
     let floors: Bytes = seats.iter().map(|s| s.floor).sum();
     let mut left = allowed.minus(beside).minus(floors);
-    let stages: [fn(&Seat<'_>) -> Bytes; 3] = [|s| s.need, |s| s.comfort, |s| s.ceiling];
+    let stages: [fn(&Seat<'_>) -> Bytes; 4] = [|s| s.relief(), |s| s.need, |s| s.comfort, |s| s.ceiling];
     for level in stages {
         let gaps = seats.iter().map(|s| (level(s).minus(s.desired), s.class.weight));
         let gaps = Vec::from_iter_in(gaps, arena);

@@ -6,6 +6,7 @@
 
 mod asked;
 mod control;
+mod judge;
 mod knobs;
 mod need;
 mod reason;

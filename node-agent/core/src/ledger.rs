@@ -73,7 +73,7 @@ pub(crate) fn non_guest(
     let facts = || model.tracks().filter(|t| count(t)).map(|t| &t.sample.facts);
     let guests: Bytes = facts().filter_map(|facts| facts.anon).sum();
     let kernel = [memory.slab_unreclaimable, memory.kernel_stack, memory.page_tables, memory.percpu];
-    let all = memory.anon.plus(memory.shmem).plus(merged.to_add(facts()));
+    let all = memory.anon.plus(memory.shmem).plus(merged.correction(facts()));
     all.minus(guests).plus(kernel.into_iter().sum())
 }
 

@@ -22,6 +22,7 @@ use crate::units::{Bytes, Monotonic};
 
 pub use promise::ASSUMED_OVERHEAD;
 pub(crate) use words::DISTRESS_USABLE_PERCENT;
+use words::Lost;
 
 /// What the kernel said of a guest longer than this before the host was read is of another moment.
 const OF_ONE_MOMENT: Duration = Duration::from_secs(1);
@@ -83,6 +84,9 @@ pub struct Track {
     pub(crate) seat: Option<Seat>,
     /// By how much more it used per second from its last but one statistics to its last.
     pub rise: Bytes,
+    /// What it lost when its own kernel killed in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lost: Option<Lost>,
     /// Memory of the guest's kernel that its `MemTotal` does not show.
     pub reserved: Bytes,
     /// `last_update` of the statistics that are in use.
@@ -226,6 +230,7 @@ impl Track {
             turn: None,
             seat: None,
             rise: Bytes::ZERO,
+            lost: None,
             reserved: Bytes::ZERO,
             last_update: None,
             conduct: Conduct::default(),
@@ -360,7 +365,7 @@ impl Track {
         self.demand = Bytes::ZERO;
         (self.swaps, self.turn) = (false, None);
         self.seat = self.seat.map(Seat::begin_life_anew);
-        self.rise = Bytes::ZERO;
+        (self.rise, self.lost) = (Bytes::ZERO, None);
         self.conduct.begin_life_anew();
     }
 

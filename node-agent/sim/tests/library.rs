@@ -118,13 +118,30 @@ fn guests_that_need_more_than_there_is_have_it_in_turn() {
     assert_eq!(outcome.node.overshoot_permille, 0, "nothing is taken from who has its turn");
 }
 
-/// What half of a guest's memory as headroom does to them is in the picture of that parameter.
 #[test]
 fn guests_without_swap_that_grow_fast_are_given_before_their_kernels_kill() {
     let outcome = controlled("fast-growth-without-swap");
     assert!(outcome.node.killed_within <= 12 && outcome.node.suffering() <= 2 * MINUTE, "{:?}", outcome.node);
     assert_eq!(ended(&outcome), 0);
     assert!(ended(&left_alone("fast-growth-without-swap")) >= 1);
+}
+
+/// One that its kernel killed uses next to nothing, and is killed within a moment when what was killed starts again.
+#[test]
+fn who_was_killed_in_is_not_left_to_be_for_ever_whatever_headroom_the_others_are_to_have() {
+    let name = "fast-growth-without-swap";
+    let killed = |percent: u64, mebibytes: u64| {
+        let text = format!(
+            "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {{name: p}}\n\
+             spec: {{mode: Enforce, engine: {{adaptive: {{headroomPercent: {percent}}}}}}}\n"
+        );
+        let mut scenario = scenario(name);
+        scenario.host.memory.0 = Bytes::from_mib(mebibytes);
+        simulate(name, &scenario, &Orders::read(text.as_bytes()).unwrap()).node.killed_within
+    };
+    assert_eq!([15, 20, 30, 40].map(|percent| killed(percent, 4200)), [0; 4]);
+    assert_eq!([20, 25, 40].map(|percent| killed(percent, 4000)), [0; 3]);
+    assert!(killed(25, 3800) < 200, "where their peaks do not fit, for as long as those last");
 }
 
 #[test]

@@ -49,12 +49,12 @@ impl Merged {
     }
 
     /// How much there is to add to `AnonPages` before what these guests are said to hold is taken off.
-    pub(crate) fn to_add<'a>(&self, guests: impl Iterator<Item = &'a ProcessFacts>) -> Bytes {
+    pub(crate) fn correction<'a>(&self, guests: impl Iterator<Item = &'a ProcessFacts>) -> Bytes {
         let (mut repeated, mut merging, mut by_cgroup) = (Bytes::ZERO, Bytes::ZERO, false);
         for facts in guests.filter(|facts| facts.anon.is_some()) {
-            match facts.repeated {
-                Some(merged) => repeated = repeated.plus(merged),
-                None => (by_cgroup, merging) = (true, merging.plus(facts.merging.unwrap_or_default())),
+            repeated = repeated.plus(facts.repeated.unwrap_or_default());
+            if facts.repeated.is_none() {
+                (by_cgroup, merging) = (true, merging.plus(facts.merging.unwrap_or_default()));
             }
         }
         let shared = if by_cgroup { self.shared } else { Bytes::ZERO };
@@ -100,38 +100,38 @@ mod tests {
     fn what_processes_count_again_and_what_others_save_is_all_that_is_shared() {
         // 3 guests of 256 MiB, 100 MiB of each equal to the others': AnonPages has 768 − 200 of them.
         let guests = [process(256, 100), process(256, 100), process(256, 100)];
-        assert_eq!(merged(200, 100).to_add(guests.iter()), mib(200));
+        assert_eq!(merged(200, 100).correction(guests.iter()), mib(200));
         // A pod has 500 MiB in five places, beside that: AnonPages has them once, and it may write them all.
-        assert_eq!(merged(200 + 2000, 100 + 500).to_add(guests.iter()), mib(200 + 2000));
+        assert_eq!(merged(200 + 2000, 100 + 500).correction(guests.iter()), mib(200 + 2000));
         // The same before Linux 5.19, which does not say what of a process is merged.
         let guests = [process(256, 256), process(256, 256), process(256, 256)];
-        assert_eq!(merged(200 + 2000, 100 + 500).to_add(guests.iter()), mib(200 + 2000));
+        assert_eq!(merged(200 + 2000, 100 + 500).correction(guests.iter()), mib(200 + 2000));
     }
 
     #[test]
     fn where_there_are_no_guests_others_may_still_write_what_they_merged() {
-        assert_eq!(merged(2000, 500).to_add([].iter()), mib(2000));
-        assert_eq!(merged(2000, 500).to_add([ProcessFacts::default()].iter()), mib(2000));
+        assert_eq!(merged(2000, 500).correction([].iter()), mib(2000));
+        assert_eq!(merged(2000, 500).correction([ProcessFacts::default()].iter()), mib(2000));
     }
 
     #[test]
     fn of_cgroups_what_is_not_the_guests_is_others() {
         // 100 MiB in three places: charged to one of them, and each counts only what is charged to it.
         let guests = [cgroup(256, Some(100)), cgroup(156, Some(100)), cgroup(156, Some(100))];
-        assert_eq!(merged(200, 100).to_add(guests.iter()), Bytes::ZERO, "nobody else merges");
+        assert_eq!(merged(200, 100).correction(guests.iter()), Bytes::ZERO, "nobody else merges");
         // A pod has 500 MiB in five places: four more than AnonPages has, and one for what may be charged to a guest.
-        assert_eq!(merged(200 + 2000, 100 + 500).to_add(guests.iter()), mib(2500));
+        assert_eq!(merged(200 + 2000, 100 + 500).correction(guests.iter()), mib(2500));
         // 10 MiB of two guests were merged after they were looked at.
-        assert_eq!(merged(200 + 10, 100 + 10).to_add(guests.iter()), mib(20));
-        assert_eq!(merged(200, 100).to_add([cgroup(256, None)].iter()), mib(300), "it does not say");
+        assert_eq!(merged(200 + 10, 100 + 10).correction(guests.iter()), mib(20));
+        assert_eq!(merged(200, 100).correction([cgroup(256, None)].iter()), mib(300), "it does not say");
     }
 
     #[test]
     fn only_guests_of_cgroups_have_merging_pages_to_take_off() {
         // 100 MiB in a place of each: the process counts them, the cgroup does if it is charged.
         let guests = [process(256, 100), cgroup(256, Some(100))];
-        assert_eq!(merged(100, 100).to_add(guests.iter()), mib(100));
-        assert_eq!(merged(100 + 2000, 100 + 500).to_add(guests.iter()), mib(100 + 2500));
+        assert_eq!(merged(100, 100).correction(guests.iter()), mib(100));
+        assert_eq!(merged(100 + 2000, 100 + 500).correction(guests.iter()), mib(100 + 2500));
     }
 
     #[test]
@@ -139,12 +139,12 @@ mod tests {
         let guests = [process(256, 100), process(256, 100), process(256, 100)];
         let failed = HostSample { ksm_unread: true, ..HostSample::default() };
         let first = Merged::on(&failed, Merged::default());
-        assert_eq!(first.to_add(guests.iter()), mib(300), "no more than they have merged");
-        let again = |sharing| Merged::on(&failed, merged(sharing, 600)).to_add(guests.iter());
+        assert_eq!(first.correction(guests.iter()), mib(300), "no more than they have merged");
+        let again = |sharing| Merged::on(&failed, merged(sharing, 600)).correction(guests.iter());
         assert_eq!(again(2200), mib(2200), "as it was");
         assert_eq!(again(50), mib(300), "more of the guests was merged since");
         let none = Merged::on(&HostSample::default(), merged(2200, 600));
-        assert_eq!(none.to_add(guests.iter()), Bytes::ZERO, "this kernel has no KSM");
+        assert_eq!(none.correction(guests.iter()), Bytes::ZERO, "this kernel has no KSM");
     }
 
     /// A page: how many places of each guest map it, how many of others, whose cgroup it is charged to, and how many places
@@ -206,7 +206,7 @@ mod tests {
                 (true, false) => cgroup(groups[guest], Some(merging[guest])),
             }).collect();
             let own: Bytes = guests.iter().filter_map(|facts| facts.anon).sum();
-            let counted = mib(anon).plus(merged(sharing, shared).to_add(guests.iter())).minus(own);
+            let counted = mib(anon).plus(merged(sharing, shared).correction(guests.iter())).minus(own);
             prop_assert!(counted >= mib(others), "{counted} of {others}");
             let of_cgroups = if by_cgroup.contains(&true) { shared } else { 0 };
             let unsaid = if old_kernel { of_cgroups } else { 0 };

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Track;
 use crate::evidence::{self, Evidence};
 use crate::policy::Adaptive;
@@ -28,9 +30,19 @@ const AHEAD: (u64, u64) = (10, 9);
 /// A demand once seen fades by this part with each new statistics, so that a cap does not become its own proof; not with each
 /// turn: those that others bring about are no word of this guest.
 const DEMAND_FADE: u64 = 16;
+/// What was needed when a guest's own kernel killed is needed again by then if it is started anew, be it by a person; and who
+/// starts it anew is killed within a moment where it is not there, before any statistics tell of it.
+const LOST_HOLD: Duration = Duration::from_mins(10);
 /// No two statistics of a guest are closer: its timer starts anew with each that comes, and counts whole seconds
 /// (`virtio_balloon_receive_stats`, `balloon_stats_change_timer`, hw/virtio/virtio-balloon.c in QEMU).
 const CLOSEST: Duration = Duration::from_secs(1);
+
+/// What a guest needed when its own kernel killed in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Lost {
+    need: Bytes,
+    at: Monotonic,
+}
 
 impl Track {
     /// Judges what the guest says, which is new or was heard before. Who gets its memory back is asked as seldom as it was
@@ -52,6 +64,8 @@ impl Track {
             Some(_) => self.ceiling,
             None => with_headroom(used, adaptive.headroom).max(self.soon(used)),
         };
+        let lost = self.lost.filter(|lost| at.since(lost.at) < LOST_HOLD);
+        let need = need.max(lost.map_or(Bytes::ZERO, |lost| lost.need));
         let fade = if new { self.demand.minus(need).scaled(1, DEMAND_FADE) } else { Bytes::ZERO };
         // What a guest grows by in a moment, carried on, may be more than there is: nobody needs more than it may have.
         self.demand = self.demand.minus(fade).max(need).min(self.ceiling);
@@ -68,9 +82,11 @@ impl Track {
     ) {
         let (Some(total), Some(usable)) = (new.available, new.usable.or(new.unused)) else { return };
         let percent = |n: u64| total.scaled(n, 100);
-        let used = |balloon: &Balloon| Some(balloon.available?.minus(balloon.usable.or(balloon.unused)?));
         let millis = elapsed.map_or(0, |e| u64::try_from(e.as_millis()).unwrap_or(u64::MAX));
         let per_second = |grown: u64| grown.saturating_mul(1000).checked_div(millis).unwrap_or(0);
+        if let Some(was) = self.killed_for(old, new) {
+            self.lost = Some(Lost { need: self.soon(was.plus(self.reserved)), at });
+        }
         self.rise = Bytes::new(per_second(grown(used(old).map(Bytes::get), used(new).map(Bytes::get))));
         let swap_in = Bytes::new(per_second(grown(old.swap_in.map(Bytes::get), new.swap_in.map(Bytes::get))));
         self.swaps = grown(old.swap_out.map(Bytes::get), new.swap_out.map(Bytes::get)) > 0;
@@ -90,6 +106,15 @@ impl Track {
             self.pain = pain;
             self.pain_at = Some(at);
         }
+    }
+
+    /// What it used when its kernel killed in it between these two statistics. No statistics tell that: but it was about to
+    /// run out, and most of what it used is gone.
+    fn killed_for(&self, old: &Balloon, new: &Balloon) -> Option<Bytes> {
+        let (was, is, left) = (used(old)?, used(new)?, old.usable.or(old.unused)?);
+        let line = old.available?.scaled(DISTRESS_USABLE_PERCENT, 100);
+        let near = left < line.max(self.rise.scaled(AHEAD_SECONDS, 1));
+        (near && is < was.scaled(1, 2)).then_some(was)
     }
 
     /// What it needs so that it is not squeezed before it is heard and helped, if it goes on growing as it did between its
@@ -131,6 +156,11 @@ impl Track {
     pub fn statistics_age(&self, now: Monotonic) -> Option<Duration> {
         self.last_update_at.map(|came| now.since(came))
     }
+}
+
+/// What of its total is not usable.
+fn used(balloon: &Balloon) -> Option<Bytes> {
+    Some(balloon.available?.minus(balloon.usable.or(balloon.unused)?))
 }
 
 /// What a guest should have that uses so much, for that part of it to be usable.

@@ -100,3 +100,21 @@ fn a_policy_that_sets_nothing_of_this_is_written_and_read_as_by_builds_that_coul
     let written = serde_json::to_string(&policy).unwrap();
     assert_eq!(serde_json::from_str::<Policy>(&written).unwrap(), policy);
 }
+
+#[test]
+fn what_was_needed_when_a_kernel_killed_is_needed_again_within_ten_minutes() {
+    // It grows by 60 MiB/s until 80 MiB are left, and all of that is gone with its next words.
+    let full = [(1, 1000, 824), (2, 2000, 884), (3, 3000, 944)];
+    let killed = [&full[..], &[(4, 4000, 40), (5, 5000, 40)]].concat();
+    assert_eq!(says(&killed).demand, mib(1024), "(944 + 2 × 60) × 10 / 9 is more than it may have");
+    // What is remembered of a need fades with each of its words: after 200 of them nothing is left of it.
+    let fades = |from: u64, used: [u64; 2], to: u64| {
+        let mut words = vec![(1, 1000, used[0] - 60), (2, 2000, used[0])];
+        words.extend((from..to).step_by(3).map(|second| (second, second * 1000, used[1])));
+        says(&words).demand
+    };
+    assert!(fades(3, [560, 40], 590) < mib(100), "it ended, and had plenty");
+    assert_eq!(fades(3, [940, 40], 590), mib(1024));
+    assert!(fades(3, [940, 40], 1200) < mib(100), "nobody started it again");
+    assert!(fades(3, [940, 600], 590) < mib(900), "most of it is still there");
+}

@@ -74,12 +74,10 @@ impl Known {
         // Before what the cgroup holds: what is merged in between is then taken for others', and not for nobody's.
         let merging = self.merging();
         let holds = self.holds(0);
+        let repeated = || merging.map_or(status.anon, |merging| merging.min(status.anon));
         let (anon, repeated) = match holds {
             Some(holds) => (holds.all(status.shmem), None),
-            None => {
-                let repeated = merging.map_or(status.anon, |merging| merging.min(status.anon));
-                (status.anon.plus(status.shmem), Some(repeated))
-            }
+            None => (status.anon.plus(status.shmem), Some(repeated())),
         };
         // Before Linux 5.19 that is not known. But what a process maps beyond what is charged, others are charged for.
         let merging = holds.map(|holds| merging.unwrap_or_else(|| status.anon.minus(holds.anon)));

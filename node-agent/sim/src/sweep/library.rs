@@ -40,7 +40,7 @@ pub const ALL: &[Sweep] = &[
     Sweep {
         name: "headroom",
         parameter: "engine.adaptive.headroomPercent",
-        shows: "With too little, who grows fast is outrun; with too much, all of it is tied up and none is left for who grows.",
+        shows: "What all are to have left is taken back and given again with each burst; who hurts is given it first.",
         scenario: "fast-growth-without-swap",
         values: &["15", "20", "25", "30", "40", "50"],
         usual: "25",
@@ -50,9 +50,9 @@ pub const ALL: &[Sweep] = &[
     Sweep {
         name: "headroom-on-a-fuller-node",
         parameter: "engine.adaptive.headroomPercent",
-        shows: "The same guests on 200 MiB less: a quarter of headroom for all of them does not fit any more, and a fifth does.",
+        shows: "The same guests on 300 MiB less: their peaks do not fit together, and the less is left to all the more often they do.",
         scenario: "fast-growth-without-swap",
-        memory: Some(Bytes::from_mib(4000)),
+        memory: Some(Bytes::from_mib(3900)),
         values: &["15", "20", "25", "30", "40", "50"],
         usual: "25",
         measures: &[SUFFERING, KILLED, COMMANDS],

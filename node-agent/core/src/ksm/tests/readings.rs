@@ -25,7 +25,7 @@ fn rest_after(saved_while_noting: u64) -> Option<Duration> {
     };
     at(0, reading(0, 0, 100));
     at(60, reading(2, 10, 100));
-    assert_eq!(at(120, reading(3, 20, 100)), Some(Duration::from_secs(120)));
+    assert_eq!(at(120, reading(3, 20, 100)), Some(Duration::from_mins(2)));
     assert_eq!(at(240, reading(3, 20, 100)), None);
     assert_eq!(at(300, reading(5, 30, 100 + saved_while_noting)), None, "it was noting until now");
     at(360, reading(6, 40, 100 + saved_while_noting))
@@ -33,9 +33,9 @@ fn rest_after(saved_while_noting: u64) -> Option<Duration> {
 
 #[test]
 fn what_is_merged_while_it_notes_after_a_rest_counts_for_the_scan() {
-    assert_eq!(rest_after(0), Some(Duration::from_secs(240)), "twice as long as the one before");
-    assert_eq!(rest_after(60), Some(Duration::from_secs(240)), "less than it cost");
-    assert_eq!(rest_after(100), Some(Duration::from_secs(60)), "as long as what came after it");
+    assert_eq!(rest_after(0), Some(Duration::from_mins(4)), "twice as long as the one before");
+    assert_eq!(rest_after(60), Some(Duration::from_mins(4)), "less than it cost");
+    assert_eq!(rest_after(100), Some(Duration::from_mins(1)), "as long as what came after it");
 }
 
 #[test]
