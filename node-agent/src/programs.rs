@@ -36,11 +36,12 @@ pub(crate) fn eval(args: &Eval) -> Result<(), Failure> {
     let files = read_all(&args.programs.files)?;
     let mut world = args.input.as_deref().map_or_else(|| Ok(World::default()), world)?;
     let evaluation = Program::parse(&sources(&files))
-        .and_then(|program| evaluate(&program, &mut world, &Limits::default()))
-        .map_err(|trouble| refuse(&trouble.to_string()))?;
-    for (place, line) in &evaluation.log {
+        .and_then(|program| evaluate(&program, &mut world, &Limits::default()));
+    // Also of a program that fails: what it logged before says why.
+    for (place, line) in &world.log {
         tell(&format!("{place}: debug: {line}"));
     }
+    let evaluation = evaluation.map_err(|trouble| refuse(&trouble.to_string()))?;
     match args.output {
         Format::Json => print(&format!("{}\n", exchange::write(&evaluation, &world))),
     }

@@ -104,13 +104,15 @@ fn values_are_printed_exactly() -> Result<()> {
 
 #[test]
 fn what_fails_outside_of_a_guests_turn_is_told_by_its_place_alone() -> Result<()> {
-    let folder = Folder::with(&[("p", "1\n  (/ 1 0)\n"), ("q", "1 @"), ("r", "(debug \"seen\" 1)")])?;
+    let folder = Folder::with(&[("p", "1\n  (/ 1 0)\n"), ("q", "1 @"), ("r", "(debug \"seen\" 1)"), ("s", "(debug 7)\n(/ 1 0)")])?;
     let said = folder.policy(&["eval", "p"])?;
     assert_eq!((said.code, said.err.as_str(), said.out.as_str()), (Some(1), "p:2:4: division by zero\n", ""));
     let said = folder.policy(&["eval", "q"])?;
     assert_eq!((said.code, said.err.as_str()), (Some(1), "q:1:3: '@' means nothing here\n"));
     let said = folder.policy(&["eval", "r"])?;
     assert_eq!((said.code, said.err.as_str()), (Some(0), "r:1:2: debug: seen 1\n"));
+    let said = folder.policy(&["eval", "s"])?;
+    assert_eq!((said.code, said.err.as_str()), (Some(1), "s:1:2: debug: 7\ns:2:2: division by zero\n"));
     Ok(())
 }
 

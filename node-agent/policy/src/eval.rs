@@ -48,8 +48,6 @@ pub struct Evaluation {
     pub values: Vec<Value>,
     /// Guests whose turn failed, in order.
     pub errors: Vec<GuestTrouble>,
-    /// What `debug` logged.
-    pub log: Vec<(Place, String)>,
 }
 
 /// An error on its way up.
@@ -103,7 +101,8 @@ struct Run<'a> {
     out: Evaluation,
 }
 
-/// Evaluates a program once. After an error the world is as far as the program came, and worth nothing.
+/// Evaluates a program once. After an error the world is as far as the program came, and worth nothing but for what `debug`
+/// logged until then.
 pub fn evaluate(
     program: &Program,
     world: &mut World,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::program::Program;
 use crate::source::{At, Place};
+use crate::source::Place;
 use crate::value::{Entity, Value};
 
 /// Samples that are kept of each entity (MOM's `sample-history-length`).
@@ -32,6 +33,8 @@ pub struct World {
     pub host: Subject,
     /// The guests, in the order in which `with` takes them.
     pub guests: Vec<Subject>,
+    /// What `debug` has logged, and where.
+    pub log: Vec<(Place, String)>,
     fields: HashMap<Arc<str>, Field>,
 }
 

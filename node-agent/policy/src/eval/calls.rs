@@ -94,7 +94,7 @@ impl<'a> Run<'a> {
         let Some(last) = last else { return Err(arity(at, "debug", "1 argument or more", 0)) };
         self.logged = self.logged.saturating_add(line.len()).saturating_add(32);
         if self.logged <= self.limits.log {
-            self.out.log.push((self.program.text.place(at), line));
+            self.world.log.push((self.program.text.place(at), line));
         }
         Ok(last)
     }

@@ -405,8 +405,8 @@ fn a_spent_budget_ends_the_whole_evaluation() {
 
 #[test]
 fn debug_logs_its_arguments_and_returns_the_last() {
-    let (evaluation, _) = run_in("\n (debug \"a\" 1.5 nil Host Guests)", WORLD, &Limits::default()).unwrap();
-    let (place, line) = &evaluation.log[0];
+    let (_, world) = run_in("\n (debug \"a\" 1.5 nil Host Guests)", WORLD, &Limits::default()).unwrap();
+    let (place, line) = &world.log[0];
     assert_eq!(format!("{place} {line}"), "p:2:3 a 1.5 nil Host (one two)");
     assert!(values("(debug)").starts_with("p:1:2: debug takes 1 argument or more"));
 }
