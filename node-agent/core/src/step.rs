@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bumpalo::Bump;
 use serde::{Deserialize, Serialize};
 
 use crate::adaptive::{self, Purpose, Wish};
@@ -253,9 +254,7 @@ impl State {
         let Decision { plan, mut periods, mut again, mut guests, .. } = std::mem::take(decision);
         self.now = input.sample.at;
         self.dealings.meet(input.sample, &self.model, input.keep_found);
-        let giving_back = input.mandate == Mandate::Release
-            || (input.policy.mode == Mode::Observe
-                && self.dealings.iter().any(|(_, dealing)| dealing.holds_anything()));
+        let giving_back = self.gives_back(input);
         let observing = input.policy.mode == Mode::Observe && !giving_back;
         if !observing {
             self.stop_observing();
@@ -270,14 +269,8 @@ impl State {
         let unlisted = Unlisted::of(&sample.strangers);
         let ledger = self.account(input, sample, giving_back, unlisted.untouched);
         let emergency = self.emergency.declare(&sample.host, &ledger, input.eviction, sample.at);
-        // Without takes, and with nobody to go on with them, turns would leave those behind who wait.
         let takes = input.mandate == Mandate::Full && input.turn != Turn::Handover;
-        // Where a program decides who has what, nobody is served in turns.
-        if observing || giving_back || !takes || input.policy.mom.is_some() {
-            self.turns.end(&mut self.model);
-        } else {
-            self.turns.decide(&mut self.model, &ledger, input.policy, sample.at, arena);
-        }
+        self.take_turns(input.policy, &ledger, takes && !observing && !giving_back, arena);
         let scene = Scene {
             model: &self.model,
             ledger: &ledger,
@@ -293,16 +286,7 @@ impl State {
         verdict.plan = plan;
         guard::guard(&wish.proposal, &scene, &mut self.takings, verdict);
         guests.extend(views(&scene, wish, verdict).map(|view| self.mom.with_words(view)));
-        let ksm = self.merging.decide(&ksm::Scene {
-            sample: input.sample,
-            policy: input.policy,
-            roster: input.roster,
-            ledger: &ledger,
-            turn: input.turn,
-            mandate: input.mandate,
-            asked: self.mom.asked(),
-        });
-        let release = giving_back.then(|| self.release_state(&ledger, input.complete));
+        let ksm = self.merging.decide(&ksm_scene(input, &ledger, self.mom.asked()));
         let mut plan = std::mem::take(&mut verdict.plan);
         if observing {
             self.follow(&plan);
@@ -312,20 +296,35 @@ impl State {
         if !observing {
             self.again(&plan, &mut again);
         }
-        let turns = self.turns.are_taken();
         Decision {
             plan,
             periods,
             again,
-            ledger,
             guests,
             unlisted,
-            release,
+            release: giving_back.then(|| self.release_state(&ledger, input.complete)),
+            ledger,
             observing,
             emergency,
-            turns,
+            turns: self.turns.are_taken(),
             ksm,
             program,
+        }
+    }
+
+    /// Whether all is to be given back: a release, or what is left of a policy that took.
+    fn gives_back(&self, input: &Input<'_>) -> bool {
+        let holds = || self.dealings.iter().any(|(_, dealing)| dealing.holds_anything());
+        input.mandate == Mandate::Release || (input.policy.mode == Mode::Observe && holds())
+    }
+
+    /// Without takes, and with nobody to go on with them, turns would leave those behind who wait; and where a program decides
+    /// who has what, nobody is served in turns.
+    fn take_turns(&mut self, policy: &Policy, ledger: &Ledger, takes: bool, arena: &Bump) {
+        if takes && policy.mom.is_none() {
+            self.turns.decide(&mut self.model, ledger, policy, self.now, arena);
+        } else {
+            self.turns.end(&mut self.model);
         }
     }
 
@@ -409,6 +408,12 @@ impl State {
             _ => Release::Underway { outstanding },
         }
     }
+}
+
+/// What is to be decided about merging.
+fn ksm_scene<'a>(input: &Input<'a>, ledger: &'a Ledger, asked: ksm::Asked) -> ksm::Scene<'a> {
+    let Input { sample, policy, roster, turn, mandate, .. } = *input;
+    ksm::Scene { sample, policy, roster, ledger, turn, mandate, asked }
 }
 
 fn propose(scene: &Scene<'_>, turn: Turn, giving_back: bool, wish: &mut Wish) {
