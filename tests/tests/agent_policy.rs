@@ -104,7 +104,12 @@ fn values_are_printed_exactly() -> Result<()> {
 
 #[test]
 fn what_fails_outside_of_a_guests_turn_is_told_by_its_place_alone() -> Result<()> {
-    let folder = Folder::with(&[("p", "1\n  (/ 1 0)\n"), ("q", "1 @"), ("r", "(debug \"seen\" 1)"), ("s", "(debug 7)\n(/ 1 0)")])?;
+    let folder = Folder::with(&[
+        ("p", "1\n  (/ 1 0)\n"),
+        ("q", "1 @"),
+        ("r", "(debug \"seen\" 1)"),
+        ("s", "(debug 7)\n(/ 1 0)"),
+    ])?;
     let said = folder.policy(&["eval", "p"])?;
     assert_eq!((said.code, said.err.as_str(), said.out.as_str()), (Some(1), "p:2:4: division by zero\n", ""));
     let said = folder.policy(&["eval", "q"])?;

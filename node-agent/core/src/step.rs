@@ -263,9 +263,7 @@ impl State {
         let Decision { plan, mut periods, mut again, mut guests, .. } = std::mem::take(decision);
         self.now = input.sample.at;
         self.dealings.meet(input.sample, &self.model, input.keep_found);
-        let giving_back = input.mandate == Mandate::Release
-            || (input.policy.mode == Mode::Observe
-                && self.dealings.iter().any(|(_, dealing)| dealing.holds_anything()));
+        let giving_back = self.gives_back(input);
         let observing = input.policy.mode == Mode::Observe && !giving_back;
         if !observing {
             self.stop_observing();
@@ -281,7 +279,7 @@ impl State {
         let ledger = self.account(input, sample, giving_back, unlisted.untouched);
         let emergency = self.emergency.declare(&sample.host, &ledger, input.eviction, sample.at);
         let takes = input.mandate == Mandate::Full && input.turn != Turn::Handover;
-        self.serve_in_turns(input, &ledger, takes && !observing && !giving_back, arena);
+        self.take_turns(input.policy, &ledger, takes && !observing && !giving_back, arena);
         let scene = Scene {
             model: &self.model,
             ledger: &ledger,
@@ -297,16 +295,7 @@ impl State {
         verdict.plan = plan;
         guard::guard(&wish.proposal, &scene, &mut self.takings, verdict);
         guests.extend(views(&scene, wish, verdict).map(|view| self.mom.with_words(view)));
-        let ksm = self.merging.decide(&ksm::Scene {
-            sample: input.sample,
-            policy: input.policy,
-            roster: input.roster,
-            ledger: &ledger,
-            turn: input.turn,
-            mandate: input.mandate,
-            asked: self.mom.asked(),
-        });
-        let release = giving_back.then(|| self.release_state(&ledger, input.complete));
+        let ksm = self.merging.decide(&ksm_scene(input, &ledger, self.mom.asked()));
         let mut plan = std::mem::take(&mut verdict.plan);
         if observing {
             self.follow(&plan);
@@ -316,28 +305,33 @@ impl State {
         if !observing {
             self.again(&plan, &mut again);
         }
-        let turns = self.turns.are_taken();
         Decision {
             plan,
             periods,
             again,
-            ledger,
             guests,
             unlisted,
-            release,
+            release: giving_back.then(|| self.release_state(&ledger, input.complete)),
+            ledger,
             observing,
             emergency,
-            turns,
+            turns: self.turns.are_taken(),
             ksm,
             program,
         }
     }
 
-    /// Without takes, and with nobody to go on with them, turns would leave those behind who wait. Where a program decides who
-    /// has what, nobody is served in turns.
-    fn serve_in_turns(&mut self, input: &Input<'_>, ledger: &Ledger, takes: bool, arena: &Bump) {
-        if takes && input.policy.mom.is_none() {
-            self.turns.decide(&mut self.model, ledger, input.policy, input.sample.at, arena);
+    /// Whether all is to be given back: a release, or what is left of a policy that took.
+    fn gives_back(&self, input: &Input<'_>) -> bool {
+        let holds = || self.dealings.iter().any(|(_, dealing)| dealing.holds_anything());
+        input.mandate == Mandate::Release || (input.policy.mode == Mode::Observe && holds())
+    }
+
+    /// Without takes, and with nobody to go on with them, turns would leave those behind who wait; and where a program decides
+    /// who has what, nobody is served in turns.
+    fn take_turns(&mut self, policy: &Policy, ledger: &Ledger, takes: bool, arena: &Bump) {
+        if takes && policy.mom.is_none() {
+            self.turns.decide(&mut self.model, ledger, policy, self.now, arena);
         } else {
             self.turns.end(&mut self.model);
         }
@@ -433,6 +427,12 @@ impl State {
             _ => Release::Underway { outstanding },
         }
     }
+}
+
+/// What is to be decided about merging.
+fn ksm_scene<'a>(input: &Input<'a>, ledger: &'a Ledger, asked: ksm::Asked) -> ksm::Scene<'a> {
+    let Input { sample, policy, roster, turn, mandate, .. } = *input;
+    ksm::Scene { sample, policy, roster, ledger, turn, mandate, asked }
 }
 
 fn propose(scene: &Scene<'_>, turn: Turn, giving_back: bool, wish: &mut Wish) {

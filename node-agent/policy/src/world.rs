@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use crate::program::Program;
 use crate::source::{At, Place};
-use crate::source::Place;
 use crate::value::{Entity, Value};
 
 /// Samples that are kept of each entity (MOM's `sample-history-length`).

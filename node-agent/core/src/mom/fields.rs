@@ -109,12 +109,12 @@ fn whole(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-fn kib(bytes: Bytes) -> Option<i64> {
-    Some(whole(bytes.to_kib_floor()))
+fn kib(bytes: Bytes) -> i64 {
+    whole(bytes.to_kib_floor())
 }
 
-fn pages(bytes: Bytes) -> Option<i64> {
-    Some(whole(bytes.get() / PAGE))
+fn pages(bytes: Bytes) -> i64 {
+    whole(bytes.get() / PAGE)
 }
 
 /// A sample of the host.
@@ -125,22 +125,22 @@ pub(super) fn host_row(scene: &Scene<'_>, sample: &Sample, before: Option<&Count
     let shareable: Bytes = tracks.map(|t| t.sample.config.full.plus(t.plugged())).sum();
     let since = |of: fn(&Counters) -> u64| before.map(|before| whole(of(now).saturating_sub(of(before))));
     let mut row = vec![
-        kib(memory.total),
-        kib(memory.free),
-        kib(memory.free.plus(memory.buffers).plus(memory.cached)),
-        kib(memory.anon),
-        kib(memory.swap_total),
-        kib(memory.swap_total.minus(memory.swap_free)),
+        Some(kib(memory.total)),
+        Some(kib(memory.free)),
+        Some(kib(memory.free.plus(memory.buffers).plus(memory.cached))),
+        Some(kib(memory.anon)),
+        Some(kib(memory.swap_total)),
+        Some(kib(memory.swap_total.minus(memory.swap_free))),
         since(|counters| counters.swap_in),
         since(|counters| counters.swap_out),
         ksm.map(|ksm| i64::from(ksm.run)),
         knobs.map(|knobs| whole(knobs.pages_to_scan)),
         knobs.map(|knobs| whole(knobs.sleep_millisecs)),
         ksm.and_then(|ksm| ksm.merge_across_nodes).map(i64::from),
-        ksm.and_then(|ksm| pages(ksm.shared)),
-        ksm.and_then(|ksm| pages(ksm.sharing)),
+        ksm.map(|ksm| pages(ksm.shared)),
+        ksm.map(|ksm| pages(ksm.sharing)),
         ksm.map(|ksm| whole(ksm.full_scans)),
-        kib(shareable),
+        Some(kib(shareable)),
         before.and_then(|before| now.ksmd_since(before)),
     ];
     row.extend(clock(sample.wall.as_secs()).map(|part| Some(whole(part))));
@@ -178,16 +178,16 @@ pub(super) fn guest_row(track: &Track, class: &Class) -> Row {
     let Balloon { available, unused, swap_in, swap_out, major_faults, minor_faults, .. } =
         track.sample.balloon.unwrap_or_default();
     vec![
-        available.and_then(kib),
-        unused.and_then(kib),
-        swap_in.and_then(kib),
-        swap_out.and_then(kib),
+        available.map(kib),
+        unused.map(kib),
+        swap_in.map(kib),
+        swap_out.map(kib),
         major_faults.map(whole),
         minor_faults.map(whole),
-        kib(track.actual),
-        kib(track.ceiling),
-        kib(floor::of(track, class).0),
-        track.sample.facts.resident.and_then(pages),
+        Some(kib(track.actual)),
+        Some(kib(track.ceiling)),
+        Some(kib(floor::of(track, class).0)),
+        track.sample.facts.resident.map(pages),
     ]
 }
 

@@ -63,7 +63,9 @@ fn properties<const N: usize>(of: [(&str, Value); N]) -> world::Table {
 
 fn subject(name: &str, known: &memory::Subject, fields: &[Field], nil: &[Field]) -> Subject {
     let mut subject = Subject::named(name);
-    nil.iter().for_each(|field| subject.declare(*field));
+    for field in nil {
+        subject.declare(*field);
+    }
     for row in &known.history {
         subject.push(values(fields, row));
     }

@@ -256,8 +256,9 @@ fn programs_that_mean_harm_end_and_leave_their_neighbours_alone() {
 
 #[test]
 fn what_a_program_tells_and_nobody_does_is_noted_in_bounds() {
-    let many: String =
+    let many: Vec<String> =
         (0..1000).map(|n| format!("(g.Control \"c{n}\" {n})(g.SetVar \"v{n}\" {n})")).collect();
+    let many = many.concat();
     let mut world = running(&format!(
         "(with Guests g {{(g.Control \"vcpu_quota\" 1) {many}}})(Host.Control \"ksm_run\" 1)"
     ));
