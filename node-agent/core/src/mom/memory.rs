@@ -60,7 +60,10 @@ impl Memory {
 
     /// The end of the program.
     pub(super) fn forget(&mut self) {
-        *self = Self::default();
+        // Nothing is known before the host was looked at once, and a policy without a program asks for no memory here.
+        if self.counters.is_some() {
+            *self = Self::default();
+        }
     }
 
     /// What the program saw in its last cycle, and what it said.
