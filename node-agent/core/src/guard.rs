@@ -33,10 +33,14 @@ pub struct Takings {
 }
 
 impl Takings {
-    fn renew(&mut self, now: Monotonic, interval: Duration) {
+    /// Begins a new interval if the last one is over. Guests that are gone are forgotten only then: one that is out of sight for a
+    /// turn is the same when it is back.
+    fn renew(&mut self, now: Monotonic, interval: Duration, model: &Model) {
         if self.began.is_none_or(|began| now.since(began) >= interval) {
             self.began = Some(now);
             self.node = Bytes::ZERO;
+            self.guests.retain(|id, _| model.track(id).is_some());
+            self.used_update.retain(|id, _| model.track(id).is_some());
             self.guests.values_mut().for_each(|taken| *taken = Bytes::ZERO);
         }
     }
@@ -49,11 +53,6 @@ impl Takings {
         if let Some(update) = track.last_update {
             self.used_update.insert(id, update);
         }
-    }
-
-    fn forget_gone(&mut self, model: &Model) {
-        self.guests.retain(|id, _| model.track(id).is_some());
-        self.used_update.retain(|id, _| model.track(id).is_some());
     }
 }
 
@@ -104,8 +103,7 @@ pub struct Verdict {
 
 /// Passes what is safe, into an empty verdict.
 pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings, verdict: &mut Verdict) {
-    takings.renew(scene.now, scene.interval());
-    takings.forget_gone(scene.model);
+    takings.renew(scene.now, scene.interval(), scene.model);
     let Verdict { plan, dropped } = verdict;
     let mut spare = scene.ledger.spare;
     let takes = proposal.moves().iter().filter(|m| m.takes());

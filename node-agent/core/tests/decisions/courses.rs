@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
 
-use crate::world::{World, guest, mib, reason, settle, world};
+use crate::world::{World, guest, mib, reason, settle, view, world};
 use overcommit_core::conduct::Trust;
 use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::policy::Mode;
@@ -581,4 +581,20 @@ fn a_guest_heard_of_late_is_not_taken_from_on_old_statistics() {
         );
         assert_eq!(w.target("late"), 512);
     }
+}
+
+#[test]
+fn a_guest_that_is_out_of_sight_for_a_moment_is_taken_from_no_more_than_before_in_an_interval() {
+    let mut w = world(700, vec![guest("a", 1000, 60), guest("b", 300, 200)]);
+    w.policy.interval = std::time::Duration::from_secs(60);
+    w.policy.limits.take_per_guest = Amount::Bytes(Bytes::from_mib(50));
+    w.now += 100;
+    let first = w.tick();
+    assert_eq!(view(&first, "a").target, Bytes::from_mib(950));
+    // Its hypervisor does not list it, and a moment later does.
+    let away = w.guests.remove(0);
+    w.turn(1, Turn::Tick);
+    w.guests.insert(0, away);
+    let again = w.turn(1, Turn::Tick);
+    assert!(!again.plan.moves().iter().any(overcommit_core::plan::Move::takes), "{:?}", again.plan);
 }
