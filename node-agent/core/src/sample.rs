@@ -165,6 +165,9 @@ pub struct HostSample {
     /// It is absent because it could not be read: the kernel has it, and nobody knows what it does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ksm_unread: bool,
+    /// Processors that are online; for programs alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
 }
 
 /// The lines of `/proc/meminfo` that the ledger and programs use (Documentation/filesystems/proc.rst).
@@ -249,6 +252,12 @@ pub struct Ksm {
     /// `merge_across_nodes`; absent where the kernel knows no NUMA. For programs alone: nobody here writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge_across_nodes: Option<u8>,
+    /// `pages_unshared`, pages; for programs alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages_unshared: Option<u64>,
+    /// `pages_volatile`, pages; the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages_volatile: Option<u64>,
 }
 
 /// One guest at one moment.

@@ -83,25 +83,29 @@ impl KsmFiles {
     fn counters(&mut self) -> Option<Ksm> {
         let run = number(&mut self.run)?;
         let (sharing, shared) = (number(&mut self.pages_sharing)?, number(&mut self.pages_shared)?);
+        let (unshared, volatile) = (number(&mut self.pages_unshared), number(&mut self.pages_volatile));
         let size = |pages: u64| Bytes::new(pages.saturating_mul(self.page_size));
         Some(Ksm {
             run,
             sharing: size(sharing),
             shared: size(shared),
             full_scans: number(&mut self.full_scans)?,
-            profit: number(&mut self.general_profit).or_else(|| self.profit(sharing, shared)),
+            profit: number(&mut self.general_profit).or_else(|| {
+                let others = unshared?.checked_add(volatile?)?;
+                self.profit(sharing, sharing.checked_add(shared)?.checked_add(others)?)
+            }),
             cpu: self.cpu(),
             knobs: self.knobs(run),
             merge_across_nodes: number(&mut self.merge_across_nodes),
+            pages_unshared: unshared,
+            pages_volatile: volatile,
         })
     }
 
-    /// `general_profit` as the kernel computes it since Linux 6.4: these four are all pages that it keeps track of
+    /// `general_profit` as the kernel computes it since Linux 6.4, of `all` pages that it keeps track of: those four counts
     /// (mm/ksm.c, `pages_volatile_show`).
-    fn profit(&mut self, sharing: u64, shared: u64) -> Option<i64> {
-        let others =
-            number::<u64>(&mut self.pages_unshared)?.checked_add(number(&mut self.pages_volatile)?)?;
-        let tracked = sharing.checked_add(shared)?.checked_add(others)?.checked_mul(TRACKING)?;
+    fn profit(&self, sharing: u64, all: u64) -> Option<i64> {
+        let tracked = all.checked_mul(TRACKING)?;
         i64::try_from(sharing.checked_mul(self.page_size)?).ok()?.checked_sub_unsigned(tracked)
     }
 

@@ -16,6 +16,7 @@
 //! *Architecture invariant:* nothing here decides, and nothing here writes.
 
 mod cgroup;
+mod cpus;
 mod eviction;
 mod facts;
 #[doc(hidden)]

@@ -1,4 +1,4 @@
-//! The host's port: one reading of meminfo, vmstat, PSI and KSM.
+//! The host's port: one reading of meminfo, vmstat, PSI, KSM and processors.
 
 use overcommit_core::ports::{HostPort, PortError};
 use overcommit_core::sample::HostSample;
@@ -6,7 +6,7 @@ use overcommit_core::sample::HostSample;
 use crate::held::{Held, ReadError};
 use crate::ksm::KsmFiles;
 use crate::root::Root;
-use crate::{meminfo, psi, vmstat};
+use crate::{cpus, meminfo, psi, vmstat};
 
 /// Reads the host each tick from files that stay open, so that a node under pressure needs no path lookup.
 ///
@@ -17,6 +17,7 @@ pub struct HostReader {
     vmstat: Held,
     pressure: Held,
     ksm: KsmFiles,
+    cpus: Held,
 }
 
 impl HostReader {
@@ -27,6 +28,7 @@ impl HostReader {
             vmstat: Held::new(root.join("proc/vmstat")),
             pressure: Held::new(root.join("proc/pressure/memory")),
             ksm: KsmFiles::new(root),
+            cpus: Held::new(root.join("sys/devices/system/cpu/online")),
         }
     }
 }
@@ -42,6 +44,7 @@ impl HostPort for HostReader {
             pressure: self.pressure.read().ok().and_then(psi::parse),
             ksm_unread: ksm.is_err(),
             ksm: ksm.unwrap_or_default(),
+            cpus: self.cpus.read().ok().and_then(cpus::count),
         })
     }
 }

@@ -17,7 +17,7 @@ const PAGE: u64 = 4096;
 pub(super) type Row = Vec<Option<i64>>;
 
 /// Fields of the host that are collected.
-pub(super) const HOST: [&str; 24] = [
+pub(super) const HOST: [&str; 27] = [
     "mem_available",
     "mem_unused",
     "mem_free",
@@ -32,9 +32,12 @@ pub(super) const HOST: [&str; 24] = [
     "ksm_merge_across_nodes",
     "ksm_pages_shared",
     "ksm_pages_sharing",
+    "ksm_pages_unshared",
+    "ksm_pages_volatile",
     "ksm_full_scans",
     "ksm_shareable",
     "ksmd_cpu_usage",
+    "cpu_count",
     "time_year",
     "time_month",
     "time_day",
@@ -43,9 +46,6 @@ pub(super) const HOST: [&str; 24] = [
     "time_second",
     "time_microsecond",
 ];
-
-/// Fields of the host that nobody collects here.
-pub(super) const HOST_NIL: [&str; 3] = ["ksm_pages_unshared", "ksm_pages_volatile", "cpu_count"];
 
 /// Fields of a guest that are collected.
 pub(super) const GUEST: [&str; 10] = [
@@ -139,9 +139,12 @@ pub(super) fn host_row(scene: &Scene<'_>, sample: &Sample, before: Option<&Count
         ksm.and_then(|ksm| ksm.merge_across_nodes).map(i64::from),
         ksm.map(|ksm| pages(ksm.shared)),
         ksm.map(|ksm| pages(ksm.sharing)),
+        ksm.and_then(|ksm| ksm.pages_unshared).map(whole),
+        ksm.and_then(|ksm| ksm.pages_volatile).map(whole),
         ksm.map(|ksm| whole(ksm.full_scans)),
         Some(kib(shareable)),
         before.and_then(|before| now.ksmd_since(before)),
+        sample.host.cpus.map(i64::from),
     ];
     row.extend(clock(sample.wall.as_secs()).map(|part| Some(whole(part))));
     row.push(Some(i64::from(sample.wall.subsec_micros())));
@@ -212,6 +215,6 @@ mod tests {
 
     #[test]
     fn a_sample_without_anything_has_a_value_for_each_field() {
-        assert_eq!(clock(0).len() + 17 + 1, HOST.len());
+        assert_eq!(clock(0).len() + 20 + 1, HOST.len());
     }
 }

@@ -3,7 +3,7 @@
 use overcommit_policy::world::{Field, Subject, World};
 use overcommit_policy::{Value, world};
 
-use super::fields::{GUEST, GUEST_NIL, HOST, HOST_NIL, Row};
+use super::fields::{GUEST, GUEST_NIL, HOST, Row};
 use super::kept;
 use super::memory::{self, Memory};
 use crate::eligibility::standing;
@@ -36,10 +36,10 @@ pub(super) fn of<'a>(memory: &Memory, scene: &Scene<'a>) -> (World, Vec<&'a Trac
     let fields = |world: &mut World, names: &[&str]| -> Vec<Field> {
         names.iter().map(|name| world.field(name)).collect()
     };
-    let (host, host_nil) = (fields(&mut world, &HOST), fields(&mut world, &HOST_NIL));
+    let host = fields(&mut world, &HOST);
     let (guest, guest_nil) = (fields(&mut world, &GUEST), fields(&mut world, &GUEST_NIL));
     let interval = i64::try_from(scene.policy.interval.as_secs()).unwrap_or(i64::MAX);
-    world.host = subject("", &memory.host, &host, &host_nil);
+    world.host = subject("", &memory.host, &host, &[]);
     world.host.properties = properties([("name", Value::text("host")), ("interval", Value::Int(interval))]);
     let mut tracks = Vec::new();
     for (track, _) in shown(scene) {

@@ -80,7 +80,8 @@ fn host() -> impl Strategy<Value = HostSample> {
             let [swap_in_pages, swap_out_pages, major_faults, kills] = n;
             let counters =
                 HostCounters { swap_in_pages, swap_out_pages, major_faults, oom_kills: Some(kills) };
-            HostSample { memory, counters, pressure, ksm_unread: unread && ksm.is_none(), ksm }
+            let cpus = u32::try_from(kills).ok();
+            HostSample { memory, counters, pressure, ksm_unread: unread && ksm.is_none(), ksm, cpus }
         },
     )
 }

@@ -27,7 +27,7 @@ const HOST_KIB: Near = Near::By(300 << 10);
 const GUEST_KIB: Near = Near::By(8 << 10);
 const GUEST_PAGES: Near = Near::By(8 << 8);
 
-const HOST: [(&str, Near); 22] = [
+const HOST: [(&str, Near); 25] = [
     ("mem_available", Near::Exactly),
     ("mem_unused", HOST_KIB),
     ("mem_free", HOST_KIB),
@@ -41,9 +41,12 @@ const HOST: [(&str, Near); 22] = [
     ("ksm_sleep_millisecs", Near::Exactly),
     ("ksm_pages_shared", Near::Exactly),
     ("ksm_pages_sharing", Near::Exactly),
+    ("ksm_pages_unshared", Near::Exactly),
+    ("ksm_pages_volatile", Near::Exactly),
     ("ksm_full_scans", Near::Exactly),
     ("ksm_shareable", Near::Otherwise),
     ("ksmd_cpu_usage", Near::By(20)),
+    ("cpu_count", Near::Exactly),
     ("time_year", Near::Exactly),
     ("time_month", Near::Exactly),
     ("time_day", Near::Exactly),
@@ -51,9 +54,8 @@ const HOST: [(&str, Near); 22] = [
     ("time_minute", Near::By(1)),
     ("time_second", Near::Otherwise),
 ];
-/// Fields of the host that MOM has and we have not.
-const HOST_NIL: [&str; 4] =
-    ["cpu_count", "ksm_merge_across_nodes", "ksm_pages_unshared", "ksm_pages_volatile"];
+/// A kernel without NUMA has none.
+const HOST_NIL: [&str; 1] = ["ksm_merge_across_nodes"];
 const GUEST: [(&str, Near); 10] = [
     ("mem_available", Near::Exactly),
     ("mem_unused", GUEST_KIB),
