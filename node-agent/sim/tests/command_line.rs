@@ -128,8 +128,7 @@ fn a_policy_that_carries_a_program_is_simulated_and_the_program_decides() {
     let sample = include_str!("../../../deploy/samples/mom.yaml").replace("mode: Observe", "mode: Enforce");
     let grow_only = sample.replace("balloonEnabled: 1", "balloonEnabled: 0");
     // Less than a fifth of the host is free, and what guests were promised is more than there is.
-    let scenario =
-        SCENARIO.replace("memory: 2Gi", "memory: 1900Mi").replace("demand: 200Mi", "demand: 600Mi");
+    let scenario = SCENARIO.replace("demand: 200Mi", "demand: 500Mi");
     let table = |policy: &str| {
         let output = run(folder.path(), &scenario, policy, &[]);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));

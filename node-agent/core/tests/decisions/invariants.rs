@@ -339,3 +339,17 @@ fn a_plan_moves_each_guest_once_and_gives_first() {
     }
     prove(any_course(), || check);
 }
+
+/// Invariant 4 for programs, which do not know who hurts: nothing is taken from such by their wish.
+#[test]
+fn no_program_takes_from_who_hurts() {
+    prove(any_course(), || {
+        |moment| {
+            for step in takes(moment).filter(|step| matches!(step.reason, Reason::TakeProgram(_))) {
+                let pain = moment.state.model().track(&step.id).unwrap().pain;
+                prop_assert!(pain.is_none(), "{step:?} {pain:?}");
+            }
+            Ok(())
+        }
+    });
+}

@@ -116,6 +116,11 @@ fn the_courses_reach_every_kind_of_decision() {
         "TakingPaused",
         "FirstLook",
         "Waiting",
+        "TakeProgram",
+        "GiveProgram",
+        "ProgramFailed",
+        "ProgramRefused",
+        "Hurts",
         "Emergency",
     ] {
         assert!(seen.get(code).is_some_and(|n| *n >= 1), "{code}: {seen:?}");

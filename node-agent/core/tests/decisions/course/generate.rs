@@ -338,7 +338,7 @@ const PROGRAMS: [&str; 9] = [
     "(with Guests g (g.Control \"balloon_target\" 1e15))",
     // What is no size, for some; an error for others.
     "(with Guests g (g.Control \"balloon_target\" (- (* 1e308 g.balloon_cur) (* 1e308 10))))",
-    "(with Guests g (g.Control \"balloon_target\" (/ g.balloon_max (- (g.Stat \"mem_unused\") 1000))))",
+    "(with Guests g {(g.Control \"balloon_target\" (* 0.8 g.balloon_cur)) (if (< g.mem_unused 262144) (/ 1 0) 0)})",
     // A step down and back, by turns.
     "(with Guests g (let ((up (g.GetVar \"up\"))) (if (null up) {(g.SetVar \"up\" 1) (g.Control \"balloon_target\"
         (* 0.7 g.balloon_cur))} {(g.SetVar \"up\" nil) (g.Control \"balloon_target\" (* 1.2 g.balloon_cur))})))",
