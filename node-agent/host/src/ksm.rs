@@ -83,7 +83,8 @@ impl KsmFiles {
     fn counters(&mut self) -> Option<Ksm> {
         let run = number(&mut self.run)?;
         let (sharing, shared) = (number(&mut self.pages_sharing)?, number(&mut self.pages_shared)?);
-        let (unshared, volatile) = (number(&mut self.pages_unshared), number(&mut self.pages_volatile));
+        let (unshared, volatile): (Option<u64>, Option<u64>) =
+            (number(&mut self.pages_unshared), number(&mut self.pages_volatile));
         let size = |pages: u64| Bytes::new(pages.saturating_mul(self.page_size));
         Some(Ksm {
             run,

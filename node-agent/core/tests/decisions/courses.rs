@@ -586,7 +586,7 @@ fn a_guest_heard_of_late_is_not_taken_from_on_old_statistics() {
 #[test]
 fn a_guest_that_is_out_of_sight_for_a_moment_is_taken_from_no_more_than_before_in_an_interval() {
     let mut w = world(700, vec![guest("a", 1000, 60), guest("b", 300, 200)]);
-    w.policy.interval = std::time::Duration::from_secs(60);
+    w.policy.interval = std::time::Duration::from_mins(1);
     w.policy.limits.take_per_guest = Amount::Bytes(Bytes::from_mib(50));
     w.now += 100;
     let first = w.tick();

@@ -146,6 +146,8 @@ impl World {
             cpu: self.visible.then_some(self.cpu),
             knobs: Some(self.knobs),
             merge_across_nodes: None,
+            pages_unshared: None,
+            pages_volatile: None,
         };
         let stranger = |n| Stranger {
             pod: Arc::from(format!("stranger-{n}")),
