@@ -55,7 +55,10 @@ impl Memory {
 
     /// The end of the program.
     pub(super) fn forget(&mut self) {
-        *self = Self::default();
+        // Nothing is remembered before the first cycle, and to forget nothing must ask for no memory.
+        if self.counters.is_some() {
+            *self = Self::default();
+        }
     }
 
     /// What was refused of a guest.
