@@ -35,6 +35,8 @@ pub(crate) struct KsmFiles {
     advisor_mode: Held,
     merge_across_nodes: Held,
     daemon: Daemon,
+    /// The kernel has none of it (`CONFIG_KSM`), and will not get it while it runs.
+    is_missing: bool,
     page_size: u64,
 }
 
@@ -64,6 +66,7 @@ impl KsmFiles {
             advisor_mode: file("advisor_mode"),
             merge_across_nodes: file("merge_across_nodes"),
             daemon: Daemon::NotSought,
+            is_missing: false,
             page_size: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
         }
     }
@@ -73,7 +76,8 @@ impl KsmFiles {
     /// # Errors
     /// When the kernel has it, and does not say, or something else.
     pub(crate) fn read(&mut self) -> Result<Option<Ksm>, ReadError> {
-        if self.run.read().is_err_and(|error| error.is_gone()) {
+        self.is_missing |= self.run.read().is_err_and(|error| error.is_gone());
+        if self.is_missing {
             return Ok(None);
         }
         let counters = self.counters();
