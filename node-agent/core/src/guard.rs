@@ -233,11 +233,8 @@ fn guard_give(step: &Move, track: &Track, spare: Bytes) -> Option<Move> {
     let restores = matches!(step.reason, Reason::GiveRelease | Reason::GiveExempt | Reason::Undo(_));
     let most = if restores { track.ceiling } else { track.cap() };
     let to = step.to.min(most).min(track.affordable(spare)).to_balloon_page_floor();
-    // A ceiling need not be a multiple of a page: reaching it counts.
-    let to = if step.to >= track.ceiling && to == track.ceiling.to_balloon_page_floor() {
-        track.ceiling
-    } else {
-        to
-    };
+    // A ceiling need not be a multiple of a page: reaching it counts, where its pod may hold that much.
+    let reached = step.to.min(most) >= track.ceiling && to == track.ceiling.to_balloon_page_floor();
+    let to = if reached { track.ceiling } else { to };
     (to > track.target).then(|| Move { from: track.target, to, ..step.clone() })
 }
