@@ -40,7 +40,7 @@ pub fn write(evaluation: &Evaluation, world: &World) -> String {
     out.text
 }
 
-/// A world as [`read`](super::read) takes it: what a program saw can be given to another one.
+/// A world as [`read`](super::read()) takes it: what a program saw can be given to another one.
 pub fn write_world(world: &World) -> String {
     let mut out = Writer { text: String::new(), world, floats: Floats::AsPython };
     let names = world.field_names();
