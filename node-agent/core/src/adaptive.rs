@@ -2,8 +2,8 @@
 //!
 //! Every guest has four levels: floor ≤ need (its working set with headroom) ≤ comfort (nothing it has filled is
 //! lost) ≤ ceiling. The allowed sum fills them stage by stage, the need of those that hurt before that of all; a stage
-//! that cannot be filled for all is shared by weight. Targets then move towards that division, and only where somebody is short: where nothing is to be won,
-//! nothing is done.
+//! that cannot be filled for all is shared by weight. Targets then move towards that division, and only where somebody is
+//! short: where nothing is to be won, nothing is done.
 
 use std::cell::Cell;
 
