@@ -178,7 +178,12 @@ fn hurts(moment: &Moment<'_>, guest: &GuestSample) -> bool {
 fn lacks(moment: &Moment<'_>, guest: &GuestSample) -> Option<Bytes> {
     let track = moment.state.model().track(&guest.id).unwrap();
     let view = oracle::view(moment, &guest.id);
-    let lack = track.ceiling.min(oracle::limit(guest)).minus(view.target);
+    // Whose turn it is wants so much; what nobody wants then is divided as ever, in part for who waits.
+    let wants = match view.turn {
+        Some(Place::Served { want, .. }) => want,
+        _ => track.ceiling,
+    };
+    let lack = wants.min(track.ceiling).min(oracle::limit(guest)).minus(view.target);
     (view.previous_target < track.ceiling && lack >= Bytes::from_kib(4)).then_some(lack)
 }
 
