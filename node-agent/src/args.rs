@@ -23,7 +23,7 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Make the running agent give everything back, and wait for it.
     Release(Ask),
-    /// Look at policies in MOM's language, or try them, without an agent.
+    /// Look at policies in MOM's language, or try them.
     #[command(subcommand)]
     Policy(Policy),
 }
