@@ -68,6 +68,8 @@ impl Memory {
     fn run(&mut self, mom: &Mom, scene: &Scene<'_>, sample: &Sample, wish: &mut Wish) {
         self.told = Told { ran: true, ..Told::default() };
         self.take_in(scene, sample);
+        // What failed in the last cycle is not said again of one in which nothing was said.
+        self.guests.values_mut().for_each(|guest| guest.refused = None);
         let (mut world, shown) = world::of(self, scene);
         let result = evaluate(mom.program(), &mut world, &LIMITS);
         self.asked = Asked::default();
@@ -128,11 +130,13 @@ fn leave_safety(scene: &Scene<'_>, turn: Turn, wish: &mut Wish) {
     let hurts = || scene.model.tracks().any(|t| t.pain.is_some() && t.is_squeezed());
     let takes = scene.emergency || (turn != Turn::Tick && hurts());
     wish.proposal.retain(|step| if step.takes() { takes } else { is_safety(step.reason) });
-    fill(scene, wish);
+    let left = fill(scene, wish);
+    restore_floors(scene, left, wish);
 }
 
 /// What the adaptive engine would keep for the needs of others goes to those who hurt: a program knows no needs.
-fn fill(scene: &Scene<'_>, wish: &mut Wish) {
+/// Returns what is left.
+fn fill(scene: &Scene<'_>, wish: &mut Wish) -> Bytes {
     let cost = |step: &Move| scene.model.track(&step.id).map_or(Bytes::ZERO, |track| track.cost(step.to));
     let given: Bytes = wish.proposal.moves().iter().filter(|step| !step.takes()).map(cost).sum();
     let mut left = scene.ledger.spare.minus(given);
@@ -151,6 +155,24 @@ fn fill(scene: &Scene<'_>, wish: &mut Wish) {
         left = left.minus(track.cost(to).minus(paid));
         let (id, name) = (track.sample.id.clone(), track.sample.name.clone());
         wish.proposal.set(Move { id, name, from: track.target, to, reason });
+    }
+    left
+}
+
+/// Whoever has less than its floor, because of an emergency that is over, a floor that was raised, or turns under another policy,
+/// gets it back of what is left, whatever the program says.
+fn restore_floors(scene: &Scene<'_>, mut left: Bytes, wish: &mut Wish) {
+    for track in scene.model.tracks().filter(|track| track.is_squeezed() && track.is_reachable()) {
+        let Some(class) = standing(track, scene.policy, scene.now).class() else { continue };
+        let floor = scene.floor(track, class).0.to_balloon_page_ceil().min(track.ceiling);
+        let to = floor.min(track.cap()).min(track.affordable(left));
+        let to = if to == track.ceiling { to } else { to.to_balloon_page_floor() };
+        if to <= track.target || wish.proposal.of(&track.sample.id).is_some() {
+            continue;
+        }
+        left = left.minus(track.cost(to));
+        let (id, name) = (track.sample.id.clone(), track.sample.name.clone());
+        wish.proposal.push(Move { id, name, from: track.target, to, reason: Reason::GiveNeed });
     }
 }
 
@@ -197,7 +219,8 @@ fn propose(
     // All that it may have need not be whole pages.
     let to = if to == track.ceiling { to } else { to.to_balloon_page_floor() };
     let from = track.target;
-    if to == from || wish.proposal.of(&track.sample.id).is_some() {
+    // In an emergency the adaptive engine takes, down to floors of its own; to a program those would be an invitation.
+    if to == from || wish.proposal.of(&track.sample.id).is_some() || (scene.emergency && to < from) {
         return Ok(());
     }
     let (id, name) = (track.sample.id.clone(), track.sample.name.clone());

@@ -165,6 +165,48 @@ fn in_an_emergency_the_adaptive_engine_takes_whatever_the_program_says() {
 }
 
 #[test]
+fn in_an_emergency_a_program_takes_nothing_itself_and_floors_are_given_back_after_it() {
+    let mut world = running("(with Guests g (g.Control \"balloon_target\" 0))");
+    // They use so little that they hurt nowhere.
+    world.guests.iter_mut().for_each(|guest| guest.used = 60);
+    world.policy.classes[0].floor.bytes = mib(500);
+    world.policy.limits.take_per_guest = Amount::Bytes(mib(100));
+    (world.anon_other, world.available) = (3900, Some(10));
+    for _ in 0..20 {
+        let decision = world.tick();
+        assert!(decision.emergency);
+        assert!(!decision.guests.iter().any(|g| matches!(g.reason, Reason::TakeProgram(_))), "{decision:?}");
+    }
+    assert!(world.target("a") < 450, "the adaptive engine takes: {}", world.target("a"));
+
+    world.policy.mom = Some(program(&[("main", "0")]));
+    (world.anon_other, world.available) = (0, None);
+    settle(&mut world, 20);
+    // What is above it is the program's to give, and it gives nothing.
+    assert_eq!([world.target("a"), world.target("b")], [500, 500]);
+}
+
+#[test]
+fn a_floor_that_was_raised_is_given_whatever_the_program_says() {
+    let mut world = running("(with Guests g (g.Control \"balloon_target\" 409600))");
+    settle(&mut world, 20);
+    assert_eq!(world.target("a"), 400);
+    world.policy.mom = Some(program(&[("main", "(undefined 1)")]));
+    world.policy.classes[0].floor.bytes = mib(700);
+    let decision = world.tick();
+    assert_eq!((view(&decision, "a").target, reason(&decision, "a")), (mib(700), Reason::GiveNeed));
+}
+
+#[test]
+fn what_failed_for_a_guest_is_not_said_again_of_a_cycle_in_which_nothing_was_said() {
+    let mut world = running("(with Guests g (/ 1 0))");
+    assert!(view(&world.tick(), "a").program.is_some());
+    world.policy.mom = Some(program(&[("main", "(undefined 1)")]));
+    let decision = world.tick();
+    assert_eq!((reason(&decision, "a"), &view(&decision, "a").program), (Reason::FullSize, &None));
+}
+
+#[test]
 fn what_a_program_remembers_and_saw_lasts_over_cycles_and_over_being_written() {
     let count = "(with Guests g (let ((n (g.GetVar \"n\")))\n (g.SetVar \"n\" (if (null n) 1 (+ n 1)))))
         (Host.SetVar \"of_host\" (if (null (Host.GetVar \"of_host\")) 0.5 (* 2 (Host.GetVar \"of_host\"))))
