@@ -171,7 +171,13 @@ fn in_an_emergency_a_program_takes_nothing_itself_and_floors_are_given_back_afte
     world.guests.iter_mut().for_each(|guest| guest.used = 60);
     world.policy.classes[0].floor.bytes = mib(500);
     world.policy.limits.take_per_guest = Amount::Bytes(mib(100));
-    (world.anon_other, world.available) = (3900, Some(10));
+    // So little is missing that one of them gives all of it.
+    (world.anon_other, world.available) = (2010, Some(10));
+    let decision = world.tick();
+    assert!(decision.emergency && !decision.ledger.shortfall.is_zero());
+    assert_eq!(decision.plan.moves().len(), 1, "{:?}", decision.plan);
+
+    world.anon_other = 3900;
     for _ in 0..20 {
         let decision = world.tick();
         assert!(decision.emergency);
