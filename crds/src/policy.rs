@@ -25,7 +25,7 @@ pub const NAME_MAX: usize = 63;
 pub const NAME_HELP: &str = "metadata.name: choose a name of at most 63 characters: it becomes the value of a label on each node's NodeOvercommit";
 /// Most classes of a policy: beyond it the API server takes the rules of the schema for too costly.
 pub(crate) const CLASSES_MAX: usize = 32;
-pub(crate) const ENGINE_HELP: &str = "name exactly one engine: write engine: {adaptive: {}} or engine: {mom: {slots: [{name: …, program: …}]}}";
+pub(crate) const ENGINE_HELP: &str = "name exactly one engine: write engine: {adaptive: {}} or engine: {mom: {slots: [{name: …, program: …}]}}; where adaptive was stored before, take it away with adaptive: null";
 pub(crate) const INLINE_HELP: &str = "the text of each slot stands under program here";
 pub(crate) const PARAMETERS_UNREAD: &str =
     "the adaptive engine reads none: remove them, or name the program that reads them in engine.mom";

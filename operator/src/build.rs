@@ -11,7 +11,8 @@ use overcommit_crds::names::{
     KUBEVIRT_NODE_LABEL, PAUSE_ANNOTATION,
 };
 use overcommit_crds::node::{Exclusion, GuestEntry, KsmManager, NodeFacts};
-use overcommit_crds::policy::ClassSpec;
+use overcommit_crds::policy::{ClassSpec, KsmMode, KsmSpec, Mode};
+use overcommit_crds::resolve;
 
 use crate::index::Index;
 use crate::object::{Launcher, Meta};
@@ -112,7 +113,7 @@ pub(crate) fn spec(
 
 /// What a node has of a policy whose program cannot run: what was good last, with its guests as they are now. Where the classes
 /// were edited together with the program nobody knows which of the new classes a guest would have had, so that no guest comes
-/// in until the program can run.
+/// in until the program can run. Edits that only have the agent do less reach it all the same.
 pub(crate) fn kept(
     good: &NodeOvercommitSpec,
     policy: &Stuck,
@@ -120,13 +121,32 @@ pub(crate) fn kept(
     guests: &Population<'_>,
     index: &Index,
 ) -> Built {
-    let good = NodeOvercommitSpec { release: false, ..good.clone() };
+    let mut good = NodeOvercommitSpec { release: false, ..good.clone() };
+    brake(&mut good, policy);
     if good.resolved.classes != policy.resolved_classes {
         return frozen(&good, node, guests, index);
     }
     let entries = listed(&policy.classes, node, guests, index);
     let (facts, paused) = (facts(node), node.says(PAUSE_ANNOTATION));
     fit(NodeOvercommitSpec { guests: Vec::new(), facts, paused, ..good }, entries)
+}
+
+/// Carries what only has the agent do less: whoever cannot mend a program must be able to stop it.
+fn brake(good: &mut NodeOvercommitSpec, policy: &Stuck) {
+    let resolved = &mut good.resolved;
+    let before = resolved.clone();
+    if policy.spec.mode == Mode::Observe {
+        resolved.mode = Mode::Observe;
+    }
+    if policy.spec.ksm.mode == KsmMode::Off {
+        resolved.ksm = KsmSpec::default();
+    }
+    for class in &mut resolved.classes {
+        class.exclude |= policy.resolved_classes.iter().any(|new| new.name == class.name && new.exclude);
+    }
+    if *resolved != before {
+        good.revision = resolve::revision(resolved);
+    }
 }
 
 fn listed(classes: &[ClassSpec], node: &Meta, guests: &Population<'_>, index: &Index) -> Vec<Listed> {

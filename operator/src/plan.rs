@@ -15,7 +15,7 @@ use crate::events::Note;
 use crate::index::{Index, Watch};
 use crate::object::{Meta, Object, Policy};
 use crate::release::{self, Step};
-use crate::select::Selection;
+use crate::select::{Selection, is_sound};
 use crate::status::{self, Facts, RELEASE_TIMEOUT};
 use crate::verdict::Verdict;
 
@@ -292,7 +292,8 @@ fn hold(
         (Verdict::Valid(checked), _) => build::spec(&policy.name, checked, node, guests, index),
         (Verdict::Stuck(stuck), _) => {
             let own = before.filter(|spec| spec.policy == policy.name);
-            let good = own.or_else(|| selection.last_good(&policy.name))?;
+            let sound = own.filter(|spec| is_sound(spec));
+            let good = sound.or_else(|| selection.last_good(&policy.name)).or(own)?;
             build::kept(good, stuck, node, guests, index)
         }
         (Verdict::Invalid { .. }, Some(spec)) => build::frozen(spec, node, guests, index),

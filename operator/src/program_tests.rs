@@ -6,7 +6,7 @@ use crate::fixture::{at, cluster, guest, labelled, map, node, policy, policy_of,
 use crate::index::{Change, Delta, Trouble, Watch};
 use overcommit_crds::OvercommitPolicySpec;
 use overcommit_crds::names::KUBEVIRT_SCHEDULABLE_LABEL;
-use overcommit_crds::policy::ClassSpec;
+use overcommit_crds::policy::{ClassSpec, Mode};
 use overcommit_crds::selector::Selector;
 
 const GOOD: &str = "(defvar share 0.2)";
@@ -27,6 +27,13 @@ fn settle(index: &mut Index) {
 fn says(index: &mut Index, text: Option<&str>) {
     let texts = text.map(|text| map(&[("balloon", text)]));
     index.take(Change::Texts("rules".to_owned(), texts));
+    settle(index);
+}
+
+/// The policy is edited.
+fn edited(index: &mut Index, spec: OvercommitPolicySpec) {
+    let known = index.policies["mom"].clone();
+    index.take(Change::Policies(Delta::Apply(Policy { written: Ok(spec), ..known })));
     settle(index);
 }
 
@@ -114,9 +121,7 @@ fn guests_come_and_go_while_a_program_cannot_run() {
 fn where_classes_change_with_a_program_that_cannot_run_no_guest_comes_in() {
     let mut index = settled();
     let classes = vec![ClassSpec { name: "new".into(), ..ClassSpec::default() }];
-    let edited = OvercommitPolicySpec { classes, ..program_from("rules", "absent") };
-    let known = index.policies["mom"].clone();
-    index.take(Change::Policies(Delta::Apply(Policy { written: Ok(edited), ..known })));
+    edited(&mut index, OvercommitPolicySpec { classes, ..program_from("rules", "absent") });
     index.take(Change::Guests(Delta::Apply(guest("y", "a"))));
     settle(&mut index);
     let spec = index.spec("a").unwrap();
@@ -147,6 +152,51 @@ fn a_node_that_is_no_longer_selected_goes_although_the_program_cannot_run() {
     says(&mut index, Some(BAD));
     index.take(Change::Nodes(Delta::Apply(node("a"))));
     assert_eq!(acts(&index, 0), [Desired::Release { node: "a".into(), uid: String::new() }]);
+}
+
+#[test]
+fn edits_that_only_stop_something_reach_nodes_whose_program_cannot_run() {
+    let mut index = settled();
+    says(&mut index, Some(BAD));
+    let mut spec = program_from("rules", "balloon");
+    spec.mode = Mode::Observe;
+    spec.classes = vec![ClassSpec { exclude: true, ..ClassSpec::default() }];
+    edited(&mut index, spec.clone());
+    for node in ["a", "b"] {
+        let given = index.objects[node].spec.as_ref().unwrap();
+        assert_eq!((given.resolved.mode, given.resolved.classes[0].exclude), (Mode::Observe, true));
+        assert!(text(&index, node).contains(GOOD) && is_sound(given));
+    }
+    assert!(!accepted(&index).2.contains("goes on taking"), "{:?}", accepted(&index));
+    // What would have it do more waits for the program.
+    spec.mode = Mode::Enforce;
+    edited(&mut index, spec);
+    assert_eq!(index.objects["a"].spec.as_ref().unwrap().resolved.mode, Mode::Observe);
+}
+
+#[test]
+fn what_a_former_policy_of_that_name_has_left_is_no_good_of_the_new_one() {
+    let mut index = settled();
+    says(&mut index, Some(BAD));
+    // It never was on a node: it was made anew, and an object of the former one is still going.
+    index.policies.get_mut("mom").unwrap().status = Default::default();
+    index.objects.get_mut("a").unwrap().release_requested = true;
+    assert!(Selection::of(&index).last_good("mom").is_none());
+    index.policies.get_mut("mom").unwrap().status.revision = Some("former".to_owned());
+    assert!(Selection::of(&index).last_good("mom").is_some(), "b has it");
+    index.objects.get_mut("b").unwrap().release_requested = true;
+    assert!(Selection::of(&index).last_good("mom").is_none());
+}
+
+#[test]
+fn a_damaged_object_of_a_node_is_given_what_its_neighbours_have() {
+    let mut index = settled();
+    says(&mut index, Some(BAD));
+    let object = index.objects.get_mut("a").unwrap();
+    object.spec.as_mut().unwrap().resolved.engine.mom.as_mut().unwrap().slots[0].program =
+        Some("(evil)".into());
+    settle(&mut index);
+    assert!(text(&index, "a").contains(GOOD), "{}", text(&index, "a"));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use overcommit_crds::names::KUBEVIRT_SCHEDULABLE_LABEL;
 use overcommit_crds::{NodeOvercommitSpec, OvercommitPolicySpec, resolve};
 
 use crate::index::Index;
-use crate::object::{Meta, Policy};
-use crate::verdict::Verdict;
+use crate::object::{Meta, Object, Policy};
+use crate::verdict::{Verdict, Why};
 
 /// Objects whose hash is looked at: after an upgrade those of thousands of nodes may have been hashed otherwise.
 const HASHED: usize = 8;
@@ -83,7 +83,12 @@ impl<'a> Selection<'a> {
     fn selects(&self, policy: &Policy, node: &Meta, index: &Index) -> bool {
         match &policy.verdict {
             Verdict::Valid(checked) => wants(&checked.spec, node),
-            Verdict::Stuck(stuck) if self.good.contains_key(policy.name.as_str()) => wants(&stuck.spec, node),
+            // What its ConfigMaps say is known in a moment: until then nothing new is given on what was good before.
+            Verdict::Stuck(stuck)
+                if stuck.why != Why::Unread && self.good.contains_key(policy.name.as_str()) =>
+            {
+                wants(&stuck.spec, node)
+            }
             Verdict::Stuck(_) | Verdict::Invalid { .. } => index
                 .objects
                 .get(&node.name)
@@ -105,16 +110,25 @@ fn wants(spec: &OvercommitPolicySpec, node: &Meta) -> bool {
 }
 
 /// What the nodes of a policy were given last: the revision that its status names, if a node has it, else what one has. All state
-/// is in the API, so this outlives the operator. What somebody edited there, so that its hash is wrong, counts for nothing.
+/// is in the API, so this outlives the operator. What somebody edited there, so that its hash is wrong, counts for nothing; nor
+/// does what a former policy of that name has left, for a policy that was never given to a node has no revision in its status.
 fn last_good<'a>(policy: &Policy, index: &'a Index) -> Option<&'a NodeOvercommitSpec> {
-    if !matches!(policy.verdict, Verdict::Stuck(_)) {
+    if !matches!(policy.verdict, Verdict::Stuck(_)) || policy.status.revision.is_none() {
         return None;
     }
-    let of_it =
-        || index.objects.values().filter_map(|o| o.spec.as_ref()).filter(|spec| spec.policy == policy.name);
-    let sound = |spec: &&NodeOvercommitSpec| resolve::revision(&spec.resolved) == spec.revision;
+    let stays = |o: &&Object| !o.release_requested && o.deleted.is_none();
+    let of_it = || {
+        let specs = index.objects.values().filter(stays).filter_map(|o| o.spec.as_ref());
+        specs.filter(|spec| spec.policy == policy.name)
+    };
+    let sound = |spec: &&NodeOvercommitSpec| is_sound(spec);
     let told = of_it().filter(|spec| Some(&spec.revision) == policy.status.revision.as_ref());
     told.chain(of_it()).take(HASHED).find(sound)
+}
+
+/// It is what an operator gave: its hash is right.
+pub(crate) fn is_sound(spec: &NodeOvercommitSpec) -> bool {
+    resolve::revision(&spec.resolved) == spec.revision
 }
 
 #[cfg(test)]

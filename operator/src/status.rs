@@ -197,11 +197,16 @@ fn accepted(policy: &Policy, facts: &Facts<'_>) -> Aspect {
     };
     match &policy.verdict {
         Verdict::Invalid { errors, .. } => stays("Invalid", errors),
-        Verdict::Stuck(stuck) => match &stuck.why {
-            Why::Unread => stays(PROGRAM_MISSING, "Its ConfigMaps have not been read yet"),
-            Why::Missing(errors) => stays(PROGRAM_MISSING, errors),
-            Why::Refused(errors) => stays(PROGRAM_REFUSED, errors),
-        },
+        Verdict::Stuck(stuck) => {
+            let (status, reason, message) = match &stuck.why {
+                Why::Unread => stays(PROGRAM_MISSING, "Its ConfigMaps have not been read yet"),
+                Why::Missing(errors) => stays(PROGRAM_MISSING, errors),
+                Why::Refused(errors) => stays(PROGRAM_REFUSED, errors),
+            };
+            let goes_on = !held.is_empty() && stuck.spec.mode == Mode::Enforce;
+            let brake = if goes_on { " and goes on taking there, until mode says Observe" } else { "" };
+            (status, reason, message + brake)
+        }
         Verdict::Valid(_) if policy.deleted.is_some() => aspect(false, "Deleted", "It is being deleted"),
         Verdict::Valid(checked) if total == 0 && checked.spec.node_selector.is_some() => aspect(
             false,
@@ -247,6 +252,9 @@ fn progressing(policy: &Policy, facts: &Facts<'_>, nodes: &Nodes<'_>) -> Aspect 
         return aspect(!facts.overdue, "Releasing", releasing(facts));
     }
     match nodes.outdated.as_slice() {
+        [] if !matches!(policy.verdict, Verdict::Valid(_)) => {
+            aspect(false, "Settled", "All nodes run what was good last")
+        }
         [] => aspect(false, "Settled", "All nodes run the current revision"),
         [first, ..] => {
             let message = format!(
