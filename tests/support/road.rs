@@ -62,9 +62,9 @@ impl<'a> Road<'a> {
         self.start_guests()?;
         self.observe()?;
         let squeeze = self.squeeze()?;
-        self.plan()?;
+        self.plan(&squeeze)?;
         let applied = Timestamp::now();
-        let within_budget = self.enforce()?;
+        let within_budget = self.enforce(&squeeze)?;
         let moved = self.watch_memory_move()?;
         self.explain()?;
         let commands = self.commands_since(applied)?;

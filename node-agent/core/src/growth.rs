@@ -36,7 +36,8 @@ pub struct Growth {
     /// What was no guest when the host and all guests were last read at one moment.
     known: Option<Bytes>,
     /// What was merged when the kernel said so last.
-    #[serde(default, skip_serializing_if = "Merged::is_nothing")]
+    // By another name than what an earlier build wrote down, which was something else.
+    #[serde(default, rename = "merged_last", skip_serializing_if = "Merged::is_nothing")]
     merged: Merged,
     /// The times in `followed`, in order.
     #[serde(skip)]

@@ -216,17 +216,18 @@ impl Merging {
                 let begins = reason == Reason::Paused && self.held.is_none();
                 (if begins { Wish::HandsOff } else { Wish::Stop }, reason)
             }
-            None if rule.mode == KsmMode::Program => Self::obey(&scene.asked, knobs),
+            None if rule.mode == KsmMode::Program => self.obey(&scene.asked, knobs),
             None => self.scan(scene),
         }
     }
 
-    /// As the policy's program says.
-    fn obey(asked: &Asked, now: &Knobs) -> (Wish, Reason) {
+    /// As the policy's program says in this cycle. What it does not name stays as it is, but for what a stop of ours left there.
+    fn obey(&self, asked: &Asked, now: &Knobs) -> (Wish, Reason) {
         if asked.is_silent() {
-            return (Wish::HandsOff, Reason::ProgramSilent);
+            return (Wish::Restore, Reason::ProgramSilent);
         }
-        let wish = if asked.scans(now) { Wish::Set(asked.knobs(now)) } else { Wish::Stop };
+        let now = self.held.as_ref().and_then(|held| held.found_before_stop(now)).unwrap_or(*now);
+        let wish = if asked.scans(&now) { Wish::Set(asked.knobs(&now)) } else { Wish::Stop };
         (wish, Reason::Program)
     }
 

@@ -178,6 +178,12 @@ impl Held {
             || (knob == Knob::PagesToScan && by_advisor())
     }
 
+    /// As they were found, where what is there now is a stop by this.
+    pub(super) fn found_before_stop(&self, now: &Knobs) -> Option<Knobs> {
+        let stopped = now.run == 0 && now.sleep_millisecs == STOPPED_SLEEP;
+        (stopped && self.yielded.is_none()).then_some(self.original)
+    }
+
     /// A knob that is none of that: the advisor before what it changes by itself.
     pub(super) fn foreign(&self, now: &Knobs) -> Option<Foreign> {
         TAKE.into_iter()

@@ -162,7 +162,7 @@ impl fmt::Display for Reason {
             }
             Self::DoesNotPay => f.write_str("takes more memory to keep track of than it saves: rests"),
             Self::Program => f.write_str("as the policy's program says"),
-            Self::ProgramSilent => f.write_str("the policy's program says nothing of it: as it was"),
+            Self::ProgramSilent => f.write_str("the policy's program says nothing of it: as it was found"),
         }
     }
 }

@@ -601,6 +601,7 @@ fn a_program_has_the_knobs_as_it_asks_within_what_is_safe_and_what_was_found_is_
     world.asked = Asked { run: Some(1), pages_to_scan: Some(u64::MAX), ..Asked::default() };
     world.turns(&mut merging, 2);
     assert_eq!((world.knobs.run, world.knobs.pages_to_scan), (1, 30_000));
+    assert_eq!(world.knobs.sleep_millisecs, FOUND.sleep_millisecs, "what a stop left there is nobody's wish");
     world.rule.mode = KsmMode::Off;
     world.turns(&mut merging, 3);
     assert_eq!(world.knobs, FOUND);
@@ -611,6 +612,24 @@ fn where_a_program_says_nothing_of_merging_the_knobs_stay_as_they_were() {
     let (mut world, mut merging) = (asked(None, None, None), Merging::default());
     let plan = world.turns(&mut merging, 10);
     assert_eq!((plan.reason, plan.scan, world.knobs), (Reason::ProgramSilent, false, FOUND));
+    // Nor does what it asked for once outlive its asking.
+    world.asked = Asked { run: Some(1), pages_to_scan: Some(500), sleep_millisecs: None };
+    assert!(world.turns(&mut merging, 10).scan);
+    world.asked = Asked::default();
+    let plan = world.turns(&mut merging, 3);
+    assert_eq!((plan.reason, plan.scan, world.knobs), (Reason::ProgramSilent, false, FOUND));
+}
+
+#[test]
+fn a_ksmd_that_was_found_running_goes_on_after_a_stop_where_the_program_does_not_say() {
+    let found = Knobs { run: 1, ..FOUND };
+    let mut world = World { knobs: found, ..asked(None, Some(500), None) };
+    let mut merging = Merging::default();
+    assert_eq!(world.turn(&mut merging).reason, Reason::TenantsSettle);
+    world.turn(&mut merging);
+    assert_eq!(world.knobs.run, 0);
+    world.turns(&mut merging, 10);
+    assert_eq!(world.knobs, Knobs { pages_to_scan: 500, ..found });
 }
 
 #[test]
