@@ -179,7 +179,7 @@ fn what_a_former_policy_of_that_name_has_left_is_no_good_of_the_new_one() {
     let mut index = settled();
     says(&mut index, Some(BAD));
     // It never was on a node: it was made anew, and an object of the former one is still going.
-    index.policies.get_mut("mom").unwrap().status = Default::default();
+    index.policies.get_mut("mom").unwrap().status = OvercommitPolicyStatus::default();
     index.objects.get_mut("a").unwrap().release_requested = true;
     assert!(Selection::of(&index).last_good("mom").is_none());
     index.policies.get_mut("mom").unwrap().status.revision = Some("former".to_owned());
