@@ -30,9 +30,10 @@ const AHEAD: (u64, u64) = (10, 9);
 /// A demand once seen fades by this part with each new statistics, so that a cap does not become its own proof; not with each
 /// turn: those that others bring about are no word of this guest.
 const DEMAND_FADE: u64 = 16;
-/// What was needed when a guest's own kernel killed is needed again by then if it is started anew, be it by a person; and who
-/// starts it anew is killed within a moment where it is not there, before any statistics tell of it.
-const LOST_HOLD: Duration = Duration::from_mins(10);
+/// What was needed when a guest's own kernel killed is needed again by then if something starts it anew: at once (systemd's
+/// `RestartSec` is 100 ms) or with a back-off of a minute; and who starts it anew is killed within a moment where it is not
+/// there, before any statistics tell of it. Not longer, for who ended by himself while memory was scarce looks the same.
+const LOST_HOLD: Duration = Duration::from_mins(2);
 /// No two statistics of a guest are closer: its timer starts anew with each that comes, and counts whole seconds
 /// (`virtio_balloon_receive_stats`, `balloon_stats_change_timer`, hw/virtio/virtio-balloon.c in QEMU).
 const CLOSEST: Duration = Duration::from_secs(1);
