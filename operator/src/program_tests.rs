@@ -167,11 +167,12 @@ fn edits_that_only_stop_something_reach_nodes_whose_program_cannot_run() {
         assert_eq!((given.resolved.mode, given.resolved.classes[0].exclude), (Mode::Observe, true));
         assert!(text(&index, node).contains(GOOD) && is_sound(given));
     }
-    assert!(!accepted(&index).2.contains("goes on taking"), "{:?}", accepted(&index));
+    assert!(!accepted(&index).2.contains("ends all takes"), "{:?}", accepted(&index));
     // What would have it do more waits for the program.
     spec.mode = Mode::Enforce;
     edited(&mut index, spec);
     assert_eq!(index.objects["a"].spec.as_ref().unwrap().resolved.mode, Mode::Observe);
+    assert!(accepted(&index).2.contains("in the mode that it had"), "{:?}", accepted(&index));
 }
 
 #[test]

@@ -203,8 +203,8 @@ fn accepted(policy: &Policy, facts: &Facts<'_>) -> Aspect {
                 Why::Missing(errors) => stays(PROGRAM_MISSING, errors),
                 Why::Refused(errors) => stays(PROGRAM_REFUSED, errors),
             };
-            let goes_on = !held.is_empty() && stuck.spec.mode == Mode::Enforce;
-            let brake = if goes_on { " and goes on taking there, until mode says Observe" } else { "" };
+            let may_take = !held.is_empty() && stuck.spec.mode == Mode::Enforce;
+            let brake = if may_take { ", in the mode that it had: mode: Observe ends all takes" } else { "" };
             (status, reason, message + brake)
         }
         Verdict::Valid(_) if policy.deleted.is_some() => aspect(false, "Deleted", "It is being deleted"),
