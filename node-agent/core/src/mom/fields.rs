@@ -1,6 +1,8 @@
 //! What a program is told of the host and of guests: MOM's fields, from our own collectors. Memory is in KiB. docs/mom.md has the
 //! table; what is not collected here is declared, so that it is nil.
 
+use jiff::Timestamp;
+use jiff::tz::Offset;
 use serde::{Deserialize, Serialize};
 
 use crate::floor;
@@ -151,29 +153,14 @@ pub(super) fn host_row(scene: &Scene<'_>, sample: &Sample, before: Option<&Count
     row
 }
 
-/// Year, month, day, hour, minute and second of a wall clock in UTC.
-///
-/// Days to dates as Howard Hinnant has it ("chrono-Compatible Low-Level Date Algorithms", `civil_from_days`).
+/// Year, month, day, hour, minute and second of a wall clock in UTC; the end of time where it is beyond that.
 fn clock(seconds: u64) -> [u64; 6] {
-    const FROM_MARCH_OF_YEAR_0: u64 = 719_468;
-    let day = (seconds / 86_400).saturating_add(FROM_MARCH_OF_YEAR_0);
-    let (era, of_era) = (day / 146_097, day % 146_097);
-    let leaps = (of_era / 1460).saturating_add(of_era / 146_096);
-    let year = of_era.saturating_add(of_era / 36_524).saturating_sub(leaps) / 365;
-    let before = year.saturating_mul(365).saturating_add(year / 4).saturating_sub(year / 100);
-    let of_year = of_era.saturating_sub(before);
-    let month = of_year.saturating_mul(5).saturating_add(2) / 153;
-    let first = month.saturating_mul(153).saturating_add(2) / 5;
-    let (from_january, next) =
-        if month < 10 { (month.saturating_add(3), 0) } else { (month.saturating_sub(9), 1) };
-    [
-        era.saturating_mul(400).saturating_add(year).saturating_add(next),
-        from_january,
-        of_year.saturating_sub(first).saturating_add(1),
-        seconds / 3600 % 24,
-        seconds / 60 % 60,
-        seconds % 60,
-    ]
+    let at = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let at = Offset::UTC.to_datetime(at.unwrap_or(Timestamp::MAX));
+    let year = u64::try_from(at.year()).unwrap_or_default();
+    let rest = [at.month(), at.day(), at.hour(), at.minute(), at.second()];
+    let [month, day, hour, minute, second] = rest.map(|part| u64::try_from(part).unwrap_or_default());
+    [year, month, day, hour, minute, second]
 }
 
 /// A sample of a guest.
