@@ -2,22 +2,18 @@
 
 mod collectors;
 mod json;
+mod python;
 
 use std::fmt;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use crate::parts::{mom_modules, testbed_sources};
+use python::{Python, Reply};
 
 pub use collectors::Collectors;
 pub use json::Told;
-
-/// Debian's Python, whatever else `PATH` has.
-const PYTHON: &str = "/usr/bin/python3";
 
 /// A program in files, and what it sees.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,20 +66,13 @@ impl fmt::Display for Answer {
 /// One Python process with MOM's evaluator.
 #[derive(Debug)]
 pub struct Oracle {
-    process: Option<Running>,
-}
-
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    questions: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    process: Option<Python>,
 }
 
 impl Oracle {
     /// Gets MOM if the cache does not hold it, and starts its evaluator.
     pub fn start() -> Result<Self> {
-        Ok(Self { process: Some(Running::start()?) })
+        Ok(Self { process: Some(Self::begin()?) })
     }
 
     /// Evaluates a case as MOM does.
@@ -101,43 +90,22 @@ impl Oracle {
     fn exchange(&mut self, question: &str) -> Result<Option<String>> {
         let mut running = match self.process.take() {
             Some(running) => running,
-            None => Running::start()?,
+            None => Self::begin()?,
         };
-        let mut line = String::new();
-        writeln!(running.questions, "{question}").context("asking MOM's evaluator")?;
-        if running.answers.read_line(&mut line)? > 0 {
-            self.process = Some(running);
-            return Ok(Some(line));
+        match running.ask(question)? {
+            Reply::Line(line) => {
+                self.process = Some(running);
+                Ok(Some(line))
+            }
+            Reply::Ended(status) if status.signal().is_some() => Ok(None),
+            Reply::Ended(status) => {
+                bail!("oracle.py ended with {status} (its words are above) at: {question}")
+            }
         }
-        let status = running.child.wait()?;
-        if status.signal().is_none() {
-            bail!("{PYTHON} oracle.py ended with {status} (its words are above) at: {question}");
-        }
-        Ok(None)
     }
-}
 
-impl Running {
-    fn start() -> Result<Self> {
-        let mut python = Command::new(PYTHON);
-        // -I: no environment, no user's packages; -B: the part in the cache stays as it was unpacked.
-        python.args(["-I", "-B"]).arg(testbed_sources().join("mom/oracle.py")).arg(mom_modules()?);
-        let mut child = python
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("starting {PYTHON} (Debian package python3): run `make setup`"))?;
-        let questions = child.stdin.take().context("no standard input")?;
-        let answers = BufReader::new(child.stdout.take().context("no standard output")?);
-        Ok(Self { child, questions, answers })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It is ours, and may be in the middle of something long.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    fn begin() -> Result<Python> {
+        Python::start("oracle.py", &[])
     }
 }
 
