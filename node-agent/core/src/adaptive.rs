@@ -127,13 +127,7 @@ pub fn release(model: &Model, wish: &mut Wish) {
 }
 
 fn give(track: &Track, to: Bytes, reason: Reason) -> Option<Move> {
-    let step = Move {
-        id: track.sample.id.clone(),
-        name: track.sample.name.clone(),
-        from: track.target,
-        to: to.to_balloon_page_floor(),
-        reason,
-    };
+    let step = Move::of(track, to.to_balloon_page_floor(), reason);
     (step.to > step.from).then_some(step)
 }
 
@@ -401,8 +395,7 @@ impl Seat<'_> {
             _ if to >= self.comfort => Reason::TakeUnused,
             _ => Reason::TakeCache,
         };
-        let (id, name) = (self.track.sample.id.clone(), self.track.sample.name.clone());
-        Move { id, name, from: self.track.target, to, reason }
+        Move::of(self.track, to, reason)
     }
 }
 

@@ -169,15 +169,14 @@ fn gives<'a>(proposal: &Proposal, scene: &Scene<'a>) -> Vec<'a, Move> {
     gives.extend(proposal.moves().iter().filter(|m| !m.takes()).cloned());
     for track in scene.model.tracks() {
         let Some(undo) = track.conduct.undo() else { continue };
-        let (id, name) = (track.sample.id.clone(), track.sample.name.clone());
-        let wished = gives.iter().position(|m| m.id == id).map(|at| gives.swap_remove(at).to);
+        let wished = gives.iter().position(|m| m.id == track.sample.id).map(|at| gives.swap_remove(at).to);
         // In distress it may have been given by now what its balloon gave back by itself: what it gets on being found out
         // says so all the same, for nothing else tells of it.
         if wished.is_none() && undo.to.min(track.ceiling) <= track.target {
             continue;
         }
         let to = wished.unwrap_or_default().max(undo.to);
-        gives.push(Move { id, name, from: track.target, to, reason: Reason::Undo(undo.failure) });
+        gives.push(Move::of(track, to, Reason::Undo(undo.failure)));
     }
     gives
 }

@@ -153,8 +153,7 @@ fn fill(scene: &Scene<'_>, wish: &mut Wish) -> Bytes {
             continue;
         }
         left = left.minus(track.cost(to).minus(paid));
-        let (id, name) = (track.sample.id.clone(), track.sample.name.clone());
-        wish.proposal.set(Move { id, name, from: track.target, to, reason });
+        wish.proposal.set(Move::of(track, to, reason));
     }
     left
 }
@@ -165,14 +164,12 @@ fn restore_floors(scene: &Scene<'_>, mut left: Bytes, wish: &mut Wish) {
     for track in scene.model.tracks().filter(|track| track.is_squeezed() && track.is_reachable()) {
         let Some(class) = standing(track, scene.policy, scene.now).class() else { continue };
         let floor = scene.floor(track, class).0.to_balloon_page_ceil().min(track.ceiling);
-        let to = floor.min(track.cap()).min(track.affordable(left));
-        let to = if to == track.ceiling { to } else { to.to_balloon_page_floor() };
+        let to = whole_pages(track, floor.min(track.cap()).min(track.affordable(left)));
         if to <= track.target || wish.proposal.of(&track.sample.id).is_some() {
             continue;
         }
         left = left.minus(track.cost(to));
-        let (id, name) = (track.sample.id.clone(), track.sample.name.clone());
-        wish.proposal.push(Move { id, name, from: track.target, to, reason: Reason::GiveNeed });
+        wish.proposal.push(Move::of(track, to, Reason::GiveNeed));
     }
 }
 
@@ -215,23 +212,25 @@ fn propose(
         let place = place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
         (Reason::ProgramRefused(at), told::cut(&format!("{place}{BALLOON} is {why}")))
     })?;
-    let to = size.min(track.ceiling);
-    // All that it may have need not be whole pages.
-    let to = if to == track.ceiling { to } else { to.to_balloon_page_floor() };
+    let to = whole_pages(track, size.min(track.ceiling));
     let from = track.target;
     // In an emergency the adaptive engine takes, down to floors of its own; to a program those would be an invitation.
     if to == from || wish.proposal.of(&track.sample.id).is_some() || (scene.emergency && to < from) {
         return Ok(());
     }
-    let (id, name) = (track.sample.id.clone(), track.sample.name.clone());
     let dead = scene.policy.limits.dead_band.of(track.sample.config.full);
     let changed = to.minus(from).max(from.minus(to));
     if changed < dead && to != track.ceiling {
         return Ok(());
     }
     let reason = if to < from { Reason::TakeProgram(at) } else { Reason::GiveProgram(at) };
-    wish.proposal.push(Move { id, name, from, to, reason });
+    wish.proposal.push(Move::of(track, to, reason));
     Ok(())
+}
+
+/// What a balloon can be set to; all that a guest may have need not be whole pages.
+fn whole_pages(track: &Track, to: Bytes) -> Bytes {
+    if to == track.ceiling { to } else { to.to_balloon_page_floor() }
 }
 
 /// A place by the number of its slot.

@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::by_guest::ByGuest;
+use crate::model::Track;
 use crate::reason::Reason;
 use crate::sample::{GuestId, GuestName};
 use crate::units::Bytes;
@@ -35,6 +36,12 @@ pub struct Move {
 }
 
 impl Move {
+    /// Of this guest, from the target in force.
+    pub(crate) fn of(track: &Track, to: Bytes, reason: Reason) -> Self {
+        let (id, name) = (track.sample.id.clone(), track.sample.name.clone());
+        Self { id, name, from: track.target, to, reason }
+    }
+
     /// True if the guest gets less.
     pub fn takes(&self) -> bool {
         self.to < self.from
