@@ -61,8 +61,7 @@ pub(crate) enum Delta<T> {
 
 impl<T> Delta<T> {
     /// The same of what `f` makes of it.
-    fn map(self, f: impl FnMut(T) -> T) -> Self {
-        let mut f = f;
+    fn map(self, mut f: impl FnMut(T) -> T) -> Self {
         match self {
             Self::Replace(all) => Self::Replace(all.into_iter().map(f).collect()),
             Self::Apply(one) => Self::Apply(f(one)),
