@@ -1,5 +1,7 @@
 //! One turn: fold, decide, guard. The only function that a node, a simulator and a replay call.
 
+mod decision;
+
 use std::time::Duration;
 
 use bumpalo::Bump;
@@ -13,21 +15,22 @@ use crate::eligibility::standing;
 use crate::emergency::Emergency;
 use crate::growth::Growth;
 use crate::guard::{self, Scene, Takings};
-use crate::ksm::{self, KsmPlan, Merging};
+use crate::ksm::{self, Merging};
 use crate::ledger::{Kept, Ledger};
 use crate::model::{Context, FIRST_LOOK, Model, Track};
 use crate::mom;
 use crate::plan::{Command, Guarded, Outcome, Plan};
 use crate::policy::{Mode, Policy, Reserve};
 use crate::reason::{Hold, Pain};
-use crate::roster::Roster;
 use crate::sample::{GuestId, Sample};
 use crate::shadow;
 use crate::stranger::Unlisted;
 use crate::turns::Turns;
 use crate::units::{Bytes, Monotonic};
-use crate::view::{GuestView, views};
+use crate::view::views;
 use crate::workshop::Workshop;
+
+pub use decision::{Decision, Input, Mandate, Release, Turn};
 
 /// Statistics period of a squeezed guest, in seconds: the shortest there is, for what it does not report it cannot be
 /// given.
@@ -55,103 +58,6 @@ pub struct State {
     began: Option<Monotonic>,
     #[serde(skip)]
     workshop: Apart<Option<Box<Workshop>>>,
-}
-
-/// Why this turn is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Turn {
-    /// The control period is over: everything is decided.
-    Tick,
-    /// Something new is known: gives, and takes for those in distress.
-    Relief,
-    /// The host lost memory: everything is decided, out of schedule.
-    Alarm,
-    /// The loop goes away: spread what is spare, take nothing.
-    Handover,
-}
-
-/// What may be done at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Mandate {
-    /// Take and give.
-    Full,
-    /// Nothing may be taken; giving goes on.
-    GiveOnly,
-    /// Everything is to be given back.
-    Release,
-}
-
-/// What a turn needs to know.
-#[derive(Clone, Copy, Debug)]
-pub struct Input<'a> {
-    /// The reading.
-    pub sample: &'a Sample,
-    /// The policy in force.
-    pub policy: &'a Policy,
-    /// The guests it covers.
-    pub roster: &'a Roster,
-    /// Why now.
-    pub turn: Turn,
-    /// What may be done at all.
-    pub mandate: Mandate,
-    /// Every guest that exists is in the sample; without that no release is over.
-    pub complete: bool,
-    /// The kubelet's eviction line.
-    pub eviction: Bytes,
-    /// A guest found with an inflated balloon keeps that as its ceiling (a host where others use balloons too);
-    /// otherwise every guest may have its full size.
-    pub keep_found: bool,
-}
-
-/// What a turn decided. A recording compares all of it as it is serialized, so that sums of former builds hold: new fields are
-/// left out while they say nothing.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Decision {
-    /// What to do; empty while observing.
-    #[serde(rename = "moves")]
-    pub plan: Plan<Guarded>,
-    /// Statistics periods to set.
-    pub periods: Vec<Command>,
-    /// Targets to set once more, because their guests hold less: a command may have been lost, or come late.
-    pub again: Vec<Command>,
-    /// The account.
-    pub ledger: Ledger,
-    /// Every guest, with its reason.
-    pub guests: Vec<GuestView>,
-    /// Pods that look like guests and are not listed, as a sum.
-    pub unlisted: Unlisted,
-    /// How far a release has come; absent when none was asked for.
-    pub release: Option<Release>,
-    /// The plan was followed by shadow balloons only.
-    pub observing: bool,
-    /// The node is about to kill: floors are those of an emergency.
-    pub emergency: bool,
-    /// Guests need more than there is: some are served whole, and the others wait their turn.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub turns: bool,
-    /// What is done about merging equal pages.
-    #[serde(skip_serializing_if = "KsmPlan::is_unasked")]
-    pub ksm: KsmPlan,
-    /// What became of the policy's program; absent where it has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub program: Option<mom::Told>,
-}
-
-/// How far a release has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Release {
-    /// Everything was given back.
-    Done,
-    /// Guests still follow.
-    Underway {
-        /// What is still out.
-        outstanding: Bytes,
-    },
-    /// The node lacks the memory to give it back.
-    Blocked {
-        /// What is missing.
-        short: Bytes,
-    },
 }
 
 impl State {
