@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     let (log, reports) = (telemetry(&args.log)?, Behind::reports());
     // By the log, which waits for nobody, and not on standard error, which may.
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "failed inside")));
-    let locked = resident::lock();
+    let claimed = resident::claim();
     resident::allow_open_files();
     let orders = policy_file::orders(args)?;
     if args.is_first() {
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
         recording::check(record, &args.state_dir).map_err(Failure::bad_input)?;
     }
     // Not before: who refuses to start says why, and nothing else.
-    resident::tell(locked);
+    resident::tell(claimed);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
