@@ -255,7 +255,8 @@ mod tests {
             ("spec: {ksm: {mode: Always}}", "spec.ksm.mode: Always is not known: write Off, Auto, Program"),
             (
                 "spec: {parameters: {share: 0.05}}",
-                "spec.parameters.share: write a whole number, or a number in quotes such as \"0.05\", instead of 0.05",
+                "spec.parameters.share: write a whole number (1 for true, 0 for false), or a number in quotes such as \"0.05\", \
+                 instead of 0.05",
             ),
             (
                 "spec: {engine: {mom: {slots: [{name: a, program: '(foo)'}]}}}",

@@ -35,7 +35,8 @@ pub(crate) enum Policy {
     Check(Programs),
     /// Evaluate a program once, and print what it comes to.
     Eval(Eval),
-    /// Print what the program of the running agent's policy saw in its last cycle, as `eval --input` takes it.
+    /// Print what the program of the running agent's policy saw in its last cycle, as `eval --input` takes it; as json also what
+    /// it said.
     Input(Ask),
 }
 

@@ -99,7 +99,7 @@ fn latest(wakes: &Sender<Wake>, contact: Option<&Contact>) -> anyhow::Result<Val
     })
 }
 
-/// As texts: numbers of programs may be longer than those of this JSON.
+/// As texts, as which they are put together again: numbers of programs may be longer than those of this JSON.
 fn program_saw(wakes: &Sender<Wake>) -> anyhow::Result<Value> {
     let (reply, answer) = sync_channel(1);
     wakes.send(Wake::AskProgram(reply))?;
@@ -109,7 +109,7 @@ fn program_saw(wakes: &Sender<Wake>) -> anyhow::Result<Value> {
             or its first cycle is under way" })
         }
         Some(seen) => {
-            serde_json::json!({ "report": { "input": seen.input, "said": seen.said }, "text": seen.input + "\n" })
+            serde_json::json!({ "report": { "input": seen.input, "said": seen.said } })
         }
     })
 }
@@ -160,7 +160,13 @@ pub(crate) fn explain(explain: &Explain) -> Result<(), Failure> {
 
 /// `overcommit-agent policy input`.
 pub(crate) fn program(ask: &Ask) -> Result<(), Failure> {
-    show(&question(&ask.state_dir, "program")?, ask.output)
+    let answer = question(&ask.state_dir, "program")?;
+    let part = |path| answer.pointer(path).and_then(Value::as_str).unwrap_or("null");
+    let (input, said) = (part("/report/input"), part("/report/said"));
+    say(&match ask.output {
+        Output::Json => format!("{{\"input\":{input},\"said\":{said}}}\n"),
+        Output::Text => format!("{input}\n"),
+    })
 }
 
 /// `overcommit-agent release`: asks, then waits until it is done.
@@ -230,10 +236,13 @@ fn unanswered(path: &Path, error: std::io::Error) -> anyhow::Error {
 }
 
 fn show(answer: &Value, output: Output) -> Result<(), Failure> {
-    let text = match output {
+    say(&match output {
         Output::Json => format!("{}\n", answer.get("report").unwrap_or(answer)),
         Output::Text => answer.get("text").and_then(Value::as_str).unwrap_or_default().to_owned(),
-    };
+    })
+}
+
+fn say(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // Whoever closes the pipe has read enough.

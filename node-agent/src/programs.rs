@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use overcommit_policy::exchange::{self, MAX_INPUT};
 use overcommit_policy::{Limits, MAX_BYTES, Program, Severity, Source, World, evaluate};
 
@@ -62,6 +62,10 @@ fn read(path: &Path) -> Result<Read, Failure> {
 }
 
 fn bounded(path: &Path, most: usize) -> Result<Vec<u8>> {
+    if path.is_dir() {
+        let dir = path.display();
+        bail!("{dir}: a directory; name its files, in the order in which they run, such as {dir}/*.policy");
+    }
     let mut bytes = Vec::new();
     let file = File::open(path).with_context(|| path.display().to_string())?;
     let most = u64::try_from(most).unwrap_or(u64::MAX);

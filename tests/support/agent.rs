@@ -16,6 +16,7 @@ use overcommit_core::view::GuestView;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::machine;
 use crate::process::{Launch, Process};
@@ -143,9 +144,9 @@ impl GuestReport {
 #[derive(Clone, Debug, Deserialize)]
 pub struct ProgramSaw {
     /// As `overcommit-agent policy eval --input` takes it.
-    pub input: String,
+    pub input: Box<RawValue>,
     /// As that prints it: controls.
-    pub said: String,
+    pub said: Box<RawValue>,
 }
 
 impl Agent {

@@ -167,6 +167,8 @@ fn wrong_usage_is_refused_with_exit_2() -> Result<()> {
     assert_eq!(ended(["run", "--policy", "/nowhere.yaml"])?.0, Some(2));
     assert_eq!(ended(["run", "--policy", "/nowhere.yaml", "--connect", "test:///default"])?.0, Some(2));
     assert_eq!(ended(["dance"])?.0, Some(2));
+    let (code, told) = ended(["policy", "check", "/proc"])?;
+    ensure!(code == Some(2) && told.contains("name its files, in the order in which they run"), "{told}");
     Ok(())
 }
 

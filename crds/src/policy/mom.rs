@@ -30,8 +30,7 @@ pub(crate) const KEY_HELP: &str =
     "write a key of the ConfigMap: letters, digits, dots, dashes and underscores, such as 02-balloon.policy";
 pub(crate) const PARAMETER_NAME_HELP: &str = "write the name of a variable that a slot before 01-parameters defines: letters, digits, dashes and \
      underscores, with no digit or dash first";
-pub(crate) const NUMBER_HELP: &str =
-    "write a whole number, or a number as programs have it in quotes, such as \"0.05\" or \"0x10\"";
+pub(crate) const NUMBER_HELP: &str = "write a whole number (1 for true, 0 for false), or a number as programs have it in quotes, such as \"0.05\" or \"0x10\"";
 
 /// A program in MOM's policy language (docs/mom.md). It says what it wants of each guest; what must never happen to a guest is
 /// kept from it as from any engine.
@@ -128,7 +127,7 @@ impl Visitor<'_> for Words {
     type Value = Number;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a whole number, or a number in quotes such as \"0.05\",")
+        f.write_str("a whole number (1 for true, 0 for false), or a number in quotes such as \"0.05\",")
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Number, E> {

@@ -98,8 +98,9 @@ fn account(ledger: &Ledger) -> String {
 /// The node in one line.
 pub(crate) fn headline(report: &Report) -> String {
     let paused = if report.paused { ", paused" } else { "" };
+    let program = if report.program.is_some() { " by its program" } else { "" };
     let (orders, how) = report.orders_missing_since.map_or_else(
-        || (format!("policy {}", report.policy), format!(" {:?}{paused}", report.mode)),
+        || (format!("policy {}", report.policy), format!(" {:?}{program}{paused}", report.mode)),
         |since| (format!("NO ORDERS since {}", rfc3339(since)), String::new()),
     );
     let Some(ledger) = &report.ledger else {
@@ -148,6 +149,9 @@ mod tests {
         assert!(told.contains(" policy p Observe: budget 6.0 GiB"), "{told}");
         let paused = table(&Report { paused: true, ..fixture::report(Vec::new()) });
         assert!(paused.contains(" policy p Observe, paused: budget"), "{paused}");
+        let told = overcommit_core::mom::Told::default();
+        let program = Report { paused: true, program: Some(told), ..fixture::report(Vec::new()) };
+        assert!(table(&program).contains(" policy p Observe by its program, paused:"), "{}", table(&program));
         let since = Some(jiff::Timestamp::UNIX_EPOCH);
         let none = Report { paused: true, orders_missing_since: since, ..fixture::report(Vec::new()) };
         assert!(table(&none).contains(" NO ORDERS since 1970-01-01T00:00:00Z: budget"), "{}", table(&none));

@@ -50,7 +50,7 @@ pub(super) const HOST: [&str; 27] = [
 ];
 
 /// Fields of a guest that are collected.
-pub(super) const GUEST: [&str; 10] = [
+pub(super) const GUEST: [&str; 13] = [
     "mem_available",
     "mem_unused",
     "swap_in",
@@ -61,18 +61,25 @@ pub(super) const GUEST: [&str; 10] = [
     "balloon_max",
     "balloon_min",
     "rss",
+    "vcpu_user_limit",
+    "vcpu_quota",
+    "vcpu_period",
 ];
 
-/// Fields of a guest that nobody collects here; `KubeVirt` shows nothing of its processors and disks.
-pub(super) const GUEST_NIL: [&str; 11] = [
+/// What MOM says of processors that nobody limits (`getVmCpuTuneInfo` of its libvirt interface): all percents of the host's.
+/// `KubeVirt` limits them by its pods' cgroups alone, and a program that finds nil here fails for the guest.
+const USER_LIMIT: i64 = 100;
+/// No quota, and the usual period in microseconds (`Documentation/scheduler/sched-bwc.rst`).
+const QUOTA: i64 = -1;
+const PERIOD: i64 = 100_000;
+
+/// Fields of a guest that nobody collects here; `KubeVirt` tunes nothing of its processors and disks.
+pub(super) const GUEST_NIL: [&str; 8] = [
     "mem_free",
     "swap_total",
     "swap_usage",
     "host_major_faults",
     "host_minor_faults",
-    "vcpu_quota",
-    "vcpu_period",
-    "vcpu_user_limit",
     "vcpu_count",
     "io_tune",
     "io_tune_current",
@@ -176,8 +183,12 @@ pub(super) fn guest_row(track: &Track, class: &Class) -> Row {
         minor_faults.map(whole),
         Some(kib(track.actual)),
         Some(kib(track.ceiling)),
-        Some(kib(floor::of(track, class).0)),
+        // A guest on a host without Kubernetes that was found smaller than its floor may have no more than it was found with.
+        Some(kib(floor::of(track, class).0.min(track.ceiling))),
         track.sample.facts.resident.map(pages),
+        Some(USER_LIMIT),
+        Some(QUOTA),
+        Some(PERIOD),
     ]
 }
 

@@ -76,6 +76,26 @@ fn a_program_decides_in_the_place_of_the_adaptive_engine() {
 }
 
 #[test]
+fn a_guest_is_shown_as_one_whose_processors_nobody_limits() {
+    let limited =
+        "(with Guests g (if (and (== g.vcpu_user_limit 100) (== g.vcpu_quota -1) (== g.vcpu_period 100000)
+        (not (valid g.vcpu_count g.io_tune))) (g.Control \"balloon_target\" 972800) (/ 1 0)))";
+    let mut world = running(limited);
+    assert_eq!(view(&world.tick(), "a").target, mib(950));
+}
+
+#[test]
+fn what_a_guest_must_have_is_never_shown_as_more_than_what_it_may_have() {
+    let mut world = running("(with Guests g (if (<= g.balloon_min g.balloon_max) 0 (/ 1 0)))");
+    world.keep_found = true;
+    world.guest("a").actual = 400;
+    world.policy.classes[0].floor.bytes = mib(700);
+    assert_eq!(told(&world.tick()).failed, 0);
+    world.policy.mom = Some(program(&[("main", "(with Guests g (if (> g.balloon_max 409600) (/ 1 0) 0))")]));
+    assert_eq!(told(&world.tick()).failed, 1, "b alone has more");
+}
+
+#[test]
 fn the_slot_and_the_line_of_what_is_proposed_are_told() {
     let mut world = running("0");
     let take =

@@ -73,6 +73,28 @@ pub(super) const FIELDS: &[Field] = &[
     field("time_microsecond", Whose::Host, Unit::Plain),
 ];
 
+/// What MOM's objects in `io_tune` have, one for each disk (`mom/Collectors/GuestIoTune.py`); here there is none.
+pub(super) const OF_DISKS: [&str; 18] = [
+    "name",
+    "path",
+    "guaranteed",
+    "maximum",
+    "current",
+    "ioTune",
+    "total_bytes_sec",
+    "read_bytes_sec",
+    "write_bytes_sec",
+    "total_iops_sec",
+    "read_iops_sec",
+    "write_iops_sec",
+    "setTotalBytesSec",
+    "setReadBytesSec",
+    "setWriteBytesSec",
+    "setTotalIopsSec",
+    "setReadIopsSec",
+    "setWriteIopsSec",
+];
+
 /// The field of that name.
 pub(super) fn field_named(name: &str) -> Option<&'static Field> {
     FIELDS.iter().find(|field| field.name == name)

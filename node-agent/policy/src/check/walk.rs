@@ -35,6 +35,8 @@ pub(super) struct Walk<'a> {
     ahead: Vec<NodeId>,
     /// Counters that were warned of.
     counters: Vec<&'static str>,
+    /// What disks have was warned of.
+    disks: bool,
     /// What is multiplied, divided or shifted: it may change its unit by that.
     scaled: HashSet<NodeId>,
 }
@@ -48,6 +50,7 @@ pub(super) fn walk(program: &Program) -> Vec<Found> {
         warnings: 0,
         ahead: program.syntax.top().iter().rev().copied().collect(),
         counters: Vec::new(),
+        disks: false,
         scaled: HashSet::new(),
     };
     walk.bindings();

@@ -9,6 +9,9 @@ use crate::ops;
 use crate::value::Value;
 use crate::world::{Subject, Table, World};
 
+/// Fields whose values are objects in MOM. Nobody acts on them here: they are read as nil, whatever they hold.
+const OF_DISKS: [&str; 2] = ["io_tune", "io_tune_current"];
+
 /// Most bytes of a world: some thousand guests.
 pub const MAX_INPUT: usize = 8 << 20;
 
@@ -115,10 +118,16 @@ fn text(json: Json, path: &str) -> Read<String> {
 }
 
 fn plain(json: Json, path: &str) -> Read<Vec<(String, Value)>> {
-    object(json, path)?
-        .into_iter()
-        .map(|(key, value)| value_of(value, &format!("{path}.{key}")).map(|value| (key, value)))
-        .collect()
+    let members = object(json, path)?.into_iter();
+    let read = |(key, value): (String, Json)| {
+        let value = if OF_DISKS.contains(&key.as_str()) {
+            Value::Nil
+        } else {
+            value_of(value, &format!("{path}.{key}"))?
+        };
+        Ok((key, value))
+    };
+    members.map(read).collect()
 }
 
 fn table(json: Json, path: &str) -> Read<Table> {

@@ -39,6 +39,14 @@ fn what_is_left_out_is_empty() {
 }
 
 #[test]
+fn disks_are_nil_whatever_is_said_of_them() {
+    let world = r#"{"guests": [{"name": "g", "history": [{"io_tune": [{"name": "vda", "maximum": {"total_bytes_sec": 1}}],
+        "io_tune_current": {}}]}]}"#;
+    let text = "(with Guests g (valid g.io_tune)) (with Guests g (valid g.io_tune_current))";
+    assert_eq!(values_in(text, world), "[[false],[false]]");
+}
+
+#[test]
 fn what_was_proposed_and_remembered_before_is_there() {
     let world = r#"{"host": {"variables": {"n": 1}, "controls": {"ksm_run": 1}},
         "guests": [{"name": "g", "variables": {"v": [1, "a"]}, "controls": {"balloon_target": 5}}]}"#;

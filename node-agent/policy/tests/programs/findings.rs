@@ -147,6 +147,36 @@ fn controls_that_nobody_acts_on_are_warned_of_and_never_fail() {
 }
 
 #[test]
+fn truth_is_a_number_and_what_is_given_is_not_assigned() {
+    table(&[
+        ("(defvar on 1) (set on true)", &["p:1:23: error: undefined symbol true: write 1"]),
+        ("(if False 1 2)", &["p:1:5: error: undefined symbol False: write 0"]),
+        ("(defvar True 1) True", &[]),
+        ("(set Host 1)", &["p:1:6: warning: Host is something else from here on"]),
+        ("(setq Guests 1)", &["p:1:7: warning: Guests is something else from here on"]),
+        ("(set abs 1)", &["p:1:6: warning: abs is something else"]),
+    ]);
+}
+
+#[test]
+fn what_disks_have_in_io_tune_is_warned_of_once_and_never_fails() {
+    table(&[
+        (
+            "(with Guests g (with g.io_tune disk {(defvar most disk.maximum) (disk.setReadIopsSec most.read_iops_sec)}))",
+            &["p:1:51: warning: maximum is of a disk in io_tune, which is nil under KubeVirt"],
+        ),
+        (
+            "(with Guests g (with g.io_tune disk (disk.setReadIopsSec 0)))",
+            &["p:1:38: warning: setReadIopsSec is of a disk"],
+        ),
+        // Guests and the host have none of it.
+        ("(with Guests g g.maximum)", &["p:1:16: error: unknown field maximum"]),
+        ("(Host.setReadIopsSec 0)", &["p:1:2: error: undefined method setReadIopsSec"]),
+        ("(with Guests g (with g.io_tune disk disk.maximun))", &["p:1:37: error: unknown field maximun"]),
+    ]);
+}
+
+#[test]
 fn units_that_do_not_fit_are_warned_of() {
     table(&[
         ("(with Guests g (> g.rss 1000))", &["p:1:19: warning: rss is in pages of 4 KiB"]),

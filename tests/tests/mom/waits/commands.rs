@@ -30,8 +30,8 @@ fn moms_stock_rule_commands_real_guests_what_mom_commands_on_the_same_samples() 
     let (mut cycles, mut taken) = (BTreeMap::new(), Vec::new());
     wait::until(SOON, "cycles in which something is commanded", || {
         let saw = stage.saw()?;
-        let said: Told = saw.said.parse()?;
-        cycles.insert(saw.input, said);
+        let said: Told = saw.said.get().parse()?;
+        cycles.insert(saw.input.get().to_owned(), said);
         let actions = turns.fresh()?.into_iter().flat_map(|turn| turn.actions);
         taken.extend(actions.filter(|action| action.reason == "TakeProgram"));
         ensure!(taken.len() >= COMMANDS, "{} of {COMMANDS}", taken.len());

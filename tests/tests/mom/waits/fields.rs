@@ -79,7 +79,7 @@ fn a_program_sees_of_the_host_and_of_real_guests_what_moms_own_collectors_see() 
     let mut collectors = Collectors::start(Hypervisor::shared()?.uri())?;
     wait::until(SOON, "both to see the same", || {
         let saw = stage.saw()?;
-        let (ours, moms): (Value, Value) = (serde_json::from_str(&saw.input)?, collectors.collect()?);
+        let (ours, moms): (Value, Value) = (serde_json::from_str(saw.input.get())?, collectors.collect()?);
         let host = ours.get("host").context("no host")?;
         expect_alike("the host", &HOST, &HOST_NIL, last(host)?, moms.get("host"))?;
         let guests = ours.get("guests").and_then(Value::as_array).context("no guests")?;

@@ -46,11 +46,7 @@ impl Stage {
     pub(super) fn saw(&self) -> Result<ProgramSaw> {
         let saw = self.agent.program_saw()?;
         for name in NAMES {
-            ensure!(
-                saw.input.contains(&format!("{{\"name\":\"{name}\"")),
-                "{name} is not seen: {}",
-                saw.input
-            );
+            ensure!(saw.input.get().contains(&format!("{{\"name\":\"{name}\"")), "{name} is not seen");
         }
         Ok(saw)
     }

@@ -1,6 +1,6 @@
 //! What is behind the dot: fields, methods, and the names that methods take.
 
-use super::super::catalog::{self, CONTROLS, Effect, FIELDS, PROPERTIES, Whose};
+use super::super::catalog::{self, CONTROLS, Effect, FIELDS, OF_DISKS, PROPERTIES, Whose};
 use super::super::nearest::hint;
 use super::super::units::{self, Unit};
 use super::Walk;
@@ -24,9 +24,22 @@ impl Walk<'_> {
                 format!("undefined symbol {}{}", shown(text), hint(base, variables))
             });
         }
-        if program.method(attribute).is_none() {
-            self.field(id, self.whose(base), program.syntax.text(attribute));
+        let (owner, name) = (self.whose(base), program.syntax.text(attribute));
+        if program.method(attribute).is_none() && !self.of_a_disk(id, owner, name) {
+            self.field(id, owner, name);
         }
+    }
+
+    /// Whether it may be of an object in `io_tune`. Where there is none nothing of it is evaluated, so that it is no error.
+    fn of_a_disk(&mut self, id: NodeId, whose: Whose, name: &str) -> bool {
+        let of_a_disk = whose == Whose::Both && OF_DISKS.contains(&name);
+        if of_a_disk && !self.disks {
+            self.disks = true;
+            self.warning(id, |_| {
+                format!("{name} is of a disk in io_tune, which is nil under KubeVirt: nobody acts on it")
+            });
+        }
+        of_a_disk
     }
 
     /// A field that is read of somebody.
@@ -81,6 +94,9 @@ impl Walk<'_> {
             None if !self.facts.is_bound(base) => self.dotted(head, whole, base, attribute),
             None => {
                 let name = program.syntax.text(attribute);
+                if self.of_a_disk(head, self.whose(base), name) {
+                    return;
+                }
                 let methods = Method::ALL.iter().map(|(name, _)| *name);
                 if catalog::field_named(name).is_some() {
                     return self.error(head, |_| {

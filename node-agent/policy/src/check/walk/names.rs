@@ -11,6 +11,8 @@ use crate::syntax::{Name, Node, NodeId};
 use crate::value::Function;
 use crate::words::shown;
 
+/// What other languages call truth values; here they are numbers.
+const TRUTH: [(&str, u8); 2] = [("true", 1), ("false", 0)];
 /// Bindings of a name that are looked at.
 const MANY: usize = 64;
 
@@ -36,6 +38,9 @@ impl Walk<'_> {
             && known(b)
         {
             return format!("undefined symbol {}: this is one name, write (- {a} {b})", shown(text));
+        }
+        if let Some((_, number)) = TRUTH.iter().find(|(word, _)| text.eq_ignore_ascii_case(word)) {
+            return format!("undefined symbol {}: write {number}", shown(text));
         }
         let variables = self.facts.names().filter(|name| self.facts.is_bound(*name));
         let variables = variables.map(|name| syntax.text(name).as_ref()).chain(["nil"]);
@@ -70,6 +75,7 @@ impl Walk<'_> {
                 (Some(Builtin::Defvar), [name, _]) | (Some(Builtin::With), [_, name, _]) => {
                     self.bound(*name);
                 }
+                (Some(Builtin::Set), [name, _]) => self.assigned(*name),
                 (Some(Builtin::Let), [pairs, ..]) => {
                     for pair in program.syntax.parts_of(*pairs).unwrap_or_default() {
                         if let Some([name, _]) = program.syntax.parts_of(*pair) {
@@ -106,13 +112,25 @@ impl Walk<'_> {
             self.warning(id, |_| {
                 format!("{text} is a word of the language: while this variable has a value, ({text} …) fails")
             });
-        } else if Function::ALL.iter().any(|(known, _)| *known == text)
-            || name == self.program.host
-            || name == self.program.guests
-        {
+        } else if self.is_given(name) {
             self.warning(id, |_| {
                 format!("{text} is there from the beginning: this hides it, or has no effect")
             });
+        }
+    }
+
+    /// `Host` and `Guests`, and functions that are values.
+    fn is_given(&self, name: Name) -> bool {
+        let text = self.program.syntax.text(name).as_ref();
+        let function = Function::ALL.iter().any(|(known, _)| *known == text);
+        function || name == self.program.host || name == self.program.guests
+    }
+
+    fn assigned(&mut self, id: NodeId) {
+        let given = self.program.syntax.name_of(id).filter(|name| self.is_given(*name));
+        if let Some(name) = given {
+            let text = self.program.syntax.text(name);
+            self.warning(id, |_| format!("{text} is something else from here on: nothing says what it was"));
         }
     }
 
