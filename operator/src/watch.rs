@@ -97,6 +97,10 @@ pub(crate) fn start(
 /// Objects that tenants write come in pages of so many: one may have 1.5 MiB of metadata (etcd's limit of a request), and a
 /// page is in memory whole before what is not needed of it is let go.
 const TENANTS_PAGE: u32 = 50;
+/// The same of our own kinds. A node's object may have 64 KiB, half of it a program (`build::SPEC_MAX` and `PROGRAM_MAX`), and 4 KiB of
+/// status; a policy the same program twice, for `kubectl apply` keeps what was applied in an annotation. So a page is 7 MB; kube's
+/// 500 (kube-runtime, `Config::page_size`) would make it 34 MB. 5,000 nodes are 50 calls, once for each list.
+const OWN_PAGE: u32 = 100;
 
 /// What is asked for. Ended pods stay for as long as their guest does, one for each migration: only the API server can
 /// tell them from running ones without sending their status.
@@ -109,7 +113,8 @@ fn config(watch: Watch) -> watcher::Config {
             config.labels(&format!("{label}={value}")).fields(running).page_size(TENANTS_PAGE)
         }
         Watch::Guests => config.page_size(TENANTS_PAGE),
-        _ => config,
+        Watch::Policies | Watch::Objects => config.page_size(OWN_PAGE),
+        Watch::Nodes | Watch::Namespaces | Watch::ConfigMaps => config,
     }
 }
 
@@ -298,12 +303,29 @@ fn code(error: &watcher::Error) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use overcommit_crds::policy::PROGRAM_MAX;
+
     use super::*;
+    use crate::build::SPEC_MAX;
+
+    /// Most of a page of our own kinds, in bytes.
+    const PAGE_MAX: usize = 8 * 1024 * 1024;
 
     #[test]
     fn what_tenants_write_comes_in_small_pages() {
         for watch in [Watch::Launchers, Watch::Guests] {
             assert!(config(watch).page_size.is_some_and(|size| size <= 50), "{watch:?}");
+        }
+    }
+
+    #[test]
+    fn objects_that_may_have_a_program_come_in_pages_that_fit_into_little_memory() {
+        for watch in [Watch::Policies, Watch::Objects] {
+            let page = config(watch).page_size.and_then(|size| usize::try_from(size).ok());
+            assert!(
+                page.is_some_and(|size| size * (SPEC_MAX + PROGRAM_MAX) <= PAGE_MAX),
+                "{watch:?}: {page:?}"
+            );
         }
     }
 }
