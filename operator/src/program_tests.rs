@@ -82,6 +82,21 @@ fn what_becomes_bad_is_told_and_what_was_good_stays() {
 }
 
 #[test]
+fn a_key_that_is_missing_among_many_is_told_with_what_to_do_and_what_stays() {
+    let mut index = settled();
+    edited(&mut index, OvercommitPolicySpec { mode: Mode::Enforce, ..program_from("rules", "baloon") });
+    let keys: Vec<String> = (0..99).map(|n| format!("{n:02}-{}", "k".repeat(250))).collect();
+    let mut pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), GOOD)).collect();
+    pairs.push(("balloon", GOOD));
+    index.take(Change::Texts("rules".to_owned(), Some(map(&pairs))));
+    settle(&mut index);
+    let (_, reason, message) = accepted(&index);
+    assert_eq!(reason, "ProgramMissing");
+    assert!(message.contains("it has balloon and 99 more: correct the key, or add it. What"), "{message}");
+    assert!(message.ends_with("mode: Observe ends all takes"), "{message}");
+}
+
+#[test]
 fn a_restart_waits_for_the_text_and_knows_what_was_good_from_the_nodes() {
     let before = settled();
     let restarted = |extra: &[Meta]| {

@@ -23,7 +23,7 @@ const SILENCE: jiff::SignedDuration = jiff::SignedDuration::from_mins(11);
 /// How many nodes a message names.
 const NAMED: usize = 3;
 /// Longest message of a condition, in bytes; longer ones are cut.
-const MESSAGE_MAX: usize = 1024;
+pub(crate) const MESSAGE_MAX: usize = 1024;
 
 /// Reason of Degraded once the waiting for a policy's nodes has ended.
 pub(crate) const RELEASE_TIMEOUT: &str = "ReleaseTimeout";
