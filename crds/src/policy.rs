@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use mom::{
     CONFIG_MAP_NAME_HELP, KEY_HELP, NAME_MAX as SLOT_NAME_MAX, NUMBER_HELP, PARAMETER_NAME_HELP,
-    PARAMETERS_MAX, SLOT_NAME_HELP, SLOT_SOURCE_HELP,
+    PARAMETERS_MAX, PARAMETERS_SLOT_HELP, SLOT_NAME_HELP, SLOT_SOURCE_HELP,
 };
 pub use mom::{
     ConfigMapKeyRef, MomSpec, Number, PARAMETERS_SLOT, PROGRAM_MAX, Parameters, SLOTS_MAX, SlotSpec,
@@ -85,6 +85,11 @@ pub(crate) const CLASS_NAME_HELP: &str =
         "rule": "!has(self.parameters) || size(self.parameters) == 0 || (has(self.engine) && has(self.engine.mom))",
         "message": PARAMETERS_UNREAD,
         "fieldPath": ".parameters"
+    },
+    {
+        "rule": format!("!has(self.parameters) || size(self.parameters) == 0 || !has(self.engine) || !has(self.engine.mom) || size(self.engine.mom.slots) < {SLOTS_MAX}"),
+        "message": PARAMETERS_SLOT_HELP,
+        "fieldPath": ".engine.mom.slots"
     },
     {
         "rule": "!has(self.ksm) || !has(self.ksm.mode) || self.ksm.mode != 'Program' || (has(self.engine) && has(self.engine.mom))",

@@ -8,8 +8,8 @@ use overcommit_policy::{Finding, Program, Severity, Source, is_number};
 
 use crate::policy::{
     CONFIG_MAP_NAME_HELP, ConfigMapKeyRef, EngineSpec, KEY_HELP, MomSpec, NUMBER_HELP, Number,
-    OvercommitPolicySpec, PARAMETER_NAME_HELP, PARAMETERS_MAX, PARAMETERS_SLOT, PROGRAM_MAX, Parameters,
-    SLOT_NAME_HELP, SLOT_NAME_MAX, SLOT_SOURCE_HELP, SLOTS_MAX, SlotSpec,
+    OvercommitPolicySpec, PARAMETER_NAME_HELP, PARAMETERS_MAX, PARAMETERS_SLOT, PARAMETERS_SLOT_HELP,
+    PROGRAM_MAX, Parameters, SLOT_NAME_HELP, SLOT_NAME_MAX, SLOT_SOURCE_HELP, SLOTS_MAX, SlotSpec,
 };
 use crate::resolve::FieldError;
 
@@ -151,7 +151,7 @@ pub(crate) fn check_slots(mom: &MomSpec, place: &str, errors: &mut Vec<FieldErro
 /// Reads an inlined program: what keeps it from running, or else what is probably not meant, each as `SLOT:LINE:COLUMN: …`.
 ///
 /// # Errors
-/// Text that stands elsewhere or is too long, text that is no program, what certainly fails where it is evaluated, and parameters
+/// Slots that leave none for the parameters, text that stands elsewhere or is too long, text that is no program, what certainly fails where it is evaluated, and parameters
 /// that no slot before theirs defines.
 pub fn check(spec: &OvercommitPolicySpec) -> Result<Vec<String>, Vec<FieldError>> {
     let engine = engine(spec);
@@ -160,6 +160,9 @@ pub fn check(spec: &OvercommitPolicySpec) -> Result<Vec<String>, Vec<FieldError>
     }
     let place = "spec.engine.mom";
     let refused = |message: String| vec![FieldError::at(place, message)];
+    if slots(&spec.engine).len() <= SLOTS_MAX && slots(&engine).len() > SLOTS_MAX {
+        return Err(vec![FieldError::at(&format!("{place}.slots"), PARAMETERS_SLOT_HELP.to_owned())]);
+    }
     let mut sources = Vec::new();
     for slot in slots(&engine) {
         let Some(text) = &slot.program else {

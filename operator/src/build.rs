@@ -20,7 +20,7 @@ use crate::verdict::{Checked, Stuck};
 
 /// Largest spec as JSON, in bytes, without the text of a program, which has a bound of its own: thousands of nodes must stay small
 /// for etcd and for the operator's watch.
-const SPEC_MAX: usize = 32 * 1024;
+pub(crate) const SPEC_MAX: usize = 32 * 1024;
 /// Pods listed of one guest. A migration needs two; whoever may make pods may make hundreds that say they are a guest's.
 const PODS_MAX: usize = 4;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use overcommit_crds::names::KUBEVIRT_NODE_LABEL;
 
-use crate::index::{Change, Delta, Index, Trouble, Watch};
+use crate::index::{Change, Delta, Index, Source, Trouble, Watch};
 use crate::object::{Launcher, Meta, Object, Policy};
 
 /// Nodes whose objects may not be as they should.
@@ -51,7 +51,9 @@ impl Dirty {
             Change::Keys(..) => None,
             Change::Texts(name, texts) if index.maps.says(name, texts.as_ref()) => None,
             // Only where KubeVirt goes does a trouble change anything: the guests go with it.
-            Change::Trouble(watch, trouble, _) if (*watch, trouble) != (Watch::Guests, &Trouble::Absent) => {
+            Change::Trouble(source, trouble, _)
+                if (source, trouble) != (&Source::Kind(Watch::Guests), &Trouble::Absent) =>
+            {
                 None
             }
             // Rare, or not known better.

@@ -48,6 +48,33 @@ impl Watch {
     }
 }
 
+/// What may fail by itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// The watch of all objects of a kind.
+    Kind(Watch),
+    /// The watch of the ConfigMap of that name.
+    ConfigMap(String),
+}
+
+impl Source {
+    /// What is watched.
+    pub(crate) fn watch(&self) -> Watch {
+        match self {
+            Self::Kind(watch) => *watch,
+            Self::ConfigMap(_) => Watch::ConfigMaps,
+        }
+    }
+
+    /// True if this policy suffers when it fails: a ConfigMap concerns those who name it.
+    pub(crate) fn concerns(&self, policy: &Policy) -> bool {
+        match self {
+            Self::Kind(_) => true,
+            Self::ConfigMap(name) => policy.maps().any(|named| named == name),
+        }
+    }
+}
+
 /// What a watch saw of one kind.
 #[derive(Debug)]
 pub(crate) enum Delta<T> {
@@ -105,7 +132,7 @@ pub(crate) enum Change {
     /// What follows from this watch has all labels of that epoch of [`crate::keys::Keys`].
     Keys(Watch, u64),
     /// A watch failed; it is tried again.
-    Trouble(Watch, Trouble, Timestamp),
+    Trouble(Source, Trouble, Timestamp),
 }
 
 /// How long a trouble counts after it was last seen. Watches are tried again within a minute and a success that changes
@@ -160,7 +187,8 @@ pub(crate) struct Index {
     listed: BTreeSet<Watch>,
     /// Watches that go on without labels that are needed now, and the epoch that has them.
     poor: BTreeMap<Watch, u64>,
-    troubles: BTreeMap<Watch, Seen>,
+    /// Of ConfigMaps only those that policies name.
+    troubles: BTreeMap<Source, Seen>,
 }
 
 /// What can be kept in a map of the index.
@@ -256,13 +284,13 @@ impl Index {
                 self.poor.retain(|poor, needed| *poor != watch || *needed > epoch);
                 false
             }
-            Change::Trouble(watch, trouble, at) => self.trouble(watch, &trouble, at),
+            Change::Trouble(source, trouble, at) => self.trouble(source, &trouble, at),
         }
     }
 
     /// A policy whose ConfigMap says something else asks for something else.
     fn texts(&mut self, name: &str, texts: Option<Texts>) -> bool {
-        let recovered = self.troubles.remove(&Watch::ConfigMaps).is_some();
+        let recovered = self.troubles.remove(&Source::ConfigMap(name.to_owned())).is_some();
         // What comes late, of a ConfigMap that nobody names any more, would stay for ever.
         if !self.named().contains(name) || !self.maps.take(name, texts) {
             return recovered;
@@ -276,9 +304,10 @@ impl Index {
     pub(crate) fn follow(&mut self) -> BTreeSet<String> {
         let names = self.named();
         self.maps.keep(&names);
-        if names.is_empty() {
-            self.troubles.remove(&Watch::ConfigMaps);
-        }
+        self.troubles.retain(|source, _| match source {
+            Source::ConfigMap(name) => names.contains(name),
+            Source::Kind(_) => true,
+        });
         names
     }
 
@@ -303,23 +332,28 @@ impl Index {
         if self.poor.contains_key(&watch) {
             return false;
         }
-        let recovered = self.troubles.remove(&watch).is_some();
+        let recovered = self.troubles.remove(&Source::Kind(watch)).is_some();
         let first = matches!(delta, Delta::Replace(_)) && self.listed.insert(watch);
         merge(map(self), delta) || first || recovered
     }
 
-    fn trouble(&mut self, watch: Watch, trouble: &Trouble, at: Timestamp) -> bool {
+    fn trouble(&mut self, source: Source, trouble: &Trouble, at: Timestamp) -> bool {
+        // As with what a ConfigMap says: what comes late of one that nobody names any more would stay for ever.
+        if let Source::ConfigMap(name) = &source
+            && !self.named().contains(name)
+        {
+            return false;
+        }
         // Where KubeVirt is not installed there are no guests: that is an answer, and it counts as listed.
-
-        let before = self.troubles.remove(&watch).filter(|seen| seen.trouble == *trouble);
+        let absent = source == Source::Kind(Watch::Guests) && *trouble == Trouble::Absent;
+        let before = self.troubles.remove(&source).filter(|seen| seen.trouble == *trouble);
         let known = before.is_some();
         let first =
             before.filter(|seen| at.duration_since(seen.last) < TROUBLE_TTL).map_or(at, |seen| seen.first);
-        self.troubles.insert(watch, Seen { trouble: trouble.clone(), first, last: at });
-        let absent = watch == Watch::Guests && *trouble == Trouble::Absent;
+        self.troubles.insert(source, Seen { trouble: trouble.clone(), first, last: at });
         let settled = at.duration_since(first) >= STARTING;
         let emptied = absent && settled && !std::mem::take(&mut self.guests).is_empty();
-        let listed = absent && self.listed.insert(watch);
+        let listed = absent && self.listed.insert(Watch::Guests);
         listed || emptied || !known || settled
     }
 
@@ -337,11 +371,11 @@ impl Index {
     }
 
     /// What hinders watches now.
-    pub(crate) fn troubles(&self, now: Timestamp) -> impl Iterator<Item = (Watch, &Trouble)> {
+    pub(crate) fn troubles(&self, now: Timestamp) -> impl Iterator<Item = (&Source, &Trouble)> {
         self.troubles
             .iter()
             .filter(move |(_, seen)| seen.tells(now))
-            .map(|(watch, seen)| (*watch, &seen.trouble))
+            .map(|(source, seen)| (source, &seen.trouble))
     }
 
     /// The spec of a node's object, where it can be read.

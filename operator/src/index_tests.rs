@@ -25,9 +25,9 @@ fn a_heartbeat_that_changes_no_label_is_no_change() {
 fn without_kubevirt_the_guests_count_as_listed_and_empty() {
     let mut index = Index::default();
     assert_eq!(index.waiting(), Watch::ALL);
-    assert!(index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(0))));
+    assert!(index.take(Change::Trouble(Source::Kind(Watch::Guests), Trouble::Absent, at(0))));
     assert!(!index.waiting().contains(&Watch::Guests));
-    index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(30)));
+    index.take(Change::Trouble(Source::Kind(Watch::Guests), Trouble::Absent, at(30)));
     assert_eq!(index.troubles(at(60)).count(), 1);
     assert_eq!(index.troubles(at(600)).count(), 0);
 }
@@ -35,9 +35,9 @@ fn without_kubevirt_the_guests_count_as_listed_and_empty() {
 #[test]
 fn a_moment_of_absence_does_not_empty_the_guests() {
     let mut index = with_guests(cluster(&[], &[]), &[guest("x", "a")]);
-    index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(0)));
+    index.take(Change::Trouble(Source::Kind(Watch::Guests), Trouble::Absent, at(0)));
     assert_eq!(index.guests.len(), 1);
-    index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(12)));
+    index.take(Change::Trouble(Source::Kind(Watch::Guests), Trouble::Absent, at(12)));
     assert!(index.guests.is_empty());
 }
 
@@ -45,11 +45,11 @@ fn a_moment_of_absence_does_not_empty_the_guests() {
 fn a_failure_that_passes_is_not_told() {
     let mut index = Index::default();
     let fails = || Trouble::Failing("connection".into());
-    index.take(Change::Trouble(Watch::Nodes, fails(), at(0)));
+    index.take(Change::Trouble(Source::Kind(Watch::Nodes), fails(), at(0)));
     assert_eq!(index.troubles(at(5)).count(), 0);
-    index.take(Change::Trouble(Watch::Nodes, fails(), at(70)));
+    index.take(Change::Trouble(Source::Kind(Watch::Nodes), fails(), at(70)));
     assert_eq!(index.troubles(at(70)).count(), 1);
-    index.take(Change::Trouble(Watch::Nodes, fails(), at(700)));
+    index.take(Change::Trouble(Source::Kind(Watch::Nodes), fails(), at(700)));
     assert_eq!(index.troubles(at(701)).count(), 0);
 }
 
@@ -71,7 +71,7 @@ fn what_was_listed_without_a_label_that_is_needed_is_not_listed() {
 #[test]
 fn a_watch_that_may_not_list_keeps_us_waiting() {
     let mut index = Index::default();
-    index.take(Change::Trouble(Watch::Nodes, Trouble::Forbidden, at(0)));
+    index.take(Change::Trouble(Source::Kind(Watch::Nodes), Trouble::Forbidden, at(0)));
     assert!(index.waiting().contains(&Watch::Nodes));
     index.take(Change::Policies(Delta::Replace(vec![policy("gold", 0)])));
     assert!(!index.waiting().contains(&Watch::Policies));

@@ -1,10 +1,17 @@
 //! ConfigMaps of the operator's own namespace that policies name: of each what its keys say, of others nothing. Pure.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use overcommit_crds::policy::{ConfigMapKeyRef, PROGRAM_MAX};
+
+/// How many keys of a ConfigMap a message names at most.
+const TOLD: usize = 5;
+/// How many bytes they have together at most: one of the longest (253; apimachinery/pkg/util/validation, `DNS1123SubdomainMaxLength`)
+/// fits, and a sentence with the longest names leaves room for what status.rs adds to it.
+const TOLD_BYTES: usize = 256;
 
 /// What the keys of a ConfigMap say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,8 +116,7 @@ impl Maps {
                  UTF-8 and make the ConfigMap anew"
             )),
             None => {
-                let keys: Vec<&str> = texts.keys().map(String::as_str).collect();
-                let has = if keys.is_empty() { "no key".to_owned() } else { keys.join(", ") };
+                let has = told(texts, key);
                 because(format!(
                     "ConfigMap {name} in namespace {space} has no key {key}, it has {has}: correct the key, or add it"
                 ))
@@ -119,9 +125,41 @@ impl Maps {
     }
 }
 
+/// The keys that there are, those that are spelled most like `wanted` first, and how many more.
+fn told(texts: &BTreeMap<String, Text>, wanted: &str) -> String {
+    let mut keys: Vec<&str> = texts.keys().map(String::as_str).collect();
+    keys.sort_by_cached_key(|key| Reverse(likeness(key, wanted)));
+    let mut told = String::new();
+    let mut listed = 0_usize;
+    for key in keys.iter().take(TOLD) {
+        let comma = if told.is_empty() { "" } else { ", " };
+        if told.len() + comma.len() + key.len() > TOLD_BYTES {
+            break;
+        }
+        told.push_str(comma);
+        told.push_str(key);
+        listed += 1;
+    }
+    match keys.len().saturating_sub(listed) {
+        0 if keys.is_empty() => "no key".to_owned(),
+        0 => told,
+        more => format!("{told} and {more} more"),
+    }
+}
+
+/// How many bytes two names have in common at their beginnings and, of what is left, at their ends; no matter the case.
+fn likeness(a: &str, b: &str) -> usize {
+    let same = |(a, b): &(u8, u8)| a.eq_ignore_ascii_case(b);
+    let begin = a.bytes().zip(b.bytes()).take_while(same).count();
+    let end = a.bytes().skip(begin).rev().zip(b.bytes().skip(begin).rev()).take_while(same).count();
+    begin + end
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::map;
+    use crate::status::MESSAGE_MAX;
     use k8s_openapi::ByteString;
 
     fn reference(key: &str) -> ConfigMapKeyRef {
@@ -162,6 +200,37 @@ mod tests {
         assert!(because(&maps, "b").contains("has 32777 bytes, 9 too many: at most 32768"));
         assert!(because(&maps, "c").contains("is no UTF-8") && because(&maps, "e").contains("is empty"));
         assert!(because(&maps, "d").contains("has no key d, it has a, b, c, e: correct the key"));
+    }
+
+    #[test]
+    fn however_many_keys_there_are_what_to_do_is_told() {
+        let long = |n: usize| format!("{n:04}-{}", "k".repeat(248));
+        let keys: Vec<String> = (0..1000).map(long).collect();
+        let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "1")).collect();
+        // The longest names that there may be.
+        let (space, name, key) = ("s".repeat(63), "m".repeat(253), "d".repeat(253));
+        let mut maps = Maps::of(&space);
+        maps.take(&name, Some(map(&pairs)));
+        let Err(NoText::Because(told)) = maps.text(&ConfigMapKeyRef { name, key }) else {
+            panic!("it is there")
+        };
+        assert!(told.ends_with(" and 999 more: correct the key, or add it"), "{told}");
+        // A sentence of status.rs follows it.
+        let stays = ". What was given before stays on 5000 nodes, in the mode that it had: mode: Observe ends all takes";
+        assert!(told.len() + stays.len() <= MESSAGE_MAX, "{} bytes: {told}", told.len());
+    }
+
+    #[test]
+    fn keys_that_are_spelled_nearly_the_same_are_told_first() {
+        let mut maps = Maps::of("system");
+        let keys = ["00-defines", "01-a", "02-b", "03-c", "04-d", "05-e", "06-balloon.policy", "07-ksm"];
+        maps.take("rules", Some(map(&keys.map(|key| (key, "1")))));
+        assert!(because(&maps, "06-baloon.policy").contains("it has 06-balloon.policy, "));
+        assert!(because(&maps, "07-KSM").contains("it has 07-ksm, "));
+        assert!(because(&maps, "06-balloon").contains("it has 06-balloon.policy, "));
+        assert!(
+            because(&maps, "x").contains("it has 00-defines, 01-a, 02-b, 03-c, 04-d and 3 more: correct")
+        );
     }
 
     #[test]

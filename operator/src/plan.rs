@@ -12,7 +12,7 @@ use overcommit_crds::{NodeOvercommitSpec, OvercommitPolicyStatus};
 use crate::build::{self, LeftOut, Population};
 use crate::dirty::Dirty;
 use crate::events::Note;
-use crate::index::{Index, Watch};
+use crate::index::{Index, Source, Watch};
 use crate::object::{Meta, Object, Policy};
 use crate::release::{self, Step};
 use crate::select::{Selection, is_sound};
@@ -190,7 +190,8 @@ fn one(policy: &Policy, facts: &Facts<'_>, index: &Index, now: Timestamp, plan: 
 /// What is reported of it. Of a program that nobody has read yet nothing, but for what hinders that.
 fn told(policy: &Policy, facts: &Facts<'_>, index: &Index, now: Timestamp) -> Option<OvercommitPolicyStatus> {
     if policy.is_unread() && policy.deleted.is_none() {
-        let hindered = index.troubles(now).any(|(watch, _)| watch == Watch::ConfigMaps);
+        let hinders = |source: &Source| source.watch() == Watch::ConfigMaps && source.concerns(policy);
+        let hindered = index.troubles(now).any(|(source, _)| hinders(source));
         return hindered.then(|| status::blocked(policy, &[Watch::ConfigMaps], index, now));
     }
     Some(status::status(policy, facts, index, now))

@@ -5,7 +5,7 @@ use crate::fixture::{
     at, cluster, guest, labels, launcher, node, policy, policy_of, releasing, running, selecting,
     with_guests, with_objects,
 };
-use crate::index::{Change, Delta, Trouble, Watch};
+use crate::index::{Change, Delta, Source, Trouble, Watch};
 use overcommit_crds::OvercommitPolicySpec;
 use overcommit_crds::names::{EXCLUDE_ANNOTATION, PAUSE_ANNOTATION};
 use overcommit_crds::quantity::Period;
@@ -125,7 +125,7 @@ fn before_all_watches_have_listed_nothing_is_planned() {
     index.take(Change::Policies(Delta::Replace(vec![policy("gold", 0)])));
     index.take(Change::Objects(Delta::Replace(vec![running("a", "gold")])));
     assert_eq!(planned(&index, 1), []);
-    index.take(Change::Trouble(Watch::Nodes, Trouble::Forbidden, at(1)));
+    index.take(Change::Trouble(Source::Kind(Watch::Nodes), Trouble::Forbidden, at(1)));
     assert_eq!(planned(&index, 2), []);
     assert!(matches!(planned(&index, 12).as_slice(), [Desired::Status { .. }]));
 }
@@ -289,7 +289,7 @@ fn restarted_without(index: &Index, missing: &[Watch]) -> Index {
         });
     }
     for watch in missing {
-        fresh.take(Change::Trouble(*watch, Trouble::Forbidden, at(0)));
+        fresh.take(Change::Trouble(Source::Kind(*watch), Trouble::Forbidden, at(0)));
     }
     fresh
 }

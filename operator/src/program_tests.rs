@@ -3,7 +3,7 @@
 use super::tests::{acts, apply, planned};
 use super::*;
 use crate::fixture::{at, cluster, guest, labelled, map, node, policy, policy_of, program_from, with_guests};
-use crate::index::{Change, Delta, Trouble, Watch};
+use crate::index::{Change, Delta, Source, Trouble, Watch};
 use overcommit_crds::OvercommitPolicySpec;
 use overcommit_crds::names::KUBEVIRT_SCHEDULABLE_LABEL;
 use overcommit_crds::policy::{ClassSpec, Mode};
@@ -79,6 +79,21 @@ fn what_becomes_bad_is_told_and_what_was_good_stays() {
     assert_eq!(accepted(&index).2, "Holds on 2 nodes");
     assert_eq!((text(&index, "a"), text(&index, "b")), (mended, mended));
     assert_ne!(index.policies["mom"].status.revision, revision);
+}
+
+#[test]
+fn a_key_that_is_missing_among_many_is_told_with_what_to_do_and_what_stays() {
+    let mut index = settled();
+    edited(&mut index, OvercommitPolicySpec { mode: Mode::Enforce, ..program_from("rules", "baloon") });
+    let keys: Vec<String> = (0..99).map(|n| format!("{n:02}-{}", "k".repeat(250))).collect();
+    let mut pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), GOOD)).collect();
+    pairs.push(("balloon", GOOD));
+    index.take(Change::Texts("rules".to_owned(), Some(map(&pairs))));
+    settle(&mut index);
+    let (_, reason, message) = accepted(&index);
+    assert_eq!(reason, "ProgramMissing");
+    assert!(message.contains("it has balloon and 99 more: correct the key, or add it. What"), "{message}");
+    assert!(message.ends_with("mode: Observe ends all takes"), "{message}");
 }
 
 #[test]
@@ -219,8 +234,8 @@ fn what_somebody_wrote_into_an_object_is_no_program_for_others() {
 fn without_the_right_to_read_a_config_map_only_who_names_it_is_told() {
     let mut index =
         cluster(&[policy_of("mom", program_from("rules", "balloon")), policy("rest", 0)], &[node("a")]);
-    index.take(Change::Trouble(Watch::ConfigMaps, Trouble::Forbidden, at(0)));
-    index.take(Change::Trouble(Watch::ConfigMaps, Trouble::Forbidden, at(12)));
+    index.take(Change::Trouble(Source::ConfigMap("rules".to_owned()), Trouble::Forbidden, at(0)));
+    index.take(Change::Trouble(Source::ConfigMap("rules".to_owned()), Trouble::Forbidden, at(12)));
     let statuses: Vec<(String, String)> = planned(&index, 12)
         .into_iter()
         .filter_map(|write| match write {
@@ -236,6 +251,66 @@ fn without_the_right_to_read_a_config_map_only_who_names_it_is_told() {
         "{statuses:?}"
     );
     assert_eq!(statuses[1], ("rest".to_owned(), "No node reports a limit".to_owned()));
+}
+
+#[test]
+fn of_two_config_maps_that_cannot_be_read_the_one_that_recovers_says_nothing_of_the_other() {
+    let policies = [("one", "a"), ("two", "b"), ("rest", "c")]
+        .map(|(name, map)| policy_of(name, program_from(map, "balloon")));
+    let mut index = cluster(&policies, &[node("a")]);
+    let fails = |index: &mut Index, name: &str, seconds: i64| {
+        index.take(Change::Trouble(Source::ConfigMap(name.to_owned()), Trouble::Forbidden, at(seconds)))
+    };
+    let hindered = |index: &Index| -> Vec<String> {
+        let named = |source: &Source| match source {
+            Source::ConfigMap(name) => name.clone(),
+            Source::Kind(watch) => watch.resource().to_owned(),
+        };
+        index.troubles(at(12)).map(|(source, _)| named(source)).collect()
+    };
+    for seconds in [0, 12] {
+        assert!(fails(&mut index, "a", seconds) && fails(&mut index, "b", seconds));
+    }
+    assert_eq!(hindered(&index), ["a", "b"]);
+    index.take(Change::Texts("a".to_owned(), Some(map(&[("balloon", GOOD)]))));
+    assert_eq!(hindered(&index), ["b"]);
+    let degraded: Vec<String> = planned(&index, 12)
+        .into_iter()
+        .filter_map(|write| match write {
+            Desired::Status { policy, status, .. } => {
+                let told = Condition::find(&status.conditions, condition::DEGRADED).unwrap();
+                told.message.contains("may not list and watch configmaps").then_some(policy)
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(degraded, ["two"], "who does not name it is not told");
+    index.take(Change::Policies(Delta::Delete("two".to_owned())));
+    index.follow();
+    assert_eq!(hindered(&index), Vec::<String>::new(), "nobody names it any more");
+    assert!(!fails(&mut index, "b", 12) && hindered(&index).is_empty(), "nor is it kept if it fails late");
+}
+
+#[test]
+fn what_is_wrong_with_all_config_maps_of_a_policy_is_told_once() {
+    let mut spec = program_from("rules", "balloon");
+    let mom = spec.engine.mom.as_mut().unwrap();
+    let mut other = mom.slots[0].clone();
+    other.name = "60-more".into();
+    other.config_map_key_ref.as_mut().unwrap().name = "more".into();
+    mom.slots.push(other);
+    let mut index = cluster(&[policy_of("mom", spec)], &[node("a")]);
+    for (name, seconds) in [("rules", 0), ("more", 0), ("rules", 12), ("more", 12)] {
+        let source = Source::ConfigMap(name.to_owned());
+        index.take(Change::Trouble(source, Trouble::Forbidden, at(seconds)));
+    }
+    let told = planned(&index, 12).into_iter().find_map(|write| match write {
+        Desired::Status { status, .. } => {
+            Condition::find(&status.conditions, condition::DEGRADED).map(|c| c.message.clone())
+        }
+        _ => None,
+    });
+    assert_eq!(told.unwrap().matches("may not list and watch").count(), 1);
 }
 
 #[test]

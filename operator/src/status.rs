@@ -12,7 +12,7 @@ use overcommit_crds::quantity::Size;
 use overcommit_crds::{NodeOvercommitStatus, OvercommitPolicyStatus};
 
 use crate::build::LeftOut;
-use crate::index::{Index, Trouble, Watch};
+use crate::index::{Index, Source, Trouble, Watch};
 use crate::object::Policy;
 use crate::release::Blocker;
 use crate::select::Claim;
@@ -23,7 +23,7 @@ const SILENCE: jiff::SignedDuration = jiff::SignedDuration::from_mins(11);
 /// How many nodes a message names.
 const NAMED: usize = 3;
 /// Longest message of a condition, in bytes; longer ones are cut.
-const MESSAGE_MAX: usize = 1024;
+pub(crate) const MESSAGE_MAX: usize = 1024;
 
 /// Reason of Degraded once the waiting for a policy's nodes has ended.
 pub(crate) const RELEASE_TIMEOUT: &str = "ReleaseTimeout";
@@ -336,7 +336,8 @@ fn lower(sentence: &str) -> String {
 
 /// What hinders the watches, with the remedy.
 fn hindrances(policy: &Policy, index: &Index, now: Timestamp) -> Option<String> {
-    let word = |(watch, trouble): (Watch, &Trouble)| {
+    let word = |(source, trouble): (&Source, &Trouble)| {
+        let watch = source.watch();
         let resource = watch.resource();
         match trouble {
             Trouble::Absent if watch == Watch::Guests => {
@@ -350,10 +351,14 @@ fn hindrances(policy: &Policy, index: &Index, now: Timestamp) -> Option<String> 
             Trouble::Failing(_) => format!("watching {resource} fails: see the operator's log"),
         }
     };
-    // ConfigMaps concern those who name some.
-    let concerns =
-        |(watch, _): &(Watch, &Trouble)| *watch != Watch::ConfigMaps || policy.maps().next().is_some();
-    let words: Vec<String> = index.troubles(now).filter(concerns).map(word).collect();
+    let concerns = |(source, _): &(&Source, &Trouble)| source.concerns(policy);
+    let mut words: Vec<String> = Vec::new();
+    for word in index.troubles(now).filter(concerns).map(word) {
+        // Of several ConfigMaps the same is told once.
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
     (!words.is_empty()).then(|| words.join("; "))
 }
 

@@ -143,7 +143,7 @@ fn a_deletion_names_what_it_waits_for_and_says_when_it_gave_up() {
 #[test]
 fn without_kubevirt_the_condition_says_so() {
     let mut index = with_objects(cluster(&[policy("gold", 0)], &[node("a")]), &[running("a", "gold")]);
-    index.take(Change::Trouble(Watch::Guests, Trouble::Absent, at(0)));
+    index.take(Change::Trouble(Source::Kind(Watch::Guests), Trouble::Absent, at(0)));
     assert!(!found(&status_at(&index, "gold", at(1)), DEGRADED).0);
     assert!(found(&status_at(&index, "gold", at(11)), DEGRADED).2.contains("install KubeVirt"));
 }
@@ -166,7 +166,7 @@ fn while_a_watch_is_missing_the_rest_of_the_status_stays() {
         ..Default::default()
     };
     let mut index = Index::default();
-    index.take(Change::Trouble(Watch::Nodes, Trouble::Forbidden, at(0)));
+    index.take(Change::Trouble(Source::Kind(Watch::Nodes), Trouble::Forbidden, at(0)));
     let status = blocked(&Policy { status: known, ..policy("gold", 0) }, &index.waiting(), &index, at(11));
     assert_eq!(status.nodes.selected, 4);
     assert!(found(&status, ACCEPTED).0);

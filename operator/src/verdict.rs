@@ -115,6 +115,8 @@ fn refusal(errors: &[FieldError]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use overcommit_crds::policy::{MomSpec, Number, SlotSpec};
+
     use super::*;
     use crate::fixture::{map, program_from};
 
@@ -145,6 +147,25 @@ mod tests {
     #[test]
     fn a_program_with_errors_is_told_by_slot_line_and_column() {
         assert_eq!(why(&maps("\n (foo)")), Why::Refused("50-main:2:3: undefined function foo".into()));
+    }
+
+    /// The CRD's schema refuses it too; this is for CRDs that are older than the operator.
+    #[test]
+    fn a_program_that_leaves_no_slot_for_its_parameters_is_refused_with_what_to_do() {
+        let slot = |n: usize| SlotSpec {
+            name: format!("s{n}"),
+            program: Some("1".into()),
+            config_map_key_ref: None,
+        };
+        let mut spec = program_from("rules", "balloon");
+        spec.engine.mom = Some(MomSpec { slots: (0..32).map(slot).collect() });
+        spec.parameters.insert("share".to_owned(), Number::Whole(1));
+        let verdict = judge("mom", &Ok(spec), &Maps::default());
+        let Verdict::Stuck(stuck) = verdict else { panic!("{verdict:?}") };
+        assert!(
+            matches!(&stuck.why, Why::Refused(why) if why.contains("at most 31 beside them")),
+            "{stuck:?}"
+        );
     }
 
     #[test]

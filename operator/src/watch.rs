@@ -21,7 +21,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::watch::Receiver;
 use tokio::task::AbortHandle;
 
-use crate::index::{Change, Delta, Trouble, Watch};
+use crate::index::{Change, Delta, Source, Trouble, Watch};
 use crate::keys::Keys;
 use crate::maps::Texts;
 use crate::metrics::Metrics;
@@ -57,7 +57,7 @@ pub(crate) fn start(
     let meta =
         |resource: &ApiResource| Api::<PartialObjectMeta<DynamicObject>>::all_with(client.clone(), resource);
     let feed = |watch| Feed {
-        watch,
+        source: Source::Kind(watch),
         config: config(watch),
         changes: changes.clone(),
         metrics: metrics.clone(),
@@ -97,6 +97,10 @@ pub(crate) fn start(
 /// Objects that tenants write come in pages of so many: one may have 1.5 MiB of metadata (etcd's limit of a request), and a
 /// page is in memory whole before what is not needed of it is let go.
 const TENANTS_PAGE: u32 = 50;
+/// The same of our own kinds. A node's object may have 64 KiB, half of it a program (`build::SPEC_MAX` and `PROGRAM_MAX`), and 4 KiB of
+/// status; a policy the same program twice, for `kubectl apply` keeps what was applied in an annotation. So a page is 7 MB; kube's
+/// 500 (kube-runtime, `Config::page_size`) would make it 34 MB. 5,000 nodes are 50 calls, once for each list.
+const OWN_PAGE: u32 = 100;
 
 /// What is asked for. Ended pods stay for as long as their guest does, one for each migration: only the API server can
 /// tell them from running ones without sending their status.
@@ -109,7 +113,8 @@ fn config(watch: Watch) -> watcher::Config {
             config.labels(&format!("{label}={value}")).fields(running).page_size(TENANTS_PAGE)
         }
         Watch::Guests => config.page_size(TENANTS_PAGE),
-        _ => config,
+        Watch::Policies | Watch::Objects => config.page_size(OWN_PAGE),
+        Watch::Nodes | Watch::Namespaces | Watch::ConfigMaps => config,
     }
 }
 
@@ -146,8 +151,8 @@ impl Readers {
     }
 
     fn start(&self, name: String) -> AbortHandle {
-        let watch = Watch::ConfigMaps;
-        let config = config(watch).fields(&format!("metadata.name={name}"));
+        let source = Source::ConfigMap(name.clone());
+        let config = config(source.watch()).fields(&format!("metadata.name={name}"));
         let (changes, metrics) = (self.changes.clone(), self.metrics.clone());
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), &self.namespace);
         let told = move |delta| {
@@ -158,13 +163,13 @@ impl Readers {
             };
             Change::Texts(name.clone(), texts)
         };
-        let feed = Feed { watch, config, changes, metrics, keys: None };
+        let feed = Feed { source, config, changes, metrics, keys: None };
         tokio::spawn(feed.run(api, Texts::from, |_| String::new(), told)).abort_handle()
     }
 }
 
 struct Feed {
-    watch: Watch,
+    source: Source,
     /// What is asked for.
     config: watcher::Config,
     changes: Sender<Change>,
@@ -196,7 +201,7 @@ impl Feed {
         loop {
             let event = tokio::select! {
                 epoch = more_keys(&mut self.keys) => {
-                    if self.changes.send(Change::Keys(self.watch, epoch)).await.is_err() {
+                    if self.changes.send(Change::Keys(self.source.watch(), epoch)).await.is_err() {
                         return;
                     }
                     events = stream();
@@ -219,17 +224,29 @@ impl Feed {
                     // What was listed of it comes again.
                     listing.clear();
                     match self.failed(&error, &mut last) {
-                        Some(trouble) => Change::Trouble(self.watch, trouble, Timestamp::now()),
+                        Some(trouble) => Change::Trouble(self.source.clone(), trouble, Timestamp::now()),
                         None => continue,
                     }
                 }
             };
             if !matches!(told, Change::Trouble(..)) && last.take().is_some() {
-                tracing::info!(resource = self.watch.resource(), "the watch is back");
+                tracing::info!(
+                    resource = self.source.watch().resource(),
+                    name = self.name(),
+                    "the watch is back"
+                );
             }
             if self.changes.send(told).await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// The one object that is watched, if it is one.
+    fn name(&self) -> Option<&str> {
+        match &self.source {
+            Source::Kind(_) => None,
+            Source::ConfigMap(name) => Some(name),
         }
     }
 
@@ -245,16 +262,17 @@ impl Feed {
             Some(_) => ("refused", Trouble::Failing("refused".to_owned())),
             None => ("connection", Trouble::Failing("connection".to_owned())),
         };
-        self.metrics.watch_failed(self.watch, reason);
+        let (watch, name) = (self.source.watch(), self.name());
+        let resource = watch.resource();
+        self.metrics.watch_failed(watch, reason);
         if code == Some(410) {
-            tracing::debug!(resource = self.watch.resource(), "the watch lost its place and lists again");
+            tracing::debug!(resource, name, "the watch lost its place and lists again");
             return None;
         }
-        let resource = self.watch.resource();
         if last.as_ref() == Some(&trouble) {
-            tracing::debug!(resource, reason, error = words(error), "the watch still fails");
+            tracing::debug!(resource, name, reason, error = words(error), "the watch still fails");
         } else {
-            tracing::warn!(resource, reason, error = words(error), "{}", remedy(&trouble, self.watch));
+            tracing::warn!(resource, name, reason, error = words(error), "{}", remedy(&trouble, watch));
         }
         *last = Some(trouble.clone());
         Some(trouble)
@@ -298,12 +316,29 @@ fn code(error: &watcher::Error) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use overcommit_crds::policy::PROGRAM_MAX;
+
     use super::*;
+    use crate::build::SPEC_MAX;
+
+    /// Most of a page of our own kinds, in bytes.
+    const PAGE_MAX: usize = 8 * 1024 * 1024;
 
     #[test]
     fn what_tenants_write_comes_in_small_pages() {
         for watch in [Watch::Launchers, Watch::Guests] {
             assert!(config(watch).page_size.is_some_and(|size| size <= 50), "{watch:?}");
+        }
+    }
+
+    #[test]
+    fn objects_that_may_have_a_program_come_in_pages_that_fit_into_little_memory() {
+        for watch in [Watch::Policies, Watch::Objects] {
+            let page = config(watch).page_size.and_then(|size| usize::try_from(size).ok());
+            assert!(
+                page.is_some_and(|size| size * (SPEC_MAX + PROGRAM_MAX) <= PAGE_MAX),
+                "{watch:?}: {page:?}"
+            );
         }
     }
 }

@@ -87,6 +87,11 @@ fn slots(slots: Value) -> Value {
     json!({"engine": {"mom": {"slots": slots}}})
 }
 
+/// So many slots.
+fn many(count: usize) -> Vec<Value> {
+    (0..count).map(|n| json!({"name": format!("s{n}"), "program": "1"})).collect()
+}
+
 /// A program that reads these parameters.
 fn parameters(parameters: Value) -> Value {
     json!({"parameters": parameters, "engine": {"mom": {"slots": [{"name": "a", "program": "1"}]}}})
@@ -126,6 +131,7 @@ async fn what_people_may_write_is_accepted() {
                 .collect::<Vec<_>>()
         )),
         parameters(json!({"balloonEnabled": 1, "a-b_c": -5, "share": "0.05", "mask": "0x1F", "most": "2e3"})),
+        json!({"parameters": {"a": 1}, "engine": {"mom": {"slots": many(31)}}}),
         parameters(json!((0..64).map(|n| (format!("p{n}"), json!(n))).collect::<serde_json::Map<_, _>>())),
         json!({"ksm": {"mode": "Program"}, "engine": {"mom": {"slots": [{"name": "a", "program": "1"}]}}}),
     ];
@@ -174,12 +180,13 @@ async fn programs_that_cannot_work_are_refused_as_far_as_a_schema_can_tell() {
     let both = json!({"name": "a", "program": "1", "configMapKeyRef": {"name": "a", "key": "b"}});
     let long = json!({"name": "a", "program": "x".repeat(20_000)});
     let longer = json!({"name": "b", "program": "x".repeat(20_000)});
-    let many: Vec<Value> = (0..33).map(|n| json!({"name": format!("s{n}"), "program": "1"})).collect();
+    let crowded = json!({"parameters": {"a": 1}, "engine": {"mom": {"slots": many(32)}}});
     assert_policies(&[
         (json!({"engine": {"adaptive": {}, "mom": {"slots": [text]}}}), &["spec.engine", ENGINE]),
         (json!({"engine": {"mom": {}}}), &["spec.engine.mom.slots", "Required"]),
         (slots(json!([])), &["spec.engine.mom.slots", "at least 1 items"]),
-        (slots(json!(many)), &["spec.engine.mom.slots", "at most 32 items"]),
+        (slots(json!(many(33))), &["spec.engine.mom.slots", "at most 32 items"]),
+        (crowded, &["spec.engine.mom.slots", "write at most 31 beside them"]),
         (slots(json!([text, text])), &["spec.engine.mom.slots[1]", "Duplicate value"]),
         (slots(json!([{"name": "a"}])), &["spec.engine.mom.slots[0]", source]),
         (slots(json!([both])), &["spec.engine.mom.slots[0]", source]),

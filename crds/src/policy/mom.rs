@@ -20,6 +20,7 @@ pub(crate) const NAME_MAX: usize = 63;
 /// The slot that parameters become, as VDSM calls it (oVirt/vdsm, lib/vdsm/mom.py).
 pub const PARAMETERS_SLOT: &str = "01-parameters";
 
+pub(crate) const PARAMETERS_SLOT_HELP: &str = "the parameters take one of the 32 slots: write at most 31 beside them, for instance by joining two into one";
 pub(crate) const SLOT_NAME_HELP: &str =
     "write letters, digits, dots, dashes and underscores, such as 02-balloon";
 pub(crate) const SLOT_SOURCE_HELP: &str =

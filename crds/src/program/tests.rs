@@ -155,6 +155,21 @@ fn slots_that_cannot_be_read_are_refused_by_what_was_written() {
 }
 
 #[test]
+fn parameters_take_one_of_the_slots() {
+    let slots = |count: usize| {
+        let others = (1..count).map(|n| slot(&format!("s{n}"), "1"));
+        std::iter::once(slot("00-defines", DEFINES)).chain(others).collect::<Vec<_>>()
+    };
+    let mode = [("mode", Number::Whole(1))];
+    assert!(resolve::check(&policy(slots(SLOTS_MAX), &[])).is_ok());
+    assert!(resolve::check(&policy(slots(SLOTS_MAX - 1), &mode)).is_ok());
+    let said = refusal(&policy(slots(SLOTS_MAX), &mode));
+    assert_eq!(said, format!("spec.engine.mom.slots: {PARAMETERS_SLOT_HELP}"));
+    assert!(PARAMETERS_SLOT_HELP.contains(&format!("one of the {SLOTS_MAX} slots")));
+    assert!(PARAMETERS_SLOT_HELP.contains(&format!("at most {} beside", SLOTS_MAX - 1)));
+}
+
+#[test]
 fn one_engine_is_named_and_merging_by_program_needs_one() {
     let mut both = policy(vec![slot("a", "1")], &[]);
     both.engine.adaptive = Some(crate::policy::AdaptiveSpec::default());
