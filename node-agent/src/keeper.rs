@@ -42,7 +42,7 @@ const RELEASE: Duration = Duration::from_secs(100);
 pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     let log = telemetry(&args.log)?;
     // The loop tells: it has the same limits.
-    let _ = resident::lock();
+    let _ = resident::claim(resident::Process::Keeper);
     let policy = args.policy.as_deref().map(policy_file::keep).transpose().map_err(Failure::bad_input)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -4,23 +4,35 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
-use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
+use procfs::process::{MMPermissions, MMapPath, MemoryMap};
 use rustix::io::Errno;
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Unicode's tables, 30 MiB: libxml2 is linked to them, and nothing here asks for them. They are locked as they are.
+/// Unicode's tables, 30 MiB: libxml2 is linked to them, and nothing here asks for them.
 const UNREAD: &str = "libicudata";
+/// What the keeper needs beside its program: the C library and its loader.
+const KEEPERS: [&str; 2] = ["libc.so", "ld-linux"];
 
-/// Why the loop may wait for its own pages.
+/// Whose memory it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Process {
+    /// Talks to libvirt, and decides.
+    Loop,
+    /// Starts and ends a loop, and no more.
+    Keeper,
+}
+
+/// Why a process may wait for its own pages.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Evictable {
     /// Nothing is locked.
     #[error("memory is not locked (grant IPC_LOCK): {0}")]
     Unlocked(#[from] Errno),
-    /// Code is locked, and yet the page cache's.
-    #[error("code is locked, but where the kernel breaks up large pages of files it can be dropped: {0}")]
+    /// Code is the page cache's.
+    #[error("memory is locked, but code can be dropped: {0}")]
     Cached(io::Error),
 }
 
@@ -34,43 +46,39 @@ pub(crate) fn allow_open_files() {
     }
 }
 
-/// Reads in and locks what is mapped now, code and libraries above all, and locks what will be touched later. Called
-/// before threads start: stacks and heaps that are reserved later stay untouched until they are used.
+/// Locks memory as it is touched, and makes code, constants and data that come from files the process's own. Called before
+/// threads start.
 ///
-/// # Errors
-/// Without `IPC_LOCK` and without a `RLIMIT_MEMLOCK` that is large enough; the loop works all the same.
-pub(crate) fn lock() -> Result<(), Errno> {
-    mlockall(MlockAllFlags::CURRENT)?;
-    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
-}
-
-/// [`lock`], and code and constants become the process's own memory.
-///
-/// A lock does not hold pages of files where the page cache has large ones (ext4 since Linux 6.16, XFS since 5.18): what
-/// is not mapped as a whole is not locked (`mlock_pte_range` in `mm/mlock.c`), and what compaction breaks up to move it, be
-/// it for a guest's huge page, is unmapped whatever locks it, to be dropped unless it is touched before
+/// A lock alone does not hold pages of files where the page cache has large ones (ext4 since Linux 6.16, XFS since 5.18):
+/// what is not mapped as a whole is not locked (`mlock_pte_range` in `mm/mlock.c`), and what compaction breaks up to move
+/// it, be it for a guest's huge page, is unmapped whatever locks it, to be dropped unless it is touched before
 /// (`unmap_folio` in `mm/huge_memory.c`). Memory that belongs to no file stays.
 ///
 /// # Errors
-/// As [`lock`], and where the kernel lets nobody write to a process's own code (`proc_mem.force_override`).
-pub(crate) fn claim() -> Result<(), Evictable> {
-    lock()?;
-    own_code().map_err(Evictable::Cached)
+/// Without `IPC_LOCK` and without a `RLIMIT_MEMLOCK` that is large enough, and where the kernel lets nobody write to a
+/// process's own code (`proc_mem.force_override`); the process works all the same.
+pub(crate) fn claim(process: Process) -> Result<(), Evictable> {
+    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)?;
+    own_files(process).map_err(Evictable::Cached)
 }
 
-/// Writes to each page of code what it holds, so that the kernel gives the process a page of its own for it.
-fn own_code() -> io::Result<()> {
-    let process = Process::myself().map_err(io::Error::other)?;
+/// Writes to each page what it holds, so that the kernel gives the process a page of its own for it.
+fn own_files(process: Process) -> io::Result<()> {
+    let this = procfs::process::Process::myself().map_err(io::Error::other)?;
+    let (maps, program) = (this.maps().map_err(io::Error::other)?, this.exe().map_err(io::Error::other)?);
     let memory = OpenOptions::new().read(true).write(true).open("/proc/self/mem")?;
-    let maps = process.maps().map_err(io::Error::other)?;
-    maps.iter().filter(|map| is_code(map)).try_for_each(|map| own(&memory, map))
+    maps.iter().filter(|map| needs(process, &program, map)).try_for_each(|map| own(&memory, map))
 }
 
-/// Code and constants of the program and its libraries: of a file, private, and not written to.
-fn is_code(map: &MemoryMap) -> bool {
+/// Whether it is of a file that the process works with.
+fn needs(process: Process, program: &Path, map: &MemoryMap) -> bool {
     let MMapPath::Path(path) = &map.pathname else { return false };
-    let ours = map.perms.contains(MMPermissions::READ | MMPermissions::PRIVATE);
-    ours && !map.perms.contains(MMPermissions::WRITE) && !path.to_string_lossy().contains(UNREAD)
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let works_with = match process {
+        Process::Loop => !name.starts_with(UNREAD),
+        Process::Keeper => path == program || KEEPERS.iter().any(|library| name.starts_with(library)),
+    };
+    works_with && map.perms.contains(MMPermissions::READ | MMPermissions::PRIVATE)
 }
 
 fn own(memory: &File, map: &MemoryMap) -> io::Result<()> {

@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     let (log, reports) = (telemetry(&args.log)?, Behind::reports());
     // By the log, which waits for nobody, and not on standard error, which may.
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "failed inside")));
-    let claimed = resident::claim();
+    let claimed = resident::claim(resident::Process::Loop);
     resident::allow_open_files();
     let orders = policy_file::orders(args)?;
     if args.is_first() {

@@ -191,7 +191,7 @@ fn the_agent_survives_the_pressure_that_it_relieves() {
     // A message of a tenant's libvirt may take 32Mi: with a limit near the request two of them end the agent.
     assert_eq!(
         (&resources["requests"]["memory"], &resources["limits"]["memory"]),
-        (&json!("64Mi"), &json!("1Gi"))
+        (&json!("96Mi"), &json!("1Gi"))
     );
     assert!(resources["limits"].get("cpu").is_none(), "a throttled loop relieves nobody");
     assert_eq!(set["updateStrategy"]["rollingUpdate"], json!({ "maxSurge": 0, "maxUnavailable": "10%" }));
