@@ -3,6 +3,7 @@
 mod bench;
 mod cluster;
 mod ordered;
+mod replayed;
 mod turns;
 
 use std::fs::File;
@@ -27,6 +28,7 @@ use crate::wait;
 pub use bench::{Bench, SOON};
 pub use cluster::{NODE, nobodys_kubeconfig, seal};
 pub use ordered::{OrderedNode, SYSTEM, entry};
+pub use replayed::expect_replayed;
 pub use turns::{Action, Turn, Turns};
 
 /// From start to the first report: connecting and one turn.
@@ -199,8 +201,13 @@ impl Agent {
     ///
     /// # Errors
     /// As [`Agent::start`].
-    pub fn start_on_this_machine(uri: &str, policy: &str, state_dir: &Path) -> Result<Self> {
-        Self::launch(&Self::program()?, (uri, policy), state_dir, None, &[])
+    pub fn start_on_this_machine(
+        uri: &str,
+        policy: &str,
+        state_dir: &Path,
+        further: &[&str],
+    ) -> Result<Self> {
+        Self::launch(&Self::program()?, (uri, policy), state_dir, None, further)
     }
 
     fn launch(

@@ -53,7 +53,7 @@ impl Bench {
             specs.iter().map(|spec| hypervisor.define_and_start(spec)).collect::<Result<Vec<_>>>()?;
         guests.iter().try_for_each(Guest::wait_booted)?;
         let dir = Session::shared()?.fresh_dir("state")?;
-        let agent = Agent::start_on_this_machine(hypervisor.uri(), &Agent::policy("Observe", ""), &dir)?;
+        let agent = Agent::start_on_this_machine(hypervisor.uri(), &Agent::policy("Observe", ""), &dir, &[])?;
         Ok(Self { agent, guests })
     }
 

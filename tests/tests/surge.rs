@@ -98,7 +98,7 @@ impl Stage {
     fn agent(mode: &str) -> Result<Agent> {
         let dir = Session::shared()?.fresh_dir("state")?;
         let policy = Agent::policy_keeping(KEPT, mode, "");
-        let agent = Agent::start_on_this_machine(Hypervisor::shared()?.uri(), &policy, &dir)?;
+        let agent = Agent::start_on_this_machine(Hypervisor::shared()?.uri(), &policy, &dir, &[])?;
         agent.promised_mib(u64::try_from(NAMES.len())?)?;
         Ok(agent)
     }

@@ -10,9 +10,8 @@ use overcommit_core::conduct::Trust;
 use overcommit_core::reason::Reason;
 use overcommit_core::units::Bytes;
 use overcommit_core::view::GuestView;
-use overcommit_sim::replay::{Replayed, replay};
 
-use super::{Action, Agent, HostMemory};
+use super::{Action, Agent, HostMemory, expect_replayed};
 use crate::api::free_port;
 use crate::guests::{Guest, GuestSpec, Hypervisor};
 use crate::http;
@@ -80,17 +79,7 @@ impl Bench {
     /// # Errors
     /// When one comes out differently, or none was recorded.
     pub fn expect_replayed(&self) -> Result<()> {
-        let read = overcommit_record::read(&recording(&self.dir))?;
-        let replayed = replay("recording", None, |each| read.lines(each))?;
-        let Replayed { decisions, differing, differences, remarks, .. } = replayed;
-        ensure!(differing == 0, "{differing} of {decisions} decisions differ: {differences:?}; {remarks:?}");
-        // Its file alone is as it was; what a killed agent had not written is not in it.
-        let faults = read.faults();
-        ensure!(
-            faults.unknown == 0 && faults.damaged == 0 && decisions > 10,
-            "{faults:?}, {decisions} decisions"
-        );
-        Ok(())
+        expect_replayed(&recording(&self.dir))
     }
 
     /// Lets everything fit.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use overcommit_tests::agent::expect_replayed;
 use overcommit_tests::guests::Guest;
 use overcommit_tests::mom::{Answer, Case, Oracle, Told};
 use overcommit_tests::parts::mom_rules;
@@ -56,6 +57,7 @@ fn moms_stock_rule_commands_real_guests_what_mom_commands_on_the_same_samples() 
     }
     eprintln!("{} cycles, {} targets alike, {} commands", cycles.len(), commanded.len(), taken.len());
     stage.agent.interrupt()?;
+    expect_replayed(&stage.recording)?;
     stage.guests.iter().try_for_each(Guest::expect_unhurt)
 }
 

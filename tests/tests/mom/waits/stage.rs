@@ -1,5 +1,6 @@
 //! Real guests and an agent whose policy carries a program; one test at a time has them.
 
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, ensure};
@@ -16,6 +17,8 @@ const NAMES: [&str; 3] = ["holds", "caches", "rests"];
 pub(super) struct Stage {
     pub(super) guests: MutexGuard<'static, Vec<Guest>>,
     pub(super) agent: Agent,
+    /// What the agent records.
+    pub(super) recording: PathBuf,
 }
 
 impl Stage {
@@ -38,8 +41,10 @@ impl Stage {
         let slots = json!({ "mom": { "slots": [{ "name": "50_main_", "program": program }] } });
         let policy = Agent::policy(mode, &format!("  engine: {slots}\n{further}"));
         let dir = Session::shared()?.fresh_dir("state")?;
-        let agent = Agent::start_on_this_machine(hypervisor.uri(), &policy, &dir)?;
-        Ok(Self { guests, agent })
+        let recording = dir.join("recording");
+        let record = format!("--record={}", recording.display());
+        let agent = Agent::start_on_this_machine(hypervisor.uri(), &policy, &dir, &[record.as_str()])?;
+        Ok(Self { guests, agent, recording })
     }
 
     /// What the program saw in its last cycle, of all guests, and what it said.
