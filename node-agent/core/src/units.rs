@@ -81,10 +81,13 @@ impl Bytes {
     pub const fn to_balloon_page_floor(self) -> Self {
         Self(self.0 & !0xfff)
     }
-    /// Rounded up to a multiple of 4 KiB, as far as there is one.
+    /// Rounded up to a multiple of 4 KiB; above the last one it stays what it is.
     #[must_use]
     pub const fn to_balloon_page_ceil(self) -> Self {
-        Self(self.0.saturating_add(0xfff)).to_balloon_page_floor()
+        match self.0.checked_next_multiple_of(0x1000) {
+            Some(multiple) => Self(multiple),
+            None => self,
+        }
     }
     /// True for zero bytes.
     pub const fn is_zero(&self) -> bool {
@@ -202,6 +205,13 @@ mod tests {
         assert_eq!(Bytes::MAX.plus(Bytes::new(1)), Bytes::MAX);
         assert_eq!(Bytes::MAX.scaled(3, 2), Bytes::MAX);
         assert_eq!(Bytes::new(7).scaled(1, 0), Bytes::new(7));
+    }
+
+    #[test]
+    fn rounding_up_never_makes_less() {
+        let ceil = |bytes: u64| Bytes::new(bytes).to_balloon_page_ceil().get();
+        assert_eq!([ceil(0), ceil(1), ceil(4096), ceil(4097)], [0, 4096, 4096, 8192]);
+        assert_eq!([ceil(u64::MAX), ceil(u64::MAX - 4095)], [u64::MAX, u64::MAX - 4095]);
     }
 
     #[test]
