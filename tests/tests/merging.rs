@@ -90,11 +90,14 @@ fn equal_pages_are_merged_while_it_pays_and_are_no_budget_and_a_release_puts_the
     show(&host, &guests)?;
     let agent = agent(&hypervisor, &state, &host, "Auto")?;
     agent.promised_mib(CROWD)?;
-    let (budget, scans) = (agent.ledger("budget")?, ksm.number("full_scans")?);
+    let scans = ksm.number("full_scans")?;
     wait::until(SOON, "what is no guest's to be known", || {
         show(&host, &guests)?;
         compare(&agent, AT_REST)
     })?;
+    // What is kept for growth is learnt from a host that is shown here a moment after it is read.
+    let budget = || Ok::<_, anyhow::Error>(agent.ledger("budget")? + agent.ledger("non_guest_growth")?);
+    let before = budget()?;
     let mut worst = Ok(());
     wait::until(SOON, "equal pages to be merged", || {
         show(&host, &guests)?;
@@ -124,10 +127,10 @@ fn equal_pages_are_merged_while_it_pays_and_are_no_budget_and_a_release_puts_the
         );
         compare(&agent, AT_REST)
     })?;
-    let now = agent.ledger("budget")?;
+    let now = budget()?;
     ensure!(
-        now.abs_diff(budget) <= 24 * MIB,
-        "{saved} MiB are merged, and the budget went from {budget} to {now}"
+        now.abs_diff(before) <= 24 * MIB,
+        "{saved} MiB are merged, and the budget went from {before} to {now}"
     );
     agent.ask(&["release"])?;
     wait_knobs(&ksm, "the knobs to be as they were found", |knobs| knobs == found)?;
