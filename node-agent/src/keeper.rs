@@ -40,9 +40,9 @@ const RELEASE: Duration = Duration::from_secs(100);
 
 /// `overcommit-agent run`, kept.
 pub(crate) fn run(args: &Run) -> Result<(), Failure> {
-    let log = telemetry(&args.log)?;
     // The loop tells: it has the same limits.
     let _ = resident::claim(resident::Process::Keeper);
+    let log = telemetry(&args.log)?;
     let policy = args.policy.as_deref().map(policy_file::keep).transpose().map_err(Failure::bad_input)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -47,7 +47,7 @@ pub(crate) fn allow_open_files() {
 }
 
 /// Locks memory as it is touched, and makes code, constants and data that come from files the process's own. Called before
-/// threads start.
+/// threads start: what another wrote meanwhile would be written over.
 ///
 /// A lock alone does not hold pages of files where the page cache has large ones (ext4 since Linux 6.16, XFS since 5.18):
 /// what is not mapped as a whole is not locked (`mlock_pte_range` in `mm/mlock.c`), and what compaction breaks up to move

@@ -76,10 +76,11 @@ impl Failure {
 pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     #[cfg(debug_assertions)]
     crate::failpoint::arm(&args.fail_at);
+    // The log has a thread.
+    let claimed = resident::claim(resident::Process::Loop);
     let (log, reports) = (telemetry(&args.log)?, Behind::reports());
     // By the log, which waits for nobody, and not on standard error, which may.
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "failed inside")));
-    let claimed = resident::claim(resident::Process::Loop);
     resident::allow_open_files();
     let orders = policy_file::orders(args)?;
     if args.is_first() {
