@@ -151,7 +151,8 @@ pub(crate) fn check_slots(mom: &MomSpec, place: &str, errors: &mut Vec<FieldErro
 /// Reads an inlined program: what keeps it from running, or else what is probably not meant, each as `SLOT:LINE:COLUMN: …`.
 ///
 /// # Errors
-/// Slots that leave none for the parameters, text that stands elsewhere or is too long, text that is no program, what certainly fails where it is evaluated, and parameters
+/// Slots that leave none for the parameters, text that stands elsewhere or is too long, text that is no program, what
+/// certainly fails where it is evaluated, and parameters
 /// that no slot before theirs defines.
 pub fn check(spec: &OvercommitPolicySpec) -> Result<Vec<String>, Vec<FieldError>> {
     let engine = engine(spec);

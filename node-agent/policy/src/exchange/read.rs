@@ -73,9 +73,9 @@ fn subject(world: &mut World, json: Json, path: &str, guest: Option<()>) -> Read
             }
             ("history", _) => {
                 for (n, sample) in array(value, &path)?.into_iter().enumerate() {
-                    let sample = plain(sample, &format!("{path}[{n}]"))?;
+                    let fields = self::sample(sample, &format!("{path}[{n}]"))?;
                     let row: Vec<_> =
-                        sample.into_iter().map(|(key, value)| (world.field(&key), value)).collect();
+                        fields.into_iter().map(|(key, value)| (world.field(&key), value)).collect();
                     subject.push(row);
                 }
             }
@@ -118,16 +118,18 @@ fn text(json: Json, path: &str) -> Read<String> {
 }
 
 fn plain(json: Json, path: &str) -> Read<Vec<(String, Value)>> {
-    let members = object(json, path)?.into_iter();
-    let read = |(key, value): (String, Json)| {
-        let value = if OF_DISKS.contains(&key.as_str()) {
-            Value::Nil
-        } else {
-            value_of(value, &format!("{path}.{key}"))?
-        };
-        Ok((key, value))
-    };
-    members.map(read).collect()
+    object(json, path)?
+        .into_iter()
+        .map(|(key, value)| value_of(value, &format!("{path}.{key}")).map(|value| (key, value)))
+        .collect()
+}
+
+fn sample(json: Json, path: &str) -> Read<Vec<(String, Value)>> {
+    let mut fields = object(json, path)?;
+    for (_, value) in fields.iter_mut().filter(|(field, _)| OF_DISKS.contains(&field.as_str())) {
+        *value = Json::Plain(Value::Nil);
+    }
+    plain(Json::Object(fields), path)
 }
 
 fn table(json: Json, path: &str) -> Read<Table> {

@@ -44,6 +44,12 @@ fn disks_are_nil_whatever_is_said_of_them() {
         "io_tune_current": {}}]}]}"#;
     let text = "(with Guests g (valid g.io_tune)) (with Guests g (valid g.io_tune_current))";
     assert_eq!(values_in(text, world), "[[false],[false]]");
+    let told = r#"{"guests": [{"name": "g", "controls": {"io_tune": 5}}]}"#;
+    assert_eq!(
+        values_in("(with Guests g (g.GetControl \"io_tune\"))", told),
+        "[[5]]",
+        "a control is none of a disk's fields"
+    );
 }
 
 #[test]
