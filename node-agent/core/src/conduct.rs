@@ -95,8 +95,8 @@ pub struct Seen {
 }
 
 impl Conduct {
-    /// A new life: what the former one did says nothing about the present kernel, but its failures count. Nor is it
-    /// believed more than before: that it rebooted is its own word too.
+    /// A new life, or a balloon that only shadows moved for a while: what is under observation says nothing any more, but
+    /// failures count. Nor is it believed more than before: that it rebooted is its own word too.
     pub fn begin_life_anew(&mut self) {
         let (strikes, until, trust, last_failure) = (self.strikes, self.until, self.trust, self.last_failure);
         *self = Self { last_failure, strikes, until, trust, ..Self::default() };

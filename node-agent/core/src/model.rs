@@ -160,13 +160,14 @@ impl Model {
         self.track(&guest.id).is_none_or(|track| track.is_process_of(guest))
     }
 
-    /// The end of observing: what shadow balloons held and did says nothing of the real ones, which held `beneath`.
+    /// The end of observing: what shadow balloons held says nothing of the real ones, which held `beneath`. What is known of
+    /// those from before goes on: a balloon that does not follow is no better for having been watched.
     pub fn forget_shadows(&mut self, dealings: &Dealings) {
         for track in self.tracks.values_mut() {
             let held = dealings.of(&track.sample.id).map_or_else(Beneath::default, |dealing| dealing.beneath);
             track.actual = track.actual.max(track.sample.config.full).max(held.actual);
             track.sample.facts = held.facts.or(&track.sample.facts);
-            track.conduct = Conduct::default();
+            track.conduct.begin_life_anew();
         }
     }
 

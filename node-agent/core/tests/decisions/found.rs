@@ -373,3 +373,24 @@ fn what_is_owed_to_an_exempt_guest_out_of_reach_is_not_kept_from_who_hurts() {
     assert!(decision.ledger.spare.minus(given) < Bytes::from_kib(8), "{:?} {b:?}", decision.ledger);
     assert_eq!(view(&decision, "a").reason, Reason::Unreachable);
 }
+
+#[test]
+fn observing_for_a_moment_makes_nobody_trusted_whose_balloon_did_not_follow() {
+    let mut w = world(800, vec![guest("deaf", 512, 50), guest("b", 512, 50)]);
+    w.guest("deaf").follows = false;
+    let deaf = |w: &mut World| {
+        let decision = w.turn(1, Turn::Tick);
+        let view = view(&decision, "deaf");
+        (view.trust, view.failure, view.back_off.is_some())
+    };
+    let failed = (0..60).map(|_| deaf(&mut w)).find(|(.., backs_off)| *backs_off).unwrap();
+    assert_eq!(failed.0, Trust::Unresponsive);
+    // All is given back, and shadows take what could be taken.
+    w.policy.mode = Mode::Observe;
+    w.total = 2048;
+    settle(&mut w, 1);
+    w.total = 800;
+    deaf(&mut w);
+    w.policy.mode = Mode::Enforce;
+    assert_eq!(deaf(&mut w), failed);
+}

@@ -46,8 +46,9 @@ fn who_does_not_follow_is_not_believed() {
                 let view = oracle::view(moment, &guest.id);
                 let life = memory.life(&guest.id);
                 let looked_at = guest.run_state == RunState::Running && !life.awaited() && !life.is_blurred();
-                let actual =
-                    guest.balloon.filter(|_| looked_at && !oracle::observing(moment)).map(|b| b.actual);
+                let balloon = guest.balloon.filter(|_| looked_at && !oracle::observing(moment));
+                // Nobody holds more than it has, whatever its device says.
+                let actual = balloon.map(|b| b.actual.min(guest.config.full));
                 let squeezed = view.previous_target < moment.state.model().track(&guest.id).unwrap().ceiling;
                 let apart = |a: &Bytes| squeezed && *a > view.previous_target.plus(TOLERANCE);
                 let Some(actual) = actual.filter(apart) else {
