@@ -27,6 +27,8 @@ use crate::units::{Bytes, Permille};
 const COMFORT: (u64, u64) = (100, 95);
 /// A balloon that is not believed is tried with this much: some times what is no disobedience.
 const PROBE: Bytes = Bytes::from_mib(16);
+/// Of a dead band this part is worth a take while somebody hurts, or more is promised than there is.
+const PRESSING_BAND: u64 = 8;
 /// Slack is handed out only above this part of the host's memory, or when it is enough for all.
 const SLACK_LINE: Permille = Permille::new(10);
 
@@ -64,6 +66,8 @@ struct Seat<'a> {
     comfort: Bytes,
     ceiling: Bytes,
     desired: Bytes,
+    /// What is left to it in any case: its floor, and what its own kernel killed for lately, of which its words say nothing.
+    spared: Bytes,
     belief: Belief,
     /// Its move is among those that are proposed.
     moves: Cell<bool>,
@@ -171,7 +175,8 @@ impl<'a> Seat<'a> {
             () => need,
         };
         let moves = Cell::new(false);
-        Self { track, class, floor, kind, need, comfort, ceiling, desired: floor, belief, moves }
+        let spared = floor.max(track.lost(scene.now).min(need));
+        Self { track, class, floor, kind, need, comfort, ceiling, desired: floor, spared, belief, moves }
     }
 
     /// What is taken on trial is charged all the same, so it could be given back at once and for nothing: then nobody
@@ -203,6 +208,14 @@ impl<'a> Seat<'a> {
 
     fn is_urgent(&self) -> bool {
         self.track.target < self.need && self.track.is_squeezed()
+    }
+
+    /// Whether others are to make room for what it lacks of its part: a division that is met but for the dead band is met, for
+    /// who gave a whole band to somebody in distress would have it taken back from the next.
+    fn is_worth_a_take(&self, policy: &Policy) -> bool {
+        let apart = self.desired.minus(self.track.target);
+        let hurts = self.track.pain.is_some() || self.track.target < self.spared;
+        hurts || apart >= policy.limits.dead_band.of(self.track.sample.config.full)
     }
 
     fn give_reason(&self) -> Reason {
@@ -285,7 +298,7 @@ fn gives(
     purpose: Purpose,
     moves: &mut Proposal,
 ) -> Bytes {
-    let Scene { ledger, arena, .. } = *scene;
+    let Scene { ledger, policy, arena, .. } = *scene;
     let mut spare = ledger.spare.minus(owed);
     // Nothing can be given to a guest out of reach: its part is the others'.
     let within_reach = || seats.iter().filter(|seat| seat.track.is_reachable());
@@ -293,7 +306,7 @@ fn gives(
     // What a target in doubt adds to would be more than the slack that is there.
     let other = within_reach().filter(|s| !s.is_urgent() && s.track.origin != Origin::Supposed);
     let other = Vec::from_iter_in(other, arena);
-    let wanted: Bytes = urgent.iter().map(|s| s.cost()).sum();
+    let wanted: Bytes = urgent.iter().filter(|s| s.is_worth_a_take(policy)).map(|s| s.cost()).sum();
     // Who takes no part in turns is not made to hurt by them; then whose turn it is gets all that it needs before the next
     // gets anything.
     let calm = |seat: &&Seat<'_>| seat.track.turn.is_none() && seat.track.evidence.fresh().is_some();
@@ -345,19 +358,27 @@ fn hand_out(
 }
 
 /// Proposes takes for the shortfall and for what the urgent ones lack, from the idlest first.
-fn takes(seats: &[Seat<'_>], scene: &Scene<'_>, lacking: Bytes, moves: &mut Proposal) {
+fn takes(seats: &[Seat<'_>], scene: &Scene<'_>, short_of_need: Bytes, moves: &mut Proposal) {
     let Scene { ledger, policy, arena, .. } = *scene;
     let pending: Bytes = seats.iter().map(|s| s.track.pending()).sum();
-    let mut deficit = ledger.shortfall.plus(lacking).minus(pending);
+    let mut deficit = ledger.shortfall.plus(short_of_need).minus(pending);
     let donors = seats.iter().filter(|s| s.track.target > s.desired);
     let mut donors = Vec::from_iter_in(donors, arena);
     donors.sort_unstable_by(|a, b| {
         unused(b).cmp(&unused(a)).then_with(|| a.track.sample.id.cmp(&b.track.sample.id))
     });
     let levels: [fn(&Seat<'_>) -> Bytes; 2] = [|s| s.comfort_level(), |s| s.desired];
+    let lacking = deficit;
     for level in levels {
         for seat in &donors {
-            deficit = deficit.minus(take(seat, level(seat), deficit, policy, moves));
+            deficit = deficit.minus(take(seat, level(seat), (deficit, false), policy, moves));
+        }
+    }
+    // Of many who make room for one each has less to give than a take is worth: then some of them give that.
+    let hurts = || seats.iter().any(|seat| !seat.relief().is_zero() && seat.is_urgent());
+    if deficit == lacking && (!ledger.shortfall.is_zero() || hurts()) {
+        for seat in &donors {
+            deficit = deficit.minus(take(seat, seat.desired, (deficit, true), policy, moves));
         }
     }
     for seat in seats.iter().filter(|seat| seat.belief == Belief::Open) {
@@ -403,24 +424,37 @@ fn unused(seat: &Seat<'_>) -> Bytes {
     seat.track.target.minus(seat.comfort_level())
 }
 
-/// Takes at most `deficit` down to `level`; no less than the dead band, so that a small shortfall ends.
-fn take(seat: &Seat<'_>, level: Bytes, deficit: Bytes, policy: &Policy, moves: &mut Proposal) -> Bytes {
+/// Takes at most `deficit` down to `level`; no less than the dead band, so that a small shortfall ends. Where it is pressing,
+/// that goes down to the floor, and whoever has less than a whole band above it gives a part.
+fn take(
+    seat: &Seat<'_>,
+    level: Bytes,
+    (deficit, pressing): (Bytes, bool),
+    policy: &Policy,
+    moves: &mut Proposal,
+) -> Bytes {
     let full = seat.track.sample.config.full;
     let dead = policy.limits.dead_band.of(full).max(Bytes::from_kib(4));
-    // The last step to a division may be smaller than the dead band: then it overshoots, but not into what is needed.
-    let last_step = dead.min(seat.track.target.minus(seat.need.max(seat.floor)));
+    let (spared, least) = if pressing {
+        (seat.spared, dead.scaled(1, PRESSING_BAND))
+    } else {
+        (seat.need.max(seat.floor), dead)
+    };
+    // The last step to a division may be smaller than the dead band: then it overshoots.
+    let last_step = dead.min(seat.track.target.minus(spared));
     let room = seat.track.target.minus(level).max(last_step).min(policy.limits.take_per_guest.of(full));
     // What its pod's limit keeps it from is promised to nobody: taking that frees nothing, but comes before what does.
     let idle = seat.track.idle();
     let amount = deficit.plus(idle).max(dead).min(room);
     if deficit.is_zero()
         || seat.moves.get()
-        || amount < dead
+        || amount < least
         || (!idle.is_zero() && level >= seat.track.reach())
     {
         return Bytes::ZERO;
     }
     seat.moves.set(true);
-    moves.push(seat.take_to(seat.track.target.minus(amount).to_balloon_page_floor()));
+    let to = seat.track.target.minus(amount).to_balloon_page_floor();
+    moves.push(seat.take_to(to.max(seat.floor.to_balloon_page_ceil())));
     amount.minus(idle)
 }

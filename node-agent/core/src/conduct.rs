@@ -168,6 +168,11 @@ impl Conduct {
         None
     }
 
+    /// It holds no more than it was left with and given: where that is more than its target, its balloon goes there yet.
+    pub fn is_on_its_way(&self, actual: Bytes) -> bool {
+        self.reached.is_some_and(|reached| actual <= reached.plus(FOLLOW_TOLERANCE))
+    }
+
     /// Nobody can tell whether it moves: it is paused, has a job under way, or its hypervisor is silent.
     pub fn look_away(&mut self) {
         self.follow = None;

@@ -58,7 +58,12 @@ impl Dealing {
         self.beneath.facts = guest.facts.or(&self.beneath.facts);
         let Some(balloon) = guest.balloon else { return };
         self.beneath.actual = guest.holds(&balloon);
-        self.original.get_or_insert_with(|| Original { target: found(&balloon), period: balloon.period });
+        let now = found(&balloon);
+        let original = self.original.get_or_insert(Original { target: now, period: balloon.period });
+        // Somebody's command may have been under way when it was first seen, or comes now: until it is touched it has what it holds.
+        if self.target.is_none() && !self.supposed {
+            original.target = now;
+        }
     }
 }
 

@@ -198,6 +198,10 @@ fn guard_take(step: &Move, track: &Track, scene: &Scene<'_>, takings: &Takings) 
     if let (Reason::TakeProgram(_), Some(pain)) = (step.reason, track.pain) {
         return Err(Hold::Hurts(pain));
     }
+    // What it had would be wherever its balloon is at this moment.
+    if track.moves {
+        return Err(Hold::AwaitingStatistics);
+    }
     if takings.used_update.get(&step.id) == track.last_update.as_ref() && track.last_update.is_some() {
         return Err(Hold::AwaitingStatistics);
     }
@@ -227,7 +231,8 @@ fn guard_take(step: &Move, track: &Track, scene: &Scene<'_>, takings: &Takings) 
 }
 
 /// Giving has no limit but the budget, the guest's size, and its cgroup's limit less overhead. What ends our hold on a
-/// guest is not bound by the limit: it had that much before us, whatever its overhead has grown to since.
+/// guest is not bound by the limit: it had that much before us, whatever its overhead has grown to since. Who holds more than it was
+/// left with keeps that, which costs nothing, for it is charged already: a target between would take, and no floor was asked.
 fn guard_give(step: &Move, track: &Track, spare: Bytes) -> Option<Move> {
     let restores = matches!(step.reason, Reason::GiveRelease | Reason::GiveExempt | Reason::Undo(_));
     let most = if restores { track.ceiling } else { track.cap() };
@@ -235,5 +240,11 @@ fn guard_give(step: &Move, track: &Track, spare: Bytes) -> Option<Move> {
     // A ceiling need not be a multiple of a page: reaching it counts, where its pod may hold that much.
     let reached = step.to.min(most) >= track.ceiling && to == track.ceiling.to_balloon_page_floor();
     let to = if reached { track.ceiling } else { to };
+    let held = track.actual.min(track.reach());
+    let kept = if restores { held } else { held.min(track.limit()) };
+    let to = if track.conduct.is_on_its_way(track.actual) { to } else { to.max(kept) };
+    if kept < held && to < held {
+        return None;
+    }
     (to > track.target).then(|| Move { from: track.target, to, ..step.clone() })
 }

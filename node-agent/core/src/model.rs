@@ -30,6 +30,9 @@ const OF_ONE_MOMENT: Duration = Duration::from_secs(1);
 /// period, and a node with 110 guests that thrashes took seconds.
 pub(crate) const FIRST_LOOK: Duration = Duration::from_secs(30);
 
+/// A stamp so far ahead of the clock is of before the clock was set back: both are whole seconds of one host.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
+
 /// Whose doing a target is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
@@ -64,6 +67,9 @@ pub struct Track {
     host_at: Monotonic,
     /// When the host's kernel showed its process last.
     pub shown_at: Option<Monotonic>,
+    /// It was not touched, and its balloon moves all the same: somebody else is at it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moves: bool,
     /// What its statistics are worth.
     pub evidence: Evidence,
     /// When its life began as far as the loop knows: first seen, or rebooted.
@@ -221,6 +227,7 @@ impl Track {
             host_total: sample.host.memory.total,
             host_at: sample.host_at(),
             shown_at: guest.shown_at(sample.at),
+            moves: false,
             evidence: Evidence::Missing,
             alive_since: sample.at,
             rebooted: false,
@@ -250,11 +257,13 @@ impl Track {
     /// The first statistics of a guest: their stamp is compared with the wall clock, once.
     fn first_statistics(&mut self, balloon: &Balloon, sample: &Sample, adaptive: &Adaptive) {
         if let Some(stamp) = balloon.last_update.filter(|s| *s > 0) {
-            let age = sample.wall.saturating_sub(Duration::from_secs(stamp));
-            let at = sample.at.since_origin().saturating_sub(age);
+            let stamped = Duration::from_secs(stamp);
+            let at = sample.at.since_origin().saturating_sub(sample.wall.saturating_sub(stamped));
             self.last_update = Some(stamp);
-            self.last_update_at = Some(Monotonic::new(at));
-            self.rebooted = false;
+            // The clock was set back since: nobody knows how old they are.
+            let is_known = stamped <= sample.wall.saturating_add(CLOCKS_DIFFER);
+            self.last_update_at = is_known.then_some(Monotonic::new(at));
+            self.rebooted &= !is_known;
         }
         self.weigh(balloon, true, sample.at, adaptive);
     }
@@ -310,7 +319,8 @@ impl Track {
             return;
         };
         let old = self.last_balloon.replace(balloon).unwrap_or_default();
-        self.actual = guest.holds(&balloon);
+        let held = std::mem::replace(&mut self.actual, guest.holds(&balloon));
+        self.moves = self.origin == Origin::Found && held != self.actual;
         if rebooted(&old, &balloon) {
             self.begin_life_anew(sample.at);
         }

@@ -13,13 +13,14 @@ use overcommit_sim::scenario::{self, Scenario};
 use overcommit_sim::{GuestScore, GuestSeries, Orders, Outcome, Rival, by_name, simulate, simulate_rival};
 
 /// Every scenario that a test below looks at.
-const SHOWN: [&str; 14] = [
+const SHOWN: [&str; 15] = [
     "cap-that-proves-itself",
     "everybody-surges",
     "fast-growth-without-swap",
     "gold-and-silver-take-turns",
     "guest-that-lies",
     "idle-guest-feeds-busy-one",
+    "many-make-room-for-one",
     "more-is-needed-than-there-is",
     "night-and-day-110-guests",
     "page-cache-that-looks-like-need",
@@ -296,4 +297,13 @@ fn the_same_seed_gives_the_same_outcome_to_the_bit_and_another_seed_another() {
     assert_eq!(first, simulate("twice", &hours, &orders));
     hours.seed += 1;
     assert_ne!(first.node, simulate("twice", &hours, &orders).node);
+}
+
+#[test]
+fn one_among_many_is_given_what_each_of_them_has_too_little_of_to_be_worth_a_take() {
+    let outcome = controlled("many-make-room-for-one");
+    assert_eq!((ended(&outcome), outcome.node.killed_within), (0, 0), "{:?}", outcome.node);
+    assert_eq!(outcome.node.suffering(), Duration::ZERO, "{:?}", outcome.node);
+    // Nobody is given back what another one is taken for then.
+    assert!(outcome.node.commands < 600, "{:?}", outcome.node);
 }

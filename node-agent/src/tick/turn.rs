@@ -205,7 +205,8 @@ impl Loop {
             self.state.adopt(&guest.id, original, holds);
             return None;
         }
-        let to = target.max(holds).min(original.target);
+        // Also where somebody else gave it more than it had: this command is not to take anything.
+        let to = target.max(holds);
         self.state.adopt(&guest.id, original, to);
         Some(Command::SetTarget { id: guest.id.clone(), from: to, to })
     }

@@ -2,6 +2,7 @@
 
 use super::Track;
 use crate::conduct::Trust;
+use crate::sample::Untouchable;
 use crate::units::Bytes;
 
 /// What QEMU and its launcher need beside the guest's memory until it was measured: QEMU about 90 MiB, virt-launcher
@@ -90,18 +91,37 @@ impl Track {
 
     /// The most that it may be given while we hold it: its ceiling, and its cgroup's limit less what is beside it there.
     pub fn cap(&self) -> Bytes {
-        let beside = self.beside_balloon();
-        self.ceiling.min(self.sample.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(beside)))
+        self.ceiling.min(self.limit())
+    }
+
+    /// What its cgroup's limit leaves to its balloon.
+    pub(crate) fn limit(&self) -> Bytes {
+        self.sample.facts.limit.map_or(Bytes::MAX, |limit| limit.minus(self.beside_balloon()))
     }
 
     /// What the node has promised for this guest, plugged memory and overhead included: no more than its pod may hold by
-    /// its limit, and no less than it holds.
+    /// its limit, and no less than it holds. The memory of a guest that is backed by huge pages is in their pools, which the
+    /// budget is without already, and QEMU never takes other pages for it (libvirt preallocates them, or starts no guest).
     pub fn charge(&self) -> Bytes {
+        if self.is_pooled() {
+            return self.pooled_charge();
+        }
         let reach = self.reach();
         let all = reach.plus(self.plugged()).min(self.host_total);
         let promised = all.max(reach).max(self.surely_held()).plus(self.overhead());
         let holds = self.sample.facts.anon.unwrap_or_default().minus(HELD_TOLERANCE);
         promised.min(self.allowed()).max(reach).max(holds)
+    }
+
+    /// All its memory is in a pool of huge pages.
+    fn is_pooled(&self) -> bool {
+        self.sample.config.untouchable.contains(&Untouchable::HugePages)
+    }
+
+    /// What such a guest costs beside the pool: its overhead, and no less than its processes hold of other pages.
+    fn pooled_charge(&self) -> Bytes {
+        let holds = self.sample.facts.anon.unwrap_or_default().minus(HELD_TOLERANCE);
+        self.overhead().min(self.allowed()).max(holds)
     }
 
     /// What its processes hold beside their overhead, but for what two measurements may differ by.

@@ -65,8 +65,7 @@ impl Track {
             Some(_) => self.ceiling,
             None => with_headroom(used, adaptive.headroom).max(self.soon(used)),
         };
-        let lost = self.lost.filter(|lost| at.since(lost.at) < LOST_HOLD);
-        let need = need.max(lost.map_or(Bytes::ZERO, |lost| lost.need));
+        let need = need.max(self.lost(at));
         let fade = if new { self.demand.minus(need).scaled(1, DEMAND_FADE) } else { Bytes::ZERO };
         // What a guest grows by in a moment, carried on, may be more than there is: nobody needs more than it may have.
         self.demand = self.demand.minus(fade).max(need).min(self.ceiling);
@@ -116,6 +115,12 @@ impl Track {
         let line = old.available?.scaled(DISTRESS_USABLE_PERCENT, 100);
         let near = left < line.max(self.rise.scaled(AHEAD_SECONDS, 1));
         (near && is < was.scaled(1, 2)).then_some(was)
+    }
+
+    /// What it needed when its own kernel killed in it, as long as that counts.
+    pub(crate) fn lost(&self, at: Monotonic) -> Bytes {
+        let lost = self.lost.filter(|lost| at.since(lost.at) < LOST_HOLD);
+        lost.map_or(Bytes::ZERO, |lost| lost.need.min(self.ceiling))
     }
 
     /// What it needs so that it is not squeezed before it is heard and helped, if it goes on growing as it did between its

@@ -394,3 +394,65 @@ fn observing_for_a_moment_makes_nobody_trusted_whose_balloon_did_not_follow() {
     w.policy.mode = Mode::Enforce;
     assert_eq!(deaf(&mut w), failed);
 }
+
+#[test]
+fn the_memory_of_a_guest_on_huge_pages_is_not_asked_for_twice() {
+    let mut w = world(1400, vec![guest("pooled", 512, 50), guest("a", 512, 50)]);
+    (w.pool, w.guest("pooled").untouchable) = (600, vec![Untouchable::HugePages]);
+    w.guest("pooled").held = Some(0);
+    settle(&mut w, 12);
+    let ledger = w.tick().ledger;
+    assert_eq!((ledger.shortfall, w.target("a")), (Bytes::ZERO, 512), "{ledger:?}");
+    // What its processes hold of other pages counts.
+    w.guest("pooled").held = Some(300);
+    assert!(w.tick().ledger.promised >= ledger.promised.plus(mib(280)));
+}
+
+#[test]
+fn statistics_from_before_a_clock_that_was_set_back_are_not_fresh() {
+    let mut w = world(600, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    for name in ["a", "b"] {
+        w.guest(name).reports = false;
+        w.guest(name).stamp = 1_000_000 + w.now + 3600;
+        w.guest(name).period = 10;
+    }
+    let decision = w.tick();
+    assert!(decision.plan.moves().iter().all(|m| !m.takes()), "{:?}", decision.plan.moves());
+}
+
+#[test]
+fn a_give_never_ends_below_what_a_guest_holds() {
+    let mut w = world(1400, vec![guest("a", 1024, 50), guest("b", 512, 50)]);
+    w.keep_found = true;
+    w.guest("a").actual = 600;
+    w.total = 700;
+    settle(&mut w, 12);
+    assert!(w.target("a") < 600);
+    // Its owner gives it more than it had.
+    w.total = 1100;
+    (w.guest("a").actual, w.guest("a").used, w.guest("a").held) = (1000, 800, Some(800));
+    for n in 0..6 {
+        let decision = w.tick();
+        let given = decision.plan.moves().iter().filter(|m| m.id == World::id("a") && !m.takes());
+        given.for_each(|m| assert!(m.to >= mib(1000), "turn {n}: {m:?}"));
+    }
+}
+
+#[test]
+fn what_a_guest_had_is_where_its_balloon_comes_to_rest() {
+    let mut w = world(2000, vec![guest("a", 1024, 50), guest("b", 512, 50)]);
+    w.keep_found = true;
+    // Its owner's command is under way when it is first seen.
+    for holds in [200, 500, 702, 1024] {
+        w.guest("a").actual = holds;
+        w.total = 900;
+        let decision = w.turn(1, Turn::Tick);
+        let takes = decision.plan.of(&World::id("a")).is_some_and(|step| step.to < step.from);
+        assert!(!takes || holds == 200, "{holds}: {decision:?}");
+    }
+    w.turn(1, Turn::Tick);
+    w.release = true;
+    w.total = 2000;
+    settle(&mut w, 3);
+    assert_eq!(w.target("a"), 1024);
+}

@@ -8,7 +8,9 @@ use overcommit_core::plan::Move;
 use overcommit_core::policy::{Class, Mode};
 use overcommit_core::reason::Reason;
 use overcommit_core::roster::Membership;
-use overcommit_core::sample::{Balloon, GuestId, GuestSample, HostSample, Incarnation, RunState};
+use overcommit_core::sample::{
+    Balloon, GuestId, GuestSample, HostSample, Incarnation, RunState, Untouchable,
+};
 use overcommit_core::turns::Place;
 use overcommit_core::units::{Bytes, Monotonic};
 use overcommit_core::view::GuestView;
@@ -368,6 +370,9 @@ pub fn promised(moment: &Moment<'_>, memory: &Memory, target: impl Fn(&GuestView
         let held = held.unwrap_or_default().minus(tolerance);
         let own = target(view).max(least).min(total).max(held.minus(g.config.plugged));
         let all = own.plus(g.config.plugged).min(total).max(own).max(held).plus(overhead(&life.known));
+        // What is in a pool of huge pages is no part of the budget.
+        let pooled = life.known.config.untouchable.contains(&Untouchable::HugePages);
+        let all = if pooled { overhead(&life.known) } else { all };
         // The kernel gives its pod no more than its limit, and took nothing back of what it holds.
         all.min(facts.bound.unwrap_or(Bytes::MAX)).max(facts.anon.unwrap_or_default().minus(tolerance))
     };

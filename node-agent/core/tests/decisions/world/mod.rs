@@ -117,6 +117,8 @@ pub struct World {
     /// `MemFree`, MiB; by default nobody knows of any.
     pub free: Option<u64>,
     pub swap: u64,
+    /// Pools of huge pages, MiB.
+    pub pool: u64,
     pub guests: Vec<Guest>,
     /// Their memory is part of `anon_other`.
     pub strangers: Vec<Stranger>,
@@ -137,6 +139,7 @@ pub fn world(total: u64, guests: Vec<Guest>) -> World {
         available: None,
         free: None,
         swap: 0,
+        pool: 0,
         guests,
         strangers: Vec::new(),
         policy: policy(),
@@ -205,6 +208,7 @@ impl World {
             available: mib(self.available.unwrap_or(self.total)),
             anon: mib(anon + self.anon_other),
             free: mib(self.free.unwrap_or_default()),
+            hugetlb: mib(self.pool),
             swap_total: mib(self.swap),
             swap_free: mib(self.swap),
             ..HostMemory::default()
