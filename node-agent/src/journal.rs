@@ -4,13 +4,15 @@
 //! start is another guest.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use overcommit_core::dealings::Dealing;
 use overcommit_core::ksm::Held;
 use overcommit_core::sample::{GuestId, GuestName, GuestSample, Incarnation};
 use overcommit_core::step::State;
-use overcommit_core::units::Bytes;
+use overcommit_core::units::{Bytes, Monotonic};
 
+use crate::clock;
 use crate::envelope;
 use crate::state_dir::{StateDir, refusal};
 
@@ -20,6 +22,8 @@ pub(crate) use format::{Content, Entry};
 
 /// Its name in the state directory.
 pub(crate) const FILE: &str = "journal";
+/// That one could not be read is told for so long at least: longer than a status takes to be written and looked at.
+const TOLD_FOR: Duration = Duration::from_mins(5);
 
 /// The journal of one state directory.
 #[derive(Debug)]
@@ -31,54 +35,96 @@ pub(crate) struct Journal {
     found: BTreeMap<GuestId, Entry>,
     /// The same of the kernel's knobs for merging.
     found_knobs: Option<Held>,
-    /// What was found could not be read.
-    lost: bool,
-    /// That, for people, until something is written over it.
-    unread: Option<String>,
+    /// When one could not be read, by this agent or one before it: what guests had that ran then is not known.
+    lost_at: Option<Monotonic>,
+    /// All of them were seen since, and what they are owed is in what is written next.
+    saw_all: bool,
+    /// That it could not be read, for people, and when this agent found it.
+    unread: Option<(Instant, String)>,
     /// Why the last write failed.
     unwritten: Option<String>,
 }
 
 impl Journal {
-    /// Opens the journal. One that cannot be understood is set aside and said so until the next write.
+    /// Opens the journal. One that cannot be understood is set aside, and the new one says so before anything else is done:
+    /// whoever dies now must not be followed by one that takes what squeezed guests hold for all they had.
     pub(crate) fn open(dir: &StateDir, boot_id: &str) -> Self {
         let empty = Content { boot_id: boot_id.to_owned(), ..Content::default() };
         let read = dir.read(FILE).map_err(|e| e.to_string());
         let parsed =
             read.and_then(|content| content.map_or(Ok(None), |c| envelope::open::<Content>(&c).map(Some)));
-        let (written, unread) = match parsed {
-            Ok(Some(content)) if content.boot_id == boot_id => (content, None),
+        match parsed {
+            Ok(Some(content)) if content.boot_id == boot_id => Self::of(dir, content),
             // Balloons do not outlive a boot of the host.
-            Ok(_) => (empty, None),
-            Err(why) => {
-                let aside = dir.set_aside(FILE);
-                let what = format!(
-                    "the journal was unreadable: squeezed guests get their full size back; see {}",
-                    aside.display()
-                );
-                tracing::error!(why, "{what}");
-                (empty, Some(what))
-            }
+            Ok(_) => Self::of(dir, empty),
+            Err(why) => Self::lost(dir, empty, &why),
+        }
+    }
+
+    fn of(dir: &StateDir, written: Content) -> Self {
+        let lost_at = written.lost_at;
+        let told = || {
+            let what = format!(
+                "an earlier journal was unreadable, and not all guests that ran then were seen since: those that are \
+                 squeezed get their full size back; see {}.corrupt",
+                dir.shown(FILE)
+            );
+            tracing::warn!("{what}");
+            (Instant::now(), what)
         };
         Self {
             shown: dir.shown(FILE),
             found: written.guests.clone(),
             found_knobs: written.ksm.clone(),
             written,
-            lost: unread.is_some(),
-            unread,
+            lost_at,
+            saw_all: false,
+            unread: lost_at.map(|_| told()),
             unwritten: None,
         }
     }
 
-    /// What is wrong with it, for people.
-    pub(crate) fn troubles(&self) -> impl Iterator<Item = String> {
-        self.unread.iter().chain(&self.unwritten).cloned()
+    /// In the place of one that cannot be read. Where this cannot be written the old one stands, and is found again.
+    fn lost(dir: &StateDir, empty: Content, why: &str) -> Self {
+        let aside = dir.set_aside_when_replaced(FILE);
+        let what =
+            format!("the journal was unreadable: squeezed guests get their full size back; see {aside}");
+        tracing::error!(why, "{what}");
+        let mut journal = Self::of(dir, empty);
+        journal.lost_at = Some(clock::now());
+        journal.unread = Some((Instant::now(), what));
+        let content = Content { lost_at: journal.lost_at, ..journal.written.clone() };
+        let result = dir.replace(FILE, &envelope::seal(&content));
+        journal.wrote(content, result);
+        journal
     }
 
-    /// True if what was found could not be read: what guests had before is not known.
+    /// What is wrong with it, for people.
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = String> {
+        let is_told = |found: &Instant| self.is_lost() || found.elapsed() < TOLD_FOR;
+        let unread = self.unread.iter().filter(move |(found, _)| is_told(found)).map(|(_, what)| what);
+        unread.chain(&self.unwritten).cloned()
+    }
+
+    /// True if one could not be read, and not everybody was seen who ran then: what guests had before is not known.
     pub(crate) fn is_lost(&self) -> bool {
-        self.lost
+        self.lost_at().is_some()
+    }
+
+    /// Since when; absent if it is not so.
+    pub(crate) fn lost_at(&self) -> Option<Monotonic> {
+        self.lost_at.filter(|_| !self.saw_all)
+    }
+
+    /// Everybody was seen who ran when the journal was lost, and what they lack is in the state. On disk this stands with
+    /// their entries, in one write.
+    pub(crate) fn saw_all(&mut self) {
+        self.saw_all = self.lost_at.is_some();
+    }
+
+    /// True if that is not on disk yet.
+    pub(crate) fn is_found_again(&self) -> bool {
+        self.saw_all
     }
 
     /// True if the last write failed.
@@ -148,7 +194,7 @@ impl Journal {
         let unseen = self.found.iter().map(|(id, entry)| (id.clone(), entry.clone()));
         let guests = state.dealings().iter().filter_map(entry).chain(unseen).collect();
         let ksm = state.merging().held().or(self.found_knobs.as_ref()).cloned();
-        let content = Content { boot_id: self.written.boot_id.clone(), guests, ksm };
+        let content = Content { boot_id: self.written.boot_id.clone(), guests, ksm, lost_at: self.lost_at() };
         (content != self.written || self.is_behind()).then_some(content)
     }
 
@@ -156,8 +202,11 @@ impl Journal {
     pub(crate) fn wrote(&mut self, content: Content, result: std::io::Result<()>) -> bool {
         match result {
             Ok(()) => {
+                if self.saw_all && content.lost_at.is_none() {
+                    tracing::info!("everybody was seen who ran when the journal was lost: it is whole again");
+                    (self.lost_at, self.saw_all) = (None, false);
+                }
                 self.written = content;
-                self.unread = None;
                 if self.unwritten.take().is_some() {
                     tracing::info!("the journal can be written again");
                 }
@@ -180,6 +229,7 @@ impl Journal {
     pub(crate) fn forget_adoptions(&mut self) {
         self.found = self.written.guests.clone();
         self.found_knobs = self.written.ksm.clone();
+        self.saw_all = false;
     }
 
     /// What was taken, as far as it is on disk.
@@ -319,7 +369,12 @@ mod tests {
             let (pid, original) =
                 (incarnations()[&id], Original { target: Bytes::from_mib(512), period: None });
             let entry = Entry { incarnation: pid, original, target: Bytes::from_mib(400), name };
-            Content { boot_id: "b".to_owned(), guests: BTreeMap::from([(id.clone(), entry)]), ksm: None }
+            Content {
+                boot_id: "b".to_owned(),
+                guests: BTreeMap::from([(id.clone(), entry)]),
+                ksm: None,
+                lost_at: None,
+            }
         };
         let kept = |content: &Content| {
             dir.replace(FILE, &envelope::seal(content)).unwrap();

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, ensure};
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -61,6 +62,8 @@ pub(crate) fn keeps(path: &Path) -> bool {
 #[derive(Debug)]
 pub(crate) struct StateDir {
     path: PathBuf,
+    /// A file that could not be understood: it stands until it is replaced, and is kept under another name then.
+    odd: Mutex<Option<&'static str>>,
     /// The folder itself: a lock file could not be made on a disk that became read-only.
     _lock: File,
 }
@@ -80,7 +83,7 @@ impl StateDir {
         flock(&lock, FlockOperation::NonBlockingLockExclusive).with_context(|| {
             format!("another agent works with {shown}: stop it, or name another with --state-dir")
         })?;
-        let dir = Self { path: path.to_owned(), _lock: lock };
+        let dir = Self { path: path.to_owned(), odd: Mutex::default(), _lock: lock };
         dir.remove_leftovers();
         if let Err(error) = dir.replace(TRIED, b"") {
             if !dir.path.join(journal::FILE).exists() {
@@ -124,7 +127,9 @@ impl StateDir {
     /// When the disk is full or read-only; the old content stands.
     pub(crate) fn replace(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
         let fresh = self.fresh(name);
-        let written = write(&fresh, content).and_then(|()| fs::rename(&fresh, self.path.join(name)));
+        let written = write(&fresh, content)
+            .and_then(|()| self.spare_odd(name))
+            .and_then(|()| fs::rename(&fresh, self.path.join(name)));
         failpoint::reach("file-replaced");
         if written.is_err() {
             // What could be written of it takes space that is short.
@@ -155,13 +160,65 @@ impl StateDir {
         }
     }
 
-    /// Moves a file that cannot be understood aside, so that nothing is lost; returns where it is now.
-    pub(crate) fn set_aside(&self, name: &str) -> PathBuf {
-        let aside = self.path.join(format!("{name}.corrupt"));
+    /// Moves a file that cannot be understood aside, so that nothing is lost; says where it is now.
+    pub(crate) fn set_aside(&self, name: &str) -> String {
+        let aside = self.aside(name);
+        let told = self.told(name, &aside);
         if let Err(error) = fs::rename(self.path.join(name), &aside) {
             tracing::warn!(%error, file = name, "cannot set a corrupt file aside");
         }
-        aside
+        told
+    }
+
+    /// The same, but not before it is replaced: until then it stands, so that whoever dies in between finds it again. Says
+    /// where it will be.
+    pub(crate) fn set_aside_when_replaced(&self, name: &'static str) -> String {
+        *self.odd.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
+        self.told(name, &self.aside(name))
+    }
+
+    /// Keeps what is about to be replaced under another name, if it could not be understood.
+    fn spare_odd(&self, name: &str) -> std::io::Result<()> {
+        let mut odd = self.odd.lock().unwrap_or_else(PoisonError::into_inner);
+        if odd.is_none_or(|odd| odd != name) {
+            return Ok(());
+        }
+        let (file, aside, second) = (self.path.join(name), self.aside(name), self.fresh("aside"));
+        drop(fs::remove_file(&second));
+        match fs::hard_link(&file, &second) {
+            Ok(()) => {
+                fs::rename(&second, &aside)?;
+                // Of two names of one file neither replaces the other.
+                drop(fs::remove_file(&second));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // No second name for a folder, or on this file system.
+            Err(_) => fs::rename(&file, &aside)?,
+        }
+        *odd = None;
+        Ok(())
+    }
+
+    /// Where a file goes that cannot be understood. The oldest is kept, which may be the only one that knows what guests had
+    /// before all agents, and the newest; what was between them is not.
+    fn aside(&self, name: &str) -> PathBuf {
+        let oldest = self.path.join(format!("{name}.corrupt"));
+        let which = |path: &Path| fs::symlink_metadata(path).ok().map(|about| (about.dev(), about.ino()));
+        match which(&oldest) {
+            None => oldest,
+            there if there == which(&self.path.join(name)) => oldest,
+            Some(_) => self.path.join(format!("{name}.newest.corrupt")),
+        }
+    }
+
+    /// The same, for people.
+    fn told(&self, name: &str, aside: &Path) -> String {
+        let oldest = self.path.join(format!("{name}.corrupt"));
+        if aside == oldest {
+            aside.display().to_string()
+        } else {
+            format!("{}, and {} of an earlier time", aside.display(), oldest.display())
+        }
     }
 }
 
@@ -205,6 +262,40 @@ mod tests {
         symlink(&target, &link).unwrap();
         assert!(dir.replace(TRIED, b"ours").is_err());
         assert_eq!(fs::read_to_string(&target).unwrap(), "root");
+    }
+
+    #[test]
+    fn of_files_that_cannot_be_understood_the_oldest_and_the_newest_are_kept() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(temp.path()).unwrap();
+        let content = |name: &str| fs::read_to_string(temp.path().join(name)).unwrap();
+        let (oldest, newest) = ("journal.corrupt", "journal.newest.corrupt");
+        for (odd, told) in [("first", oldest), ("second", newest), ("third", newest)] {
+            fs::write(temp.path().join(journal::FILE), odd).unwrap();
+            assert!(dir.set_aside(journal::FILE).contains(told));
+            assert_eq!((content(oldest).as_str(), content(told).as_str()), ("first", odd));
+        }
+        for (odd, again) in [("fourth", false), ("fifth", true)] {
+            fs::write(temp.path().join(journal::FILE), odd).unwrap();
+            dir.set_aside_when_replaced(journal::FILE);
+            assert_eq!(content(journal::FILE), odd, "it stands until it is replaced");
+            if again {
+                // As one that died before it had replaced it.
+                dir.spare_odd(journal::FILE).unwrap();
+                dir.set_aside_when_replaced(journal::FILE);
+            }
+            for new in ["new", "newer"] {
+                dir.replace(journal::FILE, new.as_bytes()).unwrap();
+                assert_eq!([oldest, newest, journal::FILE].map(content), ["first", odd, new]);
+            }
+        }
+        // A folder has no second name.
+        fs::remove_file(temp.path().join(journal::FILE)).unwrap();
+        fs::remove_file(temp.path().join(newest)).unwrap();
+        fs::create_dir(temp.path().join(journal::FILE)).unwrap();
+        dir.set_aside_when_replaced(journal::FILE);
+        dir.replace(journal::FILE, b"new").unwrap();
+        assert!(temp.path().join(newest).is_dir() && content(journal::FILE) == "new");
     }
 
     #[test]

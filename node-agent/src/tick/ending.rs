@@ -19,6 +19,10 @@ const HANDOVER_PATIENCE: Duration = Duration::from_secs(6);
 /// People are told this often how far a release is.
 const PROGRESS: Duration = Duration::from_secs(3);
 
+/// What becomes of guests that a lost journal knew.
+const UNSEEN: &str = "the journal was unreadable, and not all guests that ran then were seen since: the next agent looks for \
+                      them, and until then those that are squeezed stay so";
+
 /// What the loop was to do at its end and could not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unfinished {
@@ -28,6 +32,9 @@ pub(crate) enum Unfinished {
     /// It was to make guests safe for a time without it.
     #[error("nothing was handed over")]
     HandOver,
+    /// It was to do either for guests that it has not seen, and that no journal knows.
+    #[error("the journal was lost, and not all guests that may be owed memory were seen since")]
+    Unseen,
     /// It was to leave the kernel's knobs for merging as they were found.
     #[error("the kernel's knobs for merging could not be put back")]
     Knobs,
@@ -178,14 +185,27 @@ impl Loop {
         match stop {
             Stop::Handover if !busy || late => {
                 let (done, came) = (self.handed_over.is_done(), &self.handed_over);
-                if done {
-                    tracing::info!("{came}");
-                } else {
-                    tracing::error!("{came}");
-                }
-                Some(if done { Ok(()) } else { Err(Unfinished::HandOver) })
+                Some(match (done, self.parts.journal.is_lost()) {
+                    (true, false) => {
+                        tracing::info!("{came}");
+                        Ok(())
+                    }
+                    (true, true) => {
+                        tracing::error!("{came}; but {UNSEEN}");
+                        Err(Unfinished::Unseen)
+                    }
+                    (false, _) => {
+                        tracing::error!("{came}");
+                        Err(Unfinished::HandOver)
+                    }
+                })
             }
-            Stop::Release if self.orders.is_none() => (!self.parts.knobs.is_writing()).then_some(Ok(())),
+            Stop::Release if self.orders.is_none() && self.parts.knobs.is_writing() => None,
+            Stop::Release if self.orders.is_none() && self.parts.journal.is_lost() => {
+                tracing::error!("nothing was given back: {UNSEEN}");
+                Some(Err(Unfinished::Unseen))
+            }
+            Stop::Release if self.orders.is_none() => Some(Ok(())),
             Stop::Release => match self.last.as_ref().and_then(|report| report.release) {
                 Some(Release::Done) if !busy => {
                     tracing::info!("everything was given back");

@@ -141,7 +141,7 @@ impl Loop {
                 (false, false) => Mandate::Full,
             },
             // What was never touched needs no release; without a journal nobody knows what was.
-            complete: !journal.misses_guests() && (!journal.is_lost() || self.parts.guests.unseen() == 0),
+            complete: !journal.misses_guests() && !journal.is_lost(),
             eviction: self.eviction,
             keep_found: orders.is_standalone(),
         })
@@ -161,8 +161,8 @@ impl Loop {
         if let Some(held) = self.parts.journal.adopt_knobs() {
             self.state.adopt_knobs(held);
         }
-        if self.parts.journal.is_lost() {
-            self.find_squeezed(&sample.guests);
+        if let Some(lost_at) = self.parts.journal.lost_at() {
+            self.find_squeezed(&sample.guests, lost_at);
         }
         // While decisions fail, what was given back without one must not be taken back by this.
         if self.panics.persist() || turn != Turn::Tick {
@@ -174,9 +174,10 @@ impl Loop {
         }
     }
 
-    /// Without a journal nobody knows who took what a guest lacks that ran before this agent: it is owed its full size.
-    fn find_squeezed(&mut self, guests: &[GuestSample]) {
-        let ran_before = |guest: &GuestSample| guest.incarnation.is_none_or(|p| p.started() < self.began);
+    /// Nobody knows who took what a guest lacks that ran when the journal was lost: it is owed its full size. Once the
+    /// balloon of each of them was seen, whatever is owed is in the state.
+    fn find_squeezed(&mut self, guests: &[GuestSample], lost_at: Monotonic) {
+        let ran_before = |guest: &GuestSample| guest.incarnation.is_none_or(|p| p.started() < lost_at);
         let known = |guest: &GuestSample| {
             self.state.dealings().of(&guest.id).is_some_and(|dealing| dealing.original.is_some())
         };
@@ -186,6 +187,11 @@ impl Loop {
             tracing::warn!(guest = %guest.name, holds = %balloon.actual, full = %guest.config.full, "found squeezed");
             let original = Original { target: guest.config.full, period: balloon.period };
             self.state.adopt(&guest.id, original, balloon.actual);
+        }
+        let was_seen =
+            |guest: &GuestSample| guest.balloon.is_some() || !guest.config.has_balloon || !ran_before(guest);
+        if self.parts.guests.unseen() == 0 && guests.iter().all(was_seen) {
+            self.parts.journal.saw_all();
         }
     }
 
