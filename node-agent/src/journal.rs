@@ -87,9 +87,10 @@ impl Journal {
     /// In the place of one that cannot be read. Where this cannot be written the old one stands, and is found again.
     fn lost(dir: &StateDir, empty: Content, why: &str) -> Self {
         let aside = dir.set_aside_when_replaced(FILE);
-        let what =
-            format!("the journal was unreadable: squeezed guests get their full size back; see {aside}");
-        tracing::error!(why, "{what}");
+        let what = format!(
+            "the journal was unreadable ({why}): squeezed guests get their full size back; see {aside}"
+        );
+        tracing::error!("{what}");
         let mut journal = Self::of(dir, empty);
         journal.lost_at = Some(clock::now());
         journal.unread = Some((Instant::now(), what));

@@ -1,8 +1,8 @@
 //! The state directory: one agent at a time, files replaced whole.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -19,6 +19,12 @@ const TRIED: &str = "writable";
 const SUN_PATH: usize = 108;
 /// Others than the owner may write.
 const OTHERS_WRITE: u32 = 0o022;
+/// Others than the owner may do anything.
+const OTHERS: u32 = 0o077;
+/// No file of it is larger. Orders are no larger than an object of the API server, 1.5 MiB (etcd, `--max-request-bytes`); a journal
+/// has less than 1 KiB of each guest (names of at most 63 and 253 letters, two UUIDs, six numbers), and this is enough for
+/// 8192 of them, many times what a node carries. More is nobody's file, and would lie in locked memory.
+const MAX_BYTES: u64 = 8 << 20;
 
 /// Refuses a directory in which nothing can be relied on. For the first start alone: what was fit then is no reason to leave
 /// guests alone later.
@@ -47,7 +53,26 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
         "state directory {shown} can be written by others than its owner, who could change what is to be given back: \
          chmod go-w it, or name another with --state-dir"
     );
+    if about.mode() & OTHERS != 0 {
+        close(path, &about);
+    }
     Ok(())
+}
+
+/// Closes the directory to others than its owner, if it holds nothing but what an agent keeps. Whoever may open it may lock it
+/// (flock(2) asks for no right to write), and no agent would start.
+fn close(path: &Path, about: &fs::Metadata) {
+    let mine = fs::read_dir(path).and_then(|mut entries| {
+        entries.try_fold(true, |mine, entry| entry.map(|entry| mine && keeps(&entry.path())))
+    });
+    let closed = match mine {
+        Ok(true) => fs::set_permissions(path, fs::Permissions::from_mode(about.mode() & !OTHERS)),
+        Ok(false) => Err(std::io::Error::other("it holds files of others")),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = closed {
+        tracing::warn!(%error, dir = %path.display(), "others may open the state directory and lock the agent out: chmod go= it");
+    }
 }
 
 /// Whether the agent keeps something of that name in its state directory.
@@ -124,8 +149,11 @@ impl StateDir {
     /// Replaces a file whole: after a crash either the old or the new content stands.
     ///
     /// # Errors
-    /// When the disk is full or read-only; the old content stands.
+    /// When the disk is full or read-only, or the content is more than would be read again; the old content stands.
     pub(crate) fn replace(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
+        if u64::try_from(content.len()).is_ok_and(|size| size > MAX_BYTES) {
+            return Err(std::io::Error::new(ErrorKind::FileTooLarge, format!("more than {MAX_BYTES} bytes")));
+        }
         let fresh = self.fresh(name);
         let written = write(&fresh, content)
             .and_then(|()| self.spare_odd(name))
@@ -151,13 +179,31 @@ impl StateDir {
     /// The content of a file; absent if there is none.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// When it is there and cannot be read, or is nothing that an agent wrote: a link, a pipe or a device, which may never
+    /// end or never begin, or more than it ever writes.
     pub(crate) fn read(&self, name: &str) -> std::io::Result<Option<Vec<u8>>> {
-        match fs::read(self.path.join(name)) {
-            Ok(content) => Ok(Some(content)),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let file = match File::options().read(true).custom_flags(flags).open(self.path.join(name)) {
+            Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let about = file.metadata()?;
+        if !about.is_file() {
+            return Err(std::io::Error::other("it is no regular file"));
         }
+        let mut content = Vec::new();
+        if about.len() <= MAX_BYTES {
+            // It may grow.
+            file.take(MAX_BYTES.saturating_add(1)).read_to_end(&mut content)?;
+        }
+        let size = about.len().max(u64::try_from(content.len()).unwrap_or(u64::MAX));
+        if size > MAX_BYTES {
+            return Err(std::io::Error::other(format!(
+                "it has {size} bytes, and no agent writes more than {MAX_BYTES}"
+            )));
+        }
+        Ok(Some(content))
     }
 
     /// Moves a file that cannot be understood aside, so that nothing is lost; says where it is now.
@@ -265,6 +311,31 @@ mod tests {
     }
 
     #[test]
+    fn what_no_agent_wrote_is_not_read_whatever_it_is() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(temp.path()).unwrap();
+        let file = temp.path().join(learned::FILE);
+        let refused = || {
+            let why = dir.read(learned::FILE).unwrap_err().to_string();
+            let gone = if file.is_dir() { fs::remove_dir(&file) } else { fs::remove_file(&file) };
+            gone.map(|()| why).unwrap()
+        };
+        rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(refused().contains("no regular file"));
+        symlink("/dev/zero", &file).unwrap();
+        assert!(refused().contains("symbolic link"));
+        fs::create_dir(&file).unwrap();
+        assert!(refused().contains("no regular file"));
+        File::create(&file).unwrap().set_len(2 << 30).unwrap();
+        assert!(refused().contains("2147483648 bytes"));
+        let most = vec![b' '; usize::try_from(MAX_BYTES).unwrap()];
+        dir.replace(learned::FILE, &most).unwrap();
+        assert_eq!(dir.read(learned::FILE).unwrap().unwrap().len(), most.len());
+        let more = [&most[..], b" "].concat();
+        assert!(dir.replace(learned::FILE, &more).is_err(), "it would not be read again");
+    }
+
+    #[test]
     fn of_files_that_cannot_be_understood_the_oldest_and_the_newest_are_kept() {
         let temp = tempfile::tempdir().unwrap();
         let dir = StateDir::open(temp.path()).unwrap();
@@ -308,7 +379,21 @@ mod tests {
             assert!(refused().contains("chmod go-w"), "{}", refused());
         }
         mode(0o755);
+        fs::write(temp.path().join("somebody's"), "").unwrap();
         assert_eq!(refused(), "");
+        assert_eq!(fs::metadata(temp.path()).unwrap().mode() & 0o777, 0o755, "it is not the agent's alone");
+        fs::remove_file(temp.path().join("somebody's")).unwrap();
+        for keeps in [&[][..], &[journal::FILE, "journal.newest.corrupt", ".journal.new", "agent.sock"]] {
+            keeps.iter().for_each(|name| fs::write(temp.path().join(name), "").unwrap());
+            mode(0o755);
+            assert_eq!(refused(), "");
+            assert_eq!(
+                fs::metadata(temp.path()).unwrap().mode() & 0o777,
+                0o700,
+                "nobody else may lock it: {keeps:?}"
+            );
+        }
+        mode(0o755);
         chown(temp.path(), Some(65_534), None).unwrap();
         assert!(refused().contains("belongs to user 65534") && refused().contains("chown"), "{}", refused());
         assert!(check(&temp.path().join("new")).is_ok(), "one that is to be made");
