@@ -157,6 +157,7 @@ impl Loop {
             tracing::info!(guest = %guest.name, %target, original = %original.target, "adopted");
             self.state.suppose(&guest.id, original, target);
             self.unconfirmed.insert(guest.id.clone(), None);
+            self.panics.adopted();
         }
         if let Some(held) = self.parts.journal.adopt_knobs() {
             self.state.adopt_knobs(held);
@@ -187,6 +188,7 @@ impl Loop {
             tracing::warn!(guest = %guest.name, holds = %balloon.actual, full = %guest.config.full, "found squeezed");
             let original = Original { target: guest.config.full, period: balloon.period };
             self.state.adopt(&guest.id, original, balloon.actual);
+            self.panics.adopted();
         }
         let was_seen =
             |guest: &GuestSample| guest.balloon.is_some() || !guest.config.has_balloon || !ran_before(guest);

@@ -112,6 +112,24 @@ fn a_release_is_not_done_while_a_guest_of_a_lost_journal_was_not_seen() {
 }
 
 #[test]
+fn guests_that_were_adopted_are_not_taken_from_until_their_statistics_are_known_again() {
+    let temp = torn();
+    let (mut work, mut inbox) = begin(temp.path(), 0, vec![squeezed(true)]);
+    for found in ["after a lost journal", "by the journal"] {
+        work.turn(Turn::Tick);
+        settle(&mut work, &inbox);
+        assert!(work.panics.holds_takes(), "{found}");
+        drop(work);
+        (work, inbox) = begin(temp.path(), 0, vec![squeezed(true)]);
+        assert!(!work.panics.holds_takes());
+    }
+    drop(work);
+    let (mut work, _inbox) = begin(tempfile::tempdir().unwrap().path(), 0, vec![squeezed(true)]);
+    work.turn(Turn::Tick);
+    assert!(!work.panics.holds_takes(), "nobody was adopted");
+}
+
+#[test]
 fn a_panic_forgets_that_all_were_seen_with_all_else_that_is_not_on_disk() {
     let temp = torn();
     let (mut work, _inbox) = begin(temp.path(), 0, vec![squeezed(true)]);
