@@ -270,7 +270,9 @@ pub(crate) fn release(ask: &Ask) -> Result<(), Failure> {
         Some(state) if state == "Done" => Ok(()),
         state => {
             let state = state.unwrap_or(&Value::Null);
-            Err(Failure::failed(anyhow!("not everything could be given back: {state}")))
+            let whom = answer.pointer("/report/waits_for").and_then(Value::as_str);
+            let whom = whom.map_or_else(String::new, |whom| format!("; it waits for {whom}"));
+            Err(Failure::failed(anyhow!("not everything could be given back: {state}{whom}")))
         }
     }
 }

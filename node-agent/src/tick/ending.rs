@@ -9,6 +9,7 @@ use overcommit_host::Root;
 
 use super::{Loop, Stop};
 use crate::contact::Contact;
+use crate::report::lines;
 
 /// How long a release on exit may take before the loop leaves with what it could do.
 const RELEASE_PATIENCE: Duration = Duration::from_mins(1);
@@ -212,13 +213,28 @@ impl Loop {
                     Some(Ok(()))
                 }
                 left if late => {
-                    tracing::error!(?left, "not everything could be given back");
+                    let waits_for = self.waits_for();
+                    tracing::error!(?left, waits_for, "not everything could be given back");
                     Some(Err(Unfinished::Release))
                 }
                 _ => None,
             },
             Stop::Handover => None,
         }
+    }
+
+    /// Whom a release waits for that nobody has seen yet; absent if all were.
+    pub(super) fn waits_for(&self) -> Option<String> {
+        let unseen = self.parts.guests.unseen();
+        let (missing, lost) = (self.parts.journal.misses_guests(), self.parts.journal.is_lost());
+        let whom = match (missing, lost) {
+            (false, false) => return None,
+            (true, _) => "guests in the journal that were not seen yet",
+            (false, true) => "guests that ran when the journal was lost and were not all seen since",
+        };
+        // A node that has just begun has not looked yet.
+        let silent = (unseen > 0).then(|| format!("; of {unseen} libvirts there is no list of guests"));
+        Some(format!("{whom}{}", silent.unwrap_or_default()))
     }
 
     /// Says how far a release is.
@@ -235,7 +251,8 @@ impl Loop {
                 "giving back: all is given but KSM's knobs, for at most {left} s more: {trouble}"
             ),
             (Some(Release::Underway { outstanding }), _) => {
-                tracing::info!("giving back: {outstanding} to go, for at most {left} s more");
+                let to_go = lines::to_go(outstanding, self.waits_for().as_deref());
+                tracing::info!("giving back: {to_go}, for at most {left} s more");
             }
             (Some(Release::Blocked { short }), _) => tracing::warn!(
                 "giving back: the node lacks {short}; more comes as memory becomes free, for at most {left} s more"

@@ -9,7 +9,7 @@ use overcommit_core::dealings::Original;
 use overcommit_core::plan::Command;
 use overcommit_core::ports::{Admission, Reading};
 use overcommit_core::sample::{GuestId, GuestName, GuestSample, HostSample, Incarnation, Sample};
-use overcommit_core::step::{Decision, Input, Mandate, Turn};
+use overcommit_core::step::{Decision, Input, Mandate, Release, Turn};
 use overcommit_core::troubles::Troubles;
 use overcommit_core::units::Monotonic;
 use overcommit_host::Root;
@@ -57,7 +57,9 @@ impl Loop {
         if turn == Turn::Tick {
             self.failures.clear();
         }
-        self.publish(Report { api_failing_since, ..report });
+        let waits_for =
+            report.release.filter(|release| *release != Release::Done).and_then(|_| self.waits_for());
+        self.publish(Report { api_failing_since, waits_for, ..report });
         true
     }
 

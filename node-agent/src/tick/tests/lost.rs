@@ -108,6 +108,11 @@ fn a_release_is_not_done_while_a_guest_of_a_lost_journal_was_not_seen() {
         }
         let release = work.last.clone().unwrap().release.unwrap();
         assert_eq!(release == Release::Done, done, "{unseen} {guests:?}: {release:?}");
+        let told = crate::report::lines::table(&work.last.clone().unwrap());
+        let waits = guests.iter().all(|guest| guest.balloon.is_none()) && !done;
+        assert_eq!(told.contains("waits for guests that ran when the journal was lost"), waits, "{told}");
+        assert_eq!(told.contains("of 1 libvirts there is no list of guests"), unseen == 1, "{told}");
+        assert!(!told.contains("0 B to go") && !told.contains("0 KiB to go"), "{told}");
     }
 }
 
