@@ -384,7 +384,9 @@ mod tests {
         assert_eq!(fs::metadata(temp.path()).unwrap().mode() & 0o777, 0o755, "it is not the agent's alone");
         fs::remove_file(temp.path().join("somebody's")).unwrap();
         for keeps in [&[][..], &[journal::FILE, "journal.newest.corrupt", ".journal.new", "agent.sock"]] {
-            keeps.iter().for_each(|name| fs::write(temp.path().join(name), "").unwrap());
+            for name in keeps {
+                fs::write(temp.path().join(name), "").unwrap();
+            }
             mode(0o755);
             assert_eq!(refused(), "");
             assert_eq!(
