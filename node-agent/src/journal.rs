@@ -65,8 +65,8 @@ impl Journal {
         let lost_at = written.lost_at;
         let told = || {
             let what = format!(
-                "an earlier journal was unreadable, and not all guests that ran then were seen since: those that are \
-                 squeezed get their full size back; see {}.corrupt",
+                "an earlier journal was unreadable: guests that ran then and are squeezed get their full size back; \
+                 see {}.corrupt",
                 dir.shown(FILE)
             );
             tracing::warn!("{what}");
