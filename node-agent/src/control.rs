@@ -2,27 +2,37 @@
 //!
 //! One line in, one JSON document out, then the connection ends.
 
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::args::{Ask, Explain, Output};
 use crate::contact::Contact;
+use crate::keeper::{BEGINS_WITHIN, SLACK};
 use crate::report::{explain, lines};
 use crate::run::Failure;
 use crate::tick::Wake;
 
 /// A question is a word; more is not read.
 const MAX_QUESTION: u64 = 1024;
+/// Who asks waits so long: for longer than whom he asks.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// So many connections are open at a time. Who comes later waits in the kernel's queue for one of these to end, which are
+/// idle for [`Patience::heard`] at most.
+const OPEN: usize = 256;
+/// So many questions are before the loop at a time: each waits on a thread.
+const BEFORE_THE_LOOP: usize = 4;
 /// Pause after a connection that could not be accepted: out of file descriptors, trying at once would spin.
 const BACK_OFF: Duration = Duration::from_secs(1);
 const RELEASE_PATIENCE: Duration = Duration::from_mins(2);
@@ -30,34 +40,72 @@ const RELEASE_PATIENCE: Duration = Duration::from_mins(2);
 /// their guests and the kernel's word about them, for 2 s each at most.
 const BEGUN_WITHIN: Duration = Duration::from_secs(10);
 
-/// Listens on the socket until the process ends.
+/// How long what is waited for, each as a whole: whoever sends a letter now and then is not waited for.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// The question, and that the answer is taken: both are written at once.
+    heard: Duration,
+    /// The loop, whose turns take milliseconds.
+    answered: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { heard: Duration::from_secs(3), answered: Duration::from_secs(8) }
+    }
+}
+
+/// Who answers.
+#[derive(Clone)]
+struct Desk {
+    wakes: Sender<Wake>,
+    contact: Option<Arc<Contact>>,
+    before_the_loop: Arc<Semaphore>,
+    patience: Patience,
+}
+
+/// Listens on the socket until the runtime ends.
 ///
 /// # Errors
 /// When the socket cannot be made.
-pub(crate) fn listen(path: &Path, wakes: Sender<Wake>, contact: Option<Arc<Contact>>) -> anyhow::Result<()> {
+pub(crate) fn listen(
+    path: &Path,
+    runtime: &Handle,
+    wakes: Sender<Wake>,
+    contact: Option<Arc<Contact>>,
+) -> anyhow::Result<()> {
     // The state directory is locked: whoever made the old socket is gone.
     drop(std::fs::remove_file(path));
     let listener =
         UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-        for stream in listener.incoming() {
-            let stream = match stream {
-                Ok(stream) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "a question on the socket cannot be taken");
-                    std::thread::park_timeout(BACK_OFF);
-                    continue;
-                }
-            };
-            match catch_unwind(AssertUnwindSafe(|| serve(&stream, &wakes, contact.as_deref()))) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "a question on the socket was not answered"),
-                Err(_) => tracing::error!("answering a question on the socket failed inside"),
+    listener.set_nonblocking(true)?;
+    let _entered = runtime.enter();
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    runtime.spawn(accept(listener, Desk::new(wakes, contact)));
+    Ok(())
+}
+
+async fn accept(listener: tokio::net::UnixListener, desk: Desk) {
+    let open = Arc::new(Semaphore::new(OPEN));
+    // It is never closed.
+    while let Ok(place) = Arc::clone(&open).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let desk = desk.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = desk.serve(stream).await {
+                        tracing::debug!(%error, "a question on the socket was not answered");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a question on the socket cannot be taken");
+                tokio::time::sleep(BACK_OFF).await;
             }
         }
-    })?;
-    Ok(())
+    }
 }
 
 /// Where the socket of a state directory is.
@@ -65,53 +113,98 @@ pub(crate) fn socket(state_dir: &Path) -> std::path::PathBuf {
     state_dir.join("agent.sock")
 }
 
-fn serve(stream: &UnixStream, wakes: &Sender<Wake>, contact: Option<&Contact>) -> anyhow::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut question = String::new();
-    BufReader::new(stream.take(MAX_QUESTION)).read_line(&mut question)?;
-    let answer = match question.trim().split_once(' ') {
-        None if question.trim() == "status" => latest(wakes, contact)?,
-        None if question.trim() == "release" => {
-            wakes.send(Wake::Release)?;
-            latest(wakes, contact)?
+impl Desk {
+    fn new(wakes: Sender<Wake>, contact: Option<Arc<Contact>>) -> Self {
+        let before_the_loop = Arc::new(Semaphore::new(BEFORE_THE_LOOP));
+        Self { wakes, contact, before_the_loop, patience: Patience::default() }
+    }
+
+    async fn serve(&self, mut stream: tokio::net::UnixStream) -> anyhow::Result<()> {
+        let mut question = String::new();
+        let mut words = tokio::io::BufReader::new((&mut stream).take(MAX_QUESTION));
+        timeout(self.patience.heard, words.read_line(&mut question)).await??;
+        let question = question.trim().to_owned();
+        if question == "release" {
+            // A loop that hangs does so when it turns again.
+            self.wakes.send(Wake::Release)?;
         }
-        None if question.trim() == "program" => program_saw(wakes)?,
-        Some(("explain", guest)) => explained(&latest(wakes, contact)?, guest),
-        _ => serde_json::json!({ "error": "unknown question" }),
-    };
-    (&mut &*stream).write_all(answer.to_string().as_bytes())?;
-    Ok(())
+        let answer = timeout(self.patience.answered, self.answer(question)).await;
+        let answer = answer.unwrap_or_else(|_| Ok(silent()))?;
+        timeout(self.patience.heard, stream.write_all(answer.to_string().as_bytes())).await??;
+        Ok(())
+    }
+
+    /// Asks the loop, on a thread: it may not answer.
+    async fn answer(&self, question: String) -> anyhow::Result<Value> {
+        let place = Arc::clone(&self.before_the_loop).acquire_owned().await?;
+        let desk = self.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            let answer = match question.split_once(' ') {
+                None if question == "status" || question == "release" => desk.latest()?,
+                None if question == "program" => desk.program_saw()?,
+                Some(("explain", guest)) => explained(&desk.latest()?, guest),
+                _ => serde_json::json!({ "error": "unknown question" }),
+            };
+            drop(place);
+            Ok(answer)
+        });
+        asked.await?
+    }
+
+    fn latest(&self) -> anyhow::Result<Value> {
+        let (reply, answer) = sync_channel(1);
+        self.wakes.send(Wake::Ask(reply))?;
+        Ok(match answer.recv_timeout(self.patience.answered) {
+            Err(RecvTimeoutError::Timeout) => silent(),
+            Err(RecvTimeoutError::Disconnected) => ending(),
+            Ok(None) => {
+                let why = self.contact.as_deref().map(Contact::without_orders);
+                let why = why.unwrap_or_else(|| "the first turn is under way".to_owned());
+                serde_json::json!({ "error": format!("nothing is done yet: {why}") })
+            }
+            Ok(Some(report)) => {
+                let explained = report
+                    .guests
+                    .iter()
+                    .map(|g| (g.name.to_string(), Value::from(explain::explanation(&report, g))));
+                serde_json::json!({ "report": &*report, "text": lines::table(&report),
+                    "explain": explained.collect::<serde_json::Map<_, _>>() })
+            }
+        })
+    }
+
+    /// As texts, as which they are put together again: numbers of programs may be longer than those of this JSON.
+    fn program_saw(&self) -> anyhow::Result<Value> {
+        let (reply, answer) = sync_channel(1);
+        self.wakes.send(Wake::AskProgram(reply))?;
+        Ok(match answer.recv_timeout(self.patience.answered) {
+            Err(RecvTimeoutError::Timeout) => silent(),
+            Err(RecvTimeoutError::Disconnected) => ending(),
+            Ok(None) => serde_json::json!({ "error": "no program was evaluated yet: the policy has none \
+                (engine.mom), gives everything back, or its first cycle is under way" }),
+            Ok(Some(seen)) => serde_json::json!({ "report": { "input": seen.input, "said": seen.said } }),
+        })
+    }
 }
 
-fn latest(wakes: &Sender<Wake>, contact: Option<&Contact>) -> anyhow::Result<Value> {
-    let (reply, answer) = sync_channel(1);
-    wakes.send(Wake::Ask(reply))?;
-    let report = answer.recv_timeout(PATIENCE)?;
-    Ok(match report {
-        None => {
-            let why = contact.map(Contact::without_orders);
-            let why = why.unwrap_or_else(|| "the first turn is under way".to_owned());
-            serde_json::json!({ "error": format!("nothing is done yet: {why}") })
-        }
-        Some(report) => serde_json::json!({ "report": &*report, "text": lines::table(&report), "explain":
-            report.guests.iter().map(|g| (g.name.to_string(), Value::from(explain::explanation(&report, g)))).collect::<serde_json::Map<_, _>>() }),
-    })
+/// The loop does not answer.
+fn silent() -> Value {
+    serde_json::json!({ "error": format!("the agent's loop does not answer: it is starting, or hangs. {}", what_follows()) })
 }
 
-/// As texts, as which they are put together again: numbers of programs may be longer than those of this JSON.
-fn program_saw(wakes: &Sender<Wake>) -> anyhow::Result<Value> {
-    let (reply, answer) = sync_channel(1);
-    wakes.send(Wake::AskProgram(reply))?;
-    Ok(match answer.recv_timeout(PATIENCE)? {
-        None => {
-            serde_json::json!({ "error": "no program was evaluated yet: the policy has none (engine.mom), gives everything back, \
-            or its first cycle is under way" })
-        }
-        Some(seen) => {
-            serde_json::json!({ "report": { "input": seen.input, "said": seen.said } })
-        }
-    })
+fn ending() -> Value {
+    serde_json::json!({ "error": "the agent is ending: its log says what came of that" })
+}
+
+/// What the keeper does about a loop that hangs, for people.
+fn what_follows() -> String {
+    format!(
+        "Its keeper ends a loop that has not turned {} s after its start, or {} s after it was to, and starts it anew; \
+         guests keep what they have until then. Ask again after that; the agent's log (its pod's, or journalctl) says what \
+         became of it",
+        BEGINS_WITHIN.saturating_add(SLACK).as_secs(),
+        SLACK.as_secs()
+    )
 }
 
 fn explained(latest: &Value, guest: &str) -> Value {
@@ -177,7 +270,9 @@ pub(crate) fn release(ask: &Ask) -> Result<(), Failure> {
         Some(state) if state == "Done" => Ok(()),
         state => {
             let state = state.unwrap_or(&Value::Null);
-            Err(Failure::failed(anyhow!("not everything could be given back: {state}")))
+            let whom = answer.pointer("/report/waits_for").and_then(Value::as_str);
+            let whom = whom.map_or_else(String::new, |whom| format!("; it waits for {whom}"));
+            Err(Failure::failed(anyhow!("not everything could be given back: {state}{whom}")))
         }
     }
 }
@@ -209,10 +304,11 @@ fn put(state_dir: &Path, question: &str) -> Result<Value, Failure> {
     let ask = || -> anyhow::Result<Value> {
         let stream = UnixStream::connect(&path).map_err(|error| unanswered(&path, error))?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        (&stream).write_all(format!("{question}\n").as_bytes())?;
+        stream.set_write_timeout(Some(PATIENCE))?;
         let mut text = String::new();
-        (&stream).read_to_string(&mut text)?;
-        Ok(serde_json::from_str(&text)?)
+        let said = (&stream).write_all(format!("{question}\n").as_bytes());
+        said.and_then(|()| (&stream).read_to_string(&mut text)).map_err(|error| unfinished(&error))?;
+        understood(&text)
     };
     ask().map_err(Failure::failed)
 }
@@ -221,6 +317,31 @@ fn unless_error(answer: Value) -> Result<Value, Failure> {
     match answer.get("error").and_then(Value::as_str) {
         Some(error) => Err(Failure::failed(anyhow!("{error}"))),
         None => Ok(answer),
+    }
+}
+
+/// What was answered.
+fn understood(text: &str) -> anyhow::Result<Value> {
+    anyhow::ensure!(
+        !text.is_empty(),
+        "the agent ended the connection without an answer: it is ending, or is started anew. {}",
+        what_follows()
+    );
+    serde_json::from_str(text).context("the agent's answer is cut short or of another version: ask again")
+}
+
+/// Somebody is behind the socket, and does not answer.
+fn unfinished(error: &std::io::Error) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => anyhow!(
+            "the agent has not answered for {} s: its process is stopped, hangs or waits for the machine. {}",
+            PATIENCE.as_secs(),
+            what_follows()
+        ),
+        _ => anyhow!(
+            "the agent ended the connection ({error}): it is ending, or is started anew. {}",
+            what_follows()
+        ),
     }
 }
 
@@ -252,128 +373,4 @@ fn say(text: &str) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc::channel;
-
-    use super::*;
-
-    /// What is answered to these bytes, and whether a release was asked for.
-    fn ask(question: &[u8]) -> (Option<Value>, bool) {
-        let (client, server) = UnixStream::pair().unwrap();
-        let (wakes, inbox) = channel();
-        let a_loop_without_orders = std::thread::spawn(move || {
-            let mut released = false;
-            for wake in inbox {
-                match wake {
-                    Wake::Ask(reply) => reply.send(None).unwrap(),
-                    Wake::AskProgram(reply) => reply.send(None).unwrap(),
-                    Wake::Release => released = true,
-                    _ => {}
-                }
-            }
-            released
-        });
-        let server = std::thread::spawn(move || drop(serve(&server, &wakes, None)));
-        // Whoever sends too much finds the connection closed.
-        drop((&client).write_all(question));
-        drop(client.shutdown(std::net::Shutdown::Write));
-        let mut answer = Vec::new();
-        drop((&client).read_to_end(&mut answer));
-        server.join().unwrap();
-        (serde_json::from_slice(&answer).ok(), a_loop_without_orders.join().unwrap())
-    }
-
-    fn error(question: &[u8]) -> String {
-        ask(question).0.unwrap()["error"].as_str().unwrap().to_owned()
-    }
-
-    #[test]
-    fn questions_are_answered_with_or_without_an_end_of_line() {
-        for question in ["status", "status\n", " status \r\n"] {
-            assert!(error(question.as_bytes()).contains("nothing is done yet"), "{question:?}");
-        }
-        let (answer, released) = ask(b"release\n");
-        assert!(released && answer.is_some());
-        assert!(error(b"explain a/b\n").contains("nothing is done yet"));
-        assert!(error(b"program\n").contains("no program was evaluated yet"));
-    }
-
-    #[test]
-    fn anything_else_releases_nothing_and_gets_an_error_or_nothing() {
-        let long = [b"release ".repeat(1 << 17), b"release\n".to_vec()].concat();
-        let questions: [&[u8]; 11] = [
-            b"",
-            b"\n",
-            b"\nrelease\n",
-            b"release now\n",
-            b"RELEASE\n",
-            b"explain\n",
-            b"explain \n",
-            b"\xff\xfe\n",
-            b"release\0\n",
-            b"status\0",
-            &long,
-        ];
-        for question in questions {
-            let (answer, released) = ask(question);
-            assert!(!released, "{:?}", question.get(..20).unwrap_or(question));
-            assert!(answer.is_none_or(|a| a.get("error").is_some()));
-        }
-    }
-
-    #[test]
-    fn a_release_waits_for_an_agent_that_has_done_nothing_yet_and_not_without_end() {
-        let temp = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(socket(temp.path())).unwrap();
-        let error = r#"{"error":"nothing is done yet"}"#;
-        let answers = [error, r#"{"report":{"release":"Done"}}"#, error];
-        let agent = std::thread::spawn(move || {
-            answers.map(|answer| {
-                let (stream, _) = listener.accept().unwrap();
-                let mut asked = String::new();
-                BufReader::new(&stream).read_line(&mut asked).unwrap();
-                (&stream).write_all(answer.as_bytes()).unwrap();
-                asked
-            })
-        });
-        let answer = released(temp.path(), BEGUN_WITHIN).map_err(|failure| failure.words());
-        assert_eq!(answer.unwrap()["report"]["release"], "Done");
-        let failure = released(temp.path(), Duration::ZERO).unwrap_err();
-        assert_eq!(failure.words().unwrap(), "nothing is done yet");
-        assert_eq!(agent.join().unwrap(), ["release\n", "status\n", "release\n"]);
-    }
-
-    #[test]
-    fn a_guest_of_any_name_is_explained_or_missed_by_it() {
-        let latest = serde_json::json!({
-            "explain": { "n/\"g\u{1}": "because" },
-            "report": { "guests": [{ "name": { "namespace": "n", "name": "\"g\u{1}" } }, 7, {}] },
-        });
-        assert_eq!(explained(&latest, "n/\"g\u{1}")["text"], "because");
-        assert!(explained(&latest, "n/\"g\u{1}")["report"].is_object());
-        for (latest, guest) in
-            [(&latest, ""), (&latest, "n"), (&Value::Null, "n/g"), (&serde_json::json!([1]), "0")]
-        {
-            assert!(explained(latest, guest)["error"].as_str().unwrap().contains("no guest"), "{guest}");
-        }
-    }
-
-    #[test]
-    fn whoever_misses_a_guest_is_told_which_there_are_and_what_may_hide_it() {
-        let latest = serde_json::json!({ "explain": { "n/g": "", "n/h": "" }, "report": { "troubles": ["libvirt hangs"] } });
-        let told = explained(&latest, "n/i")["error"].as_str().unwrap().to_owned();
-        assert_eq!(told, "no guest \"n/i\" here; there are: n/g, n/h\n  ! libvirt hangs");
-    }
-
-    #[test]
-    fn who_may_not_ask_is_told_so_and_who_finds_nobody_where_it_was_looked_for() {
-        let told = |kind: ErrorKind| {
-            format!("{:#}", unanswered(Path::new("/state/agent.sock"), std::io::Error::from(kind)))
-        };
-        let refused = told(ErrorKind::PermissionDenied);
-        assert!(refused.contains("only root may ask") && !refused.contains("is it running"), "{refused}");
-        for kind in [ErrorKind::NotFound, ErrorKind::ConnectionRefused] {
-            assert!(told(kind).contains("no agent answers on /state/agent.sock: is it running"), "{kind}");
-        }
-    }
-}
+mod tests;

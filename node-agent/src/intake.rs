@@ -102,7 +102,7 @@ pub(crate) fn cached(node: &str, dir: &StateDir) -> Option<Memory> {
         Ok(memory) => Some(memory),
         Err(why) => {
             let aside = dir.set_aside(FILE);
-            tracing::error!(why, aside = %aside.display(), "the cached orders cannot be used; waiting for the API server");
+            tracing::error!(why, aside, "the cached orders cannot be used; waiting for the API server");
             None
         }
     }

@@ -4,13 +4,15 @@
 //! start is another guest.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use overcommit_core::dealings::Dealing;
 use overcommit_core::ksm::Held;
 use overcommit_core::sample::{GuestId, GuestName, GuestSample, Incarnation};
 use overcommit_core::step::State;
-use overcommit_core::units::Bytes;
+use overcommit_core::units::{Bytes, Monotonic};
 
+use crate::clock;
 use crate::envelope;
 use crate::state_dir::{StateDir, refusal};
 
@@ -20,6 +22,8 @@ pub(crate) use format::{Content, Entry};
 
 /// Its name in the state directory.
 pub(crate) const FILE: &str = "journal";
+/// That one could not be read is told for so long at least: longer than a status takes to be written and looked at.
+const TOLD_FOR: Duration = Duration::from_mins(5);
 
 /// The journal of one state directory.
 #[derive(Debug)]
@@ -31,54 +35,97 @@ pub(crate) struct Journal {
     found: BTreeMap<GuestId, Entry>,
     /// The same of the kernel's knobs for merging.
     found_knobs: Option<Held>,
-    /// What was found could not be read.
-    lost: bool,
-    /// That, for people, until something is written over it.
-    unread: Option<String>,
+    /// When one could not be read, by this agent or one before it: what guests had that ran then is not known.
+    lost_at: Option<Monotonic>,
+    /// All of them were seen since, and what they are owed is in what is written next.
+    saw_all: bool,
+    /// That it could not be read, for people, and when this agent found it.
+    unread: Option<(Instant, String)>,
     /// Why the last write failed.
     unwritten: Option<String>,
 }
 
 impl Journal {
-    /// Opens the journal. One that cannot be understood is set aside and said so until the next write.
+    /// Opens the journal. One that cannot be understood is set aside, and the new one says so before anything else is done:
+    /// whoever dies now must not be followed by one that takes what squeezed guests hold for all they had.
     pub(crate) fn open(dir: &StateDir, boot_id: &str) -> Self {
         let empty = Content { boot_id: boot_id.to_owned(), ..Content::default() };
         let read = dir.read(FILE).map_err(|e| e.to_string());
         let parsed =
             read.and_then(|content| content.map_or(Ok(None), |c| envelope::open::<Content>(&c).map(Some)));
-        let (written, unread) = match parsed {
-            Ok(Some(content)) if content.boot_id == boot_id => (content, None),
+        match parsed {
+            Ok(Some(content)) if content.boot_id == boot_id => Self::of(dir, content),
             // Balloons do not outlive a boot of the host.
-            Ok(_) => (empty, None),
-            Err(why) => {
-                let aside = dir.set_aside(FILE);
-                let what = format!(
-                    "the journal was unreadable: squeezed guests get their full size back; see {}",
-                    aside.display()
-                );
-                tracing::error!(why, "{what}");
-                (empty, Some(what))
-            }
+            Ok(_) => Self::of(dir, empty),
+            Err(why) => Self::lost(dir, empty, &why),
+        }
+    }
+
+    fn of(dir: &StateDir, written: Content) -> Self {
+        let lost_at = written.lost_at;
+        let told = || {
+            let what = format!(
+                "an earlier journal was unreadable: guests that ran then and are squeezed get their full size back; \
+                 see {}.corrupt",
+                dir.shown(FILE)
+            );
+            tracing::warn!("{what}");
+            (Instant::now(), what)
         };
         Self {
             shown: dir.shown(FILE),
             found: written.guests.clone(),
             found_knobs: written.ksm.clone(),
             written,
-            lost: unread.is_some(),
-            unread,
+            lost_at,
+            saw_all: false,
+            unread: lost_at.map(|_| told()),
             unwritten: None,
         }
     }
 
-    /// What is wrong with it, for people.
-    pub(crate) fn troubles(&self) -> impl Iterator<Item = String> {
-        self.unread.iter().chain(&self.unwritten).cloned()
+    /// In the place of one that cannot be read. Where this cannot be written the old one stands, and is found again.
+    fn lost(dir: &StateDir, empty: Content, why: &str) -> Self {
+        let aside = dir.set_aside_when_replaced(FILE);
+        let what = format!(
+            "the journal was unreadable ({why}): squeezed guests get their full size back; see {aside}"
+        );
+        tracing::error!("{what}");
+        let mut journal = Self::of(dir, empty);
+        journal.lost_at = Some(clock::now());
+        journal.unread = Some((Instant::now(), what));
+        let content = Content { lost_at: journal.lost_at, ..journal.written.clone() };
+        let result = dir.replace(FILE, &envelope::seal(&content));
+        journal.wrote(content, result);
+        journal
     }
 
-    /// True if what was found could not be read: what guests had before is not known.
+    /// What is wrong with it, for people.
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = String> {
+        let is_told = |found: &Instant| self.is_lost() || found.elapsed() < TOLD_FOR;
+        let unread = self.unread.iter().filter(move |(found, _)| is_told(found)).map(|(_, what)| what);
+        unread.chain(&self.unwritten).cloned()
+    }
+
+    /// True if one could not be read, and not everybody was seen who ran then: what guests had before is not known.
     pub(crate) fn is_lost(&self) -> bool {
-        self.lost
+        self.lost_at().is_some()
+    }
+
+    /// Since when; absent if it is not so.
+    pub(crate) fn lost_at(&self) -> Option<Monotonic> {
+        self.lost_at.filter(|_| !self.saw_all)
+    }
+
+    /// Everybody was seen who ran when the journal was lost, and what they lack is in the state. On disk this stands with
+    /// their entries, in one write.
+    pub(crate) fn saw_all(&mut self) {
+        self.saw_all = self.lost_at.is_some();
+    }
+
+    /// True if that is not on disk yet.
+    pub(crate) fn is_found_again(&self) -> bool {
+        self.saw_all
     }
 
     /// True if the last write failed.
@@ -148,7 +195,7 @@ impl Journal {
         let unseen = self.found.iter().map(|(id, entry)| (id.clone(), entry.clone()));
         let guests = state.dealings().iter().filter_map(entry).chain(unseen).collect();
         let ksm = state.merging().held().or(self.found_knobs.as_ref()).cloned();
-        let content = Content { boot_id: self.written.boot_id.clone(), guests, ksm };
+        let content = Content { boot_id: self.written.boot_id.clone(), guests, ksm, lost_at: self.lost_at() };
         (content != self.written || self.is_behind()).then_some(content)
     }
 
@@ -156,8 +203,11 @@ impl Journal {
     pub(crate) fn wrote(&mut self, content: Content, result: std::io::Result<()>) -> bool {
         match result {
             Ok(()) => {
+                if self.saw_all && content.lost_at.is_none() {
+                    tracing::info!("everybody was seen who ran when the journal was lost: it is whole again");
+                    (self.lost_at, self.saw_all) = (None, false);
+                }
                 self.written = content;
-                self.unread = None;
                 if self.unwritten.take().is_some() {
                     tracing::info!("the journal can be written again");
                 }
@@ -180,6 +230,7 @@ impl Journal {
     pub(crate) fn forget_adoptions(&mut self) {
         self.found = self.written.guests.clone();
         self.found_knobs = self.written.ksm.clone();
+        self.saw_all = false;
     }
 
     /// What was taken, as far as it is on disk.
@@ -208,154 +259,4 @@ impl Journal {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use overcommit_core::sample::RunState;
-
-    use overcommit_core::dealings::Original;
-
-    use super::*;
-    use crate::tick::no_guests;
-
-    fn dir() -> (tempfile::TempDir, Arc<StateDir>) {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = Arc::new(StateDir::open(temp.path()).unwrap());
-        (temp, dir)
-    }
-
-    fn state(target: u64) -> State {
-        let mut state = State::default();
-        let original = Original { target: Bytes::from_mib(512), period: Some(10) };
-        state.adopt(&GuestId::new("a"), original, Bytes::from_mib(target));
-        state
-    }
-
-    fn record(
-        dir: &StateDir,
-        journal: &mut Journal,
-        state: &State,
-        incarnations: &BTreeMap<GuestId, Option<Incarnation>>,
-        about_to: &BTreeMap<GuestId, Bytes>,
-    ) -> std::io::Result<()> {
-        let Some(content) = journal.next(state, incarnations, about_to) else { return Ok(()) };
-        dir.replace(FILE, &envelope::seal(&content))?;
-        assert!(journal.wrote(content, Ok(())));
-        Ok(())
-    }
-
-    fn incarnations() -> BTreeMap<GuestId, Option<Incarnation>> {
-        BTreeMap::from([(GuestId::new("a"), Some(Incarnation { pid: 7, start_ticks: 9 }))])
-    }
-
-    #[test]
-    fn what_was_recorded_is_found_again_in_the_same_boot_only() {
-        let (_temp, dir) = dir();
-        let mut journal = Journal::open(&dir, "boot-1");
-        let about_to = BTreeMap::from([(GuestId::new("a"), Bytes::from_mib(300))]);
-        record(&dir, &mut journal, &state(400), &incarnations(), &about_to).unwrap();
-        let again = Journal::open(&dir, "boot-1");
-        assert_eq!(again.written.guests[&GuestId::new("a")].target, Bytes::from_mib(300));
-        assert!(Journal::open(&dir, "boot-2").written.guests.is_empty());
-    }
-
-    fn guest(incarnation: Option<Incarnation>) -> GuestSample {
-        let guest = no_guests::guest("a", GuestName::standalone("a"), Bytes::from_mib(512));
-        GuestSample { incarnation, run_state: RunState::Unreachable, ..guest }
-    }
-
-    #[test]
-    fn what_a_guest_had_is_kept_until_it_is_seen_or_its_process_ends() {
-        let (_temp, dir) = dir();
-        let incarnation = incarnations()[&GuestId::new("a")];
-        record(&dir, &mut Journal::open(&dir, "b"), &state(400), &incarnations(), &BTreeMap::new()).unwrap();
-        let mut journal = Journal::open(&dir, "b");
-        assert!(journal.adopt(&[], |_| true).is_empty());
-        record(&dir, &mut journal, &State::default(), &BTreeMap::new(), &BTreeMap::new()).unwrap();
-        let mut journal = Journal::open(&dir, "b");
-        let guests = [guest(incarnation)];
-        assert_eq!(journal.adopt(&guests, |_| true).remove(0).1.target, Bytes::from_mib(400));
-        assert!(journal.adopt(&guests, |_| true).is_empty(), "once");
-
-        let mut journal = Journal::open(&dir, "b");
-        assert!(journal.adopt(&[guest(None)], |_| true).is_empty(), "its process is not seen");
-        let other = incarnation.map(|i| Incarnation { pid: 8, ..i });
-        assert!(journal.adopt(&[guest(other)], |_| true).is_empty(), "another process");
-        assert!(journal.adopt(&guests, |_| true).is_empty(), "the entry was another's");
-        let mut journal = Journal::open(&dir, "b");
-        assert!(journal.adopt(&[], |_| false).is_empty());
-        record(&dir, &mut journal, &State::default(), &BTreeMap::new(), &BTreeMap::new()).unwrap();
-        assert!(Journal::open(&dir, "b").written.guests.is_empty(), "its process ended");
-    }
-
-    #[test]
-    fn a_loop_that_has_seen_nobody_yet_forgets_neither_whose_an_entry_is_nor_what_he_had() {
-        let (_temp, dir) = dir();
-        let id = GuestId::new("a");
-        let mut journal = Journal::open(&dir, "b");
-        record(&dir, &mut journal, &state(400), &incarnations(), &BTreeMap::new()).unwrap();
-        // Adopted, and written before its first turn was over, as after a write that failed.
-        let nobody = BTreeMap::new();
-        record(&dir, &mut journal, &state(390), &nobody, &BTreeMap::new()).unwrap();
-        assert_eq!(journal.written.guests[&id].incarnation, incarnations()[&id]);
-        // Not adopted, for its process was not seen, and met by its balloon.
-        journal.forget_adoptions();
-        let mut left = State::default();
-        left.adopt(&id, Original { target: Bytes::from_mib(390), period: None }, Bytes::from_mib(390));
-        record(&dir, &mut journal, &left, &nobody, &BTreeMap::new()).unwrap();
-        assert_eq!(journal.written.guests[&id].original.target, Bytes::from_mib(512));
-        // As an older agent may have left it.
-        journal.written.guests.get_mut(&id).unwrap().incarnation = None;
-        journal.forget_adoptions();
-        let seen = [guest(incarnations()[&id])];
-        assert_eq!(journal.adopt(&seen, |_| true).remove(0).1.original.target, Bytes::from_mib(512));
-    }
-
-    #[test]
-    fn what_a_guest_was_called_stays_with_its_entry_and_may_be_missing() {
-        let (_temp, dir) = dir();
-        let id = GuestId::new("a");
-        let called = |name: Option<GuestName>| {
-            let (pid, original) =
-                (incarnations()[&id], Original { target: Bytes::from_mib(512), period: None });
-            let entry = Entry { incarnation: pid, original, target: Bytes::from_mib(400), name };
-            Content { boot_id: "b".to_owned(), guests: BTreeMap::from([(id.clone(), entry)]), ksm: None }
-        };
-        let kept = |content: &Content| {
-            dir.replace(FILE, &envelope::seal(content)).unwrap();
-            let mut journal = Journal::open(&dir, "b");
-            let seen = [guest(incarnations()[&id])];
-            journal.adopt(&seen, |_| true);
-            record(&dir, &mut journal, &state(300), &incarnations(), &BTreeMap::new()).unwrap();
-            Journal::open(&dir, "b").alive(|_| true).map(|(_, entry)| entry.name.clone()).collect::<Vec<_>>()
-        };
-        let name = GuestName::namespaced("shop", "web");
-        assert_eq!(kept(&called(Some(name.clone()))), [Some(name)]);
-        assert_eq!(kept(&called(None)), [None]);
-        // As an older agent wrote it.
-        let mut older = serde_json::to_value(called(None)).unwrap();
-        assert!(older.pointer_mut("/guests/a").unwrap().as_object_mut().unwrap().remove("name").is_none());
-        assert_eq!(serde_json::from_value::<Content>(older).unwrap(), called(None));
-    }
-
-    #[test]
-    fn a_torn_journal_is_set_aside_and_nothing_is_lost() {
-        let (temp, dir) = dir();
-        let mut journal = Journal::open(&dir, "b");
-        record(&dir, &mut journal, &state(400), &incarnations(), &BTreeMap::new()).unwrap();
-        let path = temp.path().join(FILE);
-        let mut content = std::fs::read(&path).unwrap();
-        content.truncate(content.len() - 3);
-        std::fs::write(&path, &content).unwrap();
-        let again = Journal::open(&dir, "b");
-        assert!(again.is_lost() && again.troubles().next().unwrap().contains("journal.corrupt"));
-        assert_eq!(std::fs::read(temp.path().join("journal.corrupt")).unwrap(), content);
-    }
-
-    #[test]
-    fn a_second_agent_is_refused() {
-        let (temp, _dir) = dir();
-        let error = StateDir::open(temp.path()).unwrap_err();
-        assert!(format!("{error:#}").contains("another agent"), "{error:#}");
-    }
-}
+mod tests;

@@ -28,6 +28,7 @@ use crate::policy_file;
 use crate::resident;
 use crate::run::{Failure, telemetry};
 use crate::signals::{Asked, NOT_SHORTER, Signals};
+pub(crate) use judge::{BEGINS_WITHIN, SLACK};
 use judge::{Ended, Judge, Next, Watch};
 
 /// How often it looks whether the loop is late.

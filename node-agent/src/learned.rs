@@ -20,7 +20,7 @@ pub(crate) fn read(dir: &StateDir) -> Growth {
         Ok(learned) => learned.unwrap_or_default(),
         Err(why) => {
             let aside = dir.set_aside(FILE);
-            tracing::warn!(why, aside = %aside.display(), "what was learned of this node cannot be read; it is learned anew");
+            tracing::warn!(why, aside, "what was learned of this node cannot be read; it is learned anew");
             Growth::default()
         }
     }

@@ -5,13 +5,14 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 use overcommit_core::policy::Mode;
 use overcommit_crds::file;
 use overcommit_crds::policy::OvercommitPolicySpec;
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, OFlags, PROC_SUPER_MAGIC, fstatfs, memfd_create};
 
 use crate::args::Run;
 use crate::orders::Orders;
@@ -66,9 +67,18 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         about.is_file(),
         "policy file {shown} is no regular file: write the policy to one and name that with --policy"
     );
+    // What the kernel makes up may be waited for too, and passes for a regular file: `/proc/kmsg`.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let opened = File::options().read(true).custom_flags(flags).open(path);
+    let file = opened.with_context(|| format!("policy file {shown} cannot be read"))?;
+    anyhow::ensure!(
+        fstatfs(&file).is_ok_and(|about| about.f_type != PROC_SUPER_MAGIC)
+            && file.metadata().is_ok_and(|about| about.is_file()),
+        "policy file {shown} is no file on a disk: write the policy to one and name that with --policy"
+    );
     let mut content = Vec::new();
     let limit = u64::try_from(file::MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    let taken = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut content));
+    let taken = file.take(limit).read_to_end(&mut content);
     taken.with_context(|| format!("policy file {shown} cannot be read"))?;
     Ok(content)
 }
@@ -122,6 +132,19 @@ mod tests {
                 assert!(orders.is_standalone() && orders.policy.mode == Mode::Enforce, "{only}");
             }
         }
+    }
+
+    #[test]
+    fn what_the_kernel_makes_up_is_no_policy_and_is_not_waited_for() {
+        use std::os::fd::AsRawFd as _;
+
+        for path in ["/proc/kmsg", "/proc/self/status", "/proc/self"] {
+            let refused = keep(Path::new(path)).unwrap_err().to_string();
+            assert!(refused.contains("write the policy to one"), "{path}: {refused}");
+        }
+        // A file of a disk, by a way through there.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(keep(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd()))).is_ok());
     }
 
     #[test]

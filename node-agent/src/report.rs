@@ -84,6 +84,9 @@ pub(crate) struct Report {
     pub(crate) declared: Declared,
     /// How far a release is.
     pub(crate) release: Option<Release>,
+    /// Whom it waits for, for people: guests that nobody has seen yet, so that what they are owed is in no sum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) waits_for: Option<String>,
     /// Merging of equal pages.
     #[serde(serialize_with = "ksm_with_words")]
     pub(crate) ksm: KsmPlan,
@@ -205,6 +208,7 @@ impl Report {
             actions: Vec::new(),
             declared: Declared::default(),
             release: None,
+            waits_for: None,
             ksm: KsmPlan::default(),
             program: None,
             troubles: Troubles::default(),

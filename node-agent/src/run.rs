@@ -114,7 +114,9 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
         drop(wakes.send(Wake::Orders(Arc::new(orders))));
     }
     let contact = task.as_ref().map(|task| Arc::clone(&task.contact));
-    if let Err(error) = control::listen(&control::socket(&args.state_dir), wakes.clone(), contact) {
+    if let Err(error) =
+        control::listen(&control::socket(&args.state_dir), runtime.handle(), wakes.clone(), contact)
+    {
         // The lock is ours, so it is the disk: guests need the loop more than people need the socket.
         tracing::error!("{error:#}: status, explain and release cannot be asked for");
     }

@@ -1,9 +1,10 @@
 //! The state directory: one agent at a time, files replaced whole.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, ensure};
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -18,6 +19,12 @@ const TRIED: &str = "writable";
 const SUN_PATH: usize = 108;
 /// Others than the owner may write.
 const OTHERS_WRITE: u32 = 0o022;
+/// Others than the owner may do anything.
+const OTHERS: u32 = 0o077;
+/// No file of it is larger. Orders are no larger than an object of the API server, 1.5 MiB (etcd, `--max-request-bytes`); a journal
+/// has less than 1 KiB of each guest (names of at most 63 and 253 letters, two UUIDs, six numbers), and this is enough for
+/// 8192 of them, many times what a node carries. More is nobody's file, and would lie in locked memory.
+const MAX_BYTES: u64 = 8 << 20;
 
 /// Refuses a directory in which nothing can be relied on. For the first start alone: what was fit then is no reason to leave
 /// guests alone later.
@@ -46,7 +53,26 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
         "state directory {shown} can be written by others than its owner, who could change what is to be given back: \
          chmod go-w it, or name another with --state-dir"
     );
+    if about.mode() & OTHERS != 0 {
+        close(path, &about);
+    }
     Ok(())
+}
+
+/// Closes the directory to others than its owner, if it holds nothing but what an agent keeps. Whoever may open it may lock it
+/// (flock(2) asks for no right to write), and no agent would start.
+fn close(path: &Path, about: &fs::Metadata) {
+    let mine = fs::read_dir(path).and_then(|mut entries| {
+        entries.try_fold(true, |mine, entry| entry.map(|entry| mine && keeps(&entry.path())))
+    });
+    let closed = match mine {
+        Ok(true) => fs::set_permissions(path, fs::Permissions::from_mode(about.mode() & !OTHERS)),
+        Ok(false) => Err(std::io::Error::other("it holds files of others")),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = closed {
+        tracing::warn!(%error, dir = %path.display(), "others may open the state directory and lock the agent out: chmod go= it");
+    }
 }
 
 /// Whether the agent keeps something of that name in its state directory.
@@ -61,6 +87,8 @@ pub(crate) fn keeps(path: &Path) -> bool {
 #[derive(Debug)]
 pub(crate) struct StateDir {
     path: PathBuf,
+    /// A file that could not be understood: it stands until it is replaced, and is kept under another name then.
+    odd: Mutex<Option<&'static str>>,
     /// The folder itself: a lock file could not be made on a disk that became read-only.
     _lock: File,
 }
@@ -80,7 +108,7 @@ impl StateDir {
         flock(&lock, FlockOperation::NonBlockingLockExclusive).with_context(|| {
             format!("another agent works with {shown}: stop it, or name another with --state-dir")
         })?;
-        let dir = Self { path: path.to_owned(), _lock: lock };
+        let dir = Self { path: path.to_owned(), odd: Mutex::default(), _lock: lock };
         dir.remove_leftovers();
         if let Err(error) = dir.replace(TRIED, b"") {
             if !dir.path.join(journal::FILE).exists() {
@@ -121,10 +149,15 @@ impl StateDir {
     /// Replaces a file whole: after a crash either the old or the new content stands.
     ///
     /// # Errors
-    /// When the disk is full or read-only; the old content stands.
+    /// When the disk is full or read-only, or the content is more than would be read again; the old content stands.
     pub(crate) fn replace(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
+        if u64::try_from(content.len()).is_ok_and(|size| size > MAX_BYTES) {
+            return Err(std::io::Error::new(ErrorKind::FileTooLarge, format!("more than {MAX_BYTES} bytes")));
+        }
         let fresh = self.fresh(name);
-        let written = write(&fresh, content).and_then(|()| fs::rename(&fresh, self.path.join(name)));
+        let written = write(&fresh, content)
+            .and_then(|()| self.spare_odd(name))
+            .and_then(|()| fs::rename(&fresh, self.path.join(name)));
         failpoint::reach("file-replaced");
         if written.is_err() {
             // What could be written of it takes space that is short.
@@ -146,22 +179,92 @@ impl StateDir {
     /// The content of a file; absent if there is none.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// When it is there and cannot be read, or is nothing that an agent wrote: a link, a pipe or a device, which may never
+    /// end or never begin, or more than it ever writes.
     pub(crate) fn read(&self, name: &str) -> std::io::Result<Option<Vec<u8>>> {
-        match fs::read(self.path.join(name)) {
-            Ok(content) => Ok(Some(content)),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let file = match File::options().read(true).custom_flags(flags).open(self.path.join(name)) {
+            Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let about = file.metadata()?;
+        if !about.is_file() {
+            return Err(std::io::Error::other("it is no regular file"));
         }
+        let mut content = Vec::new();
+        if about.len() <= MAX_BYTES {
+            // It may grow.
+            file.take(MAX_BYTES.saturating_add(1)).read_to_end(&mut content)?;
+        }
+        let size = about.len().max(u64::try_from(content.len()).unwrap_or(u64::MAX));
+        if size > MAX_BYTES {
+            return Err(std::io::Error::other(format!(
+                "it has {size} bytes, and no agent writes more than {MAX_BYTES}"
+            )));
+        }
+        Ok(Some(content))
     }
 
-    /// Moves a file that cannot be understood aside, so that nothing is lost; returns where it is now.
-    pub(crate) fn set_aside(&self, name: &str) -> PathBuf {
-        let aside = self.path.join(format!("{name}.corrupt"));
+    /// Moves a file that cannot be understood aside, so that nothing is lost; says where it is now.
+    pub(crate) fn set_aside(&self, name: &str) -> String {
+        let aside = self.aside(name);
+        let told = self.told(name, &aside);
         if let Err(error) = fs::rename(self.path.join(name), &aside) {
             tracing::warn!(%error, file = name, "cannot set a corrupt file aside");
         }
-        aside
+        told
+    }
+
+    /// The same, but not before it is replaced: until then it stands, so that whoever dies in between finds it again. Says
+    /// where it will be.
+    pub(crate) fn set_aside_when_replaced(&self, name: &'static str) -> String {
+        *self.odd.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
+        self.told(name, &self.aside(name))
+    }
+
+    /// Keeps what is about to be replaced under another name, if it could not be understood.
+    fn spare_odd(&self, name: &str) -> std::io::Result<()> {
+        let mut odd = self.odd.lock().unwrap_or_else(PoisonError::into_inner);
+        if odd.is_none_or(|odd| odd != name) {
+            return Ok(());
+        }
+        let (file, aside, second) = (self.path.join(name), self.aside(name), self.fresh("aside"));
+        drop(fs::remove_file(&second));
+        match fs::hard_link(&file, &second) {
+            Ok(()) => {
+                fs::rename(&second, &aside)?;
+                // Of two names of one file neither replaces the other.
+                drop(fs::remove_file(&second));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // No second name for a folder, or on this file system.
+            Err(_) => fs::rename(&file, &aside)?,
+        }
+        *odd = None;
+        Ok(())
+    }
+
+    /// Where a file goes that cannot be understood. The oldest is kept, which may be the only one that knows what guests had
+    /// before all agents, and the newest; what was between them is not.
+    fn aside(&self, name: &str) -> PathBuf {
+        let oldest = self.path.join(format!("{name}.corrupt"));
+        let which = |path: &Path| fs::symlink_metadata(path).ok().map(|about| (about.dev(), about.ino()));
+        match which(&oldest) {
+            None => oldest,
+            there if there == which(&self.path.join(name)) => oldest,
+            Some(_) => self.path.join(format!("{name}.newest.corrupt")),
+        }
+    }
+
+    /// The same, for people.
+    fn told(&self, name: &str, aside: &Path) -> String {
+        let oldest = self.path.join(format!("{name}.corrupt"));
+        if aside == oldest {
+            aside.display().to_string()
+        } else {
+            format!("{}, and {} of an earlier time", aside.display(), oldest.display())
+        }
     }
 }
 
@@ -188,38 +291,4 @@ fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
-
-    use super::*;
-
-    #[test]
-    fn a_link_that_somebody_left_empties_no_file() {
-        let (temp, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let target = other.path().join("passwd");
-        fs::write(&target, "root").unwrap();
-        let link = temp.path().join(".writable.new");
-        symlink(&target, &link).unwrap();
-        let dir = StateDir::open(temp.path()).unwrap();
-        assert!(!link.exists(), "it is no reason to refuse");
-        symlink(&target, &link).unwrap();
-        assert!(dir.replace(TRIED, b"ours").is_err());
-        assert_eq!(fs::read_to_string(&target).unwrap(), "root");
-    }
-
-    #[test]
-    fn a_directory_in_which_others_can_write_is_refused_with_the_remedy() {
-        let temp = tempfile::tempdir().unwrap();
-        let refused = || check(temp.path()).err().map(|error| error.to_string()).unwrap_or_default();
-        let mode = |mode| fs::set_permissions(temp.path(), fs::Permissions::from_mode(mode)).unwrap();
-        for open in [0o777, 0o770, 0o1777] {
-            mode(open);
-            assert!(refused().contains("chmod go-w"), "{}", refused());
-        }
-        mode(0o755);
-        assert_eq!(refused(), "");
-        chown(temp.path(), Some(65_534), None).unwrap();
-        assert!(refused().contains("belongs to user 65534") && refused().contains("chown"), "{}", refused());
-        assert!(check(&temp.path().join("new")).is_ok(), "one that is to be made");
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use overcommit_core::dealings::Original;
 use overcommit_core::ksm::Held;
 use overcommit_core::sample::{GuestId, GuestName, Incarnation};
-use overcommit_core::units::Bytes;
+use overcommit_core::units::{Bytes, Monotonic};
 use serde::{Deserialize, Serialize};
 
 /// One guest's entry.
@@ -34,4 +34,8 @@ pub(crate) struct Content {
     /// The kernel's knobs for merging; absent while nothing of them is held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ksm: Option<Held>,
+    /// When an older journal of this boot could not be read; absent once everybody who ran then was seen. Until then what
+    /// guests lack that are not in here may be owed to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lost_at: Option<Monotonic>,
 }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crate::args::Only;
 
 /// A loop that has not beaten yet reads its files and connects; libvirt and the API server are waited for by others.
-const BEGINS_WITHIN: Duration = Duration::from_mins(1);
+pub(crate) const BEGINS_WITHIN: Duration = Duration::from_mins(1);
 /// A loop that is late by more hangs. Its turns wait for nobody and take milliseconds; a guest that grows by 20 MiB/s
 /// has used up the reserve of a small node by then.
-const SLACK: Duration = Duration::from_secs(10);
+pub(crate) const SLACK: Duration = Duration::from_secs(10);
 /// A look that comes later than this after the last one: it was this process that stood still, with all of its pod
 /// (a frozen cgroup, a suspended machine), and nothing can be said of the loop.
 const STOOD_STILL: Duration = Duration::from_secs(4);

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use overcommit_core::ledger::Ledger;
 use overcommit_core::step::Release;
+use overcommit_core::units::Bytes;
 use overcommit_crds::condition::rfc3339;
 use tracing_appender::non_blocking::NonBlocking;
 
@@ -95,6 +96,15 @@ fn account(ledger: &Ledger) -> String {
     format!("  total {total}{less} = budget {budget}; promised {}\n", ledger.promised)
 }
 
+/// What is still to be given back, and whom that waits for.
+pub(crate) fn to_go(outstanding: Bytes, waits_for: Option<&str>) -> String {
+    match (outstanding, waits_for) {
+        (Bytes::ZERO, Some(whom)) => format!("waits for {whom}"),
+        (outstanding, None) => format!("{outstanding} to go"),
+        (outstanding, Some(whom)) => format!("{outstanding} to go, and waits for {whom}"),
+    }
+}
+
 /// The node in one line.
 pub(crate) fn headline(report: &Report) -> String {
     let paused = if report.paused { ", paused" } else { "" };
@@ -110,7 +120,9 @@ pub(crate) fn headline(report: &Report) -> String {
         None if ledger.shortfall.is_zero() => format!("spare {}", ledger.spare),
         None => format!("SHORT OF {}", ledger.shortfall),
         Some(Release::Done) => "released".to_owned(),
-        Some(Release::Underway { outstanding }) => format!("releasing, {outstanding} to go"),
+        Some(Release::Underway { outstanding }) => {
+            format!("releasing, {}", to_go(outstanding, report.waits_for.as_deref()))
+        }
         Some(Release::Blocked { short }) => format!("release blocked: short of {short}"),
     };
     format!(

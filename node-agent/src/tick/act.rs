@@ -108,9 +108,9 @@ impl Loop {
     }
 
     /// A journal that could not be written is tried again each turn, so that it is known when the disk is well, whether
-    /// or not anything is to be taken.
+    /// or not anything is to be taken. And what was found after one was lost does not wait for a take.
     pub(super) fn mend_journal(&mut self) {
-        if self.parts.journal.is_behind() {
+        if self.parts.journal.is_behind() || self.parts.journal.is_found_again() {
             self.record_all();
         }
     }

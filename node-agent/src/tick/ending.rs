@@ -9,6 +9,7 @@ use overcommit_host::Root;
 
 use super::{Loop, Stop};
 use crate::contact::Contact;
+use crate::report::lines;
 
 /// How long a release on exit may take before the loop leaves with what it could do.
 const RELEASE_PATIENCE: Duration = Duration::from_mins(1);
@@ -19,6 +20,10 @@ const HANDOVER_PATIENCE: Duration = Duration::from_secs(6);
 /// People are told this often how far a release is.
 const PROGRESS: Duration = Duration::from_secs(3);
 
+/// What becomes of guests that a lost journal knew.
+const UNSEEN: &str = "the journal was unreadable, and not all guests that ran then were seen since: the next agent looks for \
+                      them, and until then those that are squeezed stay so";
+
 /// What the loop was to do at its end and could not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unfinished {
@@ -28,6 +33,9 @@ pub(crate) enum Unfinished {
     /// It was to make guests safe for a time without it.
     #[error("nothing was handed over")]
     HandOver,
+    /// It was to do either for guests that it has not seen, and that no journal knows.
+    #[error("the journal was lost, and not all guests that may be owed memory were seen since")]
+    Unseen,
     /// It was to leave the kernel's knobs for merging as they were found.
     #[error("the kernel's knobs for merging could not be put back")]
     Knobs,
@@ -178,27 +186,55 @@ impl Loop {
         match stop {
             Stop::Handover if !busy || late => {
                 let (done, came) = (self.handed_over.is_done(), &self.handed_over);
-                if done {
-                    tracing::info!("{came}");
-                } else {
-                    tracing::error!("{came}");
-                }
-                Some(if done { Ok(()) } else { Err(Unfinished::HandOver) })
+                Some(match (done, self.parts.journal.is_lost()) {
+                    (true, false) => {
+                        tracing::info!("{came}");
+                        Ok(())
+                    }
+                    (true, true) => {
+                        tracing::error!("{came}; but {UNSEEN}");
+                        Err(Unfinished::Unseen)
+                    }
+                    (false, _) => {
+                        tracing::error!("{came}");
+                        Err(Unfinished::HandOver)
+                    }
+                })
             }
-            Stop::Release if self.orders.is_none() => (!self.parts.knobs.is_writing()).then_some(Ok(())),
+            Stop::Release if self.orders.is_none() && self.parts.knobs.is_writing() => None,
+            Stop::Release if self.orders.is_none() && self.parts.journal.is_lost() => {
+                tracing::error!("nothing was given back: {UNSEEN}");
+                Some(Err(Unfinished::Unseen))
+            }
+            Stop::Release if self.orders.is_none() => Some(Ok(())),
             Stop::Release => match self.last.as_ref().and_then(|report| report.release) {
                 Some(Release::Done) if !busy => {
                     tracing::info!("everything was given back");
                     Some(Ok(()))
                 }
                 left if late => {
-                    tracing::error!(?left, "not everything could be given back");
+                    let waits_for = self.waits_for();
+                    tracing::error!(?left, waits_for, "not everything could be given back");
                     Some(Err(Unfinished::Release))
                 }
                 _ => None,
             },
             Stop::Handover => None,
         }
+    }
+
+    /// Whom a release waits for that nobody has seen yet; absent if all were.
+    pub(super) fn waits_for(&self) -> Option<String> {
+        let unseen = self.parts.guests.unseen();
+        let (missing, lost) = (self.parts.journal.misses_guests(), self.parts.journal.is_lost());
+        let whom = match (missing, lost) {
+            (false, false) => return None,
+            (true, _) => "guests in the journal that were not seen yet",
+            (false, true) => "guests that ran when the journal was lost and were not all seen since",
+        };
+        // A node that has just begun has not looked yet.
+        let silent = (unseen > 0).then(|| format!("; of {unseen} libvirts there is no list of guests"));
+        Some(format!("{whom}{}", silent.unwrap_or_default()))
     }
 
     /// Says how far a release is.
@@ -215,7 +251,8 @@ impl Loop {
                 "giving back: all is given but KSM's knobs, for at most {left} s more: {trouble}"
             ),
             (Some(Release::Underway { outstanding }), _) => {
-                tracing::info!("giving back: {outstanding} to go, for at most {left} s more");
+                let to_go = lines::to_go(outstanding, self.waits_for().as_deref());
+                tracing::info!("giving back: {to_go}, for at most {left} s more");
             }
             (Some(Release::Blocked { short }), _) => tracing::warn!(
                 "giving back: the node lacks {short}; more comes as memory becomes free, for at most {left} s more"

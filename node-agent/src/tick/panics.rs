@@ -16,7 +16,8 @@ use crate::journal::Entry;
 
 /// What failed inside is told for so long: longer than a status takes to be written and looked at.
 pub(super) const TOLD_FOR: Duration = Duration::from_mins(5);
-/// A loop that began anew takes nothing for so long: which statistics its last takes rested on is forgotten.
+/// A loop that adopted guests, be it after a panic or as a new process, takes nothing for so long: which statistics the last
+/// takes from them rested on is forgotten.
 const CAREFUL: Duration = Duration::from_secs(10);
 /// So many turns in a row that failed: the next would fail too.
 const PERSISTENT: u32 = 2;
@@ -26,6 +27,7 @@ const PERSISTENT: u32 = 2;
 pub(super) struct Panics {
     in_a_row: u32,
     last: Option<(Instant, String)>,
+    adopted: Option<Instant>,
 }
 
 impl Panics {
@@ -39,9 +41,15 @@ impl Panics {
         self.in_a_row >= PERSISTENT
     }
 
+    /// Guests were adopted.
+    pub(super) fn adopted(&mut self) {
+        self.adopted = Some(Instant::now());
+    }
+
     /// Nothing is to be taken.
     pub(super) fn holds_takes(&self) -> bool {
-        self.last.as_ref().is_some_and(|(at, _)| at.elapsed() < CAREFUL)
+        let panicked = self.last.as_ref().map(|(at, _)| *at);
+        panicked.into_iter().chain(self.adopted).any(|at| at.elapsed() < CAREFUL)
     }
 
     /// What failed, for people.

@@ -1,6 +1,7 @@
 //! The loop with real guests' port and a kernel that hangs.
 
 mod knobs;
+mod lost;
 mod without_orders;
 
 use std::io::Write as _;

@@ -9,7 +9,7 @@ use overcommit_core::dealings::Original;
 use overcommit_core::plan::Command;
 use overcommit_core::ports::{Admission, Reading};
 use overcommit_core::sample::{GuestId, GuestName, GuestSample, HostSample, Incarnation, Sample};
-use overcommit_core::step::{Decision, Input, Mandate, Turn};
+use overcommit_core::step::{Decision, Input, Mandate, Release, Turn};
 use overcommit_core::troubles::Troubles;
 use overcommit_core::units::Monotonic;
 use overcommit_host::Root;
@@ -57,7 +57,9 @@ impl Loop {
         if turn == Turn::Tick {
             self.failures.clear();
         }
-        self.publish(Report { api_failing_since, ..report });
+        let waits_for =
+            report.release.filter(|release| *release != Release::Done).and_then(|_| self.waits_for());
+        self.publish(Report { api_failing_since, waits_for, ..report });
         true
     }
 
@@ -141,7 +143,7 @@ impl Loop {
                 (false, false) => Mandate::Full,
             },
             // What was never touched needs no release; without a journal nobody knows what was.
-            complete: !journal.misses_guests() && (!journal.is_lost() || self.parts.guests.unseen() == 0),
+            complete: !journal.misses_guests() && !journal.is_lost(),
             eviction: self.eviction,
             keep_found: orders.is_standalone(),
         })
@@ -157,12 +159,13 @@ impl Loop {
             tracing::info!(guest = %guest.name, %target, original = %original.target, "adopted");
             self.state.suppose(&guest.id, original, target);
             self.unconfirmed.insert(guest.id.clone(), None);
+            self.panics.adopted();
         }
         if let Some(held) = self.parts.journal.adopt_knobs() {
             self.state.adopt_knobs(held);
         }
-        if self.parts.journal.is_lost() {
-            self.find_squeezed(&sample.guests);
+        if let Some(lost_at) = self.parts.journal.lost_at() {
+            self.find_squeezed(&sample.guests, lost_at);
         }
         // While decisions fail, what was given back without one must not be taken back by this.
         if self.panics.persist() || turn != Turn::Tick {
@@ -174,9 +177,10 @@ impl Loop {
         }
     }
 
-    /// Without a journal nobody knows who took what a guest lacks that ran before this agent: it is owed its full size.
-    fn find_squeezed(&mut self, guests: &[GuestSample]) {
-        let ran_before = |guest: &GuestSample| guest.incarnation.is_none_or(|p| p.started() < self.began);
+    /// Nobody knows who took what a guest lacks that ran when the journal was lost: it is owed its full size. Once the
+    /// balloon of each of them was seen, whatever is owed is in the state.
+    fn find_squeezed(&mut self, guests: &[GuestSample], lost_at: Monotonic) {
+        let ran_before = |guest: &GuestSample| guest.incarnation.is_none_or(|p| p.started() < lost_at);
         let known = |guest: &GuestSample| {
             self.state.dealings().of(&guest.id).is_some_and(|dealing| dealing.original.is_some())
         };
@@ -186,6 +190,12 @@ impl Loop {
             tracing::warn!(guest = %guest.name, holds = %balloon.actual, full = %guest.config.full, "found squeezed");
             let original = Original { target: guest.config.full, period: balloon.period };
             self.state.adopt(&guest.id, original, balloon.actual);
+            self.panics.adopted();
+        }
+        let was_seen =
+            |guest: &GuestSample| guest.balloon.is_some() || !guest.config.has_balloon || !ran_before(guest);
+        if self.parts.guests.unseen() == 0 && guests.iter().all(was_seen) {
+            self.parts.journal.saw_all();
         }
     }
 

@@ -20,8 +20,8 @@ fn unordered(
         let entry = Entry { incarnation: None, original, target: *target, name: name.clone() };
         (GuestId::new(*id), entry)
     };
-    let content =
-        Content { boot_id: "boot".to_owned(), guests: guests.iter().map(entry).collect(), ksm: None };
+    let guests = guests.iter().map(entry).collect();
+    let content = Content { boot_id: "boot".to_owned(), guests, ..Content::default() };
     let dir = StateDir::open(&temp.join("state")).unwrap();
     dir.replace(journal::FILE, &envelope::seal(&content)).unwrap();
     drop(dir);

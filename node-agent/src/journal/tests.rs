@@ -1,0 +1,155 @@
+//! What is found again, and by whom.
+
+use std::sync::Arc;
+
+use overcommit_core::sample::RunState;
+
+use overcommit_core::dealings::Original;
+
+use super::*;
+use crate::tick::no_guests;
+
+fn dir() -> (tempfile::TempDir, Arc<StateDir>) {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = Arc::new(StateDir::open(temp.path()).unwrap());
+    (temp, dir)
+}
+
+fn state(target: u64) -> State {
+    let mut state = State::default();
+    let original = Original { target: Bytes::from_mib(512), period: Some(10) };
+    state.adopt(&GuestId::new("a"), original, Bytes::from_mib(target));
+    state
+}
+
+fn record(
+    dir: &StateDir,
+    journal: &mut Journal,
+    state: &State,
+    incarnations: &BTreeMap<GuestId, Option<Incarnation>>,
+    about_to: &BTreeMap<GuestId, Bytes>,
+) -> std::io::Result<()> {
+    let Some(content) = journal.next(state, incarnations, about_to) else { return Ok(()) };
+    dir.replace(FILE, &envelope::seal(&content))?;
+    assert!(journal.wrote(content, Ok(())));
+    Ok(())
+}
+
+fn incarnations() -> BTreeMap<GuestId, Option<Incarnation>> {
+    BTreeMap::from([(GuestId::new("a"), Some(Incarnation { pid: 7, start_ticks: 9 }))])
+}
+
+#[test]
+fn what_was_recorded_is_found_again_in_the_same_boot_only() {
+    let (_temp, dir) = dir();
+    let mut journal = Journal::open(&dir, "boot-1");
+    let about_to = BTreeMap::from([(GuestId::new("a"), Bytes::from_mib(300))]);
+    record(&dir, &mut journal, &state(400), &incarnations(), &about_to).unwrap();
+    let again = Journal::open(&dir, "boot-1");
+    assert_eq!(again.written.guests[&GuestId::new("a")].target, Bytes::from_mib(300));
+    assert!(Journal::open(&dir, "boot-2").written.guests.is_empty());
+}
+
+fn guest(incarnation: Option<Incarnation>) -> GuestSample {
+    let guest = no_guests::guest("a", GuestName::standalone("a"), Bytes::from_mib(512));
+    GuestSample { incarnation, run_state: RunState::Unreachable, ..guest }
+}
+
+#[test]
+fn what_a_guest_had_is_kept_until_it_is_seen_or_its_process_ends() {
+    let (_temp, dir) = dir();
+    let incarnation = incarnations()[&GuestId::new("a")];
+    record(&dir, &mut Journal::open(&dir, "b"), &state(400), &incarnations(), &BTreeMap::new()).unwrap();
+    let mut journal = Journal::open(&dir, "b");
+    assert!(journal.adopt(&[], |_| true).is_empty());
+    record(&dir, &mut journal, &State::default(), &BTreeMap::new(), &BTreeMap::new()).unwrap();
+    let mut journal = Journal::open(&dir, "b");
+    let guests = [guest(incarnation)];
+    assert_eq!(journal.adopt(&guests, |_| true).remove(0).1.target, Bytes::from_mib(400));
+    assert!(journal.adopt(&guests, |_| true).is_empty(), "once");
+
+    let mut journal = Journal::open(&dir, "b");
+    assert!(journal.adopt(&[guest(None)], |_| true).is_empty(), "its process is not seen");
+    let other = incarnation.map(|i| Incarnation { pid: 8, ..i });
+    assert!(journal.adopt(&[guest(other)], |_| true).is_empty(), "another process");
+    assert!(journal.adopt(&guests, |_| true).is_empty(), "the entry was another's");
+    let mut journal = Journal::open(&dir, "b");
+    assert!(journal.adopt(&[], |_| false).is_empty());
+    record(&dir, &mut journal, &State::default(), &BTreeMap::new(), &BTreeMap::new()).unwrap();
+    assert!(Journal::open(&dir, "b").written.guests.is_empty(), "its process ended");
+}
+
+#[test]
+fn a_loop_that_has_seen_nobody_yet_forgets_neither_whose_an_entry_is_nor_what_he_had() {
+    let (_temp, dir) = dir();
+    let id = GuestId::new("a");
+    let mut journal = Journal::open(&dir, "b");
+    record(&dir, &mut journal, &state(400), &incarnations(), &BTreeMap::new()).unwrap();
+    // Adopted, and written before its first turn was over, as after a write that failed.
+    let nobody = BTreeMap::new();
+    record(&dir, &mut journal, &state(390), &nobody, &BTreeMap::new()).unwrap();
+    assert_eq!(journal.written.guests[&id].incarnation, incarnations()[&id]);
+    // Not adopted, for its process was not seen, and met by its balloon.
+    journal.forget_adoptions();
+    let mut left = State::default();
+    left.adopt(&id, Original { target: Bytes::from_mib(390), period: None }, Bytes::from_mib(390));
+    record(&dir, &mut journal, &left, &nobody, &BTreeMap::new()).unwrap();
+    assert_eq!(journal.written.guests[&id].original.target, Bytes::from_mib(512));
+    // As an older agent may have left it.
+    journal.written.guests.get_mut(&id).unwrap().incarnation = None;
+    journal.forget_adoptions();
+    let seen = [guest(incarnations()[&id])];
+    assert_eq!(journal.adopt(&seen, |_| true).remove(0).1.original.target, Bytes::from_mib(512));
+}
+
+#[test]
+fn what_a_guest_was_called_stays_with_its_entry_and_may_be_missing() {
+    let (_temp, dir) = dir();
+    let id = GuestId::new("a");
+    let called = |name: Option<GuestName>| {
+        let (pid, original) = (incarnations()[&id], Original { target: Bytes::from_mib(512), period: None });
+        let entry = Entry { incarnation: pid, original, target: Bytes::from_mib(400), name };
+        Content {
+            boot_id: "b".to_owned(),
+            guests: BTreeMap::from([(id.clone(), entry)]),
+            ksm: None,
+            lost_at: None,
+        }
+    };
+    let kept = |content: &Content| {
+        dir.replace(FILE, &envelope::seal(content)).unwrap();
+        let mut journal = Journal::open(&dir, "b");
+        let seen = [guest(incarnations()[&id])];
+        journal.adopt(&seen, |_| true);
+        record(&dir, &mut journal, &state(300), &incarnations(), &BTreeMap::new()).unwrap();
+        Journal::open(&dir, "b").alive(|_| true).map(|(_, entry)| entry.name.clone()).collect::<Vec<_>>()
+    };
+    let name = GuestName::namespaced("shop", "web");
+    assert_eq!(kept(&called(Some(name.clone()))), [Some(name)]);
+    assert_eq!(kept(&called(None)), [None]);
+    // As an older agent wrote it.
+    let mut older = serde_json::to_value(called(None)).unwrap();
+    assert!(older.pointer_mut("/guests/a").unwrap().as_object_mut().unwrap().remove("name").is_none());
+    assert_eq!(serde_json::from_value::<Content>(older).unwrap(), called(None));
+}
+
+#[test]
+fn a_torn_journal_is_set_aside_and_nothing_is_lost() {
+    let (temp, dir) = dir();
+    let mut journal = Journal::open(&dir, "b");
+    record(&dir, &mut journal, &state(400), &incarnations(), &BTreeMap::new()).unwrap();
+    let path = temp.path().join(FILE);
+    let mut content = std::fs::read(&path).unwrap();
+    content.truncate(content.len() - 3);
+    std::fs::write(&path, &content).unwrap();
+    let again = Journal::open(&dir, "b");
+    assert!(again.is_lost() && again.troubles().next().unwrap().contains("journal.corrupt"));
+    assert_eq!(std::fs::read(temp.path().join("journal.corrupt")).unwrap(), content);
+}
+
+#[test]
+fn a_second_agent_is_refused() {
+    let (temp, _dir) = dir();
+    let error = StateDir::open(temp.path()).unwrap_err();
+    assert!(format!("{error:#}").contains("another agent"), "{error:#}");
+}
