@@ -333,6 +333,28 @@ mod tests {
     /// Most of a page of our own kinds, in bytes.
     const PAGE_MAX: usize = 8 * 1024 * 1024;
 
+    #[tokio::test]
+    async fn a_config_map_of_which_other_keys_are_named_is_read_anew_and_no_other_is() {
+        // Nothing here waits, so nobody ever asks that server.
+        let client = Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        let (changes, _changes) = tokio::sync::mpsc::channel(1);
+        let mut readers = Readers::of(client, "system".to_owned(), changes, metrics);
+        let wanted = |pairs: &[(&str, &[&str])]| -> Wanted {
+            let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+            pairs.iter().map(|(name, named)| ((*name).to_owned(), keys(named))).collect()
+        };
+        let mut follow = |pairs: &[(&str, &[&str])]| {
+            readers.follow(&wanted(pairs));
+            ["a", "b"].map(|name| readers.running.get(name).map(|reader| reader.watch.id()))
+        };
+        let first = follow(&[("a", &["x"]), ("b", &["x"])]);
+        assert_eq!(follow(&[("a", &["x"]), ("b", &["x"])]), first);
+        let more = follow(&[("a", &["x", "y"]), ("b", &["x"])]);
+        assert!(more[0].is_some() && more[0] != first[0] && more[1] == first[1], "{more:?}");
+        assert_eq!(follow(&[("b", &["x"])]), [None, first[1]]);
+    }
+
     #[test]
     fn what_tenants_write_comes_in_small_pages() {
         for watch in [Watch::Launchers, Watch::Guests] {
