@@ -45,8 +45,8 @@ pub enum FileError {
     Refused(Vec<crate::resolve::FieldError>),
 }
 
-/// What of a policy does nothing on a host without Kubernetes, or nowhere, and what its program probably does not mean: each a
-/// sentence that names the field.
+/// What of a policy does nothing on a host without Kubernetes, or nowhere, and what it or its program probably does not mean: each
+/// a sentence that names the field.
 pub fn idle(spec: &OvercommitPolicySpec) -> Vec<String> {
     let mut idle = Vec::new();
     if spec.node_selector.is_some() {
@@ -61,6 +61,7 @@ pub fn idle(spec: &OvercommitPolicySpec) -> Vec<String> {
                 .to_owned(),
         );
     }
+    idle.extend(crate::resolve::doubts(spec));
     idle.extend(
         program::check(spec)
             .unwrap_or_default()
@@ -298,5 +299,8 @@ mod tests {
         assert!(told[0].starts_with("spec.nodeSelector "), "{told:?}");
         assert!(told[1].starts_with("spec.classes[0].namespaceSelector: ") && told[1].ends_with("no guest"));
         assert_eq!(told[2], "spec.classes[2] (late) gets no guest: all before it takes all");
+        assert!(
+            idle("{limits: {takePerNode: 0%}}")[0].starts_with("spec.limits.takePerNode is 0%, so nothing")
+        );
     }
 }

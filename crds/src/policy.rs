@@ -1,17 +1,21 @@
 //! `OvercommitPolicy`: what people write.
 
+mod limits;
 mod mom;
 
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use limits::DEAD_BAND_HELP;
+pub use limits::LimitsSpec;
+pub use mom::{
+    BLANK_HELP, ConfigMapKeyRef, MomSpec, Number, PARAMETERS_SLOT, PROGRAM_MAX, Parameters, SLOTS_MAX,
+    SlotSpec,
+};
 pub(crate) use mom::{
     CONFIG_MAP_NAME_HELP, KEY_HELP, NAME_MAX as SLOT_NAME_MAX, NUMBER_HELP, PARAMETER_NAME_HELP,
     PARAMETERS_MAX, PARAMETERS_SLOT_HELP, SLOT_NAME_HELP, SLOT_SOURCE_HELP,
-};
-pub use mom::{
-    ConfigMapKeyRef, MomSpec, Number, PARAMETERS_SLOT, PROGRAM_MAX, Parameters, SLOTS_MAX, SlotSpec,
 };
 
 use crate::condition::Condition;
@@ -242,18 +246,6 @@ pub struct ReserveSpec {
     pub growth_percentile: i64,
 }
 
-/// How fast memory may be taken, and what is too little to bother.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct LimitsSpec {
-    /// Largest take from one guest per interval; 100% is its full size.
-    pub take_per_guest: SizeOrPercent,
-    /// Largest take from all guests of a node per interval; 100% is the node's memory.
-    pub take_per_node: SizeOrPercent,
-    /// Smaller changes are not made; 100% is the guest's full size.
-    pub dead_band: SizeOrPercent,
-}
-
 /// Merging of equal pages by the kernel (KSM). What it saves is never part of the budget: it comes apart as guests write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -327,16 +319,6 @@ impl Default for AdaptiveSpec {
 impl Default for ReserveSpec {
     fn default() -> Self {
         Self { minimum: SizeOrPercent("5%".to_owned()), growth_percentile: 99 }
-    }
-}
-
-impl Default for LimitsSpec {
-    fn default() -> Self {
-        Self {
-            take_per_guest: SizeOrPercent("10%".to_owned()),
-            take_per_node: SizeOrPercent("10%".to_owned()),
-            dead_band: SizeOrPercent("1%".to_owned()),
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use overcommit_policy::{Finding, Program, Severity, Source, is_number};
 
 use crate::policy::{
-    CONFIG_MAP_NAME_HELP, ConfigMapKeyRef, EngineSpec, KEY_HELP, MomSpec, NUMBER_HELP, Number,
+    BLANK_HELP, CONFIG_MAP_NAME_HELP, ConfigMapKeyRef, EngineSpec, KEY_HELP, MomSpec, NUMBER_HELP, Number,
     OvercommitPolicySpec, PARAMETER_NAME_HELP, PARAMETERS_MAX, PARAMETERS_SLOT, PARAMETERS_SLOT_HELP,
     PROGRAM_MAX, Parameters, SLOT_NAME_HELP, SLOT_NAME_MAX, SLOT_SOURCE_HELP, SLOTS_MAX, SlotSpec,
 };
@@ -68,6 +68,12 @@ fn parameters_slot(parameters: &Parameters) -> Option<SlotSpec> {
     (!text.is_empty()).then(|| slot(text))
 }
 
+/// True if there is nothing in it ([`BLANK_HELP`]), wherever it stands; the schema's `trim` takes the same characters for blanks
+/// (Unicode's `White_Space`).
+pub fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
 fn slots(engine: &EngineSpec) -> &[SlotSpec] {
     engine.mom.as_ref().map(|mom| mom.slots.as_slice()).unwrap_or_default()
 }
@@ -97,14 +103,29 @@ pub(crate) fn check_written(spec: &OvercommitPolicySpec, place: &str) -> Vec<Fie
             refuse(&format!(".{name}"), format!("{text:?} is no number of the language: {NUMBER_HELP}"));
         }
     }
-    let taken = slots(&spec.engine).iter().position(|slot| slot.name == PARAMETERS_SLOT);
-    if let Some(index) = taken.filter(|_| !spec.parameters.is_empty()) {
-        let message = format!(
-            "{PARAMETERS_SLOT} is what spec.parameters becomes: give the slot another name, or put its values into one of both"
-        );
-        errors.push(FieldError::at(&format!("{place}.engine.mom.slots[{index}].name"), message));
+    if !spec.parameters.is_empty() {
+        errors.extend(slots(&spec.engine).iter().enumerate().filter_map(|(index, slot)| {
+            let message = in_place_of_parameters(&slot.name)?;
+            Some(FieldError::at(&format!("{place}.engine.mom.slots[{index}].name"), message))
+        }));
     }
     errors
+}
+
+/// What is wrong with a slot of this name beside parameters.
+fn in_place_of_parameters(name: &str) -> Option<String> {
+    if name == PARAMETERS_SLOT {
+        return Some(format!(
+            "{name} is what spec.parameters becomes: give the slot another name, or put its values into one of both"
+        ));
+    }
+    // As the file lies in VDSM's directory. It would run after the parameters and set what they set.
+    (name.strip_suffix(".policy") == Some(PARAMETERS_SLOT)).then(|| {
+        format!(
+            "{name} is VDSM's file of what spec.parameters becomes, and would override it: put its values into one of both, or give \
+             the slot another name, such as 02-overrides, if that is what it is for"
+        )
+    })
 }
 
 pub(crate) fn check_slots(mom: &MomSpec, place: &str, errors: &mut Vec<FieldError>) {
@@ -130,8 +151,8 @@ pub(crate) fn check_slots(mom: &MomSpec, place: &str, errors: &mut Vec<FieldErro
             );
         }
         match (&slot.program, &slot.config_map_key_ref) {
-            (Some(text), None) if text.is_empty() => {
-                refuse(&format!("[{index}].program"), "is empty: write the slot's text".to_owned());
+            (Some(text), None) if is_blank(text) => {
+                refuse(&format!("[{index}].program"), BLANK_HELP.to_owned());
             }
             (None, Some(reference)) => {
                 let at = format!("[{index}].configMapKeyRef");

@@ -10,14 +10,14 @@ use std::time::Duration;
 use overcommit_core::policy as core;
 use overcommit_core::roster::{self, Membership, OptOut, Roster};
 use overcommit_core::sample::GuestName;
-use overcommit_core::units::{Bytes, Permille};
+use overcommit_core::units::{Amount, Bytes, Permille};
 use sha2::{Digest, Sha256};
 
 use crate::node::{Exclusion, GuestEntry, KsmManager, NodeFacts, ResolvedClass, ResolvedPolicy};
 use crate::policy::{
-    AdaptiveSpec, CLASS_NAME_HELP, CLASSES_MAX, ClassSpec, ENGINE_HELP, FloorSpec, INLINE_HELP,
-    KSM_WITHOUT_PROGRAM, KsmMode, KsmSpec, LimitsSpec, Mode, MomSpec, OvercommitPolicySpec, ReserveSpec,
-    SlotSpec,
+    AdaptiveSpec, CLASS_NAME_HELP, CLASSES_MAX, ClassSpec, DEAD_BAND_HELP, ENGINE_HELP, FloorSpec,
+    INLINE_HELP, KSM_WITHOUT_PROGRAM, KsmMode, KsmSpec, LimitsSpec, Mode, MomSpec, OvercommitPolicySpec,
+    ReserveSpec, SlotSpec,
 };
 use crate::program;
 
@@ -226,11 +226,19 @@ impl Check<'_> {
     }
 
     fn limits(&mut self, limits: &LimitsSpec) -> core::Limits {
-        core::Limits {
+        let read = core::Limits {
             take_per_guest: self.amount("limits.takePerGuest", &limits.take_per_guest),
             take_per_node: self.amount("limits.takePerNode", &limits.take_per_node),
             dead_band: self.amount("limits.deadBand", &limits.dead_band),
+        };
+        if !is_nothing(read.take_per_guest) && is_more(read.dead_band, read.take_per_guest) {
+            let (dead, take) = (&limits.dead_band.0, &limits.take_per_guest.0);
+            self.refuse(
+                "limits.deadBand",
+                format!("{dead} is more than takePerGuest, {take}: {DEAD_BAND_HELP}"),
+            );
         }
+        read
     }
 
     fn adaptive(&mut self, adaptive: &AdaptiveSpec) -> core::Adaptive {
@@ -239,13 +247,36 @@ impl Check<'_> {
         core::Adaptive { headroom: Permille::from_percent(headroom), turn: Duration::from_secs(turn.into()) }
     }
 
-    fn amount(
-        &mut self,
-        field: &str,
-        text: &crate::quantity::SizeOrPercent,
-    ) -> overcommit_core::units::Amount {
-        self.take(field, text.parse()).unwrap_or(overcommit_core::units::Amount::Bytes(Bytes::ZERO))
+    fn amount(&mut self, field: &str, text: &crate::quantity::SizeOrPercent) -> Amount {
+        self.take(field, text.parse()).unwrap_or(Amount::Bytes(Bytes::ZERO))
     }
+}
+
+/// True if it is nothing of whatever the whole is.
+fn is_nothing(amount: Amount) -> bool {
+    match amount {
+        Amount::Bytes(bytes) => bytes.is_zero(),
+        Amount::Part(part) => part.get() == 0,
+    }
+}
+
+/// True if `a` is more than `b` whatever the whole is.
+fn is_more(a: Amount, b: Amount) -> bool {
+    match (a, b) {
+        (Amount::Bytes(a), Amount::Bytes(b)) => a > b,
+        (Amount::Part(a), Amount::Part(b)) => a > b,
+        (Amount::Bytes(_), Amount::Part(_)) | (Amount::Part(_), Amount::Bytes(_)) => false,
+    }
+}
+
+/// What can work and is probably not meant, each with its field; what a program does not mean, [`program::check`] tells.
+pub fn doubts(spec: &OvercommitPolicySpec) -> Vec<String> {
+    let takes = [("takePerGuest", &spec.limits.take_per_guest), ("takePerNode", &spec.limits.take_per_node)];
+    let none = takes.into_iter().filter(|(_, amount)| amount.parse().is_ok_and(is_nothing));
+    none.map(|(field, amount)| {
+        format!("spec.limits.{field} is {}, so nothing is ever taken: write more, or mode: Observe", amount.0)
+    })
+    .collect()
 }
 
 fn merging(ksm: KsmSpec) -> core::Ksm {

@@ -57,7 +57,14 @@ pub(crate) fn program_from(map: &str, key: &str) -> OvercommitPolicySpec {
 
 /// What a ConfigMap says by its keys.
 pub(crate) fn map(pairs: &[(&str, &str)]) -> Texts {
-    ConfigMap { data: Some(labels(pairs)), ..Default::default() }.into()
+    let keys: Vec<&str> = pairs.iter().map(|(key, _)| *key).collect();
+    map_for(&keys, pairs)
+}
+
+/// What of a ConfigMap is known where policies name these keys.
+pub(crate) fn map_for(keys: &[&str], pairs: &[(&str, &str)]) -> Texts {
+    let map = ConfigMap { data: Some(labels(pairs)), ..Default::default() };
+    Texts::of(&map, &keys.iter().map(|key| (*key).to_owned()).collect())
 }
 
 pub(crate) fn node(name: &str) -> Meta {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use overcommit_crds::{NodeOvercommitSpec, NodeOvercommitStatus};
 
-use crate::maps::{Maps, Texts};
+use crate::maps::{Maps, Texts, Wanted};
 use crate::object::{Launcher, Meta, Object, Policy};
 use crate::shared::Shared;
 
@@ -70,7 +70,7 @@ impl Source {
     pub(crate) fn concerns(&self, policy: &Policy) -> bool {
         match self {
             Self::Kind(_) => true,
-            Self::ConfigMap(name) => policy.maps().any(|named| named == name),
+            Self::ConfigMap(name) => policy.names(name),
         }
     }
 }
@@ -292,27 +292,31 @@ impl Index {
     fn texts(&mut self, name: &str, texts: Option<Texts>) -> bool {
         let recovered = self.troubles.remove(&Source::ConfigMap(name.to_owned())).is_some();
         // What comes late, of a ConfigMap that nobody names any more, would stay for ever.
-        if !self.named().contains(name) || !self.maps.take(name, texts) {
+        if !self.is_named(name) || !self.maps.take(name, texts) {
             return recovered;
         }
-        let judged = std::mem::take(&mut self.policies).into_iter();
-        self.policies = judged.map(|(key, policy)| (key, policy.judged(&self.maps))).collect();
+        for policy in self.policies.values_mut().filter(|policy| policy.names(name)) {
+            policy.judge(&self.maps);
+        }
         true
     }
 
-    /// The ConfigMaps that policies name. What is known of others is forgotten.
-    pub(crate) fn follow(&mut self) -> BTreeSet<String> {
-        let names = self.named();
-        self.maps.keep(&names);
+    /// The ConfigMaps that policies name, and the keys of each. What is known of others is forgotten.
+    pub(crate) fn follow(&mut self) -> Wanted {
+        let mut wanted = Wanted::new();
+        for reference in self.policies.values().flat_map(Policy::references) {
+            wanted.entry(reference.name.clone()).or_default().insert(reference.key.clone());
+        }
+        self.maps.keep(&wanted);
         self.troubles.retain(|source, _| match source {
-            Source::ConfigMap(name) => names.contains(name),
+            Source::ConfigMap(name) => wanted.contains_key(name),
             Source::Kind(_) => true,
         });
-        names
+        wanted
     }
 
-    fn named(&self) -> BTreeSet<String> {
-        self.policies.values().flat_map(Policy::maps).map(str::to_owned).collect()
+    fn is_named(&self, map: &str) -> bool {
+        self.policies.values().any(|policy| policy.names(map))
     }
 
     /// Labels of this epoch are needed: what was listed with fewer is not listed.
@@ -340,7 +344,7 @@ impl Index {
     fn trouble(&mut self, source: Source, trouble: &Trouble, at: Timestamp) -> bool {
         // As with what a ConfigMap says: what comes late of one that nobody names any more would stay for ever.
         if let Source::ConfigMap(name) = &source
-            && !self.named().contains(name)
+            && !self.is_named(name)
         {
             return false;
         }
@@ -365,7 +369,7 @@ impl Index {
     /// The same, and the ConfigMaps if one of them was not read: only the policies that name it wait for that.
     pub(crate) fn unread(&self) -> Vec<Watch> {
         let mut waiting = self.waiting();
-        let unread = self.policies.values().flat_map(Policy::maps).any(|name| !self.maps.knows(name));
+        let unread = self.policies.values().flat_map(Policy::references).any(|key| !self.maps.knows(key));
         waiting.extend(unread.then_some(Watch::ConfigMaps));
         waiting
     }

@@ -1,11 +1,13 @@
-//! ConfigMaps of the operator's own namespace that policies name: of each what its keys say, of others nothing. Pure.
+//! ConfigMaps of the operator's own namespace that policies name: of each what the keys say that a policy names, of others nothing.
+//! Pure. *Architecture invariant:* what is kept is bounded by what policies name, whatever else a ConfigMap holds.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use overcommit_crds::policy::{ConfigMapKeyRef, PROGRAM_MAX};
+use overcommit_crds::policy::{BLANK_HELP, ConfigMapKeyRef, PROGRAM_MAX};
+use overcommit_crds::program;
 
 /// How many keys of a ConfigMap a message names at most.
 const TOLD: usize = 5;
@@ -13,7 +15,10 @@ const TOLD: usize = 5;
 /// fits, and a sentence with the longest names leaves room for what status.rs adds to it.
 const TOLD_BYTES: usize = 256;
 
-/// What the keys of a ConfigMap say.
+/// Names of ConfigMaps, and which of their keys policies name.
+pub(crate) type Wanted = BTreeMap<String, BTreeSet<String>>;
+
+/// What those keys of a ConfigMap say that were asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Texts(BTreeMap<String, Text>);
 
@@ -24,17 +29,26 @@ enum Text {
     TooLong(usize),
     /// No text: kubectl puts under `binaryData` what is not UTF-8.
     Binary,
+    /// There is no such key; those that there are, for people.
+    Absent(String),
 }
 
-impl From<ConfigMap> for Texts {
-    fn from(map: ConfigMap) -> Self {
-        let plain = |text: String| match text.len() {
-            0..=PROGRAM_MAX => Text::Plain(text.into()),
-            long => Text::TooLong(long),
+impl Texts {
+    /// What these keys say, and no others: a ConfigMap may have 1 MiB.
+    pub(crate) fn of(map: &ConfigMap, keys: &BTreeSet<String>) -> Self {
+        let text = |key: &String| {
+            if let Some(text) = map.data.as_ref().and_then(|data| data.get(key)) {
+                return match text.len() {
+                    0..=PROGRAM_MAX => Text::Plain(text.as_str().into()),
+                    long => Text::TooLong(long),
+                };
+            }
+            match &map.binary_data {
+                Some(data) if data.contains_key(key) => Text::Binary,
+                _ => Text::Absent(told(map, key)),
+            }
         };
-        let binary = map.binary_data.unwrap_or_default().into_keys().map(|key| (key, Text::Binary));
-        let texts = map.data.unwrap_or_default().into_iter().map(|(key, text)| (key, plain(text)));
-        Self(binary.chain(texts).collect())
+        Self(keys.iter().map(|key| (key.clone(), text(key))).collect())
     }
 }
 
@@ -49,7 +63,7 @@ pub(crate) struct Maps {
 /// Why a reference has no text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoText {
-    /// Its ConfigMap was not read yet.
+    /// Its ConfigMap was not read yet, or not since somebody names this key.
     Unread,
     /// For this reason, with the remedy.
     Because(String),
@@ -72,13 +86,20 @@ impl Maps {
     }
 
     /// Forgets all but these.
-    pub(crate) fn keep(&mut self, names: &BTreeSet<String>) {
-        self.known.retain(|name, _| names.contains(name));
+    pub(crate) fn keep(&mut self, wanted: &Wanted) {
+        self.known.retain(|name, texts| {
+            let keys = wanted.get(name);
+            if let (Some(texts), Some(keys)) = (texts, keys) {
+                texts.0.retain(|key, _| keys.contains(key));
+            }
+            keys.is_some()
+        });
     }
 
-    /// True if it was read, or is known not to exist.
-    pub(crate) fn knows(&self, name: &str) -> bool {
-        self.known.contains_key(name)
+    /// True if it was read, or its ConfigMap is known not to exist.
+    pub(crate) fn knows(&self, reference: &ConfigMapKeyRef) -> bool {
+        let texts = self.known.get(&reference.name);
+        texts.is_some_and(|texts| texts.as_ref().is_none_or(|texts| texts.0.contains_key(&reference.key)))
     }
 
     /// How many there are.
@@ -102,9 +123,9 @@ impl Maps {
             Some(Some(texts)) => &texts.0,
         };
         match texts.get(key) {
-            Some(Text::Plain(text)) if text.trim().is_empty() => because(format!(
-                "key {key} of ConfigMap {name} in namespace {space} is empty: write the slot's text there"
-            )),
+            Some(Text::Plain(text)) if program::is_blank(text) => {
+                because(format!("key {key} of ConfigMap {name} in namespace {space} {BLANK_HELP}"))
+            }
             Some(Text::Plain(text)) => Ok(Arc::clone(text)),
             Some(Text::TooLong(bytes)) => because(format!(
                 "key {key} of ConfigMap {name} in namespace {space} has {bytes} bytes, {} too many: at most {PROGRAM_MAX} fit \
@@ -115,19 +136,19 @@ impl Maps {
                 "key {key} of ConfigMap {name} in namespace {space} is no UTF-8 (it stands under binaryData): save the file as \
                  UTF-8 and make the ConfigMap anew"
             )),
-            None => {
-                let has = told(texts, key);
-                because(format!(
-                    "ConfigMap {name} in namespace {space} has no key {key}, it has {has}: correct the key, or add it"
-                ))
-            }
+            Some(Text::Absent(has)) => because(format!(
+                "ConfigMap {name} in namespace {space} has no key {key}, it has {has}: correct the key, or add it"
+            )),
+            None => Err(NoText::Unread),
         }
     }
 }
 
 /// The keys that there are, those that are spelled most like `wanted` first, and how many more.
-fn told(texts: &BTreeMap<String, Text>, wanted: &str) -> String {
-    let mut keys: Vec<&str> = texts.keys().map(String::as_str).collect();
+fn told(map: &ConfigMap, wanted: &str) -> String {
+    let texts = map.data.iter().flat_map(BTreeMap::keys);
+    let all: BTreeSet<&String> = texts.chain(map.binary_data.iter().flat_map(BTreeMap::keys)).collect();
+    let mut keys: Vec<&str> = all.into_iter().map(String::as_str).collect();
     keys.sort_by_cached_key(|key| Reverse(likeness(key, wanted)));
     let mut told = String::new();
     let mut listed = 0_usize;
@@ -158,7 +179,7 @@ fn likeness(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::map;
+    use crate::fixture::map_for;
     use crate::status::MESSAGE_MAX;
     use k8s_openapi::ByteString;
 
@@ -195,10 +216,11 @@ mod tests {
             binary_data: Some([("c".to_owned(), ByteString(vec![0xff]))].into()),
             ..ConfigMap::default()
         };
-        assert!(maps.take("rules", Some(map.into())));
+        let keys = ["a", "b", "c", "d", "e"].map(str::to_owned).into();
+        assert!(maps.take("rules", Some(Texts::of(&map, &keys))));
         assert_eq!(maps.text(&reference("a")).as_deref(), Ok("1"));
         assert!(because(&maps, "b").contains("has 32777 bytes, 9 too many: at most 32768"));
-        assert!(because(&maps, "c").contains("is no UTF-8") && because(&maps, "e").contains("is empty"));
+        assert!(because(&maps, "c").contains("is no UTF-8") && because(&maps, "e").contains("is empty or"));
         assert!(because(&maps, "d").contains("has no key d, it has a, b, c, e: correct the key"));
     }
 
@@ -210,7 +232,7 @@ mod tests {
         // The longest names that there may be.
         let (space, name, key) = ("s".repeat(63), "m".repeat(253), "d".repeat(253));
         let mut maps = Maps::of(&space);
-        maps.take(&name, Some(map(&pairs)));
+        maps.take(&name, Some(map_for(&[&key], &pairs)));
         let Err(NoText::Because(told)) = maps.text(&ConfigMapKeyRef { name, key }) else {
             panic!("it is there")
         };
@@ -224,7 +246,8 @@ mod tests {
     fn keys_that_are_spelled_nearly_the_same_are_told_first() {
         let mut maps = Maps::of("system");
         let keys = ["00-defines", "01-a", "02-b", "03-c", "04-d", "05-e", "06-balloon.policy", "07-ksm"];
-        maps.take("rules", Some(map(&keys.map(|key| (key, "1")))));
+        let wanted = ["06-baloon.policy", "07-KSM", "06-balloon", "x"];
+        maps.take("rules", Some(map_for(&wanted, &keys.map(|key| (key, "1")))));
         assert!(because(&maps, "06-baloon.policy").contains("it has 06-balloon.policy, "));
         assert!(because(&maps, "07-KSM").contains("it has 07-ksm, "));
         assert!(because(&maps, "06-balloon").contains("it has 06-balloon.policy, "));
@@ -237,7 +260,24 @@ mod tests {
     fn what_nobody_names_is_forgotten() {
         let mut maps = Maps::of("system");
         maps.take("rules", Some(Texts::default()));
-        maps.keep(&BTreeSet::from(["other".to_owned()]));
-        assert!(!maps.knows("rules"));
+        maps.keep(&Wanted::from([("other".to_owned(), BTreeSet::new())]));
+        assert_eq!(maps.count(), 0);
+    }
+
+    #[test]
+    fn of_a_config_map_only_what_a_policy_names_is_kept_however_much_it_holds() {
+        let text = "x".repeat(PROGRAM_MAX);
+        let names: Vec<String> = (0..31).map(|n| format!("{n:02}-{}", "k".repeat(250))).collect();
+        let pairs: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), text.as_str())).collect();
+        let texts = map_for(&["absent", &names[0]], &pairs);
+        assert!(format!("{texts:?}").len() < PROGRAM_MAX + 1024);
+        let mut maps = Maps::of("system");
+        maps.take("rules", Some(texts));
+        assert!(maps.knows(&reference(&names[0])) && maps.text(&reference(&names[0])).is_ok());
+        // Whoever names another key waits until it was read, and is not told that it is missing.
+        assert!(!maps.knows(&reference(&names[1])));
+        assert_eq!(maps.text(&reference(&names[1])), Err(NoText::Unread));
+        maps.keep(&Wanted::from([("rules".to_owned(), BTreeSet::from(["absent".to_owned()]))]));
+        assert!(!maps.knows(&reference(&names[0])) && maps.knows(&reference("absent")));
     }
 }

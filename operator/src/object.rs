@@ -7,6 +7,7 @@ use kube::core::{DynamicObject, PartialObjectMeta};
 use overcommit_crds::names::{
     EXCLUDE_ANNOTATION, KUBEVIRT_KSM_ANNOTATION, PAUSE_ANNOTATION, POLICY_LABEL, RELEASE_FINALIZER,
 };
+use overcommit_crds::policy::ConfigMapKeyRef;
 use overcommit_crds::selector::Labels;
 use overcommit_crds::{
     NodeOvercommitSpec, NodeOvercommitStatus, OvercommitPolicySpec, OvercommitPolicyStatus, program,
@@ -146,16 +147,29 @@ impl Policy {
         }
     }
 
-    /// The same, judged by what these ConfigMaps say.
+    /// The same, judged by what these ConfigMaps say. Who names none was judged where it came in, and to read its program once
+    /// more would say the same.
     pub(crate) fn judged(mut self, maps: &Maps) -> Self {
-        self.verdict = judge(&self.name, &self.written, maps);
+        if self.references().next().is_some() {
+            self.judge(maps);
+        }
         self
     }
 
-    /// Names of the ConfigMaps that it needs; of a policy that cannot work they may be no names.
-    pub(crate) fn maps(&self) -> impl Iterator<Item = &str> {
+    /// Judges it anew, by what these ConfigMaps say.
+    pub(crate) fn judge(&mut self, maps: &Maps) {
+        self.verdict = judge(&self.name, &self.written, maps);
+    }
+
+    /// The keys of ConfigMaps that it needs; of a policy that cannot work they may be no names.
+    pub(crate) fn references(&self) -> impl Iterator<Item = &ConfigMapKeyRef> {
         let sound = self.written.as_ref().ok().filter(|_| self.sound().is_some());
-        sound.into_iter().flat_map(program::references).map(|reference| reference.name.as_str())
+        sound.into_iter().flat_map(program::references)
+    }
+
+    /// True if it needs the ConfigMap of this name.
+    pub(crate) fn names(&self, map: &str) -> bool {
+        self.references().any(|reference| reference.name == map)
     }
 
     /// True if nobody knows yet what its program says.

@@ -2,8 +2,11 @@
 
 use super::tests::{acts, apply, planned};
 use super::*;
-use crate::fixture::{at, cluster, guest, labelled, map, node, policy, policy_of, program_from, with_guests};
+use crate::fixture::{
+    at, cluster, guest, labelled, map, map_for, node, policy, policy_of, program_from, with_guests,
+};
 use crate::index::{Change, Delta, Source, Trouble, Watch};
+use crate::verdict::{Stuck, Why};
 use overcommit_crds::OvercommitPolicySpec;
 use overcommit_crds::names::KUBEVIRT_SCHEDULABLE_LABEL;
 use overcommit_crds::policy::{ClassSpec, Mode};
@@ -88,7 +91,7 @@ fn a_key_that_is_missing_among_many_is_told_with_what_to_do_and_what_stays() {
     let keys: Vec<String> = (0..99).map(|n| format!("{n:02}-{}", "k".repeat(250))).collect();
     let mut pairs: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), GOOD)).collect();
     pairs.push(("balloon", GOOD));
-    index.take(Change::Texts("rules".to_owned(), Some(map(&pairs))));
+    index.take(Change::Texts("rules".to_owned(), Some(map_for(&["baloon"], &pairs))));
     settle(&mut index);
     let (_, reason, message) = accepted(&index);
     assert_eq!(reason, "ProgramMissing");
@@ -328,7 +331,60 @@ fn what_nobody_names_any_more_is_forgotten_and_what_comes_late_of_it_is_not_kept
     let mut index = settled();
     assert_eq!(index.follow().len(), 1);
     index.take(Change::Policies(Delta::Replace(vec![policy("rest", 0)])));
-    assert!(index.follow().is_empty() && !index.maps.knows("rules"));
+    assert!(index.follow().is_empty() && index.maps.count() == 0);
     assert!(!index.take(Change::Texts("rules".to_owned(), Some(map(&[("balloon", GOOD)])))));
-    assert!(!index.maps.knows("rules"));
+    assert_eq!(index.maps.count(), 0);
+}
+
+/// Who was judged since has another verdict.
+fn mark(index: &mut Index, name: &str) {
+    let policy = index.policies.get_mut(name).unwrap();
+    let spec = policy.sound().unwrap().clone();
+    let (classes, why) = (spec.classes.clone(), Why::Refused("not judged".to_owned()));
+    policy.verdict = Verdict::Stuck(Box::new(Stuck { spec, classes, resolved_classes: Vec::new(), why }));
+}
+
+fn is_marked(index: &Index, name: &str) -> bool {
+    let why = Why::Refused("not judged".to_owned());
+    matches!(&index.policies[name].verdict, Verdict::Stuck(stuck) if stuck.why == why)
+}
+
+#[test]
+fn what_a_config_map_says_has_only_those_judged_who_name_it() {
+    let policies =
+        [("one", "a"), ("two", "b")].map(|(name, map)| policy_of(name, program_from(map, "balloon")));
+    let mut index = cluster(&[&policies[..], &[policy("rest", 0)]].concat(), &[node("n")]);
+    for name in ["one", "two", "rest"] {
+        mark(&mut index, name);
+    }
+    assert!(index.take(Change::Texts("a".to_owned(), Some(map(&[("balloon", GOOD)])))));
+    assert_eq!(["one", "two", "rest"].map(|name| is_marked(&index, name)), [false, true, true]);
+    assert!(index.policies["one"].checked().is_some());
+}
+
+#[test]
+fn a_policy_that_names_no_config_map_is_judged_once_where_it_comes_in() {
+    let policies = [policy("rest", 0), policy_of("mom", program_from("rules", "balloon"))];
+    let mut index = cluster(&policies, &[]);
+    for name in ["rest", "mom"] {
+        mark(&mut index, name);
+        let marked = Policy { version: "2".into(), ..index.policies[name].clone() };
+        index.take(Change::Policies(Delta::Apply(marked)));
+    }
+    assert_eq!(["rest", "mom"].map(|name| is_marked(&index, name)), [true, false]);
+}
+
+#[test]
+fn a_key_that_nobody_named_before_is_asked_for_and_what_runs_stays_meanwhile() {
+    let mut index = settled();
+    let keys = |index: &mut Index| index.follow().remove("rules").unwrap().into_iter().collect::<Vec<_>>();
+    assert_eq!(keys(&mut index), ["balloon"]);
+    edited(&mut index, program_from("rules", "other"));
+    assert_eq!(keys(&mut index), ["other"], "the ConfigMap is read again for it");
+    assert!(index.policies["mom"].is_unread() && index.unread() == [Watch::ConfigMaps]);
+    assert_eq!(text(&index, "a"), GOOD);
+    let other = "(defvar share 0.4)";
+    index.take(Change::Texts("rules".to_owned(), Some(map(&[("other", other)]))));
+    settle(&mut index);
+    assert_eq!((text(&index, "a"), index.unread()), (other, vec![]));
 }

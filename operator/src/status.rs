@@ -234,7 +234,7 @@ fn accepted(policy: &Policy, facts: &Facts<'_>) -> Aspect {
     }
 }
 
-/// What its program probably does not mean.
+/// What it probably does not mean.
 fn doubts(warnings: &[String]) -> String {
     if warnings.is_empty() { String::new() } else { format!(". Probably not meant: {}", warnings.join("; ")) }
 }

@@ -34,7 +34,7 @@ pub(crate) struct Checked {
     pub(crate) resolved: ResolvedPolicy,
     /// Hash of `resolved`.
     pub(crate) revision: String,
-    /// What its program probably does not mean.
+    /// What it, or its program, probably does not mean.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -96,7 +96,8 @@ fn whole(spec: &OvercommitPolicySpec, maps: &Maps) -> Result<Checked, Why> {
         NoText::Unread => Why::Unread,
         NoText::Because(why) => Why::Missing(why),
     })?;
-    let warnings = program::check(&spec).map_err(|errors| Why::Refused(refusal(&errors)))?;
+    let mut warnings = resolve::doubts(&spec);
+    warnings.extend(program::check(&spec).map_err(|errors| Why::Refused(refusal(&errors)))?);
     let resolved = resolve::resolve(&spec);
     // What is said above is all that a node would say; this is for what a node would say besides.
     resolve::validate(&resolved, "spec").map_err(|errors| Why::Refused(refusal(&errors)))?;
@@ -116,6 +117,7 @@ fn refusal(errors: &[FieldError]) -> String {
 #[cfg(test)]
 mod tests {
     use overcommit_crds::policy::{MomSpec, Number, SlotSpec};
+    use overcommit_crds::quantity::SizeOrPercent;
 
     use super::*;
     use crate::fixture::{map, program_from};
@@ -166,6 +168,15 @@ mod tests {
             matches!(&stuck.why, Why::Refused(why) if why.contains("at most 31 beside them")),
             "{stuck:?}"
         );
+    }
+
+    #[test]
+    fn a_policy_that_takes_nothing_is_accepted_and_told_so() {
+        let mut spec = OvercommitPolicySpec::default();
+        spec.limits.take_per_guest = SizeOrPercent("0%".to_owned());
+        let verdict = judge("none", &Ok(spec), &Maps::default());
+        let Verdict::Valid(checked) = verdict else { panic!("{verdict:?}") };
+        assert!(checked.warnings[0].starts_with("spec.limits.takePerGuest is 0%"), "{:?}", checked.warnings);
     }
 
     #[test]

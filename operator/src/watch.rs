@@ -23,7 +23,7 @@ use tokio::task::AbortHandle;
 
 use crate::index::{Change, Delta, Source, Trouble, Watch};
 use crate::keys::Keys;
-use crate::maps::Texts;
+use crate::maps::{Texts, Wanted};
 use crate::metrics::Metrics;
 use crate::object::{Launcher, Meta, Object, Policy};
 use crate::words::words;
@@ -124,7 +124,14 @@ pub(crate) struct Readers {
     namespace: String,
     changes: Sender<Change>,
     metrics: Metrics,
-    running: BTreeMap<String, AbortHandle>,
+    running: BTreeMap<String, Reader>,
+}
+
+/// The watch of one ConfigMap.
+struct Reader {
+    /// What of it is kept.
+    keys: BTreeSet<String>,
+    watch: AbortHandle,
 }
 
 impl Readers {
@@ -133,24 +140,25 @@ impl Readers {
         Self { client, namespace, changes, metrics, running: BTreeMap::new() }
     }
 
-    /// Watches these and no others.
-    pub(crate) fn follow(&mut self, names: &BTreeSet<String>) {
-        self.running.retain(|name, watch| {
-            let wanted = names.contains(name);
-            if !wanted {
-                watch.abort();
+    /// Watches these and no others. Where other keys are named than before the ConfigMap is listed again: what nobody named was
+    /// not kept, and a watch tells it only once it changes.
+    pub(crate) fn follow(&mut self, wanted: &Wanted) {
+        self.running.retain(|name, reader| {
+            let same = wanted.get(name) == Some(&reader.keys);
+            if !same {
+                reader.watch.abort();
             }
-            wanted
+            same
         });
-        for name in names {
+        for (name, keys) in wanted {
             if !self.running.contains_key(name) {
-                let watch = self.start(name.clone());
-                self.running.insert(name.clone(), watch);
+                let watch = self.start(name.clone(), keys.clone());
+                self.running.insert(name.clone(), Reader { keys: keys.clone(), watch });
             }
         }
     }
 
-    fn start(&self, name: String) -> AbortHandle {
+    fn start(&self, name: String, keys: BTreeSet<String>) -> AbortHandle {
         let source = Source::ConfigMap(name.clone());
         let config = config(source.watch()).fields(&format!("metadata.name={name}"));
         let (changes, metrics) = (self.changes.clone(), self.metrics.clone());
@@ -164,7 +172,8 @@ impl Readers {
             Change::Texts(name.clone(), texts)
         };
         let feed = Feed { source, config, changes, metrics, keys: None };
-        tokio::spawn(feed.run(api, Texts::from, |_| String::new(), told)).abort_handle()
+        let kept = move |map: ConfigMap| Texts::of(&map, &keys);
+        tokio::spawn(feed.run(api, kept, |_| String::new(), told)).abort_handle()
     }
 }
 
@@ -323,6 +332,28 @@ mod tests {
 
     /// Most of a page of our own kinds, in bytes.
     const PAGE_MAX: usize = 8 * 1024 * 1024;
+
+    #[tokio::test]
+    async fn a_config_map_of_which_other_keys_are_named_is_read_anew_and_no_other_is() {
+        // Nothing here waits, so nobody ever asks that server.
+        let client = Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        let (changes, _changes) = tokio::sync::mpsc::channel(1);
+        let mut readers = Readers::of(client, "system".to_owned(), changes, metrics);
+        let wanted = |pairs: &[(&str, &[&str])]| -> Wanted {
+            let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+            pairs.iter().map(|(name, named)| ((*name).to_owned(), keys(named))).collect()
+        };
+        let mut follow = |pairs: &[(&str, &[&str])]| {
+            readers.follow(&wanted(pairs));
+            ["a", "b"].map(|name| readers.running.get(name).map(|reader| reader.watch.id()))
+        };
+        let first = follow(&[("a", &["x"]), ("b", &["x"])]);
+        assert_eq!(follow(&[("a", &["x"]), ("b", &["x"])]), first);
+        let more = follow(&[("a", &["x", "y"]), ("b", &["x"])]);
+        assert!(more[0].is_some() && more[0] != first[0] && more[1] == first[1], "{more:?}");
+        assert_eq!(follow(&[("b", &["x"])]), [None, first[1]]);
+    }
 
     #[test]
     fn what_tenants_write_comes_in_small_pages() {

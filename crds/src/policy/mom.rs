@@ -25,6 +25,9 @@ pub(crate) const SLOT_NAME_HELP: &str =
     "write letters, digits, dots, dashes and underscores, such as 02-balloon";
 pub(crate) const SLOT_SOURCE_HELP: &str =
     "give exactly one of program (its text) and configMapKeyRef: {name: …, key: …}";
+/// What is told of a text that has nothing in it, wherever it stands.
+pub const BLANK_HELP: &str =
+    "is empty or has nothing but blanks: write the slot's text there, or leave the slot out";
 pub(crate) const CONFIG_MAP_NAME_HELP: &str =
     "write the name of a ConfigMap in the operator's namespace: lower-case letters, digits, dots and dashes";
 pub(crate) const KEY_HELP: &str =
@@ -55,10 +58,17 @@ pub struct MomSpec {
 
 /// A part of a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, DeriveDeserialize, JsonSchema)]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "has(self.program) != has(self.configMapKeyRef)",
-    "message": SLOT_SOURCE_HELP
-}]))]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "has(self.program) != has(self.configMapKeyRef)",
+        "message": SLOT_SOURCE_HELP
+    },
+    {
+        "rule": "!has(self.program) || self.program.trim() != ''",
+        "message": BLANK_HELP,
+        "fieldPath": ".program"
+    }
+]))]
 #[serde(rename_all = "camelCase")]
 pub struct SlotSpec {
     /// Name, unique within the program: by it the slots are ordered, and errors are told as NAME:LINE:COLUMN.

@@ -125,6 +125,15 @@ fn parameters_that_cannot_be_written_into_a_program_are_refused() {
         refusal(&twice)
             .starts_with("spec.engine.mom.slots[1].name: 01-parameters is what spec.parameters becomes")
     );
+    let file = |parameters: &[(&str, Number)]| {
+        policy(vec![slot("00-defines", DEFINES), slot("01-parameters.policy", "(set mode 2)")], parameters)
+    };
+    let said = refusal(&file(&[("mode", Number::Whole(1))]));
+    assert!(
+        said.starts_with("spec.engine.mom.slots[1].name: 01-parameters.policy is VDSM's file of what spec.parameters becomes"),
+        "{said}"
+    );
+    assert!(resolve::check(&file(&[])).is_ok(), "without parameters it takes nobody's place");
     let mut adaptive = policy(vec![], &[("mode", Number::Whole(1))]);
     adaptive.engine = EngineSpec::default();
     assert_eq!(
@@ -142,7 +151,13 @@ fn slots_that_cannot_be_read_are_refused_by_what_was_written() {
         of(vec![slot("b", "1"), slot("a", "1"), slot("b", "2")])
             .contains("slots[2].name: \"b\" stands twice")
     );
-    assert!(of(vec![slot("a", "")]).contains("slots[0].program: is empty"));
+    for blank in ["", " ", "\t\r\n\u{a0}"] {
+        assert!(
+            of(vec![slot("a", blank)])
+                .contains("slots[0].program: is empty or has nothing but blanks: write")
+        );
+    }
+    assert!(resolve::check(&policy(vec![slot("a", "# for later"), slot("b", "1")], &[])).is_ok());
     let neither = SlotSpec { program: None, ..slot("a", "1") };
     let both = SlotSpec { program: Some("1".into()), ..elsewhere("a", "rules", "a") };
     for wrong in [neither, both] {

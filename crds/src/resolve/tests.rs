@@ -97,3 +97,46 @@ fn the_revision_follows_the_meaning_not_the_selection() {
     let text = serde_json::to_string(&resolve(&spec)).unwrap();
     assert!(!text.contains("ksm"), "nodes of a policy that says nothing of it get nothing new: {text}");
 }
+
+/// A policy with these limits.
+fn limited(take_per_guest: &str, take_per_node: &str, dead_band: &str) -> OvercommitPolicySpec {
+    let amount = |text: &str| SizeOrPercent(text.to_owned());
+    let (take_per_guest, take_per_node) = (amount(take_per_guest), amount(take_per_node));
+    let limits = LimitsSpec { take_per_guest, take_per_node, dead_band: amount(dead_band) };
+    OvercommitPolicySpec { limits, ..OvercommitPolicySpec::default() }
+}
+
+#[test]
+fn a_dead_band_that_no_take_can_reach_is_refused_where_both_are_of_one_kind() {
+    for (take, dead) in [("1%", "2%"), ("0.9%", "1%"), ("64Mi", "1Gi"), ("1000", "1Ki"), ("1", "2")] {
+        let told: Vec<String> =
+            check(&limited(take, "10%", dead)).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [format!(
+                "spec.limits.deadBand: {dead} is more than takePerGuest, {take}: no take could be as large as deadBand, so none would \
+                 be made: write a smaller deadBand, or a larger takePerGuest"
+            )]
+        );
+    }
+    for (take, dead) in [("1%", "1%"), ("2%", "1.9%"), ("1Ki", "1024"), ("1Mi", "50%"), ("1%", "1Ti")] {
+        assert!(check(&limited(take, "10%", dead)).is_ok(), "{take} {dead}");
+    }
+}
+
+#[test]
+fn who_takes_nothing_at_all_is_told_so_and_not_refused() {
+    assert_eq!(doubts(&OvercommitPolicySpec::default()), [""; 0]);
+    for (guest, node, fields) in [
+        ("0%", "10%", vec!["takePerGuest is 0%"]),
+        ("10%", "0", vec!["takePerNode is 0"]),
+        ("0.0%", "0Mi", vec!["takePerGuest is 0.0%", "takePerNode is 0Mi"]),
+    ] {
+        let spec = limited(guest, node, "1%");
+        assert!(check(&spec).is_ok());
+        let told = fields.into_iter().map(|field| {
+            format!("spec.limits.{field}, so nothing is ever taken: write more, or mode: Observe")
+        });
+        assert_eq!(doubts(&spec), told.collect::<Vec<_>>());
+    }
+}

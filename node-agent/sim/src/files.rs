@@ -1,4 +1,4 @@
-//! What both commands do with files.
+//! What the commands do with files.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -57,6 +57,50 @@ pub fn failed(command: &str, error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Looks at `outlets` before a long work, and touches none.
+///
+/// # Errors
+/// When one cannot be written, or is one of the `inputs`, or two are the same.
+pub fn check_outlets<'a, 'b>(
+    outlets: impl IntoIterator<Item = &'a PathBuf>,
+    inputs: impl IntoIterator<Item = &'b PathBuf>,
+) -> anyhow::Result<()> {
+    let mut taken: Vec<Place> = inputs.into_iter().map(|path| Place::of(path)).collect();
+    for path in outlets {
+        let (shown, place) = (path.display(), Place::of(path));
+        let folder = place.whole.parent().is_some_and(Path::is_dir);
+        ensure!(
+            folder && !place.whole.is_dir(),
+            "{shown} cannot be written: name a file in a folder that exists"
+        );
+        ensure!(!place.is_pipe, "{shown} is a pipe: nobody may read it; name a file");
+        ensure!(
+            !taken.iter().any(|other| place.is(other)),
+            "{shown} is named twice: it would be overwritten"
+        );
+        taken.push(place);
+    }
+    Ok(())
+}
+
+/// Sees to it that each recording is another file, however it is written.
+///
+/// # Errors
+/// When one is named twice: each of its decisions would count twice.
+pub fn check_recordings(recordings: &[PathBuf]) -> anyhow::Result<()> {
+    let mut taken: Vec<Place> = Vec::with_capacity(recordings.len());
+    for path in recordings {
+        let place = Place::of(path);
+        ensure!(
+            !taken.iter().any(|other| place.is(other)),
+            "recording {} is named twice, and each of its decisions would count twice: name it once",
+            path.display()
+        );
+        taken.push(place);
+    }
+    Ok(())
+}
+
 /// Where an outcome is written besides the table.
 #[derive(Debug, clap::Args)]
 pub struct Outlets {
@@ -74,22 +118,7 @@ impl Outlets {
     /// # Errors
     /// When one cannot be written, or is one of the `inputs`, or both are the same.
     pub fn check<'a>(&self, inputs: impl IntoIterator<Item = &'a PathBuf>) -> anyhow::Result<()> {
-        let mut taken: Vec<Place> = inputs.into_iter().map(|path| Place::of(path)).collect();
-        for path in self.json.iter().chain(&self.svg) {
-            let (shown, place) = (path.display(), Place::of(path));
-            let folder = place.whole.parent().is_some_and(Path::is_dir);
-            ensure!(
-                folder && !place.whole.is_dir(),
-                "{shown} cannot be written: name a file in a folder that exists"
-            );
-            ensure!(!place.is_pipe, "{shown} is a pipe: nobody may read it; name a file");
-            ensure!(
-                !taken.iter().any(|other| place.is(other)),
-                "{shown} is named twice: it would be overwritten"
-            );
-            taken.push(place);
-        }
-        Ok(())
+        check_outlets(self.json.iter().chain(&self.svg), inputs)
     }
 
     /// Writes the outcome.

@@ -138,3 +138,26 @@ fn a_policy_that_carries_a_program_is_simulated_and_the_program_decides() {
     assert!(!taken.contains(" 0 targets set") && taken.contains(" 0 killed by"), "{taken}");
     assert!(kept.contains(" 0 targets set"), "the adaptive engine would take: {kept}");
 }
+
+#[test]
+fn a_comparison_overwrites_none_of_what_it_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("short.yaml"), SCENARIO).unwrap();
+    fs::write(folder.path().join("policy.yaml"), POLICY).unwrap();
+    for (out, told) in [
+        ("./short.yaml", "./short.yaml is named twice: it would be overwritten"),
+        ("policy.yaml", "policy.yaml is named twice: it would be overwritten"),
+        ("no/where.json", "no/where.json cannot be written"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_compare"))
+            .current_dir(folder.path())
+            .args(["short.yaml", "--policy", "policy.yaml", "--json", out])
+            .output()
+            .unwrap();
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(told), "{said}");
+        assert!(output.stdout.is_empty());
+    }
+    assert_eq!(fs::read_to_string(folder.path().join("short.yaml")).unwrap(), SCENARIO);
+    assert_eq!(fs::read_to_string(folder.path().join("policy.yaml")).unwrap(), POLICY);
+}

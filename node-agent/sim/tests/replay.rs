@@ -262,6 +262,11 @@ fn the_commands_record_replay_draw_and_refuse() {
     std::fs::hard_link(&recording, &same).unwrap();
     for (args, told) in [
         (vec![&recording[..], "--json", &same], "is named twice"),
+        (
+            vec![&recording, &same],
+            "same is named twice, and each of its decisions would count twice: name it once",
+        ),
+        (vec![&recording, &recording], "is named twice, and each of its decisions"),
         (vec![policy], "it is no recording: name a file that `overcommit-agent run --record FILE` wrote"),
         (vec!["/no/where"], "recording /no/where: No such file"),
         (vec![&recording, "--policy", &recording], "policy file"),

@@ -1,6 +1,6 @@
 //! What no single field shows: whether they go together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use overcommit_core::units::Bytes;
@@ -38,19 +38,44 @@ impl Scenario {
         if self.guests.iter().map(|group| u64::from(group.count)).sum::<u64>() > MOST_GUESTS {
             wrong.push(format!("guests: must be {MOST_GUESTS} at most, all counts together"));
         }
-        let mut names = BTreeSet::new();
+        self.names(&mut wrong);
         for (index, group) in self.guests.iter().enumerate() {
-            let place = format!("guests[{index}]");
-            if !names.insert((&group.namespace, &group.name)) {
-                wrong.push(format!("{place}.name: stands twice: write another, or count: 2 in one place"));
-            }
-            group.contradictions(&place, &mut wrong);
+            group.contradictions(&format!("guests[{index}]"), &mut wrong);
         }
         wrong
+    }
+
+    /// Two guests of one name would be one to whoever reads the outcome.
+    fn names(&self, wrong: &mut Vec<String>) {
+        let several = self.guests.iter().filter(|group| group.count > 1);
+        let several: BTreeMap<_, u32> = several.map(|group| (group.key(), group.count)).collect();
+        let mut seen = BTreeSet::new();
+        for (index, group) in self.guests.iter().enumerate() {
+            if !seen.insert(group.key()) {
+                wrong.push(format!(
+                    "guests[{index}].name: stands twice: write another, or count: 2 in one place"
+                ));
+            }
+            // Of two groups of several only those of one name have guests of one name: the number behind it has no dash.
+            let alone = (group.count == 1).then(|| group.name.rsplit_once('-')).flatten();
+            let Some((of, number)) = alone else { continue };
+            let count = several.get(&(group.namespace.as_str(), of)).copied().unwrap_or_default();
+            if number.parse::<u32>().is_ok_and(|n| n < count && n.to_string() == number) {
+                wrong.push(format!(
+                    "guests[{index}].name: {} is also what a guest of the group {of} with count: {count} is called: write another \
+                     for one of both",
+                    group.name
+                ));
+            }
+        }
     }
 }
 
 impl Group {
+    fn key(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+
     fn contradictions(&self, place: &str, wrong: &mut Vec<String>) {
         for (field, name) in [("name", &self.name), ("namespace", &self.namespace)] {
             if !is_name(name) {

@@ -98,4 +98,31 @@ mod tests {
             "guests[0].demand.points[1].at: comes before the point before it is over: write 35s or later"
         );
     }
+
+    #[test]
+    fn two_guests_of_one_name_are_refused_with_both_groups_however_they_come_by_it() {
+        let two = |first: &str, second: &str| {
+            let guest = |named: &str| format!("{{{named}, size: 1Gi, demand: 300Mi}}");
+            let guests = format!("guests: [{}, {}]", guest(first), guest(second));
+            read(format!("shows: nothing\nlasts: 1m\nhost: {{memory: 4Gi}}\n{guests}\n").as_bytes())
+        };
+        for (first, second, at) in
+            [("name: a-1", "name: a, count: 2", 0), ("name: a, count: 2", "name: a-1", 1)]
+        {
+            let said = two(first, second).unwrap_err().to_string();
+            assert_eq!(
+                said,
+                format!(
+                    "guests[{at}].name: a-1 is also what a guest of the group a with count: 2 is called: write another for one of both"
+                )
+            );
+        }
+        assert!(two("name: a", "name: a, count: 2").unwrap_err().to_string().contains("name: stands twice"));
+        for other in
+            ["name: a-2", "name: a-01", "name: a-0, namespace: other", "name: a-0, count: 2", "name: a-b"]
+        {
+            assert!(two("name: a, count: 2", other).is_ok(), "{other}");
+        }
+        assert!(two("name: a", "name: a-0").is_ok(), "a group of one has no number behind its name");
+    }
 }

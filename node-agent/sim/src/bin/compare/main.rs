@@ -43,6 +43,7 @@ fn prepare(args: &Args) -> anyhow::Result<(Orders, Vec<Named>)> {
     let orders = files::orders(&args.policy)?;
     let scenarios =
         args.scenarios.iter().map(|path| files::scenario(path)).collect::<anyhow::Result<Vec<Named>>>()?;
+    files::check_outlets(&args.json, args.scenarios.iter().chain([&args.policy]))?;
     Ok((orders, scenarios))
 }
 

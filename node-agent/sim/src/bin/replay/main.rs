@@ -37,6 +37,7 @@ struct Work {
 
 impl Work {
     fn prepare(args: Args) -> anyhow::Result<Self> {
+        files::check_recordings(&args.recordings)?;
         let orders = args.policy.as_deref().map(files::orders).transpose()?;
         let readers = args.recordings.iter().map(|path| {
             let named = || format!("recording {}", path.display());
