@@ -66,18 +66,21 @@ fn subject(world: &mut World, json: Json, path: &str, guest: Option<()>) -> Read
             ("variables", _) => subject.variables = table(value, &path)?,
             ("controls", _) => subject.controls = table(value, &path)?,
             ("fields", _) => {
-                for (n, field) in array(value, &path)?.into_iter().enumerate() {
-                    let field = world.field(&text(field, &format!("{path}[{n}]"))?);
-                    subject.declare(field);
-                }
+                let fields = array(value, &path)?.into_iter().enumerate();
+                let fields =
+                    fields.map(|(n, field)| Ok(world.field(&text(field, &format!("{path}[{n}]"))?)));
+                subject.declare(fields.collect::<Read<Vec<_>>>()?);
             }
             ("history", _) => {
+                let mut rows = Vec::new();
                 for (n, sample) in array(value, &path)?.into_iter().enumerate() {
-                    let fields = self::sample(sample, &format!("{path}[{n}]"))?;
-                    let row: Vec<_> =
-                        fields.into_iter().map(|(key, value)| (world.field(&key), value)).collect();
-                    subject.push(row);
+                    let fields = self::sample(sample, &format!("{path}[{n}]"))?.into_iter();
+                    let fields = fields.map(|(key, value)| (world.field(&key), value));
+                    rows.push(fields.collect::<Vec<_>>());
                 }
+                // All at once: one after the other takes a walk over all of them for each.
+                subject.declare(rows.iter().flatten().map(|(field, _)| *field));
+                rows.into_iter().for_each(|row| subject.push(row));
             }
             ("name", Some(())) => {
                 subject.name = name(&text(value, &path)?);
