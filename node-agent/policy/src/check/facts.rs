@@ -17,18 +17,26 @@ pub(super) enum Binding {
     Anything,
 }
 
-/// A definition of a function.
-#[derive(Clone, Copy, Debug)]
+/// The definitions of a function, however many there are.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Function {
-    /// Absent where the parameters are no list.
-    pub(super) arity: Option<usize>,
+    /// How many parameters the first one has whose parameters are a list.
+    pub(super) first: Option<usize>,
+    arities: BTreeSet<usize>,
+}
+
+impl Function {
+    /// Whether some definition takes so many arguments.
+    pub(super) fn takes(&self, arguments: usize) -> bool {
+        self.arities.contains(&arguments)
+    }
 }
 
 /// All that is defined.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     bindings: BTreeMap<Name, Vec<Binding>>,
-    functions: BTreeMap<Name, Vec<Function>>,
+    functions: BTreeMap<Name, Function>,
     assigned: BTreeSet<Name>,
 }
 
@@ -56,10 +64,10 @@ impl Facts {
             (Builtin::Def, [name, parameters, ..]) => {
                 let parameters = syntax.parts_of(*parameters);
                 if let Some(name) = syntax.name_of(*name) {
-                    self.functions
-                        .entry(name)
-                        .or_default()
-                        .push(Function { arity: parameters.map(<[_]>::len) });
+                    let function = self.functions.entry(name).or_default();
+                    let arity = parameters.map(<[_]>::len);
+                    function.first = function.first.or(arity);
+                    function.arities.extend(arity);
                 }
                 for parameter in parameters.unwrap_or_default() {
                     self.bind_at(program, *parameter, Binding::Anything);
@@ -111,13 +119,29 @@ impl Facts {
         }
     }
 
-    /// Definitions of a function of that name.
-    pub(super) fn functions(&self, name: Name) -> &[Function] {
-        self.functions.get(&name).map(Vec::as_slice).unwrap_or_default()
+    /// The function of that name, if there is one.
+    pub(super) fn function(&self, name: Name) -> Option<&Function> {
+        self.functions.get(&name)
     }
 
     /// What is defined, for guesses.
     pub(super) fn names(&self) -> impl Iterator<Item = Name> {
         self.bindings.keys().chain(self.functions.keys()).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Source;
+
+    #[test]
+    fn a_function_that_is_defined_often_is_as_long_as_its_definitions_differ() {
+        let text = format!("(def f () 1) {}", "(def f (a b) 1) ".repeat(1000));
+        let program = Program::parse(&[Source { name: "p", bytes: text.as_bytes() }]).unwrap();
+        let facts = Facts::of(&program);
+        let [function] = facts.functions.values().collect::<Vec<_>>()[..] else { panic!("{facts:?}") };
+        assert_eq!((function.first, function.arities.len()), (Some(0), 2));
+        assert!(function.takes(0) && !function.takes(1) && function.takes(2));
     }
 }

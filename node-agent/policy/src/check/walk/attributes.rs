@@ -86,7 +86,7 @@ impl Walk<'_> {
         arguments: &[NodeId],
     ) {
         let program = self.program;
-        let defined = !self.facts.functions(whole).is_empty();
+        let defined = self.facts.function(whole).is_some();
         let method = program.method(attribute).filter(|_| self.facts.is_bound(base));
         match method {
             Some(method) => self.method(head, method, self.whose(base), arguments),

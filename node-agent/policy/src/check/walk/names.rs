@@ -27,7 +27,7 @@ impl Walk<'_> {
     fn undefined(&self, name: Name) -> String {
         let syntax = &self.program.syntax;
         let text = syntax.text(name);
-        if self.is_builtin(name).is_some() || !self.facts.functions(name).is_empty() {
+        if self.is_builtin(name).is_some() || self.facts.function(name).is_some() {
             return format!("undefined symbol {}: a function is no value, call it", shown(text));
         }
         let known = |part: &str| {
@@ -50,7 +50,7 @@ impl Walk<'_> {
     pub(super) fn undefined_function(&self, name: Name) -> String {
         let syntax = &self.program.syntax;
         let text = syntax.text(name);
-        let functions = self.facts.names().filter(|name| !self.facts.functions(*name).is_empty());
+        let functions = self.facts.names().filter(|name| self.facts.function(*name).is_some());
         let functions = functions.map(|name| syntax.text(name).as_ref());
         let words = BUILTINS.iter().map(|(name, _)| *name).chain(Function::ALL.map(|(name, _)| name));
         format!("undefined function {}{}", shown(text), hint(text, functions.chain(words)))
