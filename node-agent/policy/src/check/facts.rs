@@ -36,35 +36,42 @@ impl Function {
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     bindings: BTreeMap<Name, Vec<Binding>>,
+    /// Where each variable and each function stands first.
+    places: BTreeMap<Name, NodeId>,
     functions: BTreeMap<Name, Function>,
     assigned: BTreeSet<Name>,
 }
 
 impl Facts {
     pub(super) fn of(program: &Program) -> Self {
-        let mut facts = Self::default();
-        for name in [program.host, program.guests].into_iter().chain(program.functions.map(|(name, _)| name))
-        {
-            facts.bind(name, Binding::Anything);
-        }
+        let mut facts = Self::given(program);
         for id in program.syntax.all() {
-            if let Some((head, arguments)) = program.syntax.parts_of(id).and_then(<[_]>::split_first)
-                && let Node::Symbol(name) | Node::Operator(name) = program.syntax.node(*head)
-                && let Some(builtin) = program.builtin(*name)
-            {
+            if let Some((builtin, arguments)) = form(program, id) {
                 facts.note(program, builtin, arguments);
             }
         }
         facts
     }
 
-    fn note(&mut self, program: &Program, builtin: Builtin, arguments: &[NodeId]) {
+    /// What is there from the beginning.
+    pub(super) fn given(program: &Program) -> Self {
+        let mut facts = Self::default();
+        let entities = [program.host, program.guests].into_iter();
+        for name in entities.chain(program.functions.map(|(name, _)| name)) {
+            facts.bind(name, Binding::Anything);
+        }
+        facts
+    }
+
+    /// What a call of such a word defines, but for what is in its arguments.
+    pub(super) fn note(&mut self, program: &Program, builtin: Builtin, arguments: &[NodeId]) {
         let syntax = &program.syntax;
         match (builtin, arguments) {
             (Builtin::Def, [name, parameters, ..]) => {
                 let parameters = syntax.parts_of(*parameters);
-                if let Some(name) = syntax.name_of(*name) {
-                    let function = self.functions.entry(name).or_default();
+                if let Some(named) = syntax.name_of(*name) {
+                    self.places.entry(named).or_insert(*name);
+                    let function = self.functions.entry(named).or_default();
                     let arity = parameters.map(<[_]>::len);
                     function.first = function.first.or(arity);
                     function.arities.extend(arity);
@@ -91,14 +98,20 @@ impl Facts {
         }
     }
 
-    fn bind_at(&mut self, program: &Program, id: NodeId, binding: Binding) {
+    pub(super) fn bind_at(&mut self, program: &Program, id: NodeId, binding: Binding) {
         if let Some(name) = program.syntax.name_of(id) {
+            self.places.entry(name).or_insert(id);
             self.bind(name, binding);
         }
     }
 
-    fn bind(&mut self, name: Name, binding: Binding) {
+    pub(super) fn bind(&mut self, name: Name, binding: Binding) {
         self.bindings.entry(name).or_default().push(binding);
+    }
+
+    /// Where it is defined first.
+    pub(super) fn place(&self, name: Name) -> Option<NodeId> {
+        self.places.get(&name).copied()
     }
 
     /// Whether it can have a value at all.
@@ -127,6 +140,15 @@ impl Facts {
     /// What is defined, for guesses.
     pub(super) fn names(&self) -> impl Iterator<Item = Name> {
         self.bindings.keys().chain(self.functions.keys()).copied()
+    }
+}
+
+/// The word of the language that a list calls, unless a variable hides it, and the arguments.
+pub(super) fn form(program: &Program, id: NodeId) -> Option<(Builtin, &[NodeId])> {
+    let (head, arguments) = program.syntax.parts_of(id)?.split_first()?;
+    match program.syntax.node(*head) {
+        Node::Symbol(name) | Node::Operator(name) => Some((program.builtin(*name)?, arguments)),
+        _ => None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::super::catalog::Whose;
 use super::super::facts::Binding;
 use super::super::nearest::hint;
+use super::super::order::{self, Early};
 use super::Walk;
 use crate::builtin::{BUILTINS, Builtin};
 use crate::syntax::{Name, Node, NodeId};
@@ -54,6 +55,19 @@ impl Walk<'_> {
         let functions = functions.map(|name| syntax.text(name).as_ref());
         let words = BUILTINS.iter().map(|(name, _)| *name).chain(Function::ALL.map(|(name, _)| name));
         format!("undefined function {}{}", shown(text), hint(text, functions.chain(words)))
+    }
+
+    /// Names that are used before anything could have defined them.
+    pub(super) fn early(&mut self) {
+        for Early { id, name, call } in order::early(self.program, &self.facts) {
+            self.error(id, |walk| {
+                let what = if call { "function" } else { "symbol" };
+                let text = shown(walk.program.syntax.text(name));
+                let place = walk.facts.place(name).map(|id| walk.program.text.place(walk.program.syntax.at(id)));
+                let place = place.map_or_else(String::new, |place| format!(", at {place}"));
+                format!("undefined {what} {text}: it is defined later{place}")
+            });
+        }
     }
 
     /// What definitions say about names, wherever they stand.
