@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::catalog::Whose;
 use crate::builtin::Builtin;
 use crate::program::Program;
 use crate::syntax::{Name, Node, NodeId};
+
+/// Bindings of a name that are looked at.
+const MANY: usize = 64;
 
 /// How a name comes to a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +126,19 @@ impl Facts {
     /// Ways in which it can have one.
     pub(super) fn bindings(&self, name: Name) -> &[Binding] {
         self.bindings.get(&name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whose attributes a name has, if that is sure. With very many bindings nobody looks at all of them at each use.
+    pub(super) fn whose(&self, program: &Program, base: Name) -> Whose {
+        let guests = |binding: &Binding| match binding {
+            Binding::Element(list) => program.syntax.name_of(*list) == Some(program.guests),
+            _ => false,
+        };
+        match self.bindings(base) {
+            [Binding::Anything] if base == program.host => Whose::Host,
+            bindings if (1..=MANY).contains(&bindings.len()) && bindings.iter().all(guests) => Whose::Guest,
+            _ => Whose::Both,
+        }
     }
 
     /// The one value that it can have, if there is only one and nobody assigns another.

@@ -212,7 +212,8 @@ impl<'a> Reader<'a> {
             return self.wrong("no value that JSON knows");
         }
         if !is_number(digits) {
-            return self.wrong("no number of JSON: 0 begins none but 0 itself, and digits follow a point and an e");
+            return self
+                .wrong("no number of JSON: 0 begins none but 0 itself, and digits follow a point and an e");
         }
         let value = if digits.bytes().all(|b| b.is_ascii_digit()) {
             if digits.len() > MAX_DIGITS {

@@ -72,8 +72,7 @@ fn subject(world: &mut World, json: Json, path: &str, guest: Option<()>) -> Read
             ("controls", _) => subject.controls = table(value, &path)?,
             ("fields", _) => {
                 let fields = array(value, &path)?.into_iter().enumerate();
-                let fields =
-                    fields.map(|(n, field)| Ok(world.field(&text(field, &format!("{path}[{n}]"))?)));
+                let fields = fields.map(|(n, field)| Ok(world.field(&text(field, &format!("{path}[{n}]"))?)));
                 subject.declare(fields.collect::<Read<Vec<_>>>()?);
             }
             ("history", _) => {
@@ -113,7 +112,11 @@ fn object(json: Json, path: &str) -> Read<Vec<(String, Json)>> {
                 None => Ok(members),
             }
         }
-        other => Err(format!("{}: an object is due, and this is {}", if path.is_empty() { "it" } else { path }, kind(&other))),
+        other => Err(format!(
+            "{}: an object is due, and this is {}",
+            if path.is_empty() { "it" } else { path },
+            kind(&other)
+        )),
     }
 }
 

@@ -100,7 +100,10 @@ fn what_stands_there_twice_is_refused_by_its_path() {
     refused(r#"{"host": {}, "guests": [], "host": {}}"#, "host: it stands there twice");
     refused(r#"{"host": {"fields": [], "fields": []}}"#, "host.fields: it stands there twice");
     refused(r#"{"guests": [{"name": "a", "name": "b"}]}"#, "guests[0].name: it stands there twice");
-    refused(r#"{"host": {"properties": {"a": 1, "b": 2, "a": 1}}}"#, "host.properties.a: it stands there twice");
+    refused(
+        r#"{"host": {"properties": {"a": 1, "b": 2, "a": 1}}}"#,
+        "host.properties.a: it stands there twice",
+    );
     refused(
         r#"{"guests": [{"name": "a", "history": [{}, {"rss": 1, "r\u0073s": 2}]}]}"#,
         "guests[0].history[1].rss: it stands there twice",
@@ -110,7 +113,9 @@ fn what_stands_there_twice_is_refused_by_its_path() {
 #[test]
 fn what_is_no_json_is_refused() {
     let value = |text: &str| format!(r#"{{"host": {{"properties": {{"a": {text}}}}}}}"#);
-    for number in ["01", "-01", "1.", "-1.", "00", "01.5", "1.e5", "1e", "1e+", "1-2", "1.2.3", "1e5.0", "0x1"] {
+    for number in
+        ["01", "-01", "1.", "-1.", "00", "01.5", "1.e5", "1e", "1e+", "1-2", "1.2.3", "1e5.0", "0x1"]
+    {
         assert!(exchange::read(value(number).as_bytes()).is_err(), "{number}");
     }
     for number in ["0", "-0", "0.5", "-0.0e-0", "10", "1e5", "1E+05", "0e1", "1.50"] {

@@ -2,8 +2,6 @@
 
 use std::collections::HashSet;
 
-use super::super::catalog::Whose;
-use super::super::facts::Binding;
 use super::super::nearest::hint;
 use super::super::order::{self, Early};
 use super::Walk;
@@ -14,8 +12,6 @@ use crate::words::shown;
 
 /// What other languages call truth values; here they are numbers.
 const TRUTH: [(&str, u8); 2] = [("true", 1), ("false", 0)];
-/// Bindings of a name that are looked at.
-const MANY: usize = 64;
 
 impl Walk<'_> {
     pub(super) fn symbol(&mut self, id: NodeId, name: Name) {
@@ -63,7 +59,8 @@ impl Walk<'_> {
             self.error(id, |walk| {
                 let what = if call { "function" } else { "symbol" };
                 let text = shown(walk.program.syntax.text(name));
-                let place = walk.facts.place(name).map(|id| walk.program.text.place(walk.program.syntax.at(id)));
+                let place =
+                    walk.facts.place(name).map(|id| walk.program.text.place(walk.program.syntax.at(id)));
                 let place = place.map_or_else(String::new, |place| format!(", at {place}"));
                 format!("undefined {what} {text}: it is defined later{place}")
             });
@@ -145,19 +142,6 @@ impl Walk<'_> {
         if let Some(name) = given {
             let text = self.program.syntax.text(name);
             self.warning(id, |_| format!("{text} is something else from here on: nothing says what it was"));
-        }
-    }
-
-    /// Whose attributes a name has, if that is sure. With very many bindings nobody looks at all of them at each use.
-    pub(super) fn whose(&self, base: Name) -> Whose {
-        let guests = |binding: &Binding| match binding {
-            Binding::Element(list) => self.program.syntax.name_of(*list) == Some(self.program.guests),
-            _ => false,
-        };
-        match self.facts.bindings(base) {
-            [Binding::Anything] if base == self.program.host => Whose::Host,
-            bindings if (1..=MANY).contains(&bindings.len()) && bindings.iter().all(guests) => Whose::Guest,
-            _ => Whose::Both,
         }
     }
 }
