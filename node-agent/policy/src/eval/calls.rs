@@ -266,7 +266,7 @@ impl<'a> Run<'a> {
 }
 
 /// With how many names of a table one is compared at most: a B-tree's nodes have up to 11 names and at least 6 children
-/// (alloc::collections::btree).
+/// (`alloc::collections::btree`).
 fn compared(entries: usize) -> usize {
     let levels = entries.checked_ilog(6).map_or(1, |levels| levels.saturating_add(1));
     entries.min(usize::try_from(levels).unwrap_or(usize::MAX).saturating_mul(11))

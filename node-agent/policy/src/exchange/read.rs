@@ -84,7 +84,9 @@ fn subject(world: &mut World, json: Json, path: &str, guest: Option<()>) -> Read
                 }
                 // All at once: one after the other takes a walk over all of them for each.
                 subject.declare(rows.iter().flatten().map(|(field, _)| *field));
-                rows.into_iter().for_each(|row| subject.push(row));
+                for row in rows {
+                    subject.push(row);
+                }
             }
             ("name", Some(())) => {
                 subject.name = name(&text(value, &path)?);
