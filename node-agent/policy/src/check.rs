@@ -1,9 +1,11 @@
 //! Looks at a program that is not run: what certainly fails where it is evaluated is an error, what is probably not meant is
-//! a warning. Scope is dynamic, so a name is undefined only if nothing in the whole program defines it.
+//! a warning. Scope is dynamic, so a name is undefined only if nothing in the whole program defines it, or nothing that is
+//! evaluated before ([`order`]).
 
 mod catalog;
 mod facts;
 mod nearest;
+mod order;
 mod units;
 mod walk;
 

@@ -119,13 +119,13 @@ impl<'a> Lexer<'a> {
         self.text.get(self.offset..).unwrap_or_default()
     }
 
-    /// White space and comments.
+    /// White space and comments. A carriage return ends one as well: MOM reads files of which it makes a newline.
     fn skip_blanks(&mut self) {
         loop {
             let rest = self.rest();
             let blank = rest.find(|c| !is_blank(c)).unwrap_or(rest.len());
             let comment = match rest.as_bytes().get(blank) {
-                Some(b'#') => rest.get(blank..).map_or(0, |c| c.find('\n').unwrap_or(c.len())),
+                Some(b'#') => rest.get(blank..).map_or(0, |c| c.find(['\n', '\r']).unwrap_or(c.len())),
                 _ => 0,
             };
             self.offset = self.offset.saturating_add(blank).saturating_add(comment);

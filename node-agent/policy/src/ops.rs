@@ -147,13 +147,67 @@ pub(crate) fn ordered(relation: Relation, a: &Value, b: &Value) -> Result<bool, 
     }
     match (a, b) {
         (Value::Text(a), Value::Text(b)) => Ok(relation.holds(Some(a.cmp(b)))),
-        (Value::List(a), Value::List(b)) => {
-            let (a, b) = (a.items(), b.items());
-            match a.iter().zip(b).find(|(a, b)| !equal(a, b)) {
-                Some((a, b)) => ordered(relation, a, b),
-                None => Ok(relation.holds(Some(a.len().cmp(&b.len())))),
-            }
-        }
+        (Value::List(a), Value::List(b)) => match difference(a.items(), b.items(), &mut equal) {
+            Difference::Pair(a, b) => ordered(relation, a, b),
+            Difference::Length(order) => Ok(relation.holds(Some(order))),
+        },
         _ => Err(format!("{} and {} have no order", a.kind(), b.kind())),
+    }
+}
+
+/// Where two lists differ first.
+enum Difference<'a> {
+    /// In these, which are not both lists.
+    Pair(&'a Value, &'a Value),
+    /// In their lengths, or not at all.
+    Length(Ordering),
+}
+
+/// One walk through both, however deep they are nested; `alike` judges what are not both lists.
+fn difference<'a>(
+    a: &'a [Value],
+    b: &'a [Value],
+    alike: &mut impl FnMut(&Value, &Value) -> bool,
+) -> Difference<'a> {
+    for (one, other) in a.iter().zip(b) {
+        match (one, other) {
+            (Value::List(a), Value::List(b)) if std::sync::Arc::ptr_eq(a, b) => {}
+            (Value::List(a), Value::List(b)) => match difference(a.items(), b.items(), alike) {
+                Difference::Length(Ordering::Equal) => {}
+                differs => return differs,
+            },
+            _ if alike(one, other) => {}
+            _ => return Difference::Pair(one, other),
+        }
+    }
+    Difference::Length(a.len().cmp(&b.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nested(last: i64) -> Value {
+        let mut value = list((0..100).map(Value::Int).chain([Value::Int(last)]).collect()).unwrap();
+        for _ in 1..List::DEEPEST {
+            value = list(vec![value]).unwrap();
+        }
+        value
+    }
+
+    #[test]
+    fn the_order_of_nested_lists_takes_one_walk_however_deep_they_are() {
+        let (a, b) = (nested(1), nested(2));
+        let (Value::List(x), Value::List(y)) = (&a, &b) else { panic!("lists") };
+        let mut walked = 0;
+        let found = difference(x.items(), y.items(), &mut |a, b| {
+            walked += 1;
+            equal(a, b)
+        });
+        assert!(matches!(found, Difference::Pair(Value::Int(1), Value::Int(2))));
+        assert_eq!(walked, 101);
+        assert_eq!(ordered(Relation::Less, &a, &b), Ok(true));
+        assert_eq!(ordered(Relation::GreaterOrEqual, &a, &b), Ok(false));
+        assert_eq!(ordered(Relation::LessOrEqual, &a, &nested(1)), Ok(true));
     }
 }

@@ -63,9 +63,7 @@ fn properties<const N: usize>(of: [(&str, Value); N]) -> world::Table {
 
 fn subject(name: &str, known: &memory::Subject, fields: &[Field], nil: &[Field]) -> Subject {
     let mut subject = Subject::named(name);
-    for field in nil {
-        subject.declare(*field);
-    }
+    subject.declare(nil.iter().copied());
     for row in &known.history {
         subject.push(values(fields, row));
     }

@@ -28,7 +28,7 @@ const fn field(name: &'static str, whose: Whose, unit: Unit) -> Field {
     Field { name, whose, unit }
 }
 
-/// All fields of MOM 0.6's collectors, and one of ours.
+/// All fields of MOM 0.6's collectors, and one of ours. What the host has in another unit than guests stands here twice.
 pub(super) const FIELDS: &[Field] = &[
     field("mem_available", Whose::Both, Unit::KiB),
     field("mem_unused", Whose::Both, Unit::KiB),
@@ -36,8 +36,10 @@ pub(super) const FIELDS: &[Field] = &[
     field("anon_pages", Whose::Host, Unit::KiB),
     field("swap_total", Whose::Both, Unit::KiB),
     field("swap_usage", Whose::Both, Unit::KiB),
-    field("swap_in", Whose::Both, Unit::Counter),
-    field("swap_out", Whose::Both, Unit::Counter),
+    field("swap_in", Whose::Host, Unit::Pages),
+    field("swap_out", Whose::Host, Unit::Pages),
+    field("swap_in", Whose::Guest, Unit::KiB),
+    field("swap_out", Whose::Guest, Unit::KiB),
     field("major_fault", Whose::Guest, Unit::Counter),
     field("minor_fault", Whose::Guest, Unit::Counter),
     field("host_major_faults", Whose::Guest, Unit::Counter),
@@ -95,9 +97,14 @@ pub(super) const OF_DISKS: [&str; 18] = [
     "setWriteIopsSec",
 ];
 
-/// The field of that name.
-pub(super) fn field_named(name: &str) -> Option<&'static Field> {
-    FIELDS.iter().find(|field| field.name == name)
+/// Fields of that name: one, or the host's and the guests'.
+pub(super) fn fields_named(name: &str) -> impl Iterator<Item = &'static Field> + Clone {
+    FIELDS.iter().filter(move |field| field.name == name)
+}
+
+/// What is counted over a time on which the collectors do not agree.
+pub(super) fn is_sum(field: &Field) -> bool {
+    field.unit == Unit::Counter || matches!(field.name, "swap_in" | "swap_out")
 }
 
 /// Properties, and who has them.

@@ -16,7 +16,7 @@ pub(crate) enum Unit {
     Percent,
     Milliseconds,
     Microseconds,
-    /// Events since some time, which the collectors do not agree upon.
+    /// Events.
     Counter,
     /// Nothing that could be mixed up.
     Plain,
@@ -57,13 +57,13 @@ impl Search<'_> {
         self.left = self.left.checked_sub(1)?;
         let syntax = &self.program.syntax;
         match syntax.node(id) {
-            Node::Dotted { attribute, .. } => named(syntax.text(*attribute)),
+            Node::Dotted { base, attribute, .. } => self.named(*base, syntax.text(*attribute)),
             Node::Symbol(name) => self.unit(self.facts.only_value(*name)?, far),
             Node::List { from, length } => {
                 let (head, arguments) = syntax.parts(*from, *length).split_first()?;
                 match syntax.node(*head) {
-                    Node::Dotted { attribute, .. } => {
-                        sampled(self.program, *attribute, arguments).and_then(named)
+                    Node::Dotted { base, attribute, .. } => {
+                        self.named(*base, sampled(self.program, *attribute, arguments)?)
                     }
                     Node::Symbol(name) | Node::Operator(name) if keeps(self.program.builtin(*name)) => {
                         arguments.iter().find_map(|argument| self.unit(*argument, far))
@@ -73,6 +73,14 @@ impl Search<'_> {
             }
             Node::Constant(_) | Node::Operator(_) => None,
         }
+    }
+
+    /// What that field counts, if it counts the same of everybody whom the name may mean.
+    fn named(&self, base: Name, field: &str) -> Option<Unit> {
+        let whose = self.facts.whose(self.program, base);
+        let mut units = catalog::fields_named(field).filter(|field| field.whose.includes(whose));
+        let unit = units.next()?.unit;
+        (unit != Unit::Plain && units.all(|other| other.unit == unit)).then_some(unit)
     }
 }
 
@@ -85,10 +93,6 @@ pub(super) fn sampled<'a>(program: &'a Program, attribute: Name, arguments: &[No
         Node::Constant(Value::Text(field)) => Some(field),
         _ => None,
     }
-}
-
-fn named(field: &str) -> Option<Unit> {
-    catalog::field_named(field).map(|field| field.unit).filter(|unit| *unit != Unit::Plain)
 }
 
 /// Whether its value counts what its arguments count.

@@ -54,6 +54,7 @@ pub(super) fn walk(program: &Program) -> Vec<Found> {
         scaled: HashSet::new(),
     };
     walk.bindings();
+    walk.early();
     while let Some(id) = walk.ahead.pop() {
         walk.value(id);
     }

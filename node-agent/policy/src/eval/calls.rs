@@ -124,6 +124,7 @@ impl<'a> Run<'a> {
                 format!("{} takes a name as a text, and this is {}", method.name(), name.kind()),
             ));
         };
+        self.look_up(at, entity, method, &name)?;
         match method {
             Method::Prop | Method::GetVar | Method::GetControl => self.recall(at, entity, method, &name),
             Method::Stat => self.stat(at, entity, &name),
@@ -143,6 +144,25 @@ impl<'a> Run<'a> {
                 Ok(Value::Nil)
             }
         }
+    }
+
+    /// Looking for a long name costs more: it is compared with those that are there, or its hash is made.
+    fn look_up(&mut self, at: At, entity: Entity, method: Method, name: &str) -> Result<()> {
+        let long = name.len() / 64;
+        if long == 0 {
+            return Ok(());
+        }
+        let entries = self.world.subject(entity).map_or(0, |subject| match method {
+            Method::Prop => subject.properties.len(),
+            Method::SetVar | Method::GetVar => subject.variables.len(),
+            // Where it was proposed is looked for in a table of its own.
+            Method::Control => subject.controls.len().saturating_add(subject.told.len()),
+            Method::GetControl => subject.controls.len(),
+            // A hash, which takes some times as long as a comparison.
+            Method::Stat | Method::StatAvg => 4,
+        });
+        let steps = long.saturating_mul(compared(entries)) / 4;
+        self.work(u64::try_from(steps).unwrap_or(u64::MAX).saturating_add(1), at)
     }
 
     fn recall(&self, at: At, entity: Entity, method: Method, name: &str) -> Result<Value> {
@@ -243,6 +263,13 @@ impl<'a> Run<'a> {
             _ => "this".to_owned(),
         }
     }
+}
+
+/// With how many names of a table one is compared at most: a B-tree's nodes have up to 11 names and at least 6 children
+/// (`alloc::collections::btree`).
+fn compared(entries: usize) -> usize {
+    let levels = entries.checked_ilog(6).map_or(1, |levels| levels.saturating_add(1));
+    entries.min(usize::try_from(levels).unwrap_or(usize::MAX).saturating_mul(11))
 }
 
 #[cold]

@@ -143,13 +143,21 @@ impl<'a> Reader<'a> {
         let mut text = String::new();
         loop {
             let rest = self.rest();
-            let Some(end) = rest.find(['"', '\\']) else { return self.wrong("a text has no end") };
+            let ends = |c: char| matches!(c, '"' | '\\' | '\0'..='\u{1f}');
+            let Some(end) = rest.find(ends) else { return self.wrong("a text has no end") };
             text.push_str(rest.get(..end).unwrap_or_default());
-            self.skip(end.saturating_add(1));
-            if rest.as_bytes().get(end) == Some(&b'"') {
-                return Ok(text);
+            self.skip(end);
+            match rest.as_bytes().get(end) {
+                Some(b'"') => {
+                    self.skip(1);
+                    return Ok(text);
+                }
+                Some(b'\\') => {
+                    self.skip(1);
+                    text.push(self.escape()?);
+                }
+                _ => return self.wrong("a control character in a text: write it as an escape, such as \\n"),
             }
-            text.push(self.escape()?);
         }
     }
 
@@ -173,6 +181,9 @@ impl<'a> Reader<'a> {
         let code = if (0xd800..0xdc00).contains(&first) && self.rest().starts_with("\\u") {
             self.skip(1);
             let second = self.unit()?;
+            if !(0xdc00..0xe000).contains(&second) {
+                return self.wrong("half of a pair of surrogates");
+            }
             0x1_0000 + ((first & 0x3ff) << 10) + (second & 0x3ff)
         } else {
             first
@@ -200,6 +211,10 @@ impl<'a> Reader<'a> {
         if !digits.starts_with(|c: char| c.is_ascii_digit()) {
             return self.wrong("no value that JSON knows");
         }
+        if !is_number(digits) {
+            return self
+                .wrong("no number of JSON: 0 begins none but 0 itself, and digits follow a point and an e");
+        }
         let value = if digits.bytes().all(|b| b.is_ascii_digit()) {
             if digits.len() > MAX_DIGITS {
                 return self.wrong("an integer with too many digits");
@@ -216,6 +231,24 @@ impl<'a> Reader<'a> {
             None => self.wrong("no number"),
         }
     }
+}
+
+/// `0` or digits that begin with another one, a fraction and an exponent where they are, and nothing else.
+fn is_number(text: &str) -> bool {
+    fn digits(text: &str) -> Option<&str> {
+        let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+        (rest.len() < text.len()).then_some(rest)
+    }
+    let Some(rest) = text.strip_prefix('0').or_else(|| digits(text)) else { return false };
+    let rest = match rest.strip_prefix('.') {
+        Some(fraction) => digits(fraction),
+        None => Some(rest),
+    };
+    let end = rest.and_then(|rest| match rest.strip_prefix(['e', 'E']) {
+        Some(exponent) => digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)),
+        None => Some(rest),
+    });
+    end.is_some_and(str::is_empty)
 }
 
 fn integer(text: &str) -> Option<Value> {

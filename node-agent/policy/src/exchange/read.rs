@@ -26,7 +26,7 @@ pub fn read(bytes: &[u8]) -> Read<World> {
         .map_err(|why| format!("it is not UTF-8 from byte {} on", why.valid_up_to()))?;
     let json = parse(text).map_err(|wrong| at(text, &wrong))?;
     let (mut world, mut names) = (World::default(), HashSet::new());
-    for (key, value) in object(json, "it")? {
+    for (key, value) in object(json, "")? {
         match key.as_str() {
             "host" => world.host = subject(&mut world, value, "host", None)?,
             "guests" => {
@@ -53,7 +53,12 @@ fn at(text: &str, wrong: &Wrong) -> String {
 }
 
 fn unknown(path: &str, key: &str, known: &str) -> String {
-    format!("{path}{}{key}: unknown; here are {known}", if path.is_empty() { "" } else { "." })
+    format!("{}{key}: unknown; here are {known}", inside(path))
+}
+
+/// How the path of something begins that is in there.
+fn inside(path: &str) -> String {
+    if path.is_empty() { String::new() } else { format!("{path}.") }
 }
 
 fn subject(world: &mut World, json: Json, path: &str, guest: Option<()>) -> Read<Subject> {
@@ -66,16 +71,20 @@ fn subject(world: &mut World, json: Json, path: &str, guest: Option<()>) -> Read
             ("variables", _) => subject.variables = table(value, &path)?,
             ("controls", _) => subject.controls = table(value, &path)?,
             ("fields", _) => {
-                for (n, field) in array(value, &path)?.into_iter().enumerate() {
-                    let field = world.field(&text(field, &format!("{path}[{n}]"))?);
-                    subject.declare(field);
-                }
+                let fields = array(value, &path)?.into_iter().enumerate();
+                let fields = fields.map(|(n, field)| Ok(world.field(&text(field, &format!("{path}[{n}]"))?)));
+                subject.declare(fields.collect::<Read<Vec<_>>>()?);
             }
             ("history", _) => {
+                let mut rows = Vec::new();
                 for (n, sample) in array(value, &path)?.into_iter().enumerate() {
-                    let fields = self::sample(sample, &format!("{path}[{n}]"))?;
-                    let row: Vec<_> =
-                        fields.into_iter().map(|(key, value)| (world.field(&key), value)).collect();
+                    let fields = self::sample(sample, &format!("{path}[{n}]"))?.into_iter();
+                    let fields = fields.map(|(key, value)| (world.field(&key), value));
+                    rows.push(fields.collect::<Vec<_>>());
+                }
+                // All at once: one after the other takes a walk over all of them for each.
+                subject.declare(rows.iter().flatten().map(|(field, _)| *field));
+                for row in rows {
                     subject.push(row);
                 }
             }
@@ -98,8 +107,18 @@ fn subject(world: &mut World, json: Json, path: &str, guest: Option<()>) -> Read
 
 fn object(json: Json, path: &str) -> Read<Vec<(String, Json)>> {
     match json {
-        Json::Object(members) => Ok(members),
-        other => Err(format!("{path}: an object is due, and this is {}", kind(&other))),
+        Json::Object(members) => {
+            let mut seen = HashSet::with_capacity(members.len());
+            match members.iter().find(|(key, _)| !seen.insert(key.as_str())) {
+                Some((key, _)) => Err(format!("{}{key}: it stands there twice", inside(path))),
+                None => Ok(members),
+            }
+        }
+        other => Err(format!(
+            "{}: an object is due, and this is {}",
+            if path.is_empty() { "it" } else { path },
+            kind(&other)
+        )),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::eval::Evaluation;
 use crate::value::{Function, Value};
 use crate::words::entity_name;
-use crate::world::{Subject, Table, World};
+use crate::world::{Field, Subject, Table, World};
 
 /// `{"values": […], "host": {…}, "guests": {NAME: {…}}, "errors": […]}` in one line. Integers are written exactly, floats so
 /// that they read the same, those that JSON does not know as texts.
@@ -112,8 +112,8 @@ impl Writer<'_> {
         self.text.push_str("\"properties\":");
         self.table(&subject.properties);
         self.text.push_str(",\"fields\":[");
-        let declared = names.iter().zip(subject.declared()).filter(|(_, declared)| **declared);
-        for (n, (name, _)) in declared.enumerate() {
+        let name = |field: &Field| names.get(field.index()).copied().unwrap_or_default();
+        for (n, name) in subject.declared().iter().map(name).enumerate() {
             self.comma(n);
             self.string(name);
         }
@@ -121,10 +121,9 @@ impl Writer<'_> {
         for (n, row) in subject.history().enumerate() {
             self.comma(n);
             self.text.push('{');
-            let sampled = names.iter().zip(row).filter_map(|(name, value)| Some((name, value.as_ref()?)));
-            for (n, (name, value)) in sampled.enumerate() {
+            for (n, (field, value)) in row.iter().enumerate() {
                 self.comma(n);
-                self.string(name);
+                self.string(name(field));
                 self.text.push(':');
                 self.value(value);
             }

@@ -417,3 +417,13 @@ fn recursion_goes_as_deep_as_moms_at_least() {
     let nested = format!("{}1{}", "(+ 0 ".repeat(400), ")".repeat(400));
     assert_eq!(values(&nested), "[1]");
 }
+
+#[test]
+fn a_comment_ends_with_its_line_whatever_ends_lines() {
+    table(&[
+        ("# a comment\r1", "[1]"),
+        ("# a comment\r(defvar x 2) # another\rx\r", "[2,2]"),
+        ("1 # a comment\r\n2", "[1,2]"),
+        ("1 # a comment\n\r2", "[1,2]"),
+    ]);
+}

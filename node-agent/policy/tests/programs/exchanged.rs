@@ -90,9 +90,48 @@ fn what_is_no_world_is_refused_by_its_place() {
     refused(b"{\"host\": \xff}", "it is not UTF-8 from byte 9 on");
     refused(format!("{}1", "[".repeat(100_000)), "nested too deep");
     refused(format!(r#"{{"host": {{"history": [{{"a": {}}}]}}}}"#, "9".repeat(100_000)), "too many digits");
-    refused(r#"{"host": {"history": [{"a": 01x}]}}"#, "a comma or a closing brace is due");
+    refused(r#"{"host": {"history": [{"a": 10x}]}}"#, "a comma or a closing brace is due");
     refused(r#"{"guests": [{"name": "\ud800"}]}"#, "half of a pair");
     refused(r#"{"guests": [{"name": "\x"}]}"#, "an unknown escape");
+}
+
+#[test]
+fn what_stands_there_twice_is_refused_by_its_path() {
+    refused(r#"{"host": {}, "guests": [], "host": {}}"#, "host: it stands there twice");
+    refused(r#"{"host": {"fields": [], "fields": []}}"#, "host.fields: it stands there twice");
+    refused(r#"{"guests": [{"name": "a", "name": "b"}]}"#, "guests[0].name: it stands there twice");
+    refused(
+        r#"{"host": {"properties": {"a": 1, "b": 2, "a": 1}}}"#,
+        "host.properties.a: it stands there twice",
+    );
+    refused(
+        r#"{"guests": [{"name": "a", "history": [{}, {"rss": 1, "r\u0073s": 2}]}]}"#,
+        "guests[0].history[1].rss: it stands there twice",
+    );
+}
+
+#[test]
+fn what_is_no_json_is_refused() {
+    let value = |text: &str| format!(r#"{{"host": {{"properties": {{"a": {text}}}}}}}"#);
+    for number in
+        ["01", "-01", "1.", "-1.", "00", "01.5", "1.e5", "1e", "1e+", "1-2", "1.2.3", "1e5.0", "0x1"]
+    {
+        assert!(exchange::read(value(number).as_bytes()).is_err(), "{number}");
+    }
+    for number in ["0", "-0", "0.5", "-0.0e-0", "10", "1e5", "1E+05", "0e1", "1.50"] {
+        assert!(exchange::read(value(number).as_bytes()).is_ok(), "{number}");
+    }
+    for number in [".5", "+1", "-"] {
+        refused(value(number), "no value that JSON knows");
+    }
+    refused(value("01"), "line 1, column 31: no number of JSON");
+    for text in ["\n", "\t", "\0", "\u{1f}"] {
+        refused(value(&format!("\"x{text}y\"")), "a control character in a text");
+    }
+    assert!(exchange::read(value("\"\u{7f}\u{e9}\"").as_bytes()).is_ok());
+    for text in [r"\ud800", r"\ud800\u0041", r"\ud800\ud800", r"\ud800\n", r"\udc00"] {
+        refused(value(&format!("\"{text}\"")), "half of a pair of surrogates");
+    }
 }
 
 #[test]

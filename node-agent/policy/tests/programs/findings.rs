@@ -147,6 +147,34 @@ fn controls_that_nobody_acts_on_are_warned_of_and_never_fail() {
 }
 
 #[test]
+fn constants_that_no_node_takes_for_a_control_are_warned_of_with_what_it_takes() {
+    let balloon = |value: &str| findings(&format!("(with Guests g (g.Control \"balloon_target\" {value}))"));
+    let takes = "p:1:44: warning: balloon_target takes a number of KiB from 0 up, and this is";
+    for (value, is) in [
+        ("'4G'", "a text"),
+        ("-1", "less than 0"),
+        ("-1.5", "less than 0"),
+        ("1e300", "a number that 64 bits do not hold"),
+        ("99999999999999999999", "a number that 64 bits do not hold"),
+        ("4398046511105", "more than any machine has"),
+    ] {
+        assert_eq!(balloon(value), [format!("{takes} {is}: no node acts on it")]);
+    }
+    for value in ["0", "-0.5", "4194304", "4194304.5", "4398046511104", "nil", "(+ 1 2)"] {
+        assert_eq!(balloon(value), [""; 0], "{value}");
+    }
+    table(&[
+        ("(Host.Control 'ksm_run' 'yes')", &["ksm_run takes a number from 0 up, and this is a text"]),
+        (
+            "(Host.Control 'ksm_pages_to_scan' -1)",
+            &["takes a number of pages from 0 up, and this is less than 0"],
+        ),
+        ("(Host.Control 'ksm_sleep_millisecs' 4398046511105)", &[]),
+        ("(with Guests g (g.Control 'vcpu_quota' -1))", &["vcpu_quota is not supported under KubeVirt"]),
+    ]);
+}
+
+#[test]
 fn truth_is_a_number_and_what_is_given_is_not_assigned() {
     table(&[
         ("(defvar on 1) (set on true)", &["p:1:23: error: undefined symbol true: write 1"]),
@@ -188,7 +216,17 @@ fn units_that_do_not_fit_are_warned_of() {
             &["this takes KiB and pages together", "rss is in pages"],
         ),
         ("(< Host.ksm_pages_shared Host.mem_free)", &["this takes pages and KiB together"]),
-        ("(with Guests g (> g.swap_in 5)) Host.swap_in", &["swap_in counts events"]),
+        ("(with Guests g (> g.swap_in 5)) Host.swap_in", &["swap_in is a sum: of the host pages"]),
+        ("(with Guests g (> g.major_fault 5))", &["major_fault counts events"]),
+        // A guest's are KiB, the host's are pages, and whose they are is known or not.
+        ("(with Guests g (- g.balloon_cur g.swap_out))", &["swap_out is a sum"]),
+        ("(- Host.mem_free Host.swap_out)", &["this takes KiB and pages together", "swap_out is a sum"]),
+        (
+            "(with Guests g (- g.swap_in Host.swap_in))",
+            &["this takes KiB and pages together", "swap_in is a sum"],
+        ),
+        ("(def f (e) (- Host.mem_free e.swap_in)) (f Host)", &["swap_in is a sum"]),
+        ("(Host.Control \"ksm_pages_to_scan\" (Host.StatAvg \"swap_in\"))", &["swap_in is a sum"]),
         (
             "(with Guests g (let ((x Host.ksm_pages_sharing)) (g.Control \"balloon_target\" x)))",
             &["balloon_target is in KiB, and this is in pages"],

@@ -6,6 +6,7 @@ mod apart;
 mod constructs;
 mod exchanged;
 mod findings;
+mod orders;
 mod places;
 mod stock;
 mod support;

@@ -95,6 +95,39 @@ fn undoing_what_a_guest_remembers_costs_steps() {
     fails(format!("(with Guests g {{{remembers}}}) {fails_each_time}"), "p:1:", "is spent");
 }
 
+/// The fewest steps with which a program is not at the end of its budget.
+fn steps_of(text: &str) -> u64 {
+    let spent = |steps: u64| {
+        let limits = Limits { steps, ..Limits::default() };
+        run_in(text, WORLD, &limits).is_err_and(|trouble| trouble.message.contains("is spent"))
+    };
+    let (mut few, mut enough) = (0, 5_000_000);
+    while few + 1 < enough {
+        let middle = u64::midpoint(few, enough);
+        if spent(middle) { few = middle } else { enough = middle }
+    }
+    enough
+}
+
+#[test]
+fn looking_for_a_long_name_costs_steps() {
+    let world = |call: &str, length: usize| {
+        let name = format!("(defvar n (* \"a\" {length}))");
+        let there = "(Host.SetVar (+ n \"b\") 1) (Host.Control (+ n \"b\") 1)";
+        format!("{name} {there} {}", call.repeat(10))
+    };
+    for call in ["GetVar n", "GetControl n", "SetVar n 1", "Control n 1", "Prop n", "Stat n", "StatAvg n"] {
+        // What is not there ends a guest's turn, and the next one begins.
+        let call = if matches!(call, "Prop n" | "Stat n" | "StatAvg n") {
+            format!("(with Guests g (g.{call}))")
+        } else {
+            format!("(Host.{call})")
+        };
+        let (short, long) = (steps_of(&world(&call, 30)), steps_of(&world(&call, 60_000)));
+        assert!(short < 300 && long > short + 10 * 60_000 / 256, "{call}: {short} and {long}");
+    }
+}
+
 #[test]
 fn numbers_have_no_more_bits_than_they_may() {
     fails("(<< 1 1000000000)", "p:1:2: ", "more than 65536 bits");

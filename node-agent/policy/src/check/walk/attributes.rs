@@ -24,7 +24,7 @@ impl Walk<'_> {
                 format!("undefined symbol {}{}", shown(text), hint(base, variables))
             });
         }
-        let (owner, name) = (self.whose(base), program.syntax.text(attribute));
+        let (owner, name) = (self.facts.whose(program, base), program.syntax.text(attribute));
         if program.method(attribute).is_none() && !self.of_a_disk(id, owner, name) {
             self.field(id, owner, name);
         }
@@ -44,12 +44,14 @@ impl Walk<'_> {
 
     /// A field that is read of somebody.
     fn field(&mut self, id: NodeId, whose: Whose, name: &str) {
-        match catalog::field_named(name) {
-            None => self.error(id, |_| {
+        let mut named = catalog::fields_named(name);
+        let field = named.clone().find(|field| field.whose.includes(whose));
+        match field {
+            None if named.next().is_none() => self.error(id, |_| {
                 let known = FIELDS.iter().filter(|field| field.whose.includes(whose)).map(|field| field.name);
                 format!("unknown field {}{}", shown(name), hint(name, known))
             }),
-            Some(field) if !field.whose.includes(whose) => {
+            None => {
                 let (has_not, has) = if whose == Whose::Host {
                     ("the host", "guests have it")
                 } else {
@@ -58,14 +60,9 @@ impl Walk<'_> {
                 self.error(id, |_| format!("{has_not} has no field {name}: {has}"));
             }
             Some(field) => {
-                if field.unit == Unit::Counter && !self.counters.contains(&field.name) {
+                if catalog::is_sum(field) && !self.counters.contains(&field.name) {
                     self.counters.push(field.name);
-                    self.warning(id, |_| {
-                        format!(
-                            "{name} counts events: of the host since its last sample, of guests as their source does it, \
-                             since boot under libvirt; MOM's other sources differ"
-                        )
-                    });
+                    self.warning(id, |_| sum(field));
                 }
                 if field.name == "rss" && !self.scaled(id) {
                     self.warning(id, |_| {
@@ -86,19 +83,19 @@ impl Walk<'_> {
         arguments: &[NodeId],
     ) {
         let program = self.program;
-        let defined = !self.facts.functions(whole).is_empty();
+        let defined = self.facts.function(whole).is_some();
         let method = program.method(attribute).filter(|_| self.facts.is_bound(base));
         match method {
-            Some(method) => self.method(head, method, self.whose(base), arguments),
+            Some(method) => self.method(head, method, self.facts.whose(program, base), arguments),
             None if defined => self.defined_call(head, whole, arguments.len()),
             None if !self.facts.is_bound(base) => self.dotted(head, whole, base, attribute),
             None => {
                 let name = program.syntax.text(attribute);
-                if self.of_a_disk(head, self.whose(base), name) {
+                if self.of_a_disk(head, self.facts.whose(program, base), name) {
                     return;
                 }
                 let methods = Method::ALL.iter().map(|(name, _)| *name);
-                if catalog::field_named(name).is_some() {
+                if catalog::fields_named(name).next().is_some() {
                     return self.error(head, |_| {
                         format!("{name} is a field and cannot be called: leave the brackets out")
                     });
@@ -162,6 +159,19 @@ impl Walk<'_> {
             let has = if whose == Whose::Host { "guests have" } else { "the host has" };
             self.warning(id, |_| format!("nobody acts on {name} here: {has} it"));
         }
+        let acted_on = control.effect == Effect::Works && control.whose.includes(whose);
+        if let Some(value) = value.filter(|_| acted_on)
+            && let Node::Constant(constant) = self.program.syntax.node(value)
+            && let Some(is) = refused(constant, control.unit)
+        {
+            let takes = match control.unit {
+                Unit::Plain => "a number".to_owned(),
+                unit => format!("a number of {}", unit.word()),
+            };
+            self.warning(value, |_| {
+                format!("{name} takes {takes} from 0 up, and this is {is}: no node acts on it")
+            });
+        }
         if let Some(value) = value
             && let Some(unit) = units::unit(self.program, &self.facts, value)
             && control.unit != Unit::Plain
@@ -170,5 +180,36 @@ impl Walk<'_> {
             let wanted = control.unit.word();
             self.warning(value, |_| format!("{name} is in {wanted}, and this is in {}", unit.word()));
         }
+    }
+}
+
+/// What a sum over time is of, and since when.
+fn sum(field: &catalog::Field) -> String {
+    let name = field.name;
+    if field.unit == Unit::Counter {
+        return format!(
+            "{name} counts events as the guest's source does it, since boot under libvirt; MOM's other sources differ"
+        );
+    }
+    format!(
+        "{name} is a sum: of the host pages since its last sample, of guests KiB as their source counts them, since boot under \
+         libvirt; MOM's other sources differ"
+    )
+}
+
+/// What a constant is that nobody takes for a control's number; as the node's door has it.
+fn refused(constant: &Value, unit: Unit) -> Option<String> {
+    // No machine addresses more than 52 bits (Intel SDM, MAXPHYADDR; CONFIG_ARM64_PA_BITS_52).
+    const LARGEST_KIB: i64 = 1 << 42;
+    match constant.to_whole() {
+        None => Some(match constant {
+            Value::Float(_) | Value::Big(_) => "a number that 64 bits do not hold".to_owned(),
+            other => other.kind().to_owned(),
+        }),
+        Some(whole) if whole < 0 => Some("less than 0".to_owned()),
+        Some(whole) if unit == Unit::KiB && whole > LARGEST_KIB => {
+            Some("more than any machine has".to_owned())
+        }
+        Some(_) => None,
     }
 }

@@ -23,16 +23,14 @@ impl Walk<'_> {
     }
 
     pub(super) fn defined_call(&mut self, head: NodeId, name: Name, found: usize) {
-        let functions = self.facts.functions(name);
-        if functions.is_empty() {
+        let Some(function) = self.facts.function(name) else {
             return self.error(head, |walk| walk.undefined_function(name));
-        }
-        if functions.iter().any(|function| function.arity == Some(found)) {
+        };
+        if function.takes(found) {
             return;
         }
-        let wanted = functions.iter().find_map(|function| function.arity);
         let shown = shown(self.program.syntax.text(name));
-        match wanted {
+        match function.first {
             Some(wanted) => {
                 self.error(head, |_| format!("{shown} takes {}, and here are {found}", counted(wanted)));
             }

@@ -2,9 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::super::catalog::Whose;
-use super::super::facts::Binding;
 use super::super::nearest::hint;
+use super::super::order::{self, Early};
 use super::Walk;
 use crate::builtin::{BUILTINS, Builtin};
 use crate::syntax::{Name, Node, NodeId};
@@ -13,8 +12,6 @@ use crate::words::shown;
 
 /// What other languages call truth values; here they are numbers.
 const TRUTH: [(&str, u8); 2] = [("true", 1), ("false", 0)];
-/// Bindings of a name that are looked at.
-const MANY: usize = 64;
 
 impl Walk<'_> {
     pub(super) fn symbol(&mut self, id: NodeId, name: Name) {
@@ -27,7 +24,7 @@ impl Walk<'_> {
     fn undefined(&self, name: Name) -> String {
         let syntax = &self.program.syntax;
         let text = syntax.text(name);
-        if self.is_builtin(name).is_some() || !self.facts.functions(name).is_empty() {
+        if self.is_builtin(name).is_some() || self.facts.function(name).is_some() {
             return format!("undefined symbol {}: a function is no value, call it", shown(text));
         }
         let known = |part: &str| {
@@ -50,10 +47,24 @@ impl Walk<'_> {
     pub(super) fn undefined_function(&self, name: Name) -> String {
         let syntax = &self.program.syntax;
         let text = syntax.text(name);
-        let functions = self.facts.names().filter(|name| !self.facts.functions(*name).is_empty());
+        let functions = self.facts.names().filter(|name| self.facts.function(*name).is_some());
         let functions = functions.map(|name| syntax.text(name).as_ref());
         let words = BUILTINS.iter().map(|(name, _)| *name).chain(Function::ALL.map(|(name, _)| name));
         format!("undefined function {}{}", shown(text), hint(text, functions.chain(words)))
+    }
+
+    /// Names that are used before anything could have defined them.
+    pub(super) fn early(&mut self) {
+        for Early { id, name, call } in order::early(self.program, &self.facts) {
+            self.error(id, |walk| {
+                let what = if call { "function" } else { "symbol" };
+                let text = shown(walk.program.syntax.text(name));
+                let place =
+                    walk.facts.place(name).map(|id| walk.program.text.place(walk.program.syntax.at(id)));
+                let place = place.map_or_else(String::new, |place| format!(", at {place}"));
+                format!("undefined {what} {text}: it is defined later{place}")
+            });
+        }
     }
 
     /// What definitions say about names, wherever they stand.
@@ -131,19 +142,6 @@ impl Walk<'_> {
         if let Some(name) = given {
             let text = self.program.syntax.text(name);
             self.warning(id, |_| format!("{text} is something else from here on: nothing says what it was"));
-        }
-    }
-
-    /// Whose attributes a name has, if that is sure. With very many bindings nobody looks at all of them at each use.
-    pub(super) fn whose(&self, base: Name) -> Whose {
-        let guests = |binding: &Binding| match binding {
-            Binding::Element(list) => self.program.syntax.name_of(*list) == Some(self.program.guests),
-            _ => false,
-        };
-        match self.facts.bindings(base) {
-            [Binding::Anything] if base == self.program.host => Whose::Host,
-            bindings if (1..=MANY).contains(&bindings.len()) && bindings.iter().all(guests) => Whose::Guest,
-            _ => Whose::Both,
         }
     }
 }
