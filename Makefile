@@ -14,7 +14,7 @@ PACKAGES := etcd-server runc containernetworking-plugins iptables conntrack libv
 	libvirt-dev libvirt-clients qemu-system-x86 qemu-utils debootstrap busybox-static cpio pkg-config iproute2 libcap2-bin \
 	openssl procps util-linux xz-utils g++ python3 python3-libvirt debian-archive-keyring
 
-.PHONY: help setup parts check test soak fuzz mutants generate demo demo-end demo-host measure simulate compare pictures replay fixtures bench-core bench-sim bench-mom bench-policy clean
+.PHONY: help setup parts check test soak fuzz mutants generate demo demo-end demo-host measure bench simulate compare pictures replay fixtures bench-core bench-sim bench-mom bench-policy clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -109,6 +109,17 @@ demo-host: setup ## the agent on real guests under libvirt, without Kubernetes
 measure: parts ## what agent and operator cost on this machine, about 45 minutes; ARGS=--write updates docs/measurements.md
 	cargo build --release --locked -p overcommit-agent -p overcommit-operator
 	cargo run --quiet --locked --bin measure -- $(ARGS)
+
+# SCENARIO has a default below, for `make simulate`: here one counts that was named.
+SCENARIO_GIVEN = $(if $(filter command line environment,$(origin SCENARIO)),$(SCENARIO))
+# What is kept under INTO is not run again; REPORT=1 runs nothing. Names of scenarios and controllers: ARGS=--help.
+INTO ?= target/bench
+bench: setup ## real guests on a squeezed host under each controller, 5 minutes a window; SCENARIO=f CONTROLLER=none,ours SEED=1 ROUNDS=3
+	cargo build --workspace --bins --locked
+	cargo build --release --locked -p overcommit-agent
+	cargo run --quiet --locked --bin bench -- --into $(INTO) $(if $(SCENARIO_GIVEN),--scenario $(SCENARIO_GIVEN)) \
+		$(if $(CONTROLLER),--controller $(CONTROLLER)) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(REPORT),--report) $(ARGS)
 
 # A scenario of the library by its name, and any policy file.
 SCENARIO ?= everybody-surges

@@ -44,6 +44,16 @@ pub enum Load {
         /// From one smallest size to the next.
         period_s: u64,
     },
+    /// Writes a buffer over and over that grows and shrinks between two sizes by a pattern of which a seed is all: the
+    /// same seed is the same demand, second by second, whatever the guest gets done. `memknobs:LOW:HIGH:SEED`
+    Memknobs {
+        /// Smallest size.
+        low_mib: u64,
+        /// Largest size.
+        high_mib: u64,
+        /// What the pattern follows from.
+        seed: u64,
+    },
     /// Writes a buffer over and over whose size follows a course; the last size stays. `steps:SIZExSECONDS,SIZExSECONDS,…`
     Steps(
         /// Sizes, each with how long it lasts.
@@ -75,6 +85,7 @@ impl Load {
             }
             Self::Hold { mib } => *mib,
             Self::Waves { low_mib, high_mib, period_s } => wave(*low_mib, *high_mib, *period_s, second),
+            Self::Memknobs { low_mib, high_mib, seed } => pattern(*low_mib, *high_mib, *seed, second),
             Self::Steps(steps) => course(steps, second),
             Self::Surge { ramp_mib_per_s, .. } => ramp_mib_per_s.saturating_mul(second.saturating_add(1)),
         }
@@ -110,6 +121,30 @@ fn wave(low: u64, high: u64, period: u64, second: u64) -> u64 {
     low + high.saturating_sub(low).saturating_mul(distance) / period
 }
 
+/// Seconds that a size of the pattern lasts, from the shortest on, so many different ones.
+const LASTS: (u64, u64) = (8, 17);
+
+/// Sizes drawn evenly from `low..=high`, each for 8 to 24 s, the next one reached at once.
+fn pattern(low: u64, high: u64, seed: u64, second: u64) -> u64 {
+    let (mut state, mut end) = (seed, 0_u64);
+    loop {
+        let (size, lasts) = (draw(&mut state), draw(&mut state));
+        end = end.saturating_add(LASTS.0 + lasts % LASTS.1);
+        if second < end {
+            return low + size % (high.saturating_sub(low) + 1);
+        }
+    }
+}
+
+/// `SplitMix64` (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+fn draw(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
 fn course(steps: &[(u64, u64)], second: u64) -> u64 {
     let mut end: u64 = 0;
     for (size, lasts) in steps {
@@ -131,6 +166,7 @@ impl fmt::Display for Load {
             }
             Self::Hold { mib } => write!(f, "hold:{mib}"),
             Self::Waves { low_mib, high_mib, period_s } => write!(f, "waves:{low_mib}:{high_mib}:{period_s}"),
+            Self::Memknobs { low_mib, high_mib, seed } => write!(f, "memknobs:{low_mib}:{high_mib}:{seed}"),
             Self::Steps(steps) => {
                 let words: Vec<_> = steps.iter().map(|(size, lasts)| format!("{size}x{lasts}")).collect();
                 write!(f, "steps:{}", words.join(","))
@@ -163,10 +199,13 @@ impl FromStr for Load {
             ("waves", [low, high, period]) => {
                 Ok(Self::Waves { low_mib: *low, high_mib: *high, period_s: *period })
             }
+            ("memknobs", [low, high, seed]) => {
+                Ok(Self::Memknobs { low_mib: *low, high_mib: *high, seed: *seed })
+            }
             ("surge", [spare, ramp]) => Ok(Self::Surge { spare_mib: *spare, ramp_mib_per_s: *ramp }),
             _ => Err(format!(
                 "unknown load: {text} (idle[:CACHE] busy:SIZE:RATE paced:SIZE:RATE:PACE hold:SIZE waves:LOW:HIGH:PERIOD \
-                 steps:SIZExSECONDS,… surge:SPARE:RATE)"
+                 memknobs:LOW:HIGH:SEED steps:SIZExSECONDS,… surge:SPARE:RATE)"
             )),
         }
     }
@@ -192,6 +231,7 @@ mod tests {
             "paced:300:50:20",
             "hold:200",
             "waves:50:250:60",
+            "memknobs:60:400:7",
             "steps:100x20,300x40",
             "surge:16:50",
         ] {
@@ -204,6 +244,17 @@ mod tests {
         for word in ["", "busy", "busy:1", "busy:x:1", "hold:1:2", "steps:", "steps:1", "nap"] {
             assert!(word.parse::<Load>().is_err(), "{word}");
         }
+    }
+
+    #[test]
+    fn a_pattern_is_its_seeds_alone_and_uses_all_between_its_bounds() {
+        let sizes = |seed| -> Vec<u64> { (0..3600).map(|second| pattern(60, 400, seed, second)).collect() };
+        let hour = sizes(7);
+        assert!(hour == sizes(7) && hour != sizes(8));
+        let (least, most) = (hour.iter().min().unwrap(), hour.iter().max().unwrap());
+        assert!((60..80).contains(least) && (380..=400).contains(most), "{least} to {most}");
+        let changes = hour.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert!((3600 / 24..3600 / 8).contains(&changes), "{changes} changes");
     }
 
     #[test]

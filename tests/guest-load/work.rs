@@ -34,7 +34,7 @@ pub(crate) fn work(load: &Load) -> ! {
         fill_cache(*cache_mib);
     }
     let mut buffer = Buffer { pieces: Vec::new(), next: 0, random: 0x9E37_79B9_7F4A_7C15 };
-    let start = Instant::now();
+    let (start, mut written) = (Instant::now(), 0);
     loop {
         let began = Instant::now();
         let wanted = load.wanted_mib(start.elapsed().as_secs());
@@ -50,7 +50,8 @@ pub(crate) fn work(load: &Load) -> ! {
                 pages += buffer.write_some();
             }
         }
-        report(start.elapsed(), &buffer, pages, began.elapsed());
+        written += pages;
+        report(start.elapsed(), &buffer, pages, began.elapsed(), written);
         std::thread::sleep(SECOND.saturating_sub(began.elapsed()));
     }
 }
@@ -123,9 +124,10 @@ fn fill_cache(mib: u64) {
     while matches!(rest.read(&mut piece), Ok(length) if length > 0) {}
 }
 
-fn report(since: Duration, buffer: &Buffer, pages: usize, took: Duration) {
+fn report(since: Duration, buffer: &Buffer, pages: usize, took: Duration, written: usize) {
     let rate = u128::try_from(pages).unwrap_or(0) * 1000 / took.max(SECOND).as_millis();
-    let line = format!("LOAD t={}s held={}MiB rate={rate}pages/s", since.as_secs(), buffer.pieces.len());
+    let held = buffer.pieces.len();
+    let line = format!("LOAD t={}s held={held}MiB rate={rate}pages/s written={written}", since.as_secs());
     println!("{line}");
     let _ = fs::write(PROGRESS, line);
 }

@@ -210,6 +210,19 @@ impl Agent {
         Self::launch(&Self::program()?, (uri, policy), state_dir, None, further)
     }
 
+    /// As [`Agent::start_on_this_machine`], of another build.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn start_program_on_this_machine(
+        program: &Path,
+        uri: &str,
+        policy: &str,
+        state_dir: &Path,
+    ) -> Result<Self> {
+        Self::launch(program, (uri, policy), state_dir, None, &[])
+    }
+
     fn launch(
         program: &Path,
         (uri, policy): (&str, &str),

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod api;
 pub mod chart;
+pub mod cost;
 pub mod course;
 pub mod disk;
 pub mod guardian;

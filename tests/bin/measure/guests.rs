@@ -10,8 +10,8 @@ use overcommit_tests::guests::{Guest, GuestSpec, Hypervisor};
 use overcommit_tests::session::Session;
 use overcommit_tests::wait;
 
-use crate::process::{Memory, cpu_ms, released, whole};
 use crate::spread::Spread;
+use overcommit_tests::cost::{Memory, cpu_ms, released, whole};
 
 /// Guests at most.
 pub(crate) const MOST: usize = 12;

@@ -12,8 +12,8 @@ use overcommit_tests::parts::say;
 use overcommit_tests::session::Session;
 use overcommit_tests::wait;
 
-use crate::process::{cpu_ms, released};
 use crate::spread::Spread;
+use overcommit_tests::cost::{cpu_ms, released};
 
 const RUNS: usize = 3;
 const GUESTS: u64 = 6;

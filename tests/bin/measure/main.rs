@@ -7,7 +7,6 @@ mod ksm;
 mod lane;
 mod machine;
 mod operator;
-mod process;
 mod sizes;
 mod slow_api;
 mod spread;

@@ -14,8 +14,8 @@ use overcommit_tests::session::Session;
 use overcommit_tests::wait;
 use serde_json::json;
 
-use crate::process::{memory, released};
 use crate::spread::Spread;
+use overcommit_tests::cost::{memory, released};
 
 const NAMESPACE: &str = "overcommit";
 const SOON: Duration = Duration::from_mins(2);

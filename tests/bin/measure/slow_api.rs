@@ -20,8 +20,8 @@ use overcommit_tests::wait;
 
 use crate::guests::{PLENTY, SIZE, squeeze};
 use crate::lane::{Seen, losses, pains, pause, statistics};
-use crate::process::released;
 use crate::spread::Spread;
+use overcommit_tests::cost::released;
 
 /// Guests, and as many with swap, whose pain shows on the host.
 const GUESTS: usize = 4;

@@ -23,7 +23,7 @@ use std::time::Duration;
 pub use debian::TRIXIE;
 pub use golang::{CONTAINERD, HELM, KUBERNETES, KUBERNETES_VERSION, KUBEVIRT, KUBEVIRT_VERSION};
 pub use kubevirt::{KUBEVIRT_CONTROL_IMAGE, KUBEVIRT_IMAGES, KUBEVIRT_NODE_IMAGE};
-pub use mom::{MOM, mom_modules, mom_rules};
+pub use mom::{MOM, mom_modules, mom_program, mom_rules};
 pub use progress::{Progress, say, told};
 pub use small::{
     GUEST_IMAGE, GUEST_IMAGE_NAME, GUEST_INITRD_PATH, GUEST_KERNEL_PATH, PAUSE_IMAGE, PAUSE_IMAGE_NAME,

@@ -27,6 +27,11 @@ pub fn mom_modules() -> Result<PathBuf> {
     MOM.file("root/usr/lib/python3/dist-packages")
 }
 
+/// MOM's daemon, to be run by Debian's Python with [`mom_modules`] on its path.
+pub fn mom_program() -> Result<PathBuf> {
+    MOM.file("root/usr/sbin/momd")
+}
+
 /// A rules file that MOM ships: `balloon.rules`, `ksm.rules`, `balloon-qos.rules`.
 pub fn mom_rules(name: &str) -> Result<String> {
     let path = MOM.file("root/usr/share/doc/mom/examples")?.join(name);

@@ -7,15 +7,15 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::param::clock_ticks_per_second;
 
 /// A program of the product as it is released, not as tests build it.
-pub(crate) fn released(name: &str) -> Result<PathBuf> {
+pub fn released(name: &str) -> Result<PathBuf> {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release").join(name);
-    ensure!(program.is_file(), "{} is missing: run `make measure`", program.display());
+    ensure!(program.is_file(), "{} is missing: run `make measure` or `make bench`", program.display());
     Ok(program)
 }
 
 /// CPU time that a process has used, in ms: user and system time of all its threads, the ended ones included
 /// (fields 14 and 15 of `/proc/PID/stat`, proc(5)).
-pub(crate) fn cpu_ms(pid: u32) -> Result<f64> {
+pub fn cpu_ms(pid: u32) -> Result<f64> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).context(path.clone())?;
     // The name may hold spaces and brackets; the third field follows its last bracket.
@@ -28,21 +28,21 @@ pub(crate) fn cpu_ms(pid: u32) -> Result<f64> {
 
 /// Memory of a process, in MiB.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Memory {
+pub struct Memory {
     /// Its own.
-    pub(crate) anonymous: f64,
+    pub anonymous: f64,
     /// Pages of files that it has mapped, programs and libraries, also where others share them.
-    pub(crate) file: f64,
+    pub file: f64,
 }
 
 /// Memory of some processes, what they share counted once (`Pss` in `/proc/PID/smaps_rollup`; only they map the program).
-pub(crate) fn whole(pids: &[u32]) -> Result<Memory> {
+pub fn whole(pids: &[u32]) -> Result<Memory> {
     let each = pids.iter().map(|pid| memory(*pid)).collect::<Result<Vec<_>>>()?;
     Ok(Memory { anonymous: each.iter().map(|m| m.anonymous).sum(), file: each.iter().map(|m| m.file).sum() })
 }
 
 /// Reads `/proc/PID/smaps_rollup`.
-pub(crate) fn memory(pid: u32) -> Result<Memory> {
+pub fn memory(pid: u32) -> Result<Memory> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).context(path.clone())?;
     let value = |key: &str| -> Result<f64> {

@@ -1,0 +1,204 @@
+//! Who decides about memory during a window: nobody, this project's agent, MOM, or nobody and no squeeze either.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
+use overcommit_tests::agent::Agent;
+use overcommit_tests::cost::{cpu_ms, released, whole};
+use overcommit_tests::guests::Hypervisor;
+use overcommit_tests::machine::{self, MIB};
+use overcommit_tests::parts::{mom_modules, mom_program, mom_rules};
+use overcommit_tests::process::{Launch, Process};
+use overcommit_tests::session::Session;
+use serde::{Deserialize, Serialize};
+
+/// Debian's, whatever else `PATH` has.
+const PYTHON: &str = "/usr/bin/python3";
+/// From its start to MOM's first look at the guests.
+const MOM_BEGINS: Duration = Duration::from_mins(2);
+/// From SIGTERM to MOM's end.
+const MOM_ENDS: Duration = Duration::from_mins(1);
+/// What the agent keeps for the node, of what is left of it: the default of a policy is as much of the whole node, and the
+/// squeeze has taken most of that away.
+const KEPT_PERCENT: u64 = 5;
+
+/// A controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Controller {
+    /// Nobody decides, and nothing is squeezed: what the guests could do.
+    Ceiling,
+    /// Nobody decides.
+    None,
+    /// The agent, with the defaults of a policy that enforces.
+    Ours,
+    /// The agent, which only observes: what that costs.
+    Observe,
+    /// MOM with its stock balloon and KSM rules.
+    Mom,
+    /// The same, with thresholds that are parts of what the squeeze leaves.
+    MomScaled,
+}
+
+impl fmt::Display for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+impl Controller {
+    /// What it needs is there.
+    pub(crate) fn prepare(self) -> Result<()> {
+        match self {
+            Self::Ceiling | Self::None => Ok(()),
+            Self::Ours | Self::Observe => released("overcommit-agent").map(drop),
+            Self::Mom | Self::MomScaled => mom_modules().map(drop),
+        }
+    }
+
+    /// Starts it on a machine of which `room_mib` are left.
+    pub(crate) fn start(self, hypervisor: &Hypervisor, room_mib: u64) -> Result<Running> {
+        match self {
+            Self::Ceiling | Self::None => Ok(Running::Nobody),
+            Self::Ours => agent("Enforce", hypervisor, room_mib),
+            Self::Observe => agent("Observe", hypervisor, room_mib),
+            Self::Mom => mom(&mom_rules("balloon.rules")?, hypervisor),
+            Self::MomScaled => mom(&scaled(&mom_rules("balloon.rules")?, room_mib)?, hypervisor),
+        }
+    }
+}
+
+/// A controller at work. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) enum Running {
+    Nobody,
+    Agent(Agent),
+    Mom(Process),
+}
+
+/// What a controller used.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Cost {
+    /// CPU time, in ms.
+    pub(crate) cpu_ms: f64,
+    /// Resident memory, in MiB.
+    pub(crate) resident_mib: f64,
+}
+
+impl Running {
+    /// What it has used since it was started; absent where nobody decides.
+    pub(crate) fn cost(&self) -> Result<Option<Cost>> {
+        let pids = match self {
+            Self::Nobody => return Ok(None),
+            Self::Agent(agent) => agent.pids(),
+            Self::Mom(process) => process.members(),
+        };
+        let memory = whole(&pids)?;
+        let cpu_ms = pids.into_iter().map(cpu_ms).sum::<Result<f64>>()?;
+        Ok(Some(Cost { cpu_ms, resident_mib: memory.anonymous + memory.file }))
+    }
+
+    /// Fails when it died: that is its result, and no fault of the bench.
+    pub(crate) fn check(&self) -> Result<()> {
+        let process = match self {
+            Self::Nobody => return Ok(()),
+            Self::Agent(agent) => agent.process(),
+            Self::Mom(process) => process,
+        };
+        match process.ended()? {
+            Some(status) => anyhow::bail!("ended with {status}; {}", process.log_tail()),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends it as its users would, without what was taken being given back: the guests go too.
+    pub(crate) fn stop(self) -> Result<()> {
+        match self {
+            Self::Nobody => Ok(()),
+            Self::Agent(agent) => agent.kill(),
+            Self::Mom(process) => process.terminate(MOM_ENDS).map(drop),
+        }
+    }
+}
+
+fn agent(mode: &str, hypervisor: &Hypervisor, room_mib: u64) -> Result<Running> {
+    let kept = room_mib * KEPT_PERCENT / 100;
+    let policy = format!(
+        "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {{name: bench}}\nspec:\n  mode: {mode}\n  \
+         reserve: {{minimum: {kept}Mi}}\n"
+    );
+    let state = Session::shared()?.fresh_dir("state")?;
+    let program = released("overcommit-agent")?;
+    Ok(Running::Agent(Agent::start_program_on_this_machine(&program, hypervisor.uri(), &policy, &state)?))
+}
+
+fn mom(balloon: &str, hypervisor: &Hypervisor) -> Result<Running> {
+    let session = Session::shared()?;
+    let dir = session.fresh_dir("mom")?;
+    let write = |name: &str, text: &str| -> Result<PathBuf> {
+        let path = dir.join(name);
+        fs::write(&path, text).with_context(|| path.display().to_string())?;
+        Ok(path)
+    };
+    let rules = write("rules", &format!("{balloon}\n{}", mom_rules("ksm.rules")?))?;
+    let configuration = write("mom.conf", &configuration(hypervisor.uri(), &rules.display().to_string()))?;
+    let launch = Launch::new("momd", PYTHON)
+        .arg("-B")
+        .arg(mom_program()?)
+        .arg("-c")
+        .arg(configuration)
+        .env("PYTHONPATH", mom_modules()?);
+    let process = session.spawn(launch)?;
+    let looks = || process.output().contains("Policy Engine starting");
+    process.ready(MOM_BEGINS, "MOM's policy engine", looks)?;
+    Ok(Running::Mom(process))
+}
+
+/// As MOM's example for balloon and KSM, with what that leaves open.
+fn configuration(uri: &str, rules: &str) -> String {
+    format!(
+        "[main]\nmain-loop-interval: 5\nhost-monitor-interval: 5\nguest-monitor-interval: 5\nguest-manager-interval: 5\n\
+         hypervisor-interface: libvirt\npolicy-engine-interval: 10\ncontrollers: Balloon, KSM\nsample-history-length: 10\n\
+         libvirt-hypervisor-uri: {uri}\nplot-dir:\nrpc-port: -1\npolicy: {rules}\npolicy-dir:\n\
+         guest-manager-multi-thread: true\n[logging]\nlog: stdio\nverbosity: info\n[host]\ncollectors: HostMemory, HostKSM\n\
+         [guest]\ncollectors: GuestQemuProc, GuestMemory, GuestBalloon\n"
+    )
+}
+
+/// MOM's thresholds are parts of all memory, of which the squeeze has taken most: the same parts of what is left.
+fn scaled(rules: &str, room_mib: u64) -> Result<String> {
+    let total_mib = machine::meminfo("MemTotal")? / MIB;
+    scaled_to(rules, room_mib, total_mib)
+}
+
+fn scaled_to(rules: &str, room_mib: u64, total_mib: u64) -> Result<String> {
+    let mut text = rules.to_owned();
+    for (name, percent) in [("pressure_threshold", 20_u64), ("pressure_critical", 5)] {
+        let stock = format!("(defvar {name} 0.{percent:02})");
+        ensure!(text.contains(&stock), "MOM's balloon.rules has no {stock}");
+        let millionths = percent * 10_000 * room_mib / total_mib.max(1);
+        text = text.replace(&stock, &format!("(defvar {name} 0.{millionths:06})"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thresholds_become_parts_of_what_is_left() {
+        let rules = "(defvar pressure_threshold 0.20)\n(defvar pressure_critical 0.05)\n";
+        let text = scaled_to(rules, 3072, 24576).unwrap();
+        assert_eq!(text, "(defvar pressure_threshold 0.025000)\n(defvar pressure_critical 0.006250)\n");
+    }
+
+    #[test]
+    fn rules_of_another_mom_are_refused_rather_than_run_unscaled() {
+        assert!(scaled_to("(defvar pressure_threshold 0.30)", 3072, 24576).is_err());
+    }
+}

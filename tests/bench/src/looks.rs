@@ -1,0 +1,105 @@
+//! What is seen of guests and machine once a second, by files alone: nothing is asked that could keep an answer back while the
+//! machine thrashes.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use overcommit_tests::guests::Guest;
+use overcommit_tests::machine::{self, MIB};
+
+use crate::outcome::{GuestMoment, GuestOutcome, HostMoment};
+
+/// Between two looks.
+const EACH: Duration = Duration::from_secs(1);
+/// Words of a guest's kernel that has killed.
+const KILLED: &str = "Killed process";
+
+/// The looks so far.
+pub(crate) struct Looks<'a> {
+    guests: Vec<(&'a Guest, u32, GuestOutcome)>,
+    host: Vec<HostMoment>,
+    swapped: (u64, u64),
+    count: u32,
+}
+
+/// All that was seen.
+pub(crate) struct Seen {
+    pub(crate) guests: Vec<GuestOutcome>,
+    pub(crate) host: Vec<HostMoment>,
+}
+
+impl<'a> Looks<'a> {
+    /// Before the work begins.
+    pub(crate) fn begin(guests: &'a [Guest], pids: &[u32]) -> Result<Self> {
+        let outcome = |(guest, pid): (&'a Guest, &u32)| {
+            let name = guest.name().to_owned();
+            (guest, *pid, GuestOutcome { name, written: 0, kills: 0, gone: false, course: Vec::new() })
+        };
+        let guests = guests.iter().zip(pids).map(outcome).collect();
+        Ok(Self { guests, host: Vec::new(), swapped: swapped()?, count: 0 })
+    }
+
+    /// Waits for the next second since `began`, and looks.
+    pub(crate) fn look(&mut self, began: Instant) -> Result<()> {
+        self.count += 1;
+        thread::sleep((EACH * self.count).saturating_sub(began.elapsed()));
+        let at = began.elapsed().as_secs_f64();
+        for (guest, pid, outcome) in &mut self.guests {
+            let console = guest.console();
+            outcome.written = written(&console).unwrap_or(outcome.written);
+            outcome.kills = u64::try_from(console.matches(KILLED).count())?;
+            outcome.gone = !machine::is_running(*pid);
+            let resident_mib = machine::resident_bytes(*pid).unwrap_or_default() / MIB;
+            outcome.course.push(GuestMoment { at, written: outcome.written, resident_mib });
+        }
+        let (in_mib, out_mib) = swapped()?;
+        self.host.push(HostMoment {
+            at,
+            available_mib: machine::meminfo("MemAvailable")? / MIB,
+            swapped_in_mib: in_mib - self.swapped.0,
+            swapped_out_mib: out_mib - self.swapped.1,
+        });
+        Ok(())
+    }
+
+    /// After the work.
+    pub(crate) fn end(self) -> Seen {
+        Seen { guests: self.guests.into_iter().map(|(_, _, outcome)| outcome).collect(), host: self.host }
+    }
+}
+
+/// Pages that the load which began last has written, by its last whole line.
+fn written(console: &str) -> Option<u64> {
+    let (_, lines) = console.rsplit_once("LOAD begins")?;
+    let whole = lines.get(..=lines.rfind('\n')?)?;
+    let last = whole.lines().rev().find(|line| line.contains("LOAD t="))?;
+    last.split_once("written=")?.1.trim().parse().ok()
+}
+
+/// MiB that the machine has swapped in and out since it was booted (`pswpin`, `pswpout` of `/proc/vmstat`, in pages).
+fn swapped() -> Result<(u64, u64)> {
+    let text = fs::read_to_string("/proc/vmstat").context("reading /proc/vmstat")?;
+    let page = u64::try_from(rustix::param::page_size())?;
+    let count = |name: &str| -> Result<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.with_context(|| format!("/proc/vmstat has no {name}"))?.parse::<u64>()? * page / MIB)
+    };
+    Ok((count("pswpin")?, count("pswpout")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_whole_line_of_the_last_load_counts() {
+        let console = "LOAD begins hold:9\nLOAD t=9s held=9MiB rate=0pages/s written=99\nLOAD begins memknobs:1:2:3\r\n\
+                       LOAD t=1s held=1MiB rate=5pages/s written=5\r\nLOAD t=2s held=1MiB rate=5pages/s written=10\r\n\
+                       LOAD t=3s held=1MiB rate=5pages/s wri";
+        assert_eq!(written(console), Some(10));
+        assert_eq!(written("LOAD begins hold:9\n"), None);
+        assert_eq!(written(""), None);
+    }
+}

@@ -1,0 +1,179 @@
+//! What came of one window, as it is kept: one line of JSON each.
+
+use serde::{Deserialize, Serialize};
+
+use crate::controller::{Controller, Cost};
+use crate::scenario::Scenario;
+
+/// Bytes of a page of a guest.
+const PAGE: u64 = 4096;
+
+/// Which window it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Key {
+    pub(crate) scenario: Scenario,
+    pub(crate) seed: u64,
+    /// From 1: each controller once in each round.
+    pub(crate) round: u32,
+    pub(crate) controller: Controller,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    #[serde(flatten)]
+    pub(crate) key: Key,
+    /// How long the work counted, in s.
+    pub(crate) window_s: f64,
+    pub(crate) guests: Vec<GuestOutcome>,
+    /// The machine, second by second.
+    pub(crate) host: Vec<HostMoment>,
+    /// What the machine's kernel killed.
+    pub(crate) host_kills: u64,
+    /// When the machine stood still and was relieved, in s from the beginning, and what the valve said.
+    pub(crate) livelock: Option<(f64, String)>,
+    /// Why the controller ended before the window did.
+    pub(crate) controller_died: Option<String>,
+    /// What the controller used, from its start on.
+    pub(crate) cost: Option<Cost>,
+    /// CPU time of libvirt during the window, in ms.
+    pub(crate) libvirt_cpu_ms: f64,
+    /// CPU time of all emulators during the window, in ms.
+    pub(crate) qemu_cpu_ms: f64,
+    /// How fast the machine was before and after.
+    pub(crate) index: (f64, f64),
+}
+
+/// One guest's part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct GuestOutcome {
+    pub(crate) name: String,
+    /// Pages that its load wrote while it counted.
+    pub(crate) written: u64,
+    /// What its own kernel killed.
+    pub(crate) kills: u64,
+    /// Its emulator was gone at the end.
+    pub(crate) gone: bool,
+    pub(crate) course: Vec<GuestMoment>,
+}
+
+/// One look at a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct GuestMoment {
+    /// Seconds from the beginning.
+    pub(crate) at: f64,
+    /// Pages written by then.
+    pub(crate) written: u64,
+    /// What its emulator holds, in MiB.
+    pub(crate) resident_mib: u64,
+}
+
+/// One look at the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HostMoment {
+    /// Seconds from the beginning.
+    pub(crate) at: f64,
+    pub(crate) available_mib: u64,
+    /// MiB swapped in and out by the machine since the beginning.
+    pub(crate) swapped_in_mib: u64,
+    pub(crate) swapped_out_mib: u64,
+}
+
+impl Outcome {
+    /// Work of all guests, in MiB written a second. Time in which the machine stood still counts as every other.
+    pub(crate) fn work(&self) -> f64 {
+        let pages: u64 = self.guests.iter().map(|guest| guest.written).sum();
+        mib(pages) / self.window_s.max(1.0)
+    }
+
+    /// The same at the pace that the machine has at `reference`.
+    pub(crate) fn work_at(&self, reference: f64) -> f64 {
+        let pace = f64::midpoint(self.index.0, self.index.1);
+        self.work() * reference / pace.max(f64::MIN_POSITIVE)
+    }
+
+    /// All that was killed: emulators, and programs in guests.
+    pub(crate) fn kills(&self) -> u64 {
+        self.host_kills + self.guests.iter().map(|guest| guest.kills).sum::<u64>()
+    }
+
+    /// Guests whose emulator and whose load lived to the end.
+    pub(crate) fn unhurt(&self) -> usize {
+        self.guests.iter().filter(|guest| !guest.gone && guest.kills == 0).count()
+    }
+
+    /// The work of the guest that did least, as a part of what they did on average; absent where nobody worked.
+    pub(crate) fn fairness(&self) -> Option<f64> {
+        let each: Vec<f64> = self.guests.iter().map(|guest| mib(guest.written)).collect();
+        let (least, sum) = (each.iter().copied().fold(f64::INFINITY, f64::min), each.iter().sum::<f64>());
+        let count = f64::from(u32::try_from(each.len()).unwrap_or(u32::MAX));
+        (sum > 0.0).then(|| least * count / sum)
+    }
+
+    /// MiB that the machine swapped, in and out.
+    pub(crate) fn host_swap_mib(&self) -> u64 {
+        self.host.last().map_or(0, |last| last.swapped_in_mib + last.swapped_out_mib)
+    }
+}
+
+/// MiB of so many pages.
+#[expect(clippy::cast_precision_loss, reason = "more pages than 2^53 are not written in this century")]
+fn mib(pages: u64) -> f64 {
+    (pages * PAGE) as f64 / f64::from(1 << 20)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An outcome in which each guest wrote so many pages in 100 s.
+    pub(crate) fn outcome(controller: Controller, round: u32, written: &[u64]) -> Outcome {
+        let guest = |(number, written): (usize, &u64)| GuestOutcome {
+            name: format!("g{number}"),
+            written: *written,
+            kills: 0,
+            gone: false,
+            course: Vec::new(),
+        };
+        Outcome {
+            key: Key { scenario: Scenario::F, seed: 1, round, controller },
+            window_s: 100.0,
+            guests: written.iter().enumerate().map(guest).collect(),
+            host: Vec::new(),
+            host_kills: 0,
+            livelock: None,
+            controller_died: None,
+            cost: None,
+            libvirt_cpu_ms: 0.0,
+            qemu_cpu_ms: 0.0,
+            index: (50.0, 150.0),
+        }
+    }
+
+    #[test]
+    fn work_is_what_all_wrote_over_the_whole_window() {
+        let outcome = outcome(Controller::None, 1, &[25_600, 76_800]);
+        assert!((outcome.work() - 4.0).abs() < 1e-9);
+        assert!(
+            (outcome.work_at(50.0) - 2.0).abs() < 1e-9,
+            "a machine that was twice as fast did half of it itself"
+        );
+        assert!((outcome.fairness().unwrap() - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_guest_that_lost_its_load_is_hurt() {
+        let mut outcome = outcome(Controller::None, 1, &[1, 1, 1]);
+        outcome.guests[0].kills = 1;
+        outcome.guests[1].gone = true;
+        outcome.host_kills = 1;
+        assert_eq!((outcome.unhurt(), outcome.kills()), (1, 2));
+    }
+
+    #[test]
+    fn an_outcome_is_read_as_it_was_written() {
+        let outcome = outcome(Controller::MomScaled, 3, &[7]);
+        let text = serde_json::to_string(&outcome).unwrap();
+        assert_eq!(serde_json::from_str::<Outcome>(&text).unwrap(), outcome, "{text}");
+    }
+}

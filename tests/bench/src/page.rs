@@ -1,0 +1,96 @@
+//! The report as one page: tables and drawings, nothing fetched from anywhere.
+
+mod bars;
+mod course;
+
+use std::fmt::Write as _;
+
+use crate::outcome::Outcome;
+use crate::summary::{Row, summary};
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem;color:#222}\
+                     table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .7rem;border-bottom:1px solid #ddd;text-align:right}\
+                     td:first-child,th:first-child{text-align:left}figure{margin:1rem 0}figcaption{color:#555}svg{max-width:100%}";
+
+/// The whole page.
+pub(crate) fn page(machine: &str, outcomes: &[Outcome]) -> String {
+    let mut text = format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Controllers of memory compared</title><style>{STYLE}</style>\n\
+         <h1>Controllers of memory compared</h1>\n<p>{}</p>\n<p>Work is what the loads of all guests wrote over the whole window, at \
+         the machine's median pace; time in which the machine stood still is work not done. Whiskers: nine of ten bootstrap medians \
+         lie within.</p>\n",
+        escaped(machine)
+    );
+    for (scenario, rows) in summary(outcomes) {
+        let _ = writeln!(text, "<h2>{scenario}: {}</h2>", escaped(scenario.title()));
+        let _ = writeln!(text, "<figure>{}<figcaption>Work, MiB/s.</figcaption></figure>", bars::bars(&rows));
+        text.push_str(&table(&rows));
+        let last = outcomes.iter().filter(|of| of.key.scenario == scenario).map(|of| of.key.round).max();
+        for outcome in outcomes.iter().filter(|of| of.key.scenario == scenario && Some(of.key.round) == last)
+        {
+            let _ = writeln!(
+                text,
+                "<figure>{}<figcaption>{}, round {}: what the guests hold, one above the other, and what the machine has \
+                 beside (dashed); red: a kill or a livelock.</figcaption></figure>",
+                course::course(outcome),
+                outcome.key.controller,
+                outcome.key.round
+            );
+        }
+    }
+    text
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text = "<table><tr><th>controller<th>rounds<th>MiB/s<th>of none<th>of the ceiling<th>unhurt<th>kills<th>livelocks\
+                    <th>host swap, MiB</tr>\n"
+        .to_owned();
+    for row in rows {
+        let told = |figure: Option<crate::figures::Figure>, digits: usize| {
+            figure.map_or_else(|| "–".to_owned(), |figure| format!("{:.digits$}", figure.median))
+        };
+        let _ = writeln!(
+            text,
+            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{} of {}<td>{}<td>{}<td>{}</tr>",
+            row.controller,
+            row.rounds,
+            told(row.work, 1),
+            told(row.of_none, 2),
+            told(row.of_ceiling, 2),
+            row.unhurt,
+            row.guests,
+            row.kills,
+            row.livelocks,
+            told(row.host_swap_mib, 0)
+        );
+    }
+    text + "</table>\n"
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::Controller;
+    use crate::outcome::tests::outcome;
+    use crate::outcome::{GuestMoment, HostMoment};
+
+    #[test]
+    fn a_page_draws_each_controller_and_fetches_nothing() {
+        let mut ours = outcome(Controller::Ours, 1, &[100, 200]);
+        for second in 1..=3_u32 {
+            let at = f64::from(second);
+            ours.guests[0].course.push(GuestMoment { at, written: 1, resident_mib: 100 });
+            ours.host.push(HostMoment { at, available_mib: 900, swapped_in_mib: 0, swapped_out_mib: 0 });
+        }
+        ours.livelock = Some((2.0, "opened".into()));
+        let page = page("A <machine>.", &[outcome(Controller::None, 1, &[10, 20]), ours]);
+        assert!(page.contains("A &lt;machine&gt;.") && page.contains("ours, round 1"));
+        assert_eq!(page.matches("<svg").count(), 3);
+        assert!(!page.contains("src=") && !page.contains("href="));
+        assert!(page.contains("#c22"), "the livelock is marked");
+    }
+}

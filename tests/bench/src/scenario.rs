@@ -1,0 +1,158 @@
+//! The worlds in which controllers are compared: guests, what they do, and how little memory there is for all of them.
+
+use std::fmt;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use overcommit_tests::guests::{Balloon, GuestSpec, Load};
+use serde::{Deserialize, Serialize};
+
+/// MiB of a guest.
+const SIZE: u64 = 512;
+/// Between these a Memknobs buffer grows and shrinks, in MiB: a guest's kernel leaves a little more than the larger.
+const MEMKNOBS: (u64, u64) = (60, 400);
+/// A guest that has a swap has this much, in MiB: all that it could ever put there.
+const GUEST_SWAP: u64 = 1024;
+/// Swap of a host that has one, in MiB.
+const HOST_SWAP: u64 = 4096;
+
+/// What an emulator needs beside its guest's memory, in MiB.
+const EMULATOR: u64 = 128;
+/// What the machine needs for itself and for what runs the guests, in MiB.
+const TOOLS: u64 = 2048;
+
+/// Which world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Scenario {
+    /// The article's: Memknobs, a host with swap, no free page reporting.
+    A,
+    /// The same with free page reporting.
+    B,
+    /// Two thirds idle with full page caches, one third works; a host with swap.
+    C,
+    /// Memknobs, and memory for all.
+    E,
+    /// How Kubernetes nodes run: Memknobs, a host without swap, guests with.
+    F,
+    /// The same, and guests without swap either.
+    FNoSwap,
+    /// All grow at once and shrink again; a host without swap, guests with.
+    G,
+    /// The same, and guests without swap either.
+    GNoSwap,
+}
+
+impl Scenario {
+    /// What it shows, in a few words.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::A => "Memknobs on a host with swap, no free page reporting",
+            Self::B => "Memknobs on a host with swap",
+            Self::C => "two thirds idle with full caches, one third works; a host with swap",
+            Self::E => "Memknobs, and memory for all",
+            Self::F => "Memknobs on a host without swap",
+            Self::FNoSwap => "Memknobs, and nobody has swap",
+            Self::G => "all surge at once on a host without swap",
+            Self::GNoSwap => "all surge at once, and nobody has swap",
+        }
+    }
+
+    /// How many guests there are.
+    pub(crate) fn guests(self) -> u64 {
+        match self {
+            Self::C => 6,
+            _ => 8,
+        }
+    }
+
+    /// MiB that are left for all guests with their emulators; absent where nothing is squeezed.
+    pub(crate) fn room_mib(self) -> Option<u64> {
+        match self {
+            Self::A | Self::B => Some(2560),
+            Self::C => Some(2048),
+            Self::E => None,
+            Self::F | Self::FNoSwap | Self::G | Self::GNoSwap => Some(3072),
+        }
+    }
+
+    /// MiB of memory of a machine on which all guests fit without a squeeze, beside what runs them.
+    pub(crate) fn needs_mib(self) -> u64 {
+        self.guests() * (SIZE + EMULATOR) + TOOLS
+    }
+
+    /// MiB of swap of the host.
+    pub(crate) fn host_swap_mib(self) -> Option<u64> {
+        matches!(self, Self::A | Self::B | Self::C).then_some(HOST_SWAP)
+    }
+
+    /// How long the work counts.
+    pub(crate) fn window(self) -> Duration {
+        match self {
+            Self::G | Self::GNoSwap => Duration::from_secs(140),
+            _ => Duration::from_secs(150),
+        }
+    }
+
+    /// The guest of this number (from 0), idle until it is told what to do.
+    pub(crate) fn guest(self, number: u64) -> GuestSpec {
+        let spec = GuestSpec::new(format!("g{number}"), SIZE);
+        let spec = match self {
+            Self::A => spec.balloon(Balloon::Present { free_page_reporting: false, stats_period_s: 10 }),
+            _ => spec,
+        };
+        match self {
+            Self::FNoSwap | Self::GNoSwap => spec,
+            _ => spec.swap_mib(GUEST_SWAP),
+        }
+    }
+
+    /// What that guest does while the work counts; the same for the same seed.
+    pub(crate) fn load(self, number: u64, seed: u64) -> Load {
+        let seed = seed.wrapping_mul(1000).wrapping_add(number);
+        let (low_mib, high_mib) = MEMKNOBS;
+        match self {
+            Self::C if !number.is_multiple_of(3) => Load::Idle { cache_mib: SIZE },
+            Self::G | Self::GNoSwap => Load::Steps(vec![(100, 30), (400, 40), (100, 70)]),
+            _ => Load::Memknobs { low_mib, high_mib, seed },
+        }
+    }
+}
+
+/// The scenarios that a machine of so many MiB can run, in words.
+pub(crate) fn fitting(have_mib: u64) -> String {
+    let fit = |scenario: &&Scenario| scenario.needs_mib() <= have_mib;
+    let names: Vec<_> = Scenario::value_variants().iter().filter(fit).map(Scenario::to_string).collect();
+    if names.is_empty() { "none fits".to_owned() } else { format!("these fit: {}", names.join(", ")) }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_guest_has_a_demand_of_its_own_that_its_seed_repeats() {
+        let demand = |number, seed| Scenario::F.load(number, seed).to_string();
+        assert_eq!(demand(3, 1), demand(3, 1));
+        assert_ne!(demand(3, 1), demand(4, 1));
+        assert_ne!(demand(3, 1), demand(3, 2));
+    }
+
+    #[test]
+    fn a_machine_that_is_too_small_is_told_what_fits() {
+        assert_eq!(fitting(Scenario::C.needs_mib()), "these fit: c");
+        assert_eq!(fitting(100), "none fits");
+    }
+
+    #[test]
+    fn one_in_three_works_where_most_are_idle() {
+        let works = |number: &u64| !matches!(Scenario::C.load(*number, 1), Load::Idle { .. });
+        assert_eq!((0..Scenario::C.guests()).filter(works).count(), 2);
+    }
+}
