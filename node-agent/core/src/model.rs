@@ -46,6 +46,7 @@ pub enum Origin {
 
 /// One guest over time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and none excludes another")]
 pub struct Track {
     /// The last reading.
     pub sample: GuestSample,
