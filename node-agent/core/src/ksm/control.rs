@@ -79,8 +79,12 @@ pub(super) struct Control {
     share: Option<Permille>,
     /// What looking at a page costs, in nanoseconds.
     cost: Option<u64>,
-    /// CPU time that was counted with where ksmd cannot be seen.
-    supposed: Duration,
+    /// ksmd's CPU time so far, on one clock: what was read, and what is supposed for as long as nothing could be.
+    #[serde(alias = "supposed")]
+    counted: Duration,
+    /// What was read last, and what that clock was then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read: Option<(Duration, Duration)>,
 }
 
 impl Control {
@@ -106,11 +110,16 @@ impl Control {
             let since = self.meter.map_or(Duration::ZERO, |(then, ..)| at.since(then));
             let share = self.scan.map_or(Permille::new(0), |scan| scan.share);
             let busy = part(since, share);
-            self.supposed = self.supposed.saturating_add(busy);
+            self.counted = self.counted.saturating_add(busy);
             self.come_by(busy);
             (self.meter, self.share) = (Some((at, None, None)), None);
             return;
         };
+        // What was supposed meanwhile gives way to what it was.
+        let at_last =
+            self.read.map_or(self.counted, |(before, then)| then.saturating_add(cpu.saturating_sub(before)));
+        self.counted = at_last;
+        self.read = Some((cpu, at_last));
         let Some((then, Some(before), knobs)) = self.meter else {
             self.meter = Some((at, Some(cpu), ksm.knobs));
             return;
@@ -230,7 +239,7 @@ impl Control {
     fn mark(&self, ksm: &Ksm, at: Monotonic) -> Mark {
         let sharing = || i64::try_from(ksm.sharing.get()).unwrap_or(i64::MAX);
         let saved = ksm.profit.unwrap_or_else(sharing);
-        Mark { at, cpu: ksm.cpu.unwrap_or(self.supposed), saved, scans: ksm.full_scans }
+        Mark { at, cpu: self.counted, saved, scans: ksm.full_scans }
     }
 
     /// A batch of n pages and a sleep take n·cost of n·cost + sleep.

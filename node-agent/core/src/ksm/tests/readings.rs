@@ -20,7 +20,9 @@ fn reading(scans: u64, cpu: u64, saves: u64) -> Ksm {
 fn rest_after(saved_while_noting: u64) -> Option<Duration> {
     let mut control = Control::default();
     let mut at = |seconds: u64, ksm: Ksm| {
-        control.next(&ksm, Monotonic::new(Duration::from_secs(seconds)), Need::Wanted, &[]);
+        let now = Monotonic::new(Duration::from_secs(seconds));
+        control.measure(&ksm, now);
+        control.next(&ksm, now, Need::Wanted, &[]);
         control.rests_for()
     };
     at(0, reading(0, 0, 100));
@@ -49,6 +51,28 @@ fn one_that_could_not_be_seen_at_first_has_not_worked_since_the_boot() {
     assert_eq!(share(1000, None), None);
     assert_eq!(share(1005, Some(500)), None, "since when is not known");
     assert_eq!(share(1015, Some(501)), Some(Permille::new(100)));
+}
+
+#[test]
+fn one_reading_that_fails_makes_a_scan_neither_free_nor_as_dear_as_all_since_the_boot() {
+    let rest = |unread: Option<u64>| {
+        let mut control = Control::default();
+        let mut at = |seconds: u64, ksm: Ksm| {
+            let now = Monotonic::new(Duration::from_secs(seconds));
+            let ksm = Ksm { cpu: ksm.cpu.filter(|_| unread != Some(seconds)), ..ksm };
+            control.measure(&ksm, now);
+            control.next(&ksm, now, Need::Wanted, &[]);
+            control.rests_for()
+        };
+        // A hundred seconds since the boot; a scan that pays, until the last minute.
+        let seen =
+            [(0, 0, 100, 0), (60, 2, 110, 100), (120, 3, 120, 200), (180, 4, 130, 300), (240, 5, 140, 300)];
+        seen.map(|(seconds, scans, cpu, saves)| at(seconds, reading(scans, cpu, saves)))
+    };
+    let read = rest(None);
+    for unread in [60, 120, 180] {
+        assert_eq!(rest(Some(unread)), read, "unread at {unread} s");
+    }
 }
 
 #[test]
