@@ -31,7 +31,7 @@ use overcommit_tests::parts::{say, told};
 use scenario::Scenario;
 
 /// What a window takes beside its work: boot, squeeze, settling, relief.
-const BESIDE: Duration = Duration::from_secs(90);
+const BESIDE: Duration = Duration::from_secs(150);
 
 /// Compares controllers of memory on real guests.
 #[derive(Parser)]

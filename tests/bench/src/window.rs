@@ -20,8 +20,9 @@ use crate::pace;
 use crate::scenario::Scenario;
 use crate::swap::HostSwap;
 
-/// A controller has so long to get to know the guests before they work.
-const SETTLES: Duration = Duration::from_secs(30);
+/// A controller has so long to get to know the guests before they work, and to make room: guests are left alone for half a minute
+/// after their boot, and a tenth of each in every five seconds takes as long again; MOM decides each ten seconds.
+const SETTLES: Duration = Duration::from_secs(90);
 /// The squeeze ends by itself so long after the window should have.
 const AT_LAST: Duration = Duration::from_mins(5);
 /// How long another user of the machine's KSM is waited for.
