@@ -22,9 +22,10 @@ const PYTHON: &str = "/usr/bin/python3";
 const MOM_BEGINS: Duration = Duration::from_mins(2);
 /// From SIGTERM to MOM's end.
 const MOM_ENDS: Duration = Duration::from_mins(1);
-/// What the agent keeps for the node, of what is left of it: the default of a policy is as much of the whole node, and the
-/// squeeze has taken most of that away.
-const KEPT_PERCENT: u64 = 5;
+/// What the agent keeps for the node, of what is left of it. A policy's default is 5 % of the whole node, of which the squeeze has
+/// taken most away; what the tools and the emulators need beside the guests has not become less by that: with 5 % of what is
+/// left the machine stood still after 26 s (scenario f).
+const KEPT_PERCENT: u64 = 12;
 
 /// A controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize)]
