@@ -1,5 +1,6 @@
 //! The test bed: what the tests and the demo start on a machine to be close to the real thing, and how it is cleaned up.
 
+pub mod about;
 pub mod agent;
 pub mod api;
 pub mod chart;

@@ -1,5 +1,7 @@
 //! Medians, and intervals by the bootstrap (Efron, 1979): how far another run of the same rounds might have come out.
 
+use std::fmt;
+
 /// Draws of the bootstrap.
 const DRAWS: usize = 2_000;
 /// Percent that the interval leaves out at each end.
@@ -27,6 +29,13 @@ impl Figure {
         draws.sort_by(f64::total_cmp);
         let at = |percent: usize| draws.get((draws.len() - 1) * percent / 100).copied().unwrap_or(middle);
         Some(Self { median: middle, low: at(TAIL), high: at(100 - TAIL) })
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self { median, low, high }, digits) = (self, f.precision().unwrap_or(1));
+        write!(f, "{median:.digits$} ({low:.digits$}–{high:.digits$})")
     }
 }
 

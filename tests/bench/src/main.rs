@@ -25,6 +25,7 @@ use clap::Parser;
 use controller::Controller;
 use kept::Kept;
 use outcome::{Key, Outcome};
+use overcommit_tests::about;
 use overcommit_tests::guest_image::GuestImage;
 use overcommit_tests::machine::{self, MIB};
 use overcommit_tests::parts::{say, told};
@@ -136,7 +137,7 @@ fn enough(scenario: Scenario) -> Result<()> {
 }
 
 fn write_report(folder: &Path, outcomes: &[Outcome]) -> Result<()> {
-    let machine = describe()?;
+    let machine = about::description()?;
     let table = markdown::markdown(&machine, outcomes);
     for (name, text) in [("report.md", &table), ("report.html", &page::page(&machine, outcomes))] {
         let path = folder.join(name);
@@ -145,18 +146,4 @@ fn write_report(folder: &Path, outcomes: &[Outcome]) -> Result<()> {
     println!("{table}");
     say(&format!("bench: the report is {}", folder.join("report.html").display()));
     Ok(())
-}
-
-/// Processors, memory and kernel.
-fn describe() -> Result<String> {
-    let cpus = fs::read_to_string("/proc/cpuinfo")?;
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    Ok(format!(
-        "{} × {}, {} MiB, kernel {}; guests emulated (TCG).",
-        std::thread::available_parallelism()?,
-        model.map_or("an unnamed processor", |(_, name)| name.trim()),
-        machine::meminfo("MemTotal")? / MIB,
-        kernel.trim()
-    ))
 }

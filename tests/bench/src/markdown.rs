@@ -2,12 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::figures::Figure;
 use crate::outcome::Outcome;
-use crate::summary::{Row, summary};
-
-const HEAD: &str = "| controller | rounds | MiB/s | of none | of the ceiling | unhurt | kills | livelocks | least/mean | host swap, MiB | \
-                    CPU, s | memory, MiB |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
+use crate::summary::{HEADS, summary};
 
 /// A table for each scenario.
 pub(crate) fn markdown(machine: &str, outcomes: &[Outcome]) -> String {
@@ -18,36 +14,16 @@ pub(crate) fn markdown(machine: &str, outcomes: &[Outcome]) -> String {
          which nothing was killed, in the worst round. *CPU*, *memory*: the controller's own.\n"
     );
     for (scenario, rows) in summary(outcomes) {
-        let _ = write!(text, "\n## {scenario}: {}\n\n{HEAD}", scenario.title());
-        text.extend(rows.iter().map(line));
+        let _ = write!(text, "\n## {scenario}: {}\n\n", scenario.title());
+        text.push_str(&line(&HEADS.map(str::to_owned)));
+        text.push_str(&line(&HEADS.map(|_| "---".to_owned())));
+        text.extend(rows.iter().map(|row| line(&row.cells())));
     }
     text
 }
 
-fn line(row: &Row) -> String {
-    let told =
-        |figure: Option<Figure>, digits| figure.map_or_else(|| "–".to_owned(), |f| figure_words(f, digits));
-    format!(
-        "| {} | {} | {} | {} | {} | {} of {} | {} | {} | {} | {} | {} | {} |\n",
-        row.controller,
-        row.rounds,
-        told(row.work, 1),
-        told(row.of_none, 2),
-        told(row.of_ceiling, 2),
-        row.unhurt,
-        row.guests,
-        row.kills,
-        row.livelocks,
-        told(row.fairness, 2),
-        told(row.host_swap_mib, 0),
-        told(row.cpu_s, 1),
-        told(row.resident_mib, 0),
-    )
-}
-
-fn figure_words(figure: Figure, digits: usize) -> String {
-    let Figure { median, low, high } = figure;
-    format!("{median:.digits$} ({low:.digits$}–{high:.digits$})")
+fn line(cells: &[String]) -> String {
+    format!("| {} |\n", cells.join(" | "))
 }
 
 #[cfg(test)]

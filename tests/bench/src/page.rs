@@ -6,7 +6,7 @@ mod course;
 use std::fmt::Write as _;
 
 use crate::outcome::Outcome;
-use crate::summary::{Row, summary};
+use crate::summary::{HEADS, Row, summary};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem;color:#222}\
                      table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .7rem;border-bottom:1px solid #ddd;text-align:right}\
@@ -42,27 +42,9 @@ pub(crate) fn page(machine: &str, outcomes: &[Outcome]) -> String {
 }
 
 fn table(rows: &[Row]) -> String {
-    let mut text = "<table><tr><th>controller<th>rounds<th>MiB/s<th>of none<th>of the ceiling<th>unhurt<th>kills<th>livelocks\
-                    <th>host swap, MiB</tr>\n"
-        .to_owned();
+    let mut text = format!("<table><tr><th>{}</tr>\n", HEADS.join("<th>"));
     for row in rows {
-        let told = |figure: Option<crate::figures::Figure>, digits: usize| {
-            figure.map_or_else(|| "–".to_owned(), |figure| format!("{:.digits$}", figure.median))
-        };
-        let _ = writeln!(
-            text,
-            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{} of {}<td>{}<td>{}<td>{}</tr>",
-            row.controller,
-            row.rounds,
-            told(row.work, 1),
-            told(row.of_none, 2),
-            told(row.of_ceiling, 2),
-            row.unhurt,
-            row.guests,
-            row.kills,
-            row.livelocks,
-            told(row.host_swap_mib, 0)
-        );
+        let _ = writeln!(text, "<tr><td>{}</tr>", row.cells().join("<td>"));
     }
     text + "</table>\n"
 }

@@ -32,6 +32,45 @@ pub(crate) struct Row {
     pub(crate) resident_mib: Option<Figure>,
 }
 
+/// What stands over a table of rows.
+pub(crate) const HEADS: [&str; 12] = [
+    "controller",
+    "rounds",
+    "MiB/s",
+    "of none",
+    "of the ceiling",
+    "unhurt",
+    "kills",
+    "livelocks",
+    "least/mean",
+    "host swap, MiB",
+    "CPU, s",
+    "memory, MiB",
+];
+
+impl Row {
+    /// What is told of it, below [`HEADS`].
+    pub(crate) fn cells(&self) -> [String; 12] {
+        let told = |figure: Option<Figure>, digits: usize| {
+            figure.map_or_else(|| "–".to_owned(), |figure| format!("{figure:.digits$}"))
+        };
+        [
+            self.controller.to_string(),
+            self.rounds.to_string(),
+            told(self.work, 1),
+            told(self.of_none, 2),
+            told(self.of_ceiling, 2),
+            format!("{} of {}", self.unhurt, self.guests),
+            self.kills.to_string(),
+            self.livelocks.to_string(),
+            told(self.fairness, 2),
+            told(self.host_swap_mib, 0),
+            told(self.cpu_s, 1),
+            told(self.resident_mib, 0),
+        ]
+    }
+}
+
 /// The scenarios of which there are outcomes, each with a row for each controller.
 pub(crate) fn summary(outcomes: &[Outcome]) -> BTreeMap<Scenario, Vec<Row>> {
     let mut scenarios: BTreeMap<Scenario, BTreeMap<Controller, Vec<&Outcome>>> = BTreeMap::new();
