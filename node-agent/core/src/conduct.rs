@@ -92,6 +92,8 @@ pub struct Seen {
     pub pain: Option<Pain>,
     /// When the statistics came that are in use; absent while there are none worth anything.
     pub heard: Option<Monotonic>,
+    /// All guests were asked just before this: silence is theirs. Between two ticks it may be the loop that stood still.
+    pub asked: bool,
 }
 
 impl Conduct {
@@ -146,7 +148,7 @@ impl Conduct {
         let too_much = trial.too_much(seen);
         trial.over = too_much.and(trial.over.or(Some(seen.at)));
         self.trial = Some(trial);
-        let silent = seen.heard.is_none() && !self.unseen;
+        let silent = seen.heard.is_none() && seen.asked && !self.unseen;
         if !follows && (silent || self.is_stuck(seen.at)) {
             // It gave nothing lately: if it hurts, then not by this. A driver that is gone is silent as well.
             let missing = seen.actual.minus(trial.to);

@@ -242,9 +242,11 @@ fn guard_give(step: &Move, track: &Track, spare: Bytes) -> Option<Move> {
     let to = if reached { track.ceiling } else { to };
     let held = track.actual.min(track.reach());
     let kept = if restores { held } else { held.min(track.limit()) };
-    let to = if track.conduct.is_on_its_way(track.actual) { to } else { to.max(kept) };
-    if kept < held && to < held {
-        return None;
-    }
+    let to = match track.conduct.is_on_its_way(track.actual) {
+        true => to,
+        // What it may keep is less than what it holds: any target would take.
+        false if kept < held && to < held => return None,
+        false => to.max(kept),
+    };
     (to > track.target).then(|| Move { from: track.target, to, ..step.clone() })
 }

@@ -124,6 +124,8 @@ pub struct Context<'a> {
     pub dealings: &'a Dealings,
     /// The balloons are shadows, which do all that is expected of them.
     pub observing: bool,
+    /// All guests were asked just before.
+    pub asked: bool,
     /// What guests are to be left.
     pub adaptive: &'a Adaptive,
 }
@@ -206,7 +208,7 @@ impl Model {
                 Entry::Vacant(place) => place.insert(Track::new(guest, sample, context.adaptive)),
             };
             track.place(context);
-            track.watch(sample.at, context.observing);
+            track.watch(sample.at, context);
         }
         // There are dealings with those of the sample alone: whoever has none is gone.
         if self.tracks.len() > context.dealings.count() {
@@ -289,8 +291,8 @@ impl Track {
     }
 
     /// Judges whether it does what takes expect of it.
-    fn watch(&mut self, now: Monotonic, observing: bool) {
-        let seen = self.seen(now);
+    fn watch(&mut self, now: Monotonic, Context { observing, asked, .. }: Context<'_>) {
+        let seen = Seen { asked, ..self.seen(now) };
         let looked_at = self.sample.balloon.is_some()
             && self.sample.run_state == RunState::Running
             && self.origin != Origin::Supposed;
@@ -404,7 +406,7 @@ impl Track {
         let held = self.held().filter(|_| !self.is_dated()).map(|held| held.minus(self.plugged()));
         let heard = self.last_update_at.filter(|_| self.evidence.fresh().is_some());
         let (squeezed, waits) = (self.is_squeezed(), self.waits());
-        Seen { at, target, actual, squeezed, waits, held, pain, heard }
+        Seen { at, target, actual, squeezed, waits, held, pain, heard, asked: false }
     }
 
     /// What is known of its processes is older than what is known of the host: what they hold may be more or less by now.

@@ -262,7 +262,8 @@ impl State {
 
     fn fold(&mut self, input: &Input<'_>, sample: &Sample, observing: bool) {
         let (roster, adaptive) = (input.roster, &input.policy.adaptive);
-        self.model.fold(sample, Context { roster, dealings: &self.dealings, observing, adaptive });
+        let asked = input.turn == Turn::Tick;
+        self.model.fold(sample, Context { roster, dealings: &self.dealings, observing, asked, adaptive });
     }
 
     /// The account of this moment; each tick it is learned from.

@@ -15,6 +15,7 @@ fn seen(second: u64, target: u64, actual: u64, held: u64) -> Seen {
         held: Some(MIB(held)),
         pain: None,
         heard: Some(at),
+        asked: true,
     }
 }
 

@@ -456,3 +456,31 @@ fn what_a_guest_had_is_where_its_balloon_comes_to_rest() {
     settle(&mut w, 3);
     assert_eq!(w.target("a"), 1024);
 }
+
+#[test]
+fn a_loop_that_stood_still_blames_no_guest_for_its_silence_before_it_has_asked() {
+    for turn in [Turn::Handover, Turn::Relief] {
+        let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+        w.tick();
+        assert!(w.target("a") < 512);
+        w.guest("a").reports = false;
+        // Nothing of it is carried out, or it would be given back, and the take be over.
+        let told = view(&w.decide(13, turn), "a");
+        assert_eq!((told.blind, told.failure), (true, None));
+        assert_eq!(view(&w.tick(), "a").failure, Some(Failure::Silent));
+    }
+}
+
+#[test]
+fn who_is_on_its_way_to_less_is_given_up_to_its_pods_limit() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.guest("a").follows = false;
+    settle(&mut w, 2);
+    let target = w.target("a");
+    assert!(target < 460, "{target}");
+    w.guest("a").limit = Some(500);
+    w.total = 2048;
+    let decision = w.tick();
+    let given = decision.plan.of(&World::id("a")).map(|step| step.to);
+    assert!(given.is_some_and(|to| to > mib(target) && to <= mib(500)), "{given:?} from {target}");
+}
