@@ -26,6 +26,9 @@ pub struct GuestView {
     pub name: GuestName,
     /// Full size.
     pub full: Bytes,
+    /// What it had before the agent and is given back, where somebody else left it less than its full size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Bytes>,
     /// Memory that was plugged into it besides.
     pub plugged: Bytes,
     /// Target after this turn; of the shadow balloon while observing.
@@ -87,6 +90,11 @@ pub struct GuestView {
 }
 
 impl GuestView {
+    /// The most that it is given.
+    pub fn ceiling(&self) -> Bytes {
+        self.left.unwrap_or(self.full)
+    }
+
     /// Why, in words, with what the program said.
     pub fn why(&self) -> String {
         match &self.program {
@@ -115,6 +123,7 @@ fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> Gue
         id: id.clone(),
         name: track.sample.name.clone(),
         full: track.sample.config.full,
+        left: Some(track.ceiling).filter(|ceiling| *ceiling < track.sample.config.full),
         plugged: track.plugged(),
         target,
         previous_target: track.target,

@@ -49,7 +49,9 @@ fn target(report: &Report, guest: &GuestView) -> String {
     } else {
         format!(", and {} plugged, which no balloon can take", guest.plugged)
     };
-    format!("{} of {}{plugged}{shadow}, {moved}{wanted}", guest.target, guest.full)
+    let left =
+        guest.left.map_or(String::new(), |left| format!(" (of which somebody else had left it {left})"));
+    format!("{} of {}{left}{plugged}{shadow}, {moved}{wanted}", guest.target, guest.full)
 }
 
 fn holds(guest: &GuestView) -> String {
@@ -63,8 +65,10 @@ fn holds(guest: &GuestView) -> String {
 }
 
 fn words(guest: &GuestView) -> String {
-    let age =
-        guest.statistics_age.map_or("never came".to_owned(), |age| format!("{:.1} s old", age.as_secs_f64()));
+    // They were made before they were seen.
+    let age = guest
+        .statistics_age
+        .map_or("never came".to_owned(), |age| format!("at least {:.1} s old", age.as_secs_f64()));
     guest.statistics.map_or_else(
         || format!("{age}: not used"),
         |s| format!("{age}: {} of {} usable, {} unused", s.usable, s.total, s.unused),
@@ -90,7 +94,7 @@ fn floor(guest: &GuestView) -> String {
 
 /// The scheduler promised its pod as much as it has, as KubeVirt asks for unless told otherwise.
 pub(super) fn requests_all(guest: &GuestView) -> bool {
-    !guest.exempt && guest.floor_kind == FloorKind::Request && guest.floor >= guest.full
+    !guest.exempt && guest.floor_kind == FloorKind::Request && guest.floor >= guest.ceiling()
 }
 
 fn last_take(guest: &GuestView) -> Option<String> {
@@ -123,7 +127,7 @@ fn next(guest: &GuestView) -> String {
     if let Some(left) = guest.back_off {
         return format!("nothing is taken from it for another {} s", left.as_secs());
     }
-    let back = if guest.target < guest.full {
+    let back = if guest.target < guest.ceiling() {
         "its memory back when it needs it, or the node has it to spare"
     } else {
         "nothing to do"
@@ -163,6 +167,19 @@ mod tests {
         };
         assert!(told(&guest));
         assert!(!told(&GuestView { exempt: true, reason: Reason::Unlisted, ..guest }));
+    }
+
+    #[test]
+    fn a_guest_that_has_what_somebody_else_left_it_waits_for_nothing() {
+        let guest = GuestView {
+            target: Bytes::from_mib(300),
+            left: Some(Bytes::from_mib(300)),
+            reclaimable: Bytes::ZERO,
+            ..fixture::guest(1, Reason::FullSize)
+        };
+        let told = explanation(&fixture::report(Vec::new()), &guest);
+        assert!(told.contains("somebody else had left it 300.0 MiB"), "{told}");
+        assert!(told.contains("nothing to do") && !told.contains("memory back"), "{told}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(crate) fn guest(number: usize, reason: Reason) -> GuestView {
         id: GuestId::new(format!("id-{number:03}")),
         name: GuestName::namespaced("shop", format!("guest-{number:03}")),
         full: size,
+        left: None,
         plugged: Bytes::ZERO,
         target: size,
         previous_target: size,

@@ -96,7 +96,7 @@ fn counts(guests: &[GuestView]) -> GuestCounts {
     };
     GuestCounts {
         total: count(|_| true),
-        squeezed: count(|g| !g.exempt && g.target < g.full),
+        squeezed: count(|g| !g.exempt && g.target < g.ceiling()),
         distressed: count(|g| g.distressed),
         exempt: count(|g| g.exempt),
         blind: count(|g| g.blind),
@@ -107,7 +107,7 @@ fn counts(guests: &[GuestView]) -> GuestCounts {
 /// Those that hurt first, then those with the largest takes, then by name.
 fn top(guests: &[GuestView]) -> Vec<GuestStatus> {
     let mut order: Vec<&GuestView> = guests.iter().collect();
-    order.sort_by_key(|g| (!g.distressed, std::cmp::Reverse(g.full.minus(g.target)), g.name.clone()));
+    order.sort_by_key(|g| (!g.distressed, std::cmp::Reverse(g.ceiling().minus(g.target)), g.name.clone()));
     order.into_iter().take(TOP).map(guest).collect()
 }
 
