@@ -1,5 +1,6 @@
 //! What is known of every guest, folded from one sample after the other.
 
+mod kills;
 mod promise;
 mod words;
 
@@ -20,9 +21,9 @@ use crate::sample::{Balloon, GuestId, GuestSample, Incarnation, RunState, Sample
 use crate::turns::{Place, Seat};
 use crate::units::{Bytes, Monotonic};
 
+use kills::Lost;
 pub use promise::ASSUMED_OVERHEAD;
 pub(crate) use words::DISTRESS_USABLE_PERCENT;
-use words::Lost;
 
 /// What the kernel said of a guest longer than this before the host was read is of another moment.
 const OF_ONE_MOMENT: Duration = Duration::from_secs(1);
@@ -94,6 +95,11 @@ pub struct Track {
     /// What it lost when its own kernel killed in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lost: Option<Lost>,
+    /// What it should have to do again what it lately did, slowly forgotten.
+    #[serde(default, skip_serializing_if = "Bytes::is_zero")]
+    pub lately: Bytes,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    remembered_at: Option<Monotonic>,
     /// Memory of the guest's kernel that its `MemTotal` does not show.
     pub reserved: Bytes,
     /// `last_update` of the statistics that are in use.
@@ -242,6 +248,8 @@ impl Track {
             seat: None,
             rise: Bytes::ZERO,
             lost: None,
+            lately: Bytes::ZERO,
+            remembered_at: None,
             reserved: Bytes::ZERO,
             last_update: None,
             conduct: Conduct::default(),
@@ -380,6 +388,7 @@ impl Track {
         (self.swaps, self.turn) = (false, None);
         self.seat = self.seat.map(Seat::begin_life_anew);
         (self.rise, self.lost) = (Bytes::ZERO, None);
+        (self.lately, self.remembered_at) = (Bytes::ZERO, None);
         self.conduct.begin_life_anew();
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Seat<'a> {
     pub(super) kind: FloorKind,
     pub(super) need: Bytes,
     pub(super) comfort: Bytes,
+    /// What it should have to do again what it lately did.
+    pub(super) lately: Bytes,
     pub(super) ceiling: Bytes,
     pub(super) desired: Bytes,
     /// What is left to it in any case: its floor, and what its own kernel killed for lately, of which its words say nothing.
@@ -83,9 +85,25 @@ impl<'a> Seat<'a> {
             () if calm && scene.turns => track.foreseen().min(need).max(least.min(need)),
             () => need,
         };
+        // What may be needed again counts while nobody does without what he needs now.
+        let counts = !scene.turns && kind != FloorKind::Emergency;
+        let lately = if counts { track.lately.clamp(floor, ceiling) } else { floor };
         let moves = Cell::new(false);
         let spared = floor.max(track.lost(scene.now).min(need));
-        Self { track, class, floor, kind, need, comfort, ceiling, desired: floor, spared, belief, moves }
+        Self {
+            track,
+            class,
+            floor,
+            kind,
+            need,
+            comfort,
+            lately,
+            ceiling,
+            desired: floor,
+            spared,
+            belief,
+            moves,
+        }
     }
 
     /// What is taken on trial is charged all the same, so it could be given back at once and for nothing: then nobody
@@ -109,10 +127,15 @@ impl<'a> Seat<'a> {
         }
     }
 
-    /// What it needs, if it hurts and there are no turns for that: the others need theirs so that they will not hurt.
+    /// What it needs, if it hurts or its kernel killed in it, and there are no turns for that: the others need theirs so that they
+    /// will not hurt.
     pub(super) fn relief(&self) -> Bytes {
-        let hurts = self.track.pain.is_some() && self.track.turn.is_none();
-        if hurts { self.need } else { Bytes::ZERO }
+        match (self.track.pain, self.track.turn) {
+            (_, Some(_)) => Bytes::ZERO,
+            (Some(_), None) => self.need,
+            (None, None) if self.spared > self.floor => self.spared,
+            (None, None) => Bytes::ZERO,
+        }
     }
 
     pub(super) fn is_urgent(&self) -> bool {
@@ -125,6 +148,15 @@ impl<'a> Seat<'a> {
         let apart = self.desired.minus(self.track.target);
         let hurts = self.track.pain.is_some() || self.track.target < self.spared;
         hurts || apart >= policy.limits.dead_band.of(self.track.sample.config.full)
+    }
+
+    /// What it was allotted of what it lately needed, and has not; nothing where that is not worth the trouble.
+    pub(super) fn lacks_of_lately(&self, policy: &Policy) -> Bytes {
+        let allotted = self.desired.min(self.lately);
+        let apart = allotted.minus(self.track.target);
+        let worth = policy.limits.dead_band.of(self.track.sample.config.full);
+        let counts = self.track.is_squeezed() && self.track.is_reachable() && apart > worth;
+        if counts { allotted.minus(self.track.reach()) } else { Bytes::ZERO }
     }
 
     pub(super) fn give_reason(&self) -> Reason {

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::Track;
 use crate::evidence::{self, Evidence};
+use crate::floor;
 use crate::policy::Adaptive;
 use crate::reason::Pain;
 use crate::sample::Balloon;
@@ -24,26 +23,18 @@ const FAULTS_COUNT_BELOW_USABLE_PERCENT: u64 = 25;
 const PAIN_HOLD: Duration = Duration::from_secs(10);
 /// How far ahead a guest that grows is looked: its next statistics come after a second, and its balloon follows within
 /// another.
-const AHEAD_SECONDS: u64 = 2;
+pub(super) const AHEAD_SECONDS: u64 = 2;
 /// What it should still have usable when it has grown so far, as used × 10 / 9: what its floor keeps for it.
 const AHEAD: (u64, u64) = (10, 9);
 /// A demand once seen fades by this part with each new statistics, so that a cap does not become its own proof; not with each
 /// turn: those that others bring about are no word of this guest.
 const DEMAND_FADE: u64 = 16;
-/// What was needed when a guest's own kernel killed is needed again by then if something starts it anew: at once (systemd's
-/// `RestartSec` is 100 ms) or with a back-off of a minute; and who starts it anew is killed within a moment where it is not
-/// there, before any statistics tell of it. Not longer, for who ended by himself while memory was scarce looks the same.
-const LOST_HOLD: Duration = Duration::from_mins(2);
+/// Of what a guest needed lately and needs no more two thirds are forgotten in such a time, as e^(−t): what comes each hour is
+/// expected again, what came once at night is not kept for it all day.
+const REMEMBERED: Duration = Duration::from_hours(1);
 /// No two statistics of a guest are closer: its timer starts anew with each that comes, and counts whole seconds
 /// (`virtio_balloon_receive_stats`, `balloon_stats_change_timer`, hw/virtio/virtio-balloon.c in QEMU).
 const CLOSEST: Duration = Duration::from_secs(1);
-
-/// What a guest needed when its own kernel killed in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Lost {
-    need: Bytes,
-    at: Monotonic,
-}
 
 impl Track {
     /// Judges what the guest says, which is new or was heard before. Who gets its memory back is asked as seldom as it was
@@ -61,6 +52,7 @@ impl Track {
             self.pain_at = None;
         }
         let Some(used) = self.used() else { return };
+        self.remember(used.max(self.lost(at)), at);
         let need = match self.pain {
             Some(_) => self.ceiling,
             None => with_headroom(used, adaptive.headroom).max(self.soon(used)),
@@ -69,6 +61,15 @@ impl Track {
         let fade = if new { self.demand.minus(need).scaled(1, DEMAND_FADE) } else { Bytes::ZERO };
         // What a guest grows by in a moment, carried on, may be more than there is: nobody needs more than it may have.
         self.demand = self.demand.minus(fade).max(need).min(self.ceiling);
+    }
+
+    /// What it uses now it may need again, and growth that comes back comes faster than anybody takes for it.
+    fn remember(&mut self, used: Bytes, at: Monotonic) {
+        let now = floor::of_working_set(used).min(self.ceiling);
+        let passed = self.remembered_at.replace(at).map_or(Duration::ZERO, |then| at.since(then));
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let fade = self.lately.minus(now).scaled(millis(passed.min(REMEMBERED)), millis(REMEMBERED));
+        self.lately = self.lately.minus(fade).max(now);
     }
 
     /// Judges new statistics against the last ones, which came `elapsed` before at least.
@@ -84,9 +85,7 @@ impl Track {
         let percent = |n: u64| total.scaled(n, 100);
         let millis = elapsed.map_or(0, |e| u64::try_from(e.as_millis()).unwrap_or(u64::MAX));
         let per_second = |grown: u64| grown.saturating_mul(1000).checked_div(millis).unwrap_or(0);
-        if let Some(was) = self.killed_for(old, new) {
-            self.lost = Some(Lost { need: self.soon(was.plus(self.reserved)), at });
-        }
+        self.lost = self.lost_between(old, new, at);
         self.rise = Bytes::new(per_second(grown(used(old).map(Bytes::get), used(new).map(Bytes::get))));
         let swap_in = Bytes::new(per_second(grown(old.swap_in.map(Bytes::get), new.swap_in.map(Bytes::get))));
         self.swaps = grown(old.swap_out.map(Bytes::get), new.swap_out.map(Bytes::get)) > 0;
@@ -108,25 +107,10 @@ impl Track {
         }
     }
 
-    /// What it used when its kernel killed in it between these two statistics. No statistics tell that: but it was about to
-    /// run out, and most of what it used is gone.
-    fn killed_for(&self, old: &Balloon, new: &Balloon) -> Option<Bytes> {
-        let (was, is, left) = (used(old)?, used(new)?, old.usable.or(old.unused)?);
-        let line = old.available?.scaled(DISTRESS_USABLE_PERCENT, 100);
-        let near = left < line.max(self.rise.scaled(AHEAD_SECONDS, 1));
-        (near && is < was.scaled(1, 2)).then_some(was)
-    }
-
-    /// What it needed when its own kernel killed in it, as long as that counts.
-    pub(crate) fn lost(&self, at: Monotonic) -> Bytes {
-        let lost = self.lost.filter(|lost| at.since(lost.at) < LOST_HOLD);
-        lost.map_or(Bytes::ZERO, |lost| lost.need.min(self.ceiling))
-    }
-
     /// What it needs so that it is not squeezed before it is heard and helped, if it goes on growing as it did between its
     /// last two statistics. A quarter that is usable is filled within a second by a guest that reads or allocates at full
     /// speed: without this it is killed by its own kernel before its next words come.
-    fn soon(&self, used: Bytes) -> Bytes {
+    pub(super) fn soon(&self, used: Bytes) -> Bytes {
         used.plus(self.rise.scaled(AHEAD_SECONDS, 1)).scaled(AHEAD.0, AHEAD.1)
     }
 
@@ -165,7 +149,7 @@ impl Track {
 }
 
 /// What of its total is not usable.
-fn used(balloon: &Balloon) -> Option<Bytes> {
+pub(super) fn used(balloon: &Balloon) -> Option<Bytes> {
     Some(balloon.available?.minus(balloon.usable.or(balloon.unused)?))
 }
 
@@ -184,7 +168,7 @@ pub(super) fn apart(old: Option<u64>, new: Option<u64>, seen: Duration) -> Durat
     seen.max(Duration::from_secs(stamps.saturating_sub(1))).max(CLOSEST)
 }
 
-fn grown(old: Option<u64>, new: Option<u64>) -> u64 {
+pub(super) fn grown(old: Option<u64>, new: Option<u64>) -> u64 {
     match (old, new) {
         (Some(old), Some(new)) => new.saturating_sub(old),
         _ => 0,

@@ -183,7 +183,12 @@ fn lacks(moment: &Moment<'_>, guest: &GuestSample) -> Option<Bytes> {
         Some(Place::Served { want, .. }) => want,
         _ => track.ceiling,
     };
-    let lack = wants.min(track.ceiling).min(oracle::limit(guest)).minus(view.target);
+    // Who was given more than its pod's limit by somebody else keeps that: a target within the limit would take it.
+    let limit = oracle::limit(guest);
+    if limit < view.actual && !track.conduct.is_on_its_way(view.actual) {
+        return None;
+    }
+    let lack = wants.min(track.ceiling).min(limit).minus(view.target);
     (view.previous_target < track.ceiling && lack >= Bytes::from_kib(4)).then_some(lack)
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::world::{World, guest, mib, settle, view, world};
 use overcommit_core::policy::Policy;
 use overcommit_core::step::Turn;
-use overcommit_core::units::{Monotonic, Permille};
+use overcommit_core::units::{Bytes, Monotonic, Permille};
 use overcommit_core::view::GuestView;
 
 /// Words of a stamp, in seconds after the start, that were seen at a time in milliseconds after it: MiB used.
@@ -117,4 +117,105 @@ fn what_was_needed_when_a_kernel_killed_is_needed_again_within_two_minutes() {
     assert_eq!(fades(3, [940, 40], 120), mib(1024));
     assert!(fades(3, [940, 40], 750) < mib(100), "nobody started it again");
     assert!(fades(3, [940, 600], 590) < mib(900), "most of it is still there");
+}
+
+/// A guest of 2 GiB of which it has 512 MiB, and uses 400.
+fn small() -> World {
+    let mut w = world(700, vec![guest("a", 2048, 400)]);
+    w.guest("a").actual = 512;
+    w.guest("a").follows = false;
+    settle(&mut w, 3);
+    w
+}
+
+/// Each second it says that it uses so much, and that its programs filled so much meanwhile, MiB.
+fn goes_on(w: &mut World, seconds: u32, used: u64, filled: u64) -> Bytes {
+    for _ in 0..seconds {
+        (w.guest("a").used, w.guest("a").filled) = (used, w.guest("a").filled + filled);
+        w.decide(1, Turn::Relief);
+    }
+    w.state.model().track(&World::id("a")).unwrap().demand
+}
+
+#[test]
+fn who_fills_all_that_it_has_and_uses_next_to_nothing_then_was_killed() {
+    let mut w = small();
+    goes_on(&mut w, 1, 20, 100);
+    assert!(goes_on(&mut w, 100, 20, 0) >= mib(400).scaled(10, 9));
+
+    let mut w = small();
+    goes_on(&mut w, 1, 20, 50);
+    assert!(goes_on(&mut w, 100, 20, 0) < mib(40), "it ended before it had filled what was left");
+}
+
+#[test]
+fn who_is_killed_again_and_again_needs_more_each_time() {
+    let mut w = small();
+    goes_on(&mut w, 1, 20, 100);
+    assert_eq!(goes_on(&mut w, 1, 20, 500), mib(640));
+    assert_eq!(goes_on(&mut w, 1, 20, 500), mib(800));
+    assert_eq!(goes_on(&mut w, 110, 20, 0), mib(800));
+    assert!(goes_on(&mut w, 200, 20, 0) < mib(40), "for two minutes");
+
+    let mut w = small();
+    w.guest("a").used = 20;
+    settle(&mut w, 100);
+    assert!(goes_on(&mut w, 100, 20, 500) < mib(40), "programs that come and go fill as much");
+}
+
+#[test]
+fn who_lives_with_more_than_it_was_killed_for_tells_by_itself_what_it_needs() {
+    let needs = |lives_with: u64| {
+        let mut w = small();
+        goes_on(&mut w, 1, 20, 100);
+        w.guest("a").actual = 1024;
+        goes_on(&mut w, 9, lives_with, 0);
+        goes_on(&mut w, 100, 20, 0)
+    };
+    assert!(needs(500) >= mib(400).scaled(10, 9));
+    assert!(needs(600) < mib(60));
+}
+
+/// Two guests of 1 GiB of which one has used 500 MiB and uses 50 by now; the other uses 50.
+fn after_work(total: u64) -> World {
+    let mut w = world(total, vec![guest("a", 1024, 500), guest("b", 1024, 50)]);
+    settle(&mut w, 12);
+    w.guest("a").used = 50;
+    settle(&mut w, 12);
+    w
+}
+
+#[test]
+fn what_a_guest_lately_did_it_can_do_again_and_files_of_others_make_room() {
+    let mut w = after_work(2100);
+    w.guest("b").cache = 900;
+    settle(&mut w, 12);
+    w.total = 1300;
+    settle(&mut w, 36);
+    assert!(w.target("a") >= 500 && w.target("b") < 800, "{} and {}", w.target("a"), w.target("b"));
+}
+
+#[test]
+fn what_nobody_uses_goes_back_to_who_lately_needed_it() {
+    let mut w = after_work(1400);
+    for _ in 0..6 {
+        (w.guest("b").used, w.guest("b").swap_in) = (300, w.guest("b").swap_in + 50);
+        w.tick();
+    }
+    assert!(w.target("a") < 450, "the other hurts: {}", w.target("a"));
+    w.guest("b").used = 50;
+    settle(&mut w, 24);
+    assert!(w.target("a") >= 530, "{} and {}", w.target("a"), w.target("b"));
+    let before = (w.target("a"), w.target("b"));
+    settle(&mut w, 12);
+    assert_eq!((w.target("a"), w.target("b")), before, "and there it rests");
+}
+
+#[test]
+fn what_a_guest_needed_long_ago_is_kept_for_it_no_more() {
+    let lately = |w: &World| w.state.model().track(&World::id("a")).unwrap().lately;
+    let mut w = after_work(4096);
+    assert!(lately(&w) > mib(500));
+    settle(&mut w, 720);
+    assert!(lately(&w) < mib(260) && lately(&w) > mib(200), "an hour later: {}", lately(&w));
 }

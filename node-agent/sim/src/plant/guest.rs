@@ -136,7 +136,6 @@ impl Guest {
             Life::Boots { .. } => self.want = Want::default(),
             Life::Runs => self.want = self.wants(now),
         }
-        let before = self.memory.anon;
         let group = &self.group;
         let speeds =
             Speeds { swap: group.swap_speed.0, disk: group.disk_speed.0, balloon: group.balloon_speed.0 };
@@ -145,7 +144,7 @@ impl Guest {
             self.memory.report_free(time);
         }
         self.read = self.read.plus(cost.read);
-        self.counters.count(&cost, self.memory.anon.minus(before), time);
+        self.counters.count(&cost, time);
         if cost.killed {
             self.programs_again = now.saturating_add(PROGRAMS_AGAIN);
         }

@@ -53,6 +53,8 @@ pub(crate) struct Cost {
     /// Read from disks: swap and files.
     pub(crate) read: Bytes,
     pub(crate) major_faults: u64,
+    /// What programs filled, also if they were killed over it.
+    pub(crate) filled: Bytes,
     /// What programs need and do not have in memory.
     pub(crate) lack: Bytes,
     /// Nothing was left to give: its own kernel killed.
@@ -196,6 +198,7 @@ impl Memory {
         let missing = want.anon.minus(self.anon.plus(self.swapped));
         let made = self.make_room(missing, swap_left, cost);
         self.anon = self.anon.plus(made);
+        cost.filled = cost.filled.plus(made);
         let no_swap = self.swapped >= self.swap;
         if made < missing && no_swap {
             cost.killed = true;

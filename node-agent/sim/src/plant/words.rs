@@ -24,12 +24,12 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn count(&mut self, cost: &Cost, grown: Bytes, time: Duration) {
+    pub(crate) fn count(&mut self, cost: &Cost, time: Duration) {
         self.swap_in = self.swap_in.plus(cost.swap_in);
         self.swap_out = self.swap_out.plus(cost.swap_out);
         self.major_faults = self.major_faults.saturating_add(cost.major_faults);
         let idle = millis(time).saturating_mul(IDLE_FAULTS) / 1000;
-        let minor = idle.saturating_add(grown.get() / PAGE);
+        let minor = idle.saturating_add(cost.filled.get() / PAGE);
         self.minor_faults = self.minor_faults.saturating_add(minor.max(1));
     }
 }

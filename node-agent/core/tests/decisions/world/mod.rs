@@ -45,6 +45,8 @@ pub struct Guest {
     /// Read back from its swap, MiB; as much went there.
     pub swap_in: u64,
     pub faults: u64,
+    /// What its programs filled since its boot, MiB.
+    pub filled: u64,
     pub untouchable: Vec<Untouchable>,
     pub opt_out: Option<OptOut>,
     pub listed: bool,
@@ -87,6 +89,7 @@ pub fn guest(name: &str, full: u64, used: u64) -> Guest {
         stamp: 0,
         swap_in: 0,
         faults: 0,
+        filled: 0,
         untouchable: vec![],
         opt_out: None,
         listed: true,
@@ -347,7 +350,7 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
             swap_in: Some(mib(g.swap_in)),
             swap_out: Some(mib(g.swap_in)),
             major_faults: Some(g.faults),
-            minor_faults: Some(now),
+            minor_faults: Some(now + g.filled * 256),
         }),
         facts_age: Some(Duration::from_secs(g.facts_of.map_or(0, |(at, _)| now - at))),
         facts: ProcessFacts {
