@@ -130,11 +130,11 @@ impl<'a> Seat<'a> {
     /// What it needs, if it hurts or its kernel killed in it, and there are no turns for that: the others need theirs so that they
     /// will not hurt.
     pub(super) fn relief(&self) -> Bytes {
-        match (self.track.pain, self.track.turn) {
-            (_, Some(_)) => Bytes::ZERO,
-            (Some(_), None) => self.need,
-            (None, None) if self.spared > self.floor => self.spared,
-            (None, None) => Bytes::ZERO,
+        match self.track.pain {
+            _ if self.track.turn.is_some() => Bytes::ZERO,
+            Some(_) => self.need,
+            None if self.spared > self.floor => self.spared,
+            None => Bytes::ZERO,
         }
     }
 
