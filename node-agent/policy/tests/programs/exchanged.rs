@@ -134,12 +134,34 @@ fn what_is_no_json_is_refused() {
     }
 }
 
+const INPUT: &str = include_str!("../../../../deploy/samples/mom/input.json");
+
 #[test]
-fn the_input_in_the_documentation_says_what_is_said_of_it() {
-    let text = include_str!("../../../../docs/mom.md");
-    let world = text.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let printed = printed_in(include_str!("../../../../deploy/samples/mom/balloon.rules"), world);
+fn the_input_that_is_shipped_says_what_the_documentation_says_of_it() {
+    let printed = printed_in(include_str!("../../../../deploy/samples/mom/balloon.rules"), INPUT);
     let said = r#""web":{"controls":{"balloon_target":3984588.8}"#;
-    assert!(text.contains(said) && printed.contains(said), "{printed}");
+    assert!(include_str!("../../../../docs/mom.md").contains(said) && printed.contains(said), "{printed}");
     assert!(printed.contains(r#""db":{"controls":{}"#), "{printed}");
+}
+
+#[test]
+fn every_program_that_is_shipped_finds_all_that_it_asks_for_in_it() {
+    let vdsm = [
+        include_str!("../../../../deploy/samples/mom/vdsm/00-defines.policy"),
+        "(set balloonEnabled 1)",
+        include_str!("../../../../deploy/samples/mom/vdsm/02-balloon.policy"),
+        include_str!("../../../../deploy/samples/mom/vdsm/03-ksm.policy"),
+        include_str!("../../../../deploy/samples/mom/vdsm/04-cputune.policy"),
+    ]
+    .join("\n");
+    let ksm = include_str!("../../../../deploy/samples/mom/ksm.rules");
+    let qos = include_str!("../../../../deploy/samples/mom/balloon-qos.rules");
+    for program in [vdsm.as_str(), ksm, qos] {
+        let printed = printed_in(program, INPUT);
+        assert!(printed.ends_with("\"errors\":[]}"), "{printed}");
+    }
+    let printed = printed_in(&vdsm, INPUT);
+    for said in ["\"ksm_run\":1", "\"balloon_target\":3984588.8", "\"vcpu_quota\":200000.0"] {
+        assert!(printed.contains(said), "{said}: {printed}");
+    }
 }
