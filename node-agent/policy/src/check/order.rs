@@ -1,6 +1,8 @@
-//! Names that are used before anything could have defined them. Only what is evaluated outside of functions has a sure order;
-//! whatever a function might define counts from its definition on, and what a branch or a turn defines from there on, so that
-//! what is found here certainly fails.
+//! Names that are used before anything could have defined them. Only what is evaluated outside of functions has a sure order, and
+//! what a function does at its first call in any case; whatever a function might define counts from its definition on, and what a
+//! branch or a turn defines from there on, so that what is found here certainly fails.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::{Binding, Facts, form};
 use crate::builtin::Builtin;
@@ -23,6 +25,8 @@ enum Step {
     Assign(NodeId),
     Bind(NodeId),
     Call { head: NodeId, name: Name },
+    Enter(Name),
+    Leave,
 }
 
 struct Order<'a> {
@@ -32,6 +36,10 @@ struct Order<'a> {
     now: Facts,
     ahead: Vec<Step>,
     early: Vec<Early>,
+    /// The bodies of functions that are defined once, and have not been called yet.
+    bodies: BTreeMap<Name, NodeId>,
+    /// So many calls of functions are under way.
+    inside: usize,
 }
 
 /// The first use of each name that something defines, and only later.
@@ -41,16 +49,34 @@ pub(super) fn early(program: &Program, all: &Facts) -> Vec<Early> {
         return Vec::new();
     }
     let ahead = program.syntax.top().iter().rev().map(|id| Step::Evaluate(*id)).collect();
-    let mut order = Order { program, all, now: Facts::given(program), ahead, early: Vec::new() };
+    let (now, bodies) = (Facts::given(program), bodies(program));
+    let mut order = Order { program, all, now, ahead, early: Vec::new(), bodies, inside: 0 };
     while let Some(step) = order.ahead.pop() {
         match step {
             Step::Evaluate(id) => order.evaluate(id),
             Step::Assign(id) => order.assign(id),
             Step::Bind(id) => order.now.bind_at(program, id, Binding::Anything),
             Step::Call { head, name } => order.call(head, name),
+            Step::Enter(name) => order.enter(name),
+            Step::Leave => order.inside = order.inside.saturating_sub(1),
         }
     }
     order.early
+}
+
+/// What functions do that have one definition.
+fn bodies(program: &Program) -> BTreeMap<Name, NodeId> {
+    let (mut bodies, mut often) = (BTreeMap::new(), BTreeSet::new());
+    for id in program.syntax.all() {
+        if let Some((Builtin::Def, [name, _, body, ..])) = form(program, id)
+            && let Some(name) = program.syntax.name_of(*name)
+            && bodies.insert(name, *body).is_some()
+        {
+            often.insert(name);
+        }
+    }
+    bodies.retain(|name, _| !often.contains(name));
+    bodies
 }
 
 impl Order<'_> {
@@ -72,6 +98,10 @@ impl Order<'_> {
 
     fn form(&mut self, builtin: Builtin, arguments: &[NodeId]) {
         match (builtin, arguments) {
+            // At its next call another branch may be taken, and a list have elements that had none.
+            (Builtin::If | Builtin::With, [first, ..]) if self.inside > 0 => {
+                self.then([Step::Evaluate(*first)].into_iter());
+            }
             (Builtin::Def, _) => self.define(arguments),
             (Builtin::Defvar, [name, value]) => {
                 self.then([Step::Evaluate(*value), Step::Bind(*name)].into_iter());
@@ -120,8 +150,20 @@ impl Order<'_> {
             _ => None,
         };
         let call = name.map(|name| Step::Call { head: *head, name });
-        self.then(arguments.iter().map(|id| Step::Evaluate(*id)));
+        let enter = name.map(Step::Enter);
+        self.then(arguments.iter().map(|id| Step::Evaluate(*id)).chain(enter));
         self.ahead.extend(call);
+    }
+
+    /// The first call of a function that is there.
+    fn enter(&mut self, name: Name) {
+        if self.now.function(name).is_none() {
+            return;
+        }
+        if let Some(body) = self.bodies.remove(&name) {
+            self.inside = self.inside.saturating_add(1);
+            self.then([Step::Evaluate(body), Step::Leave].into_iter());
+        }
     }
 
     fn call(&mut self, head: NodeId, name: Name) {
