@@ -95,11 +95,6 @@ pub struct Track {
     /// What it lost when its own kernel killed in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lost: Option<Lost>,
-    /// What it should have to do again what it lately did, slowly forgotten.
-    #[serde(default, skip_serializing_if = "Bytes::is_zero")]
-    pub lately: Bytes,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    remembered_at: Option<Monotonic>,
     /// Memory of the guest's kernel that its `MemTotal` does not show.
     pub reserved: Bytes,
     /// `last_update` of the statistics that are in use.
@@ -248,8 +243,6 @@ impl Track {
             seat: None,
             rise: Bytes::ZERO,
             lost: None,
-            lately: Bytes::ZERO,
-            remembered_at: None,
             reserved: Bytes::ZERO,
             last_update: None,
             conduct: Conduct::default(),
@@ -388,7 +381,6 @@ impl Track {
         (self.swaps, self.turn) = (false, None);
         self.seat = self.seat.map(Seat::begin_life_anew);
         (self.rise, self.lost) = (Bytes::ZERO, None);
-        (self.lately, self.remembered_at) = (Bytes::ZERO, None);
         self.conduct.begin_life_anew();
     }
 

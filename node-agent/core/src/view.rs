@@ -47,9 +47,6 @@ pub struct GuestView {
     pub used: Option<Bytes>,
     /// What it should have for that, with headroom, remembered for a while.
     pub demand: Bytes,
-    /// What it should have to do again what it did within the last hour.
-    #[serde(default, skip_serializing_if = "Bytes::is_zero")]
-    pub lately: Bytes,
     /// By how much more it used per second lately; no growth is 0.
     pub rise: Bytes,
     /// What could still be taken without cost to its working set.
@@ -136,7 +133,6 @@ fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> Gue
         floor_kind,
         used: track.used(),
         demand: track.demand,
-        lately: track.lately,
         rise: track.rise,
         reclaimable: if gives { target.minus(floor.max(track.demand)) } else { Bytes::ZERO },
         charge: track.charge(),

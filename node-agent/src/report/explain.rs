@@ -80,9 +80,7 @@ fn needs(guest: &GuestView) -> Option<String> {
     // Less than that changes nothing that anybody would see.
     let grows = guest.rise >= GROWS;
     let growing = if grows { format!(", growing by {} per second", guest.rise) } else { String::new() };
-    let before = guest.lately.minus(guest.demand);
-    let lately = if before.is_zero() { String::new() } else { format!("; {} lately", guest.lately) };
-    Some(format!("{} for the {used} that it uses{growing}{lately}", guest.demand))
+    Some(format!("{} for the {used} that it uses{growing}", guest.demand))
 }
 
 fn floor(guest: &GuestView) -> String {
@@ -182,21 +180,6 @@ mod tests {
         let told = explanation(&fixture::report(Vec::new()), &guest);
         assert!(told.contains("somebody else had left it 300.0 MiB"), "{told}");
         assert!(told.contains("nothing to do") && !told.contains("memory back"), "{told}");
-    }
-
-    #[test]
-    fn what_a_guest_lately_needed_is_told_where_it_is_more_than_what_it_needs() {
-        let guest = GuestView {
-            used: Some(Bytes::from_mib(100)),
-            demand: Bytes::from_mib(134),
-            lately: Bytes::from_mib(700),
-            ..fixture::guest(1, Reason::Enough)
-        };
-        let told = |guest: &GuestView| explanation(&fixture::report(Vec::new()), guest);
-        let needs = "134.0 MiB for the 100.0 MiB that it uses";
-        assert!(told(&guest).contains(&format!("{needs}; 700.0 MiB lately")), "{}", told(&guest));
-        let rests = GuestView { lately: Bytes::from_mib(111), ..guest };
-        assert!(told(&rests).contains(&format!("{needs}\n")), "{}", told(&rests));
     }
 
     #[test]

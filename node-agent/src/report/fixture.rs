@@ -28,7 +28,6 @@ pub(crate) fn guest(number: usize, reason: Reason) -> GuestView {
         floor_kind: FloorKind::Part,
         used: None,
         demand: Bytes::ZERO,
-        lately: Bytes::ZERO,
         rise: Bytes::ZERO,
         reclaimable: Bytes::from_mib(10),
         charge: size,

@@ -11,15 +11,8 @@ pub(super) fn divide(seats: &mut [Seat<'_>], allowed: Bytes, arena: &Bump) {
     let beside: Bytes = seats.iter().map(|s| s.track.beside()).sum();
     let floors: Bytes = seats.iter().map(|s| s.floor).sum();
     let mut left = allowed.minus(beside).minus(floors);
-    // Headroom comes after what may be needed again: that is there in the same event, growth that comes back is not.
-    let stages: [fn(&Seat<'_>) -> Bytes; 6] = [
-        |s| s.relief(),
-        |s| s.track.foreseen().min(s.need),
-        |s| s.lately,
-        |s| s.need,
-        |s| s.comfort,
-        |s| s.ceiling,
-    ];
+    let stages: [fn(&Seat<'_>) -> Bytes; 5] =
+        [|s| s.least_relief(), |s| s.relief(), |s| s.need, |s| s.comfort, |s| s.ceiling];
     for level in stages {
         let gaps = seats.iter().map(|s| (level(s).minus(s.desired), s.class.weight));
         let gaps = Vec::from_iter_in(gaps, arena);

@@ -46,10 +46,6 @@ pub(super) fn gives(
     let others = |seat: &&Seat<'_>| seat.rank().is_none() && !(scene.turns && calm(seat));
     let urgent = Vec::from_iter_in(urgent.iter().copied().filter(others), arena);
     spare = spare.minus(hand_out(&urgent, spare, Bytes::ZERO, scene, moves));
-    let lately = other.iter().copied().filter(|seat| !seat.lacks_of_lately(policy).is_zero());
-    let lately = Vec::from_iter_in(lately, arena);
-    spare = spare.minus(hand_out(&lately, spare, Bytes::new(1), scene, moves));
-    let other = Vec::from_iter_in(other.iter().copied().filter(|seat| !seat.moves.get()), arena);
     let slack: Bytes = other.iter().map(|s| s.cost()).sum();
     let worthwhile =
         spare >= slack || spare >= ledger.total.share(SLACK_LINE) || purpose == Purpose::Handover;

@@ -23,8 +23,6 @@ pub(super) struct Seat<'a> {
     pub(super) kind: FloorKind,
     pub(super) need: Bytes,
     pub(super) comfort: Bytes,
-    /// What it should have to do again what it lately did.
-    pub(super) lately: Bytes,
     pub(super) ceiling: Bytes,
     pub(super) desired: Bytes,
     /// What is left to it in any case: its floor, and what its own kernel killed for lately, of which its words say nothing.
@@ -82,28 +80,14 @@ impl<'a> Seat<'a> {
         let calm = track.pain.is_none() && track.turn.is_none();
         let need = match () {
             () if calm && kind == FloorKind::Emergency => floor,
-            () if calm && scene.turns => track.foreseen().min(need).max(least.min(need)),
+            () if calm && scene.turns => {
+                track.foreseen().max(track.lost(scene.now)).min(need).max(least.min(need))
+            }
             () => need,
         };
-        // What may be needed again counts while nobody does without what he needs now.
-        let counts = !scene.turns && kind != FloorKind::Emergency;
-        let lately = if counts { track.lately.clamp(floor, ceiling) } else { floor };
         let moves = Cell::new(false);
         let spared = floor.max(track.lost(scene.now).min(need));
-        Self {
-            track,
-            class,
-            floor,
-            kind,
-            need,
-            comfort,
-            lately,
-            ceiling,
-            desired: floor,
-            spared,
-            belief,
-            moves,
-        }
+        Self { track, class, floor, kind, need, comfort, ceiling, desired: floor, spared, belief, moves }
     }
 
     /// What is taken on trial is charged all the same, so it could be given back at once and for nothing: then nobody
@@ -138,6 +122,11 @@ impl<'a> Seat<'a> {
         }
     }
 
+    /// What of that keeps its kernel from killing: before anybody has all that it ever had.
+    pub(super) fn least_relief(&self) -> Bytes {
+        self.spared.max(self.track.foreseen()).min(self.relief())
+    }
+
     pub(super) fn is_urgent(&self) -> bool {
         self.track.target < self.need && self.track.is_squeezed()
     }
@@ -148,15 +137,6 @@ impl<'a> Seat<'a> {
         let apart = self.desired.minus(self.track.target);
         let hurts = self.track.pain.is_some() || self.track.target < self.spared;
         hurts || apart >= policy.limits.dead_band.of(self.track.sample.config.full)
-    }
-
-    /// What it was allotted of what it lately needed, and has not; nothing where that is not worth the trouble.
-    pub(super) fn lacks_of_lately(&self, policy: &Policy) -> Bytes {
-        let allotted = self.desired.min(self.lately);
-        let apart = allotted.minus(self.track.target);
-        let worth = policy.limits.dead_band.of(self.track.sample.config.full);
-        let counts = self.track.is_squeezed() && self.track.is_reachable() && apart > worth;
-        if counts { allotted.minus(self.track.reach()) } else { Bytes::ZERO }
     }
 
     pub(super) fn give_reason(&self) -> Reason {

@@ -1,6 +1,5 @@
 //! From whom how much is taken, for what is short.
 
-use bumpalo::Bump;
 use bumpalo::collections::Vec;
 
 use super::seat::{Belief, Seat};
@@ -21,10 +20,11 @@ pub(super) fn takes(seats: &[Seat<'_>], scene: &Scene<'_>, short_of_need: Bytes,
     let Scene { ledger, policy, arena, .. } = *scene;
     let pending: Bytes = seats.iter().map(|s| s.track.pending()).sum();
     let mut deficit = ledger.shortfall.plus(short_of_need).minus(pending);
-    if deficit.is_zero() {
-        return level(seats, scene, pending, moves);
-    }
-    let donors = idlest_first(seats.iter().filter(|s| s.track.target > s.desired), arena);
+    let donors = seats.iter().filter(|s| s.track.target > s.desired);
+    let mut donors = Vec::from_iter_in(donors, arena);
+    donors.sort_unstable_by(|a, b| {
+        unused(b).cmp(&unused(a)).then_with(|| a.track.sample.id.cmp(&b.track.sample.id))
+    });
     let levels: [fn(&Seat<'_>) -> Bytes; 2] = [|s| s.comfort_level(), |s| s.desired];
     let lacking = deficit;
     for level in levels {
@@ -45,31 +45,6 @@ pub(super) fn takes(seats: &[Seat<'_>], scene: &Scene<'_>, short_of_need: Bytes,
             probe(seat, policy, moves);
         }
     }
-}
-
-/// While nobody is short: what nobody uses goes from those who have more than they lately needed to those who have less.
-fn level(seats: &[Seat<'_>], scene: &Scene<'_>, pending: Bytes, moves: &mut Proposal) {
-    if scene.turns || scene.emergency {
-        return;
-    }
-    let lacks: Bytes = seats.iter().map(|seat| seat.lacks_of_lately(scene.policy)).sum();
-    let mut deficit = lacks.minus(scene.ledger.spare).minus(pending);
-    let kept = |seat: &Seat<'_>| seat.lately.max(seat.comfort_level());
-    let donors = seats.iter().filter(|seat| seat.track.target > kept(seat));
-    for seat in idlest_first(donors, scene.arena) {
-        deficit = deficit.minus(take(seat, kept(seat), (deficit, false), scene.policy, moves));
-    }
-}
-
-fn idlest_first<'a, 't>(
-    donors: impl Iterator<Item = &'a Seat<'t>>,
-    arena: &'a Bump,
-) -> Vec<'a, &'a Seat<'t>> {
-    let mut donors = Vec::from_iter_in(donors, arena);
-    donors.sort_unstable_by(|a, b| {
-        unused(b).cmp(&unused(a)).then_with(|| a.track.sample.id.cmp(&b.track.sample.id))
-    });
-    donors
 }
 
 /// Tries a guest that is not believed while others pay for it. That counts for nothing until it has obeyed.

@@ -16,11 +16,13 @@ use crate::units::{Bytes, Monotonic};
 const LOST_HOLD: Duration = Duration::from_mins(2);
 /// Who was killed again needs more than it had, nobody saw how much more: a quarter each time.
 const MORE: (u64, u64) = (5, 4);
-/// A minor fault brings a page of 4 KiB (`PGFAULT`, mm/memory.c); one that brings a huge page counts as one as well, and tells
-/// nothing here.
+/// What fills a page of 4 KiB is a fault, but not each fault fills one: pages that are shared count as well, and one that
+/// brings a huge page counts once (`PGFAULT`, mm/memory.c). So faults are no more than a hint.
 const FAULT: u64 = 4096;
 /// Who filled so much of what it had usable was about to run out; of what it filled less than the rest is left.
 const FILLED: (u64, u64) = (3, 4);
+/// Statistics that are further apart tell nothing by faults: within minutes everybody fills as much as it has.
+const SOON: Duration = Duration::from_secs(3);
 
 /// What a guest needed when its own kernel killed in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,13 +36,20 @@ pub(super) struct Lost {
 
 impl Track {
     /// What it needs by what its kernel killed in it, after these two statistics.
-    pub(super) fn lost_between(&self, old: &Balloon, new: &Balloon, at: Monotonic) -> Option<Lost> {
+    pub(super) fn lost_between(
+        &self,
+        old: &Balloon,
+        new: &Balloon,
+        elapsed: Option<Duration>,
+        at: Monotonic,
+    ) -> Option<Lost> {
         let had = old.available.unwrap_or_default();
-        if let Some(was) = self.killed_for(old, new) {
+        let filled_all = elapsed.is_some_and(|elapsed| elapsed <= SOON) && filled_all(old, new);
+        if let Some(was) = self.killed_for(old, new, filled_all) {
             return Some(Lost { need: self.soon(was.plus(self.reserved)), had, at });
         }
         let lost = self.lost.filter(|lost| at.since(lost.at) < LOST_HOLD)?;
-        if killed_again(old, new) {
+        if filled_all && !grew(old, new) {
             let need = lost.need.max(had.plus(self.reserved)).scaled(MORE.0, MORE.1);
             return Some(Lost { need: need.min(self.ceiling), had, at });
         }
@@ -50,11 +59,11 @@ impl Track {
 
     /// What it used when its kernel killed in it between these two statistics: it was about to run out, or filled all that it
     /// had, and most of what it used is gone.
-    fn killed_for(&self, old: &Balloon, new: &Balloon) -> Option<Bytes> {
+    fn killed_for(&self, old: &Balloon, new: &Balloon, filled_all: bool) -> Option<Bytes> {
         let (was, is, left) = (used(old)?, used(new)?, old.usable.or(old.unused)?);
         let line = old.available?.scaled(DISTRESS_USABLE_PERCENT, 100);
         let near = left < line.max(self.rise.scaled(AHEAD_SECONDS, 1));
-        ((near || filled_all(old, new)) && is < was.scaled(1, 2)).then_some(was)
+        ((near || filled_all) && is < was.scaled(1, 2)).then_some(was)
     }
 
     /// What it needed when its own kernel killed in it, as long as that counts.
@@ -64,17 +73,19 @@ impl Track {
     }
 }
 
-/// Between these two statistics it filled what it had usable, and uses hardly more than before: what filled it is gone. Programs
-/// that come and go fill as much, so this is a sign only in one whose kernel was seen to kill lately.
-fn killed_again(old: &Balloon, new: &Balloon) -> bool {
-    let Some((was, is)) = used(old).zip(used(new)) else { return false };
-    let usable = old.usable.or(old.unused).unwrap_or_default();
-    filled_all(old, new) && is.minus(was) < usable.minus(usable.scaled(FILLED.0, FILLED.1))
-}
-
-/// As far as faults tell, it filled what it had usable.
+/// As far as faults tell, it filled what it had usable between these two statistics. Programs that come and go fill as much: it
+/// is a sign only where most of what was used is gone as well, or where a kernel was seen to kill lately.
 fn filled_all(old: &Balloon, new: &Balloon) -> bool {
     let filled = Bytes::new(grown(old.minor_faults, new.minor_faults).saturating_mul(FAULT));
-    let usable = old.usable.or(old.unused).unwrap_or_default();
-    filled >= usable.scaled(FILLED.0, FILLED.1)
+    filled >= usable(old).scaled(FILLED.0, FILLED.1)
+}
+
+/// What it filled is still there, or some of it.
+fn grew(old: &Balloon, new: &Balloon) -> bool {
+    let Some((was, is)) = used(old).zip(used(new)) else { return true };
+    is.minus(was) > usable(old).minus(usable(old).scaled(FILLED.0, FILLED.1))
+}
+
+fn usable(balloon: &Balloon) -> Bytes {
+    balloon.usable.or(balloon.unused).unwrap_or_default()
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::Track;
 use crate::evidence::{self, Evidence};
-use crate::floor;
 use crate::policy::Adaptive;
 use crate::reason::Pain;
 use crate::sample::Balloon;
@@ -29,9 +28,6 @@ const AHEAD: (u64, u64) = (10, 9);
 /// A demand once seen fades by this part with each new statistics, so that a cap does not become its own proof; not with each
 /// turn: those that others bring about are no word of this guest.
 const DEMAND_FADE: u64 = 16;
-/// Of what a guest needed lately and needs no more two thirds are forgotten in such a time, as e^(−t): what comes each hour is
-/// expected again, what came once at night is not kept for it all day.
-const REMEMBERED: Duration = Duration::from_hours(1);
 /// No two statistics of a guest are closer: its timer starts anew with each that comes, and counts whole seconds
 /// (`virtio_balloon_receive_stats`, `balloon_stats_change_timer`, hw/virtio/virtio-balloon.c in QEMU).
 const CLOSEST: Duration = Duration::from_secs(1);
@@ -52,7 +48,6 @@ impl Track {
             self.pain_at = None;
         }
         let Some(used) = self.used() else { return };
-        self.remember(used.max(self.lost(at)), at);
         let need = match self.pain {
             Some(_) => self.ceiling,
             None => with_headroom(used, adaptive.headroom).max(self.soon(used)),
@@ -61,15 +56,6 @@ impl Track {
         let fade = if new { self.demand.minus(need).scaled(1, DEMAND_FADE) } else { Bytes::ZERO };
         // What a guest grows by in a moment, carried on, may be more than there is: nobody needs more than it may have.
         self.demand = self.demand.minus(fade).max(need).min(self.ceiling);
-    }
-
-    /// What it uses now it may need again, and growth that comes back comes faster than anybody takes for it.
-    fn remember(&mut self, used: Bytes, at: Monotonic) {
-        let now = floor::of_working_set(used).min(self.ceiling);
-        let passed = self.remembered_at.replace(at).map_or(Duration::ZERO, |then| at.since(then));
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let fade = self.lately.minus(now).scaled(millis(passed.min(REMEMBERED)), millis(REMEMBERED));
-        self.lately = self.lately.minus(fade).max(now);
     }
 
     /// Judges new statistics against the last ones, which came `elapsed` before at least.
@@ -85,7 +71,7 @@ impl Track {
         let percent = |n: u64| total.scaled(n, 100);
         let millis = elapsed.map_or(0, |e| u64::try_from(e.as_millis()).unwrap_or(u64::MAX));
         let per_second = |grown: u64| grown.saturating_mul(1000).checked_div(millis).unwrap_or(0);
-        self.lost = self.lost_between(old, new, at);
+        self.lost = self.lost_between(old, new, elapsed, at);
         self.rise = Bytes::new(per_second(grown(used(old).map(Bytes::get), used(new).map(Bytes::get))));
         let swap_in = Bytes::new(per_second(grown(old.swap_in.map(Bytes::get), new.swap_in.map(Bytes::get))));
         self.swaps = grown(old.swap_out.map(Bytes::get), new.swap_out.map(Bytes::get)) > 0;
