@@ -14,7 +14,7 @@ PACKAGES := etcd-server runc containernetworking-plugins iptables conntrack libv
 	libvirt-dev libvirt-clients qemu-system-x86 qemu-utils debootstrap busybox-static cpio pkg-config iproute2 libcap2-bin \
 	openssl procps util-linux xz-utils g++ python3 python3-libvirt debian-archive-keyring
 
-.PHONY: help setup parts check test soak fuzz mutants generate demo demo-end demo-host measure bench simulate compare pictures replay fixtures bench-core bench-sim bench-mom bench-policy clean
+.PHONY: help setup parts check test soak fuzz mutants generate demo demo-end demo-host measure bench simulate compare pictures replay chance fixtures bench-core bench-sim bench-mom bench-policy clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -143,6 +143,10 @@ replay: setup ## a recorded node once more: RECORDING=FILE, or "FILE.1 FILE"; PO
 
 # After a change of the engine; REAL=1 after one of the recordings' format, or to have another run of real guests.
 RECORDINGS := node-agent/sim/tests/recordings
+chance: setup ## writes down how nodes that chance made fare: node-agent/sim/tests/chance.txt, to be compared with what it was
+	OVERCOMMIT_WRITE_CHANCE=1 cargo test -p overcommit-sim --locked --test chance
+	git diff --stat -- node-agent/sim/tests/chance.txt
+
 fixtures: setup ## writes down what is decided in the recorded runs of real guests; REAL=1 records them anew, 5 minutes
 	if [ -n "$(REAL)" ]; then \
 		cargo build --workspace --bins --locked; \

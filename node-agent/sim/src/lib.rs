@@ -8,6 +8,7 @@
 //! *Architecture invariant:* the same scenario, policy and seed give the same result, bit by bit. Nothing here reads a clock or
 //! decides about memory of a node; the model's constants stand where they are used, each with its source.
 
+pub mod chance;
 mod chart;
 mod clockwork;
 pub mod compare;
