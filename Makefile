@@ -141,12 +141,13 @@ replay: setup ## a recorded node once more: RECORDING=FILE, or "FILE.1 FILE"; PO
 	cargo run --quiet --release --locked -p overcommit-sim --bin replay -- $(or $(RECORDING),$(error name RECORDING=FILE)) \
 		$(if $(filter command line environment,$(origin POLICY)),--policy $(POLICY)) --svg target/replay.svg
 
-# After a change of the engine; REAL=1 after one of the recordings' format, or to have another run of real guests.
-RECORDINGS := node-agent/sim/tests/recordings
+# After a change of the engine.
 chance: setup ## writes down how nodes that chance made fare: node-agent/sim/tests/chance.txt, to be compared with what it was
 	OVERCOMMIT_WRITE_CHANCE=1 cargo test -p overcommit-sim --locked --test chance
 	git diff --stat -- node-agent/sim/tests/chance.txt
 
+# After a change of the engine, too; REAL=1 after one of the recordings' format, or to have another run of real guests.
+RECORDINGS := node-agent/sim/tests/recordings
 fixtures: setup ## writes down what is decided in the recorded runs of real guests; REAL=1 records them anew, 5 minutes
 	if [ -n "$(REAL)" ]; then \
 		cargo build --workspace --bins --locked; \

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use overcommit_sim::{Orders, Outcome, chance, scenario, simulate};
+use overcommit_sim::{Orders, Outcome, chance, files, scenario, simulate};
 
 /// So many nodes.
 const NODES: u64 = 60;
@@ -14,8 +14,7 @@ const NODES: u64 = 60;
 const WRITE: &str = "OVERCOMMIT_WRITE_CHANCE";
 
 fn orders() -> Orders {
-    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/samples/enforce.yaml");
-    Orders::read(&fs::read(sample).unwrap()).unwrap()
+    files::orders(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/samples/enforce.yaml")).unwrap()
 }
 
 fn run(number: u64) -> Outcome {
@@ -36,8 +35,7 @@ fn nodes_by_chance_fare_as_is_written_down() {
     let mut sum = [0; 4];
     for number in 0..NODES {
         let node = run(number).node;
-        let suffering = node.distress.as_secs() + node.gone.as_secs();
-        let numbers = [suffering, node.killed_within, node.ended(), node.commands];
+        let numbers = [node.suffering().as_secs(), node.killed_within, node.ended(), node.commands];
         sum.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
         table.write_str(&row(&number.to_string(), numbers)).unwrap();
     }

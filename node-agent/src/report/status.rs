@@ -251,6 +251,15 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_else_left_a_guest_is_no_squeeze_of_ours() {
+        let squeezed = |left: Option<u64>, target: u64| {
+            let (left, target) = (left.map(Bytes::from_mib), Bytes::from_mib(target));
+            counts(&[GuestView { left, target, ..fixture::guest(1, Reason::FullSize) }]).squeezed
+        };
+        assert_eq!([squeezed(None, 300), squeezed(Some(300), 300), squeezed(Some(300), 200)], [1, 0, 1]);
+    }
+
+    #[test]
     fn turns_say_how_many_wait() {
         let waits = GuestView { turn: Some(Place::Waits), ..fixture::guest(1, Reason::WaitsItsTurn) };
         let report = Report {

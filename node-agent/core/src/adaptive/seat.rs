@@ -78,15 +78,14 @@ impl<'a> Seat<'a> {
         // In an emergency, and while others wait their turn, everybody but those in distress comes down to what it cannot do
         // without.
         let calm = track.pain.is_none() && track.turn.is_none();
+        let lost = track.lost(scene.now);
         let need = match () {
             () if calm && kind == FloorKind::Emergency => floor,
-            () if calm && scene.turns => {
-                track.foreseen().max(track.lost(scene.now)).min(need).max(least.min(need))
-            }
+            () if calm && scene.turns => track.foreseen().max(lost).min(need).max(least.min(need)),
             () => need,
         };
         let moves = Cell::new(false);
-        let spared = floor.max(track.lost(scene.now).min(need));
+        let spared = floor.max(lost.min(need));
         Self { track, class, floor, kind, need, comfort, ceiling, desired: floor, spared, belief, moves }
     }
 

@@ -60,9 +60,9 @@ impl Track {
     /// What it used when its kernel killed in it between these two statistics: it was about to run out, or filled all that it
     /// had, and most of what it used is gone.
     fn killed_for(&self, old: &Balloon, new: &Balloon, filled_all: bool) -> Option<Bytes> {
-        let (was, is, left) = (used(old)?, used(new)?, old.usable.or(old.unused)?);
+        let (was, is) = used(old).zip(used(new))?;
         let line = old.available?.scaled(DISTRESS_USABLE_PERCENT, 100);
-        let near = left < line.max(self.rise.scaled(AHEAD_SECONDS, 1));
+        let near = usable(old) < line.max(self.rise.scaled(AHEAD_SECONDS, 1));
         ((near || filled_all) && is < was.scaled(1, 2)).then_some(was)
     }
 
