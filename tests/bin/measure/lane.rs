@@ -36,6 +36,8 @@ const LOSSES: usize = 16;
 const LOSS: u64 = 96;
 /// A guest with so many MiB or more is not squeezed.
 const SQUEEZED: u64 = SIZE - 60;
+/// Whoever was hurt twice by takes backs off for a minute, and for two after the third time.
+const SQUEEZED_AGAIN: Duration = Duration::from_mins(5);
 /// When nothing is taken for so long, nothing is short.
 const NO_MORE: Duration = Duration::from_secs(12);
 /// How long statistics are watched.
@@ -63,7 +65,15 @@ pub(crate) struct Seen {
     pub(crate) statistics: Spread,
     /// Absent where nothing can be taken, as the next.
     pub(crate) losses: Option<Spread>,
-    pub(crate) pains: Option<Spread>,
+    pub(crate) pains: Option<Pains>,
+}
+
+/// From pain that shows on the host; seconds.
+pub(crate) struct Pains {
+    /// To the first command for it: it is given memory, or another guest is told to make room for it.
+    answered: Spread,
+    /// To memory that it was given.
+    helped: Spread,
 }
 
 /// All conditions.
@@ -214,24 +224,38 @@ pub(crate) fn statistics(guest: &Guest, uri: &str, agent: &Agent) -> Result<Spre
 }
 
 /// From pain that shows on the host to the command that helps.
-pub(crate) fn pains(host: &HostMemory, agent: &Agent, guests: &[&Guest]) -> Result<Spread> {
-    let mut delays = Vec::new();
+pub(crate) fn pains(host: &HostMemory, agent: &Agent, guests: &[&Guest]) -> Result<Pains> {
+    let (mut answered, mut helped, total) = (Vec::new(), Vec::new(), host.get()?);
     for _ in 0..ROUNDS {
         for guest in guests {
             squeezed(host, agent, guest)?;
-            delays.push(pain(agent, guest)?);
+            let [first, given] = pain(agent, guest).with_context(|| explained(agent, guest))?;
+            answered.push(first);
+            helped.push(given);
             guest.begin(&Load::IDLE)?;
+            // What the host lost for this one, the others would lack when it is the next one's turn.
+            host.set(total)?;
         }
     }
-    Ok(Spread::of(delays))
+    Ok(Pains { answered: Spread::of(answered), helped: Spread::of(helped) })
 }
 
-/// Waits until it holds little enough to hurt. What is short may be the others' by now: then the host loses more.
+/// What the agent says of it: why it was not helped.
+fn explained(agent: &Agent, guest: &Guest) -> String {
+    match agent.ask(&["explain", guest.name()]) {
+        Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+/// Waits until it holds little enough to hurt. What is short may be the others' by now: then the host loses more. Not while it backs
+/// off: all would be taken from the others, and then nobody has anything to give to the one that hurts.
 fn squeezed(host: &HostMemory, agent: &Agent, guest: &Guest) -> Result<()> {
     let mut lost = Instant::now();
-    wait::until(Duration::from_mins(4), format!("{} to be squeezed again", guest.name()), || {
-        let holds = agent.guest(guest.name())?.actual >> 20;
-        if holds >= SQUEEZED && lost.elapsed() >= NO_MORE {
+    wait::until(SQUEEZED_AGAIN, format!("{} to be squeezed again", guest.name()), || {
+        let view = agent.view(guest.name())?;
+        let holds = view.actual.get() >> 20;
+        if holds >= SQUEEZED && view.back_off.is_none() && lost.elapsed() >= NO_MORE {
             host.lose(LOSS)?;
             lost = Instant::now();
         }
@@ -240,7 +264,8 @@ fn squeezed(host: &HostMemory, agent: &Agent, guest: &Guest) -> Result<()> {
     })
 }
 
-fn pain(agent: &Agent, guest: &Guest) -> Result<f64> {
+/// Until the first command for it, and until it was given memory.
+fn pain(agent: &Agent, guest: &Guest) -> Result<[f64; 2]> {
     let pid = guest.qemu_pid()?;
     let start_ticks = machine::start_time(pid).context("no start time")?;
     let (mut glimpses, process) = (Glimpses::new(&Root::default()), Incarnation { pid, start_ticks });
@@ -249,21 +274,29 @@ fn pain(agent: &Agent, guest: &Guest) -> Result<f64> {
     let stats = guest.memory_stats()?;
     let usable = stats.usable_kib.context("no statistics")? >> 10;
     guest.begin(&Load::Busy { mib: usable + 60, ramp_mib_per_s: 400 })?;
-    let (mut reads, mut shows, mut helped): (Vec<(Instant, u64)>, Option<Timestamp>, Option<Timestamp>) =
-        (Vec::new(), None, None);
+    let mut reads: Vec<(Instant, u64)> = Vec::new();
+    let [mut shows, mut answered, mut helped]: [Option<Timestamp>; 3] = [None; 3];
     wait::until_paced(PATIENCE, LOOK, format!("help for {}", guest.name()), || {
         let read = glimpses.look(process).context("no process")?.read.get();
         reads.push((Instant::now(), read));
         let before = reads.iter().rev().find(|(at, _)| at.elapsed() >= POLL).map_or(read, |(_, read)| *read);
         let burst = u64::try_from(u128::from(BURST) * POLL.as_millis() / 1000)?;
         shows = shows.or_else(|| (read - before >= burst).then(Timestamp::now));
-        let given =
-            |turn: &Turn| turn.actions.iter().find(|a| concerns(a, guest) && a.to > a.from).map(|a| a.at);
-        helped = helped.or_else(|| turns.fresh().ok()?.iter().find_map(given));
-        match (shows, helped) {
-            (Some(shows), Some(helped)) => Ok(helped.duration_since(shows).as_secs_f64().max(0.0)),
+        for turn in turns.fresh()? {
+            let given = turn.actions.iter().find(|a| concerns(a, guest) && a.to > a.from).map(|a| a.at);
+            let room = turn.actions.iter().filter(|_| turn.is_short_of_nothing());
+            let room = room.filter(|a| !concerns(a, guest) && a.to < a.from).map(|a| a.at).next();
+            answered = answered.or(given).or(room);
+            helped = helped.or(given);
+        }
+        match (shows, answered, helped) {
+            (Some(shows), Some(answered), Some(helped)) => {
+                Ok([answered, helped].map(|at| at.duration_since(shows).as_secs_f64().max(0.0)))
+            }
             // By its own words, before anything showed.
-            (None, Some(_)) if reads.first().is_some_and(|(at, _)| at.elapsed() > PATIENCE / 2) => Ok(0.0),
+            (None, _, Some(_)) if reads.first().is_some_and(|(at, _)| at.elapsed() > PATIENCE / 2) => {
+                Ok([0.0; 2])
+            }
             other => bail!("{other:?}"),
         }
     })
@@ -283,15 +316,18 @@ impl Seen {
     /// Its line of the table.
     pub(crate) fn row(&self) -> String {
         let told = |s: &Spread| [50, 99, 100].map(|p| format!("{:.0}", s.percentile(p) * 1000.0)).join(" / ");
-        let told_if = |s: &Option<Spread>| s.as_ref().map_or_else(|| "–".to_owned(), told);
-        let count = |s: &Option<Spread>| s.as_ref().map_or(0, Spread::count);
-        let counts = [count(&self.losses), self.statistics.count(), count(&self.pains)];
+        let told_if = |s: Option<&Spread>| s.map_or_else(|| "–".to_owned(), told);
+        let pains = self.pains.as_ref();
+        let (answered, helped) = (pains.map(|p| &p.answered), pains.map(|p| &p.helped));
+        let count = |s: Option<&Spread>| s.map_or(0, Spread::count);
+        let counts = [count(self.losses.as_ref()), self.statistics.count(), count(helped)];
         format!(
-            "| {} | {} | {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} |\n",
             self.condition,
-            told_if(&self.losses),
+            told_if(self.losses.as_ref()),
             told(&self.statistics),
-            told_if(&self.pains),
+            told_if(answered),
+            told_if(helped),
             counts.map(|n| n.to_string()).join(", ")
         )
     }
@@ -300,8 +336,10 @@ impl Seen {
 fn table(all: &[Seen]) -> String {
     const HEAD: &str = "## The fast lane\n\nMilliseconds, p50 / p99 / max. *Loss*: the host's memory shrinks, until the command that answers it was carried out \
          (goal 250). *Statistics*: another client of libvirt sees new ones of a squeezed guest, until they are judged (goal 100). *Pain*: a \
-         squeezed guest with swap reads 4 MiB/s from its disk, until it was given memory (goal 500); 0 where its own words came first. The \
+         squeezed guest with swap reads 4 MiB/s from its disk, until the first command for it was carried out: it was given memory, or, where \
+         nothing is spare, another was told to make room for it (goal 500); 0 where its own words came first. *Given*: until it was given \
+         memory, for which another's balloon may have had to move first. The \
          measurement looks each 10 ms; while the machine thrashes, libvirtd and QEMU wait for their own pages too, which is in the figures. On \
-         a full disk nothing is taken (write-ahead), and all that was spare has been given: neither loss nor pain can be answered.\n\n| condition | loss | statistics | pain | samples |\n| --- | --- | --- | --- | --- |\n";
+         a full disk nothing is taken (write-ahead), and all that was spare has been given: neither loss nor pain can be answered.\n\n| condition | loss | statistics | pain | given | samples |\n| --- | --- | --- | --- | --- | --- |\n";
     all.iter().map(Seen::row).fold(HEAD.to_owned(), |text, row| text + &row)
 }

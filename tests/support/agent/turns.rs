@@ -19,6 +19,13 @@ pub struct Turn {
     pub took: Duration,
     /// What was done.
     pub actions: Vec<Action>,
+    ledger: Option<Account>,
+}
+
+/// Of a turn's account.
+#[derive(Clone, Debug, Deserialize)]
+struct Account {
+    shortfall: u64,
 }
 
 /// One guest in a turn.
@@ -35,6 +42,11 @@ struct Name {
 }
 
 impl Turn {
+    /// All that is promised is there: what is taken then is for somebody who needs it.
+    pub fn is_short_of_nothing(&self) -> bool {
+        self.ledger.as_ref().is_some_and(|ledger| ledger.shortfall == 0)
+    }
+
     /// When the last statistics of a guest were first seen.
     pub fn statistics_came(&self, guest: &str) -> Option<jiff::Timestamp> {
         let age = self.guests.iter().find(|told| told.name.name == guest)?.statistics_age?;
