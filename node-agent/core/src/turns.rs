@@ -236,15 +236,15 @@ fn contend(
         };
         let can_wait = open && seat.swaps;
         let (reach, hurts) = (track.reach(), hurts(track));
-        // Of who never swapped only what it does not use can be had.
+        // Of who never swapped only what it does not use can be had, nor what its kernel killed for, which is started anew.
         let base = match () {
             () if can_wait => floor::of_waiting(track, class).0,
-            () if open && !hurts => floor.min(reach),
+            () if open && !hurts => floor.max(track.lost(now)).min(reach),
             () => reach,
         };
         let base = base.min(track.cap());
         room = room.minus(base);
-        let want = seat.wants(track).min(track.cap()).max(base);
+        let want = seat.wants(track).max(track.lost(now)).min(track.cap()).max(base);
         let (id, weight, place) = (track.sample.id.clone(), class.weight.max(1), None);
         contenders.push(Contender { id, seat, base, want, weight, reach, can_wait, hurts, place });
     }

@@ -314,3 +314,22 @@ fn who_cannot_wait_gives_what_it_does_not_use_any_more() {
     }
     assert!(w.target("a") < 250, "{}", w.target("a"));
 }
+
+/// It uses next to nothing when its kernel has killed in it, and its programs are started anew.
+#[test]
+fn who_cannot_wait_keeps_what_it_was_killed_for_until_that_counts_no_more() {
+    let mut w = crowd();
+    for _ in 0..300 {
+        second_without_swap_of(&mut w, "a");
+    }
+    let had = w.target("a");
+    (w.guest("a").used, w.guest("a").filled) = (80, 500);
+    for _ in 0..100 {
+        second_without_swap_of(&mut w, "a");
+    }
+    assert!(w.target("a") >= had, "{} of {had}", w.target("a"));
+    for _ in 0..140 {
+        second_without_swap_of(&mut w, "a");
+    }
+    assert!(w.target("a") < 250, "{}", w.target("a"));
+}
