@@ -5,6 +5,7 @@
 use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher};
 use overcommit_core::plan::Outcome;
+use overcommit_core::policy::{Mom, Policy, Slot};
 use overcommit_core::roster::Roster;
 use overcommit_core::sample::Sample;
 use overcommit_core::step::{Input, Mandate, State, Turn};
@@ -27,11 +28,20 @@ fn main() {
     divan::main();
 }
 
+/// What is decided on, turn by turn.
+struct Course {
+    state: State,
+    samples: Vec<Sample>,
+    roster: Roster,
+    policy: Policy,
+}
+
 /// Guests of 4 GiB that use 1 to 3 GiB, on a host with room for this part of their sizes.
-fn course(percent: u64) -> (State, Vec<Sample>, Roster, overcommit_core::policy::Policy) {
+fn course(percent: u64, mom: Option<Mom>) -> Course {
     let guests =
         (0..GUESTS).map(|n| guest(&format!("guest-{n:03}"), 4096, 1024 + (n as u64 * 37) % 2048)).collect();
     let mut w = world(110 * 4096 * percent / 100, guests);
+    w.policy.mom = mom;
     // Until it rests.
     for _ in 0..200 {
         w.tick();
@@ -46,12 +56,27 @@ fn course(percent: u64) -> (State, Vec<Sample>, Roster, overcommit_core::policy:
         })
         .collect();
     let roster = w.roster();
-    (w.state, samples, roster, w.policy)
+    Course { state: w.state, samples, roster, policy: w.policy }
 }
 
 #[divan::bench(args = [150, 90, 60])]
 fn one_turn_with_room_for_percent(bencher: Bencher<'_, '_>, percent: u64) {
-    let (mut state, samples, roster, policy) = course(percent);
+    decide(bencher, course(percent, None));
+}
+
+/// The same with the stock rules for balloons and merging: from the samples to guarded moves.
+#[divan::bench(args = [150, 90, 60])]
+fn one_turn_of_a_program_with_room_for_percent(bencher: Bencher<'_, '_>, percent: u64) {
+    let slot = |name: &str, text: &str| Slot { name: name.into(), text: text.into() };
+    let slots = vec![
+        slot("balloon", include_str!("../../../deploy/samples/mom/balloon.rules")),
+        slot("ksm", include_str!("../../../deploy/samples/mom/ksm.rules")),
+    ];
+    decide(bencher, course(percent, Some(Mom::new(slots).unwrap())));
+}
+
+fn decide(bencher: Bencher<'_, '_>, course: Course) {
+    let Course { mut state, samples, roster, policy } = course;
     let mut next = samples.iter().cycle();
     let mut outcomes: Vec<Outcome> = Vec::new();
     bencher.counter(ItemsCount::new(GUESTS)).bench_local(|| {
