@@ -41,6 +41,8 @@ enum Part {
     LaneSlowApi,
     /// The operator, and what is written to the API server.
     Operator,
+    /// An operator of thousands of nodes whose policy carries a program, 5 minutes.
+    Programs,
     /// Images and rights.
     Sizes,
     /// What the agent costs, itself and its neighbours.
@@ -90,6 +92,9 @@ fn measure(arguments: &Arguments) -> Result<()> {
     if arguments.wants(Part::LaneSlowApi) {
         // Alone: eight libvirts more are no part of what is measured above.
         text.add(&slow_api::measure()?);
+    }
+    if arguments.wants(Part::Programs) {
+        text.add(&operator::programs()?);
     }
     if arguments.wants(Part::Ksm) {
         text.add(&ksm::measure()?);

@@ -6,9 +6,11 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use overcommit_crds::policy::PROGRAM_MAX;
 use overcommit_tests::api::{Access, Api, Identity, free_port};
 use overcommit_tests::chart;
 use overcommit_tests::machine::resident_bytes;
+use overcommit_tests::parts::say;
 use overcommit_tests::process::{Launch, Process};
 use overcommit_tests::session::Session;
 use overcommit_tests::wait;
@@ -25,34 +27,72 @@ const WINDOW: Duration = Duration::from_mins(2);
 const SAMPLE: Duration = Duration::from_secs(10);
 const MANY: usize = 200;
 
+/// Nodes whose policy carries a program of the size that is allowed, which is in each node's object.
+const NODES_WITH_PROGRAM: usize = 5000;
+/// Until each of so many nodes has its object.
+const LATER: Duration = Duration::from_mins(20);
+
+/// A cluster.
+#[derive(Clone, Copy)]
+struct Trial {
+    nodes: usize,
+    /// The first node runs an agent.
+    agent: bool,
+    /// The policy carries a program.
+    program: bool,
+}
+
 /// What one window showed.
 struct Figures {
     nodes: usize,
     resident: Spread,
     anonymous: Spread,
+    /// MiB resident at most since it started: while it lists, and writes all objects.
+    most: f64,
     /// Writes per minute by verb and resource.
     writes: BTreeMap<String, f64>,
 }
 
 /// One node with its agent, and many without, side by side.
 pub(crate) fn measure() -> Result<String> {
-    let many = std::thread::spawn(|| window(MANY, false));
-    let one = window(1, true)?;
+    let many = Trial { nodes: MANY, agent: false, program: false };
+    let many = std::thread::spawn(move || window(many));
+    let one = window(Trial { nodes: 1, agent: true, program: false })?;
     let many = many.join().map_err(|_| anyhow!("measuring many nodes panicked"))??;
     let mut text = String::from(
         "## The operator, and what is written to the API server\n\nSteady state, two minutes. One node runs a real agent without guests; of the 200 only \
-         their Node objects exist.\n\n| nodes | operator resident, MiB | anonymous, MiB | writes per minute |\n| --- | --- | --- | --- |\n",
+         their Node objects exist.\n\n",
     );
-    for figures in [one, many] {
-        let writes: Vec<String> =
-            figures.writes.iter().map(|(what, per_minute)| format!("{what} {per_minute:.1}")).collect();
-        let writes = if writes.is_empty() { "none".to_owned() } else { writes.join(", ") };
-        writeln!(text, "| {} | {} | {} | {writes} |", figures.nodes, figures.resident, figures.anonymous)?;
-    }
-    Ok(text.trim_end().to_owned())
+    table(&mut text, &[one, many])?;
+    Ok(text)
 }
 
-fn window(nodes: usize, agent: bool) -> Result<Figures> {
+/// Thousands of nodes, without agents, and a policy with the longest program that one may have.
+pub(crate) fn programs() -> Result<String> {
+    say("measure: an operator of thousands of nodes whose policy carries a program");
+    let figures = window(Trial { nodes: NODES_WITH_PROGRAM, agent: false, program: true })?;
+    let mut text = format!(
+        "## The operator of nodes with a program\n\nAs above, where the policy carries a program of {} KiB, which each node's object has too.\n\n",
+        PROGRAM_MAX / 1024
+    );
+    table(&mut text, &[figures])?;
+    Ok(text)
+}
+
+fn table(text: &mut String, all: &[Figures]) -> Result<()> {
+    text.push_str("| nodes | operator resident, MiB | anonymous, MiB | most resident since its start, MiB | writes per minute |\n| --- | --- | --- | --- | --- |\n");
+    for figures in all {
+        let Figures { nodes, resident, anonymous, most, writes } = figures;
+        let writes: Vec<String> =
+            writes.iter().map(|(what, per_minute)| format!("{what} {per_minute:.1}")).collect();
+        let writes = if writes.is_empty() { "none".to_owned() } else { writes.join(", ") };
+        writeln!(text, "| {nodes} | {resident} | {anonymous} | {most:.1} | {writes} |")?;
+    }
+    text.truncate(text.trim_end().len());
+    Ok(())
+}
+
+fn window(Trial { nodes, agent, program }: Trial) -> Result<Figures> {
     let api = Api::start()?;
     api.install_vmi_crd()?;
     let chart = chart::folder();
@@ -60,10 +100,15 @@ fn window(nodes: usize, agent: bool) -> Result<Figures> {
     api.helm(&["install", "overcommit", chart, "--namespace", NAMESPACE, "--create-namespace"])?;
     api.apply(&node_list(nodes).to_string())?;
     let operator = operator(&api)?;
+    let engine = if program {
+        json!({"mom": {"slots": [{"name": "main", "program": longest()}]}})
+    } else {
+        json!({"adaptive": {}})
+    };
     let policy = json!({"apiVersion": "overcommit.dev/v1alpha1", "kind": "OvercommitPolicy",
-        "metadata": {"name": "pool"}, "spec": {"mode": "Enforce"}});
+        "metadata": {"name": "pool"}, "spec": {"mode": "Enforce", "engine": engine}});
     wait::until(SOON, "the policy", || api.apply(&policy.to_string()))?;
-    wait::until(SOON, "an object for each node", || {
+    wait::until(LATER, "an object for each node", || {
         let listed = api.kubectl(&["get", "noc", "--output=name"])?;
         ensure!(listed.lines().count() == nodes, "{} of {nodes}", listed.lines().count());
         Ok::<_, anyhow::Error>(())
@@ -83,7 +128,24 @@ fn window(nodes: usize, agent: bool) -> Result<Figures> {
         *count = (*count - before.get(what).copied().unwrap_or_default()) / minutes;
     }
     after.retain(|_, per_minute| *per_minute > 0.0);
-    Ok(Figures { nodes, resident: Spread::of(residents), anonymous: Spread::of(anonymous), writes: after })
+    let most = peak_mib(operator.pid())?;
+    let (resident, anonymous) = (Spread::of(residents), Spread::of(anonymous));
+    Ok(Figures { nodes, resident, anonymous, most, writes: after })
+}
+
+/// A program as long as a policy's may be: a stock rule, and words about it.
+fn longest() -> String {
+    let rule = include_str!("../../../deploy/samples/mom/balloon.rules");
+    let words = "# balloon".repeat(PROGRAM_MAX / 8);
+    let mut text = format!("{rule}\n{words}");
+    text.truncate(PROGRAM_MAX);
+    text
+}
+
+fn peak_mib(pid: u32) -> Result<f64> {
+    let status = procfs::process::Process::new(i32::try_from(pid)?)?.status()?;
+    let kib = status.vmhwm.context("no VmHWM")?;
+    Ok(f64::from(u32::try_from(kib)?) / 1024.0)
 }
 
 /// Lets a span of the window pass.
