@@ -33,6 +33,9 @@ pub struct Dealing {
     pub target: Option<Bytes>,
     /// That target may not be the one in force.
     pub supposed: bool,
+    /// A larger target that it is being told: it may have that much before anybody answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Bytes>,
     /// The target of its shadow balloon.
     pub shadow: Option<Bytes>,
     /// What it really held while a shadow balloon hid it.

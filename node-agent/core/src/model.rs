@@ -57,6 +57,9 @@ pub struct Track {
     pub ceiling: Bytes,
     /// Balloon target in force.
     pub target: Bytes,
+    /// A larger target that it is being told, and may have by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked: Option<Bytes>,
     /// Whose doing that target is.
     pub origin: Origin,
     /// What the guest holds; the last known while its hypervisor is silent.
@@ -225,6 +228,7 @@ impl Track {
             membership: None,
             ceiling: guest.config.full,
             target: guest.config.full,
+            asked: None,
             origin: Origin::Found,
             actual: guest.config.full,
             total_follows: false,
@@ -289,6 +293,7 @@ impl Track {
             Some(_) => Origin::Ours,
         };
         self.target = target.unwrap_or(self.actual);
+        self.asked = dealing.and_then(|d| d.asked).filter(|_| !observing);
     }
 
     /// Judges whether it does what takes expect of it.

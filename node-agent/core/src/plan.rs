@@ -2,6 +2,7 @@
 //!
 //! An actuator accepts only [`Plan<Guarded>`]; only the guard can make one.
 
+use std::fmt;
 use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -187,8 +188,49 @@ impl Command {
 pub struct Outcome {
     /// The command.
     pub command: Command,
-    /// Done, or why not.
-    pub result: Result<(), String>,
+    /// Done, or why that is not known.
+    pub result: Result<(), Failed>,
+}
+
+/// Why a command is not known to be carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Failed {
+    /// It was refused, or never sent: all is as it was.
+    Refused(String),
+    /// Nobody answered: it may have taken effect, and may yet.
+    Unanswered {
+        /// In words.
+        unanswered: String,
+    },
+}
+
+impl Failed {
+    /// Nobody answered.
+    pub fn unanswered(why: impl Into<String>) -> Self {
+        Self::Unanswered { unanswered: why.into() }
+    }
+}
+
+impl From<String> for Failed {
+    fn from(why: String) -> Self {
+        Self::Refused(why)
+    }
+}
+
+impl From<&str> for Failed {
+    fn from(why: &str) -> Self {
+        Self::Refused(why.to_owned())
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(why) => f.write_str(why),
+            Self::Unanswered { unanswered } => f.write_str(unanswered),
+        }
+    }
 }
 
 #[cfg(test)]

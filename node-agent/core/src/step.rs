@@ -19,7 +19,7 @@ use crate::ksm::{self, Merging};
 use crate::ledger::{Kept, Ledger};
 use crate::model::{Context, FIRST_LOOK, Model, Track};
 use crate::mom;
-use crate::plan::{Command, Guarded, Outcome, Plan};
+use crate::plan::{Command, Failed, Guarded, Outcome, Plan};
 use crate::policy::{Mode, Policy, Reserve};
 use crate::reason::{Hold, Pain};
 use crate::sample::{GuestId, Sample};
@@ -127,20 +127,30 @@ impl State {
         self.model.note_pain(id, pain, at);
     }
 
-    /// Notes what became of commands: a command that failed changed nothing.
+    /// Notes what became of commands: one that was refused changed nothing. One that nobody answered may have taken effect: the
+    /// guest may have the larger of both targets, and is not judged by it until that is made sure of.
     pub fn note(&mut self, outcomes: &[Outcome]) {
         for outcome in outcomes {
+            let refused = matches!(outcome.result, Err(Failed::Refused(_)));
+            let in_doubt = outcome.result.is_err() && !refused;
             match &outcome.command {
-                _ if outcome.result.is_err() => {}
                 Command::SetTarget { id, from, to } => {
                     let dealing = self.dealings.with(id);
-                    dealing.supposed = false;
-                    dealing.target = Some(*to);
-                    self.model.note_target(id, *from, *to, self.now);
+                    dealing.asked = None;
+                    if refused {
+                        continue;
+                    }
+                    let target = if in_doubt { *from.max(to) } else { *to };
+                    dealing.supposed = in_doubt;
+                    dealing.target = Some(target);
+                    self.model.note_target(id, *from, target, self.now);
                 }
-                Command::SetPeriod { id, seconds } => {
-                    self.dealings.with(id).hurried = *seconds == SQUEEZED_PERIOD;
+                Command::SetPeriod { id, seconds } if !refused => {
+                    let hurried = *seconds == SQUEEZED_PERIOD;
+                    let dealing = self.dealings.with(id);
+                    dealing.hurried = hurried || (in_doubt && dealing.hurried);
                 }
+                Command::SetPeriod { .. } => {}
             }
         }
     }
@@ -206,6 +216,9 @@ impl State {
         if observing {
             self.follow(&plan);
             plan.clear();
+        }
+        for step in plan.moves().iter().filter(|step| !step.takes()) {
+            self.dealings.with(&step.id).asked = Some(step.to);
         }
         periods.extend(self.periods(&plan, input.policy, observing));
         if !observing {

@@ -176,6 +176,15 @@ pub(crate) fn is_gone(error: &Error) -> bool {
     is(error, ErrorNumber::NoDomain)
 }
 
+/// It says nothing of what became of a call: the daemon or its connection failed in the middle of it (`VIR_ERR_RPC`,
+/// `VIR_ERR_SYSTEM_ERROR`, and `VIR_ERR_INTERNAL_ERROR`, which is also what a connection that was closed is told by: libvirt,
+/// src/rpc/virnetclient.c). One that waited for its turn in vain is a refusal: `VIR_ERR_OPERATION_TIMEOUT`.
+pub(crate) fn is_no_answer(error: &Error) -> bool {
+    [ErrorNumber::Rpc, ErrorNumber::SystemError, ErrorNumber::InternalError]
+        .into_iter()
+        .any(|number| is(error, number))
+}
+
 pub(crate) fn text(error: &Error) -> String {
     clean(error.message())
 }

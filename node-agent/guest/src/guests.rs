@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use overcommit_core::plan::{Command, Outcome};
+use overcommit_core::plan::{Command, Failed, Outcome};
 use overcommit_core::ports::{Admission, GuestPort, Heard, Reading};
 use overcommit_core::sample::{GuestId, GuestName, GuestSample};
 use overcommit_core::stranger::Stranger;
@@ -266,7 +266,7 @@ impl Guests {
         let numbers: Vec<u64> = self.carrying.iter().filter(|(_, c)| late(c)).map(|(n, _)| *n).collect();
         for carried in numbers.iter().filter_map(|number| self.carrying.remove(number)).collect::<Vec<_>>() {
             let why = || format!("no answer within {COMMAND_DEADLINE:?}; it may still take effect");
-            let outcome = |command| Outcome { command, result: Err(why()) };
+            let outcome = |command| Outcome { command, result: Err(Failed::unanswered(why())) };
             outcomes.extend(carried.commands.into_iter().map(outcome));
         }
     }
@@ -328,9 +328,9 @@ impl Guests {
     fn order(&mut self, key: &ConnectionKey, commands: Vec<(Arc<str>, Command)>) {
         let silent = self.connections.get(key).filter(|c| !c.is_silent(self.patience));
         let Some(connection) = silent else {
-            let why = || "not sent: its libvirt does not answer".to_owned();
-            self.settled
-                .extend(commands.into_iter().map(|(_, command)| Outcome { command, result: Err(why()) }));
+            let result = Err("not sent: its libvirt does not answer".into());
+            let settled = |(_, command)| Outcome { command, result: result.clone() };
+            self.settled.extend(commands.into_iter().map(settled));
             return;
         };
         self.next_number = self.next_number.wrapping_add(1);
@@ -405,7 +405,7 @@ impl GuestPort for Guests {
             if let Some((key, uuid)) = self.places.get(command.id()) {
                 orders.entry(key.clone()).or_default().push((Arc::clone(uuid), command.clone()));
             } else {
-                let result = Err("no such guest in the last sample".to_owned());
+                let result = Err("no such guest in the last sample".into());
                 self.settled.push(Outcome { command: command.clone(), result });
             }
         }

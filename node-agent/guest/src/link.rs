@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use overcommit_core::plan::Failed;
 use overcommit_core::sample::Balloon;
 
 use crate::domain::Observation;
@@ -38,7 +39,7 @@ pub(crate) enum Reply {
     Listed(Result<Vec<Listed>, String>),
     Observed(Result<Vec<Observation>, String>),
     Glanced(Arc<str>, Result<Option<Balloon>, String>),
-    CarriedOut { number: u64, results: Vec<Result<(), String>> },
+    CarriedOut { number: u64, results: Vec<Result<(), Failed>> },
 }
 
 /// An answer, with the thread that it comes from and when it came.
@@ -147,7 +148,7 @@ fn answer(session: &mut Session, request: Request) -> Reply {
         Request::CarryOut { number, sent, orders } => {
             let carry = |(uuid, order): (Arc<str>, Order)| {
                 if sent.elapsed() >= COMMAND_DEADLINE {
-                    return Err("dropped: libvirt was busy for too long".to_owned());
+                    return Err("dropped: libvirt was busy for too long".into());
                 }
                 session.carry_out(&uuid, order)
             };
@@ -164,7 +165,8 @@ fn refusal(request: &Request) -> Reply {
         Request::Observe(_) => Reply::Observed(Err(why())),
         Request::Glance(uuid) => Reply::Glanced(Arc::clone(uuid), Err(why())),
         Request::CarryOut { number, orders, .. } => {
-            Reply::CarriedOut { number: *number, results: orders.iter().map(|_| Err(why())).collect() }
+            let failed = || Err(Failed::unanswered(why()));
+            Reply::CarriedOut { number: *number, results: orders.iter().map(|_| failed()).collect() }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
+use overcommit_core::plan::Failed;
 use overcommit_core::sample::Balloon;
 use overcommit_core::units::Bytes;
 use virt::connect::Connect;
@@ -12,7 +13,7 @@ use virt::error::Error;
 use virt::sys;
 
 use crate::balloon;
-use crate::domain::{Observation, Tracked, is_gone, text};
+use crate::domain::{Observation, Tracked, is_gone, is_no_answer, text};
 use crate::target::Target;
 
 /// Waiting time after the first failed attempt to connect; doubled after each further one.
@@ -104,11 +105,11 @@ impl Session {
     }
 
     /// Carries an order out on a domain.
-    pub(crate) fn carry_out(&mut self, uuid: &str, order: Order) -> Result<(), String> {
+    pub(crate) fn carry_out(&mut self, uuid: &str, order: Order) -> Result<(), Failed> {
         if !self.tracked.contains_key(uuid) {
             self.track(&Scope::Domain(Listed { uuid: Arc::from(uuid), id: None }))?;
         }
-        let Some(tracked) = self.tracked.get_mut(uuid) else { return Err(GONE.to_owned()) };
+        let Some(tracked) = self.tracked.get_mut(uuid) else { return Err(GONE.into()) };
         let done = match order {
             Order::Target(target) => {
                 tracked.handle.set_memory_flags(target.to_kib_floor(), sys::VIR_DOMAIN_MEM_LIVE)
@@ -120,8 +121,12 @@ impl Session {
             }
         };
         done.map_err(|error| {
-            self.drop_if_dead();
-            if is_gone(&error) { GONE.to_owned() } else { text(&error) }
+            let dead = self.drop_if_dead();
+            match () {
+                () if is_gone(&error) => GONE.into(),
+                () if dead || is_no_answer(&error) => Failed::unanswered(text(&error)),
+                () => text(&error).into(),
+            }
         })
     }
 
@@ -250,14 +255,14 @@ mod tests {
         assert_eq!(seen.config.full, Bytes::from_gib(8));
         session.carry_out(&listed[0].uuid, Order::Target(Bytes::from_gib(1))).unwrap();
         let refused = session.carry_out(&listed[0].uuid, Order::Target(Bytes::from_gib(100))).unwrap_err();
-        assert!(refused.contains("memory"), "{refused}");
+        assert!(matches!(&refused, Failed::Refused(why) if why.contains("memory")), "{refused}");
     }
 
     #[test]
     fn a_domain_that_never_was_is_gone() {
         let mut session = session();
         let uuid = "00000000-1111-2222-3333-444444444444";
-        assert_eq!(session.carry_out(uuid, Order::Period(1)), Err(GONE.to_owned()));
+        assert_eq!(session.carry_out(uuid, Order::Period(1)), Err(GONE.into()));
         let scope = Scope::Domain(Listed { uuid: Arc::from(uuid), id: Some(1) });
         assert!(session.observe(&scope).unwrap().is_empty());
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use overcommit_core::ksm::Write;
-use overcommit_core::plan::{Command, Outcome};
+use overcommit_core::plan::{Command, Failed, Outcome};
 use overcommit_core::sample::{GuestId, Incarnation, Sample};
 use overcommit_core::step::{Decision, SQUEEZED_PERIOD, Turn};
 
@@ -139,7 +139,7 @@ impl Loop {
                 failpoint::reach("takes-sent");
             }
         } else {
-            let refused = || "not taken: the journal cannot be written".to_owned();
+            let refused = || "not taken: the journal cannot be written".into();
             let outcome = |command| Outcome { command, result: Err(refused()) };
             let refused: Vec<Outcome> = takes.commands.into_iter().map(outcome).collect();
             self.tell(&refused);
@@ -153,6 +153,12 @@ impl Loop {
             failpoint::reach("heard");
         }
         self.state.note(&heard.outcomes);
+        let in_doubt = |o: &&Outcome| {
+            matches!((&o.command, &o.result), (Command::SetTarget { .. }, Err(Failed::Unanswered { .. })))
+        };
+        for outcome in heard.outcomes.iter().filter(in_doubt) {
+            self.unconfirmed.insert(outcome.command.id().clone(), None);
+        }
         self.tell(&heard.outcomes);
         self.glanced(&heard.glances);
         // Most answers to a tick's question come together, and the tick judges them.
@@ -165,7 +171,8 @@ impl Loop {
 
     /// Publishes what was done since the last report.
     fn tell(&mut self, outcomes: &[Outcome]) {
-        self.failures.extend(outcomes.iter().filter_map(|o| o.result.as_ref().err().cloned()));
+        self.failures
+            .extend(outcomes.iter().filter_map(|o| o.result.as_ref().err().map(ToString::to_string)));
         let actions: Vec<Action> = outcomes.iter().filter_map(|outcome| self.action(outcome)).collect();
         if let Some(last) = self.last.clone().filter(|_| !actions.is_empty()) {
             self.publish(Report { at: jiff::Timestamp::now(), actions, ..(*last).clone() });
@@ -176,6 +183,6 @@ impl Loop {
         let Command::SetTarget { id, from, to } = &outcome.command else { return None };
         let step = self.moves.get(id).filter(|step| step.to == *to)?.clone();
         self.moves.remove(id);
-        Some(Action::of(&step, *from, *to, outcome.result.as_ref().err().cloned()))
+        Some(Action::of(&step, *from, *to, outcome.result.as_ref().err().map(ToString::to_string)))
     }
 }

@@ -1,9 +1,9 @@
 //! A port to no guests, for tests of what is around the loop.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use overcommit_core::plan::Command;
+use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::ports::{Admission, GuestPort, Heard, Reading};
 use overcommit_core::sample::{GuestConfig, GuestId, GuestName, GuestSample, ProcessFacts, RunState};
 use overcommit_core::stranger::Stranger;
@@ -17,6 +17,15 @@ pub(crate) struct NoGuests {
     pub(crate) unseen: Arc<AtomicUsize>,
     /// They say nothing by themselves.
     pub(crate) but: Vec<GuestSample>,
+    /// What it was told.
+    pub(crate) sent: Arc<Mutex<Vec<Command>>>,
+    /// What became of commands, to be heard once.
+    pub(crate) outcomes: Arc<Mutex<Vec<Outcome>>>,
+}
+
+/// What is in there, whoever panicked with it.
+pub(crate) fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl GuestPort for NoGuests {
@@ -24,13 +33,13 @@ impl GuestPort for NoGuests {
     fn ask_host(&mut self) {}
     fn ask_statistics(&mut self, _: &GuestId) {}
     fn hear(&mut self) -> Heard {
-        Heard::default()
+        Heard { outcomes: std::mem::take(&mut *locked(&self.outcomes)), ..Heard::default() }
     }
     fn is_waiting(&self) -> bool {
         false
     }
     fn admit(&mut self, admission: Arc<Admission>) {
-        *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = admission;
+        *locked(&self.admitted) = admission;
     }
     fn sample(&mut self, _: Reading) -> Vec<GuestSample> {
         self.but.clone()
@@ -38,7 +47,9 @@ impl GuestPort for NoGuests {
     fn strangers(&self) -> Vec<Stranger> {
         Vec::new()
     }
-    fn send(&mut self, _: &[Command]) {}
+    fn send(&mut self, commands: &[Command]) {
+        locked(&self.sent).extend_from_slice(commands);
+    }
     fn is_carrying(&self) -> bool {
         false
     }

@@ -1,5 +1,6 @@
 //! The loop with real guests' port and a kernel that hangs.
 
+mod doubt;
 mod knobs;
 mod lost;
 mod without_orders;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use overcommit_core::plan::Outcome;
+use overcommit_core::plan::{Failed, Outcome};
 use overcommit_core::policy::{Class, Floor, Limits, Mode, Policy, Reserve};
 use overcommit_core::roster::{Membership, Roster};
 use overcommit_core::sample::{
@@ -202,10 +202,14 @@ fn check(decision: &Decision, held: Option<Bytes>) {
     }
 }
 
-/// Commands succeed, or fail by a bit each.
+/// Commands succeed, or are refused or not answered by a bit each.
 fn carry_out(decision: &Decision, fails: u8) -> Vec<Outcome> {
     let commands = decision.plan.commands().chain(decision.periods.clone()).chain(decision.again.clone());
-    let result = |at: usize| if fails >> (at % 8) & 1 == 1 { Err("refused".to_owned()) } else { Ok(()) };
+    let result = |at: usize| match at % 3 {
+        _ if fails >> (at % 8) & 1 == 0 => Ok(()),
+        0 => Err(Failed::unanswered("no answer")),
+        _ => Err("refused".into()),
+    };
     commands.enumerate().map(|(at, command)| Outcome { command, result: result(at) }).collect()
 }
 

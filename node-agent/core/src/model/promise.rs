@@ -41,7 +41,8 @@ impl Track {
     pub fn reach(&self) -> Bytes {
         let full = self.sample.config.full;
         let held = self.surely_held().minus(self.plugged());
-        let promised = if self.is_bound() { self.target } else { self.target.max(full) };
+        let told = self.target.max(self.asked.unwrap_or_default());
+        let promised = if self.is_bound() { told } else { told.max(full) };
         promised.max(self.actual).min(self.host_total).min(self.allowed_to_balloon()).max(held)
     }
 

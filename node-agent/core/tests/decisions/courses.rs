@@ -245,17 +245,17 @@ fn a_guest_that_reboots_is_charged_in_full_until_its_new_kernels_balloon_is_up()
     // The old kernel is gone: silence. The device still says what its balloon held.
     w.guest("a").reports = false;
     for _ in 0..11 {
-        w.decide(1, Turn::Relief);
+        w.refused(1, Turn::Relief);
     }
     assert_eq!(charge(&w), mib(512));
     // The new kernel reports before its driver has inflated: its MemTotal is larger than the device says.
     w.guest("a").reports = true;
     w.guest("a").faults = 0;
     w.guest("a").total = Some(512);
-    w.decide(1, Turn::Relief);
+    w.refused(1, Turn::Relief);
     assert_eq!(charge(&w), mib(512));
     w.guest("a").total = None;
-    w.decide(1, Turn::Relief);
+    w.refused(1, Turn::Relief);
     assert!(charge(&w) < mib(512));
 }
 

@@ -5,12 +5,12 @@
 use crate::world::{World, guest, mib, settle, view, world};
 use overcommit_core::conduct::Trust;
 use overcommit_core::dealings::Original;
-use overcommit_core::plan::{Command, Outcome};
+use overcommit_core::plan::{Command, Failed, Outcome};
 use overcommit_core::policy::Mode;
 use overcommit_core::reason::{Failure, Hold, Reason};
 use overcommit_core::roster::OptOut;
 use overcommit_core::sample::{RunState, Untouchable};
-use overcommit_core::step::Turn;
+use overcommit_core::step::{Decision, Release, Turn};
 use overcommit_core::units::{Amount, Bytes, Permille};
 use overcommit_core::view::GuestView;
 
@@ -483,4 +483,65 @@ fn who_is_on_its_way_to_less_is_given_up_to_its_pods_limit() {
     let decision = w.tick();
     let given = decision.plan.of(&World::id("a")).map(|step| step.to);
     assert!(given.is_some_and(|to| to > mib(target) && to <= mib(500)), "{given:?} from {target}");
+}
+
+/// What became of the commands of a decision, as far as anybody said.
+fn unanswered(decision: &Decision) -> Vec<Outcome> {
+    let nobody = |command| Outcome { command, result: Err(Failed::unanswered("no answer within 5s")) };
+    decision.plan.commands().chain(decision.periods.iter().cloned()).map(nobody).collect()
+}
+
+#[test]
+fn what_a_guest_had_is_known_after_a_first_take_that_nobody_answered_and_that_took_effect() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.keep_found = true;
+    let decision = w.decide(40, Turn::Tick);
+    let to = decision.plan.of(&World::id("a")).unwrap().to;
+    w.state.note(&unanswered(&decision));
+    w.guest("a").actual = to.to_mib_floor();
+    w.guest("a").period = 1;
+    w.decide(5, Turn::Tick);
+    let dealing = w.state.dealings().of(&World::id("a")).unwrap();
+    assert_eq!((dealing.original.unwrap().target, dealing.target), (mib(512), Some(mib(512))));
+    assert!(dealing.supposed && dealing.hurried, "{dealing:?}");
+    w.release = true;
+    assert!(matches!(w.decide(1, Turn::Tick).release, Some(Release::Underway { .. })));
+}
+
+#[test]
+fn what_is_being_given_is_promised_before_anybody_answers_and_after_nobody_did() {
+    let mut w = squeezed();
+    let (a, b) = (w.target("a"), w.target("b"));
+    let promised = w.decide(1, Turn::Relief).ledger.promised;
+    w.total += 100;
+    w.guest("a").used = 450;
+    let given = w.decide(1, Turn::Relief);
+    let to = given.plan.of(&World::id("a")).unwrap().to;
+    assert!(to >= mib(a + 50), "{to}");
+    // It is silent, and so is who carries that out; the other could use as much.
+    w.guest("a").state = RunState::Unreachable;
+    w.guest("b").used = 450;
+    for answered in [false, true] {
+        if answered {
+            w.state.note(&unanswered(&given));
+        }
+        let next = w.decide(2, Turn::Relief);
+        assert!(next.ledger.promised >= promised.plus(to.minus(mib(a))), "{}", next.ledger.promised);
+        assert!(next.plan.of(&World::id("b")).is_none_or(|step| step.to <= mib(b + 1)), "{:?}", next.plan);
+    }
+}
+
+#[test]
+fn who_is_given_something_by_a_command_that_nobody_answered_is_not_accused_of_taking_it() {
+    let mut w = squeezed();
+    w.total += 100;
+    w.guest("a").used = 450;
+    let given = w.decide(1, Turn::Relief);
+    let to = given.plan.of(&World::id("a")).unwrap().to;
+    w.state.note(&unanswered(&given));
+    w.guest("a").actual = to.to_mib_floor();
+    for _ in 0..30 {
+        let told = view(&w.turn(1, Turn::Tick), "a");
+        assert_eq!((told.failure, told.trust), (None, Trust::Trusted), "{told:?}");
+    }
 }

@@ -13,7 +13,7 @@ use crate::world::{guest as sane, world};
 use overcommit_core::cadence::Cadence;
 use overcommit_core::dealings::Original;
 use overcommit_core::lane::{Glimpse, Lane, host_alarm};
-use overcommit_core::plan::{Command, Outcome};
+use overcommit_core::plan::{Command, Failed, Outcome};
 use overcommit_core::policy::Policy;
 use overcommit_core::reason::Pain;
 use overcommit_core::roster::{Membership, Roster};
@@ -317,7 +317,11 @@ fn take(state: &mut State, lane: &mut Lane, roster: &Roster, absurd: &Absurd) ->
     state.note_pain(&id(0), Pain::HostFaults { per_second: major_faults }, absurd.sample.at);
     let commands = decision.plan.commands().chain(decision.periods).chain(decision.again);
     let failed = |at: usize| absurd.fails >> (at % 8) & 1 == 1;
-    let result = |at| if failed(at) { Err("refused".to_owned()) } else { Ok(()) };
+    let result = |at| match at % 3 {
+        _ if !failed(at) => Ok(()),
+        0 => Err(Failed::unanswered("no answer")),
+        _ => Err("refused".into()),
+    };
     let mut outcomes: Vec<Outcome> =
         commands.enumerate().map(|(at, command)| Outcome { command, result: result(at) }).collect();
     outcomes.extend(absurd.foreign.iter().map(|(n, from, to)| {

@@ -52,7 +52,7 @@ pub struct TurnPlan {
     pub paused: bool,
     pub release: bool,
     pub eviction: Bytes,
-    /// Every command of this turn fails.
+    /// No command of this turn is known to be carried out: it is refused, or nobody answers.
     pub refused: bool,
     pub changes: Vec<(usize, Change)>,
     pub host: Option<Host>,

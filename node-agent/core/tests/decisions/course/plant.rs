@@ -1,9 +1,11 @@
 //! The plant: what the loop sees of a course, and what its commands do there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use overcommit_core::plan::{Command, Outcome};
+use overcommit_core::conduct::FOLLOW_TOLERANCE;
+use overcommit_core::plan::{Command, Failed, Outcome};
 use overcommit_core::policy::Policy;
 use overcommit_core::roster::{Membership, Roster};
 use overcommit_core::sample::{
@@ -29,6 +31,8 @@ pub struct Plant {
     now: Duration,
     wall: i64,
     guests: Vec<Body>,
+    /// Guests of whom nobody knows which target is in force, and what they held at the last turn.
+    in_doubt: BTreeMap<usize, Option<Bytes>>,
 }
 
 struct Body {
@@ -78,6 +82,7 @@ impl Plant {
             now: START,
             wall: WALL,
             guests: course.guests.iter().map(body).collect(),
+            in_doubt: BTreeMap::new(),
         }
     }
 
@@ -85,6 +90,7 @@ impl Plant {
     pub fn turn<R>(&mut self, plan: &TurnPlan, look: impl FnOnce(&Moment<'_>) -> R) -> R {
         self.pass(plan);
         let (sample, roster) = (self.sample(), self.roster());
+        self.make_sure(&sample);
         let before = std::mem::take(&mut self.state);
         let mut state = before.clone();
         let input = Input {
@@ -171,18 +177,57 @@ impl Plant {
     fn carry_out(&mut self, decision: &Decision, refused: bool) {
         let commands = decision.plan.commands().chain(decision.periods.iter().cloned());
         let commands = commands.chain(decision.again.iter().cloned());
-        let result = if refused { Err("refused".to_owned()) } else { Ok(()) };
+        // Of those that nobody answers half take effect.
+        let silent = refused && self.now.as_secs() % 2 == 1;
+        let result = match (refused, silent) {
+            (false, _) => Ok(()),
+            (true, false) => Err("refused".into()),
+            (true, true) => Err(Failed::unanswered("no answer")),
+        };
         let outcomes: Vec<Outcome> =
             commands.map(|command| Outcome { command, result: result.clone() }).collect();
         self.state.note(&outcomes);
-        for Outcome { command, .. } in outcomes.iter().filter(|_| !refused) {
-            let index: usize = command.id().as_str().trim_start_matches('g').parse().unwrap();
+        for Outcome { command, .. } in &outcomes {
+            let index = index(command.id());
+            if let (Command::SetTarget { .. }, true) = (command, silent) {
+                self.in_doubt.insert(index, None);
+            }
+            if refused && !(silent && index % 2 == 0) {
+                continue;
+            }
             match command {
                 Command::SetTarget { to, .. } => self.guests[index].device = *to,
                 Command::SetPeriod { seconds, .. } => self.guests[index].guest.period = Some(*seconds),
             }
         }
     }
+
+    /// As the loop does: a target of which nobody knows whether it is in force is set again, once the balloon rests.
+    fn make_sure(&mut self, sample: &Sample) {
+        for guest in &sample.guests {
+            let index = index(&guest.id);
+            let (Some(last), Some(balloon)) = (self.in_doubt.get_mut(&index), guest.balloon) else {
+                continue;
+            };
+            if last.replace(balloon.actual) != Some(balloon.actual) {
+                continue;
+            }
+            self.in_doubt.remove(&index);
+            let Some(dealing) = self.state.dealings().of(&guest.id).filter(|d| d.supposed) else { continue };
+            let Some((original, target)) = dealing.original.zip(dealing.target) else { continue };
+            if balloon.actual.plus(FOLLOW_TOLERANCE) < target {
+                self.state.adopt(&guest.id, original, balloon.actual);
+                continue;
+            }
+            let to = target.max(balloon.actual);
+            self.state.adopt(&guest.id, original, to);
+            self.guests[index].device = to;
+        }
+    }
+}
+
+fn index(id: &GuestId) -> usize {
+    id.as_str().trim_start_matches('g').parse().unwrap()
 }
 
 impl Guest {

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use overcommit_core::plan::Outcome;
 use overcommit_core::policy::{Class, Floor, Limits, Mode, Policy, Reserve};
 use overcommit_core::reason::Reason;
 use overcommit_core::roster::{Membership, OptOut, Roster};
@@ -255,7 +256,15 @@ impl World {
         self.decide_on(&sample, turn)
     }
 
-    /// The same on a sample that was made before.
+    /// One turn whose commands are all refused.
+    pub fn refused(&mut self, seconds: u64, turn: Turn) -> Decision {
+        let decision = self.decide(seconds, turn);
+        let refused = |command| Outcome { command, result: Err("refused".into()) };
+        self.state.note(&decision.plan.commands().map(refused).collect::<Vec<_>>());
+        decision
+    }
+
+    /// As [`World::decide`], on a sample that was made before.
     pub fn decide_on(&mut self, sample: &Sample, turn: Turn) -> Decision {
         let roster = self.roster();
         let input = Input {
@@ -280,7 +289,7 @@ impl World {
             .plan
             .commands()
             .chain(decision.periods.iter().cloned())
-            .map(|command| overcommit_core::plan::Outcome { command, result: Ok(()) })
+            .map(|command| Outcome { command, result: Ok(()) })
             .collect();
         self.state.note(&outcomes);
         for command in &decision.periods {
