@@ -54,7 +54,10 @@ impl Journal {
         let parsed =
             read.and_then(|content| content.map_or(Ok(None), |c| envelope::open::<Content>(&c).map(Some)));
         match parsed {
-            Ok(Some(content)) if content.boot_id == boot_id => Self::of(dir, content),
+            Ok(Some(content)) if content.is_of(boot_id) => {
+                let boot_id = if boot_id.is_empty() { content.boot_id } else { empty.boot_id };
+                Self::of(dir, Content { boot_id, ..content })
+            }
             // Balloons do not outlive a boot of the host.
             Ok(_) => Self::of(dir, empty),
             Err(why) => Self::lost(dir, empty, &why),

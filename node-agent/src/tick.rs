@@ -332,8 +332,9 @@ impl Loop {
         clock::now().since(self.began)
     }
 
-    /// The loop acts on guests, so it watches them between two ticks.
-    fn is_enforcing(&self) -> bool {
-        self.orders.as_ref().is_some_and(|orders| orders.policy.mode == Mode::Enforce)
+    /// The loop acts on guests, so it watches them between two ticks; as long as there is anything to give back as well.
+    fn acts(&self) -> bool {
+        let holds = || self.state.dealings().iter().any(|(_, dealing)| dealing.holds_anything());
+        self.orders.as_ref().is_some_and(|orders| orders.policy.mode == Mode::Enforce || holds())
     }
 }

@@ -122,7 +122,8 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings, verd
         }
     }
     let gives = gives(proposal, scene);
-    for step in ORDER.iter().flat_map(|rank| gives.iter().filter(move |step| Rank::of(step) == *rank)) {
+    let of = |step: &Move| Rank::of(step, scene.model);
+    for step in ORDER.iter().flat_map(|rank| gives.iter().filter(move |step| of(step) == *rank)) {
         // Who is taken from anew after a back-off starts anew: what is still owed for the last take is not paid too.
         if plan.of(&step.id).is_some_and(Move::takes) {
             continue;
@@ -154,10 +155,12 @@ enum Rank {
 const ORDER: [Rank; 3] = [Rank::Undo, Rank::Distress, Rank::Rest];
 
 impl Rank {
-    fn of(step: &Move) -> Self {
+    /// Whatever it is given for: while all is given back, too, who hurts comes before who does not.
+    fn of(step: &Move, model: &Model) -> Self {
         match step.reason {
             Reason::Undo(_) => Self::Undo,
             Reason::GiveDistress(_) => Self::Distress,
+            _ if model.track(&step.id).is_some_and(|track| track.pain.is_some()) => Self::Distress,
             _ => Self::Rest,
         }
     }

@@ -39,3 +39,11 @@ pub(crate) struct Content {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lost_at: Option<Monotonic>,
 }
+
+impl Content {
+    /// Written in this boot, as far as is known: one whose boot could not be told is taken for this one, for a process of another
+    /// boot has hardly the same number and the same start, and what guests had is worth more.
+    pub(crate) fn is_of(&self, boot_id: &str) -> bool {
+        self.boot_id == boot_id || self.boot_id.is_empty() || boot_id.is_empty()
+    }
+}

@@ -134,6 +134,21 @@ fn what_a_guest_was_called_stays_with_its_entry_and_may_be_missing() {
 }
 
 #[test]
+fn a_boot_that_cannot_be_told_forgets_nothing_and_another_one_all() {
+    for (written, read, known) in [("b", "", 1), ("", "b", 1), ("b", "b", 1), ("b", "c", 0)] {
+        let (_temp, dir) = dir();
+        let mut journal = Journal::open(&dir, written);
+        record(&dir, &mut journal, &state(400), &incarnations(), &BTreeMap::new()).unwrap();
+        let mut journal = Journal::open(&dir, read);
+        assert_eq!(journal.entries().count(), known, "{written:?} {read:?}");
+        // Nor does what this one writes.
+        journal.adopt(&[guest(incarnations()[&GuestId::new("a")])], |_| true);
+        record(&dir, &mut journal, &state(300), &incarnations(), &BTreeMap::new()).unwrap();
+        assert_eq!(Journal::open(&dir, if read.is_empty() { written } else { read }).entries().count(), 1);
+    }
+}
+
+#[test]
 fn a_torn_journal_is_set_aside_and_nothing_is_lost() {
     let (temp, dir) = dir();
     let mut journal = Journal::open(&dir, "b");

@@ -163,7 +163,7 @@ impl Loop {
         self.glanced(&heard.glances);
         // Most answers to a tick's question come together, and the tick judges them.
         let tick_does = self.asked.is_some_and(|asked| asked.elapsed() < TOGETHER);
-        if heard.news.is_some() && !tick_does && self.is_enforcing() && !self.watched.is_empty() {
+        if heard.news.is_some() && !tick_does && self.acts() && !self.watched.is_empty() {
             self.turn(Turn::Relief);
         }
         self.answer_alarm(heard.host);

@@ -15,6 +15,8 @@ use crate::clock;
 pub(super) const WHOSE_MEMORY: Duration = Duration::from_millis(50);
 /// An answer that has not come by then is not waited for before asking again.
 const ANSWER: Duration = Duration::from_millis(300);
+/// Who goes on hurting is decided on again after it. What one turn gave takes as long to show, and who thrashes may send no words.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A squeezed guest.
 #[derive(Default)]
@@ -23,6 +25,8 @@ pub(super) struct Watched {
     period: Duration,
     process: Option<Incarnation>,
     asked: Option<Instant>,
+    /// When its pain, seen from outside, last brought a turn about.
+    helped: Option<Instant>,
 }
 
 impl Watched {
@@ -34,7 +38,7 @@ impl Watched {
 impl Loop {
     /// Squeezed guests are watched; others need no look between two ticks.
     pub(super) fn watch_squeezed(&mut self) {
-        if !self.is_enforcing() {
+        if !self.acts() {
             self.watched.clear();
             return;
         }
@@ -55,7 +59,7 @@ impl Loop {
 
     /// Looks at the host and at the processes of squeezed guests.
     pub(super) fn poll(&mut self) {
-        if !self.is_enforcing() {
+        if !self.acts() {
             return;
         }
         let Some(known) = &self.known else { return };
@@ -80,12 +84,14 @@ impl Loop {
     fn anybody_hurts(&mut self) -> bool {
         let at = clock::now();
         let mut hurts = false;
-        for (id, watched) in &self.watched {
+        for (id, watched) in &mut self.watched {
             let glimpse = watched.process.and_then(|process| self.parts.glimpses.look(process));
             let Some((track, glimpse)) = self.state.model().track(id).zip(glimpse) else { continue };
             let was_known = track.pain.is_some();
             if let Some(pain) = self.lane.look(track, glimpse, at) {
-                hurts |= !was_known;
+                if !was_known || watched.helped.is_none_or(|helped| helped.elapsed() >= AGAIN) {
+                    (hurts, watched.helped) = (true, Some(Instant::now()));
+                }
                 self.state.note_pain(id, pain, at);
             }
         }

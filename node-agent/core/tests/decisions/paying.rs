@@ -83,3 +83,14 @@ fn a_target_runs_no_further_ahead_of_a_slow_balloon_than_one_take() {
     }
     assert!(targets.first() > targets.last(), "it is taken from all the same: {targets:?}");
 }
+
+#[test]
+fn while_all_is_given_back_who_hurts_comes_first() {
+    let mut w = world(1100, ["aa-idle", "bb-idle", "zz-hurts"].map(|name| guest(name, 512, 60)).into());
+    settle(&mut w, 30);
+    w.guest("zz-hurts").swap_in += 500;
+    w.release = true;
+    w.total += 60;
+    let decision = w.decide(1, Turn::Relief);
+    assert_eq!(paid(&decision).first().map(String::as_str), Some("zz-hurts"), "{decision:?}");
+}

@@ -19,6 +19,7 @@ struct Looks {
     polls: u64,
     resident: Bytes,
     read: Bytes,
+    faults: u64,
 }
 
 impl Looks {
@@ -26,7 +27,8 @@ impl Looks {
     fn at(actual: u64, used: u64) -> Self {
         let mut w = world(8192, vec![guest("a", 2048, used)]);
         settle(&mut w, 3);
-        let mut looks = Self { w, lane: Lane::default(), polls: 0, resident: mib(1000), read: mib(0) };
+        let mut looks =
+            Self { w, lane: Lane::default(), polls: 0, resident: mib(1000), read: mib(0), faults: 0 };
         looks.asks_for(actual);
         looks.w.guest("a").actual = actual;
         looks.w.decide(1, Turn::Relief);
@@ -64,7 +66,7 @@ impl Looks {
         self.read = self.read.plus(mib(read));
         self.polls += 1;
         let at = Monotonic::new(Duration::from_hours(2) + Duration::from_millis(200 * self.polls));
-        let glimpse = Glimpse { resident: self.resident, read: self.read, major_faults: 0 };
+        let glimpse = Glimpse { resident: self.resident, read: self.read, major_faults: self.faults };
         let track = self.w.state.model().track(&World::id("a")).unwrap();
         self.lane.look(track, glimpse, at)
     }
@@ -188,4 +190,44 @@ fn what_is_foreseen_hides_nothing_that_hurts_already() {
     assert_eq!(pain(&w), hurts);
     w.state.note_pain(&World::id("a"), Pain::HostFaults { per_second: 90 }, at);
     assert_eq!(pain(&w), Some(Pain::HostFaults { per_second: 90 }));
+}
+
+/// It holds `resident` MiB of 800 beside its overhead, of which so many are usable, by words that are fresh or by none.
+fn thrashing(resident: u64, usable: Option<u64>) -> Looks {
+    let mut looks = Looks::at(800, 800 - usable.unwrap_or(10));
+    if usable.is_none() {
+        // Long enough for its words to count for nothing.
+        looks.w.guest("a").reports = false;
+        looks.w.decide(60, Turn::Relief);
+    }
+    let overhead = looks.w.state.model().track(&World::id("a")).unwrap().overhead();
+    looks.resident = overhead.plus(mib(resident));
+    looks.poll(0, 0);
+    looks
+}
+
+#[test]
+fn a_guest_that_holds_all_it_may_and_reads_from_its_disks_hurts_unless_it_says_that_enough_is_usable() {
+    for usable in [Some(10), None] {
+        let pain = thrashing(790, usable).poll(0, 2);
+        assert_eq!(pain, Some(Pain::DiskReads { per_second: mib(10) }), "{usable:?}");
+    }
+    assert_eq!(thrashing(790, Some(300)).poll(0, 2), None, "it reads files");
+    assert_eq!(thrashing(600, Some(10)).poll(0, 2), None, "it has memory that it never touched");
+    let mut slow = thrashing(790, Some(10));
+    slow.read = slow.read.plus(Bytes::from_kib(500));
+    assert_eq!(slow.poll(0, 0), None, "2.4 MiB/s");
+}
+
+#[test]
+fn a_guest_whose_process_faults_in_what_the_host_swapped_out_hurts() {
+    let faults = |each: u64, usable| {
+        let mut looks = thrashing(600, usable);
+        looks.faults += each;
+        looks.poll(0, 0)
+    };
+    assert_eq!(faults(10, Some(10)), Some(Pain::HostFaults { per_second: 50 }));
+    assert_eq!(faults(10, None), Some(Pain::HostFaults { per_second: 50 }));
+    assert_eq!(faults(9, Some(10)), None);
+    assert_eq!(faults(10, Some(300)), None, "by its own words enough is usable");
 }

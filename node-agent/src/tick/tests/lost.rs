@@ -155,3 +155,15 @@ fn a_lost_journal_that_cannot_be_replaced_stands_and_is_found_again() {
     drop(work);
     assert_eq!(std::fs::read_to_string(state.join(journal::FILE)).unwrap(), "torn");
 }
+
+#[test]
+fn guests_that_are_owed_something_are_watched_while_all_is_given_back_too() {
+    for mode in [Wished::Observe, Wished::Enforce] {
+        let temp = torn();
+        let (mut work, _inbox) = begin(temp.path(), 0, vec![squeezed(true)]);
+        let spec = OvercommitPolicySpec { mode, ..OvercommitPolicySpec::default() };
+        work.obey(Arc::new(Orders::from_file("p", &spec).unwrap()));
+        work.turn(Turn::Tick);
+        assert_eq!(work.watched.len(), 1, "{mode:?}");
+    }
+}
