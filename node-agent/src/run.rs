@@ -149,6 +149,14 @@ struct Outlets<'a> {
     pulse: Pulse,
 }
 
+/// Which boot this is; empty where that cannot be told.
+fn boot_id() -> String {
+    procfs::sys::kernel::random::boot_id().unwrap_or_else(|error| {
+        tracing::error!(%error, "/proc/sys/kernel/random/boot_id cannot be read: the journal is taken for one of this boot");
+        String::new()
+    })
+}
+
 fn drive(
     args: &Run,
     runtime: &Runtime,
@@ -183,11 +191,7 @@ fn drive(
         runtime.spawn(again("writing the status", write))
     });
     let root = Root::default();
-    let boot_id = procfs::sys::kernel::random::boot_id().unwrap_or_else(|error| {
-        tracing::error!(%error, "/proc/sys/kernel/random/boot_id cannot be read: the journal is taken for one of this boot");
-        String::new()
-    });
-    let journal = Journal::open(&dir, &boot_id);
+    let journal = Journal::open(&dir, &boot_id());
     let learned = learned::read(&dir);
     let (tape, recording) = args.record.as_deref().and_then(recording::start).unzip();
     let recording = recording.map(Arc::new);

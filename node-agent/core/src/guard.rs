@@ -19,7 +19,7 @@ use crate::ledger::Ledger;
 use crate::model::{Model, Track};
 use crate::plan::{Guarded, Move, Plan, Proposal};
 use crate::policy::{Class, Policy};
-use crate::reason::{FloorKind, Hold, Reason};
+use crate::reason::{Cut, FloorKind, Hold, Reason};
 use crate::sample::GuestId;
 use crate::units::{Bytes, Monotonic};
 
@@ -92,19 +92,21 @@ impl Scene<'_> {
     }
 }
 
-/// A guarded plan, and the reason for every move that was dropped.
+/// A guarded plan, and the reason for every move that was dropped or shortened.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
     /// What may be done.
     pub plan: Plan<Guarded>,
     /// Why the rest may not.
     pub dropped: ByGuest<Reason>,
+    /// Why of what may be done not all may.
+    pub cut: ByGuest<Cut>,
 }
 
 /// Passes what is safe, into an empty verdict.
 pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings, verdict: &mut Verdict) {
     takings.renew(scene.now, scene.interval(), scene.model);
-    let Verdict { plan, dropped } = verdict;
+    let Verdict { plan, dropped, cut } = verdict;
     let mut spare = scene.ledger.spare;
     let takes = proposal.moves().iter().filter(|m| m.takes());
     for step in takes {
@@ -114,9 +116,10 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings, verd
             continue;
         }
         match guard_take(step, track, scene, takings) {
-            Ok(step) => {
-                takings.note(track, step.from.minus(step.to));
-                plan.vouch(step);
+            Ok((allowed, why)) => {
+                takings.note(track, allowed.from.minus(allowed.to));
+                note_cut(cut, step, &allowed, why);
+                plan.vouch(allowed);
             }
             Err(hold) => dropped.insert(step.id.clone(), Reason::Held(hold)),
         }
@@ -134,12 +137,23 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings, verd
             continue;
         }
         match guard_give(step, track, spare) {
-            Some(step) => {
-                spare = spare.minus(track.cost(step.to));
-                plan.vouch(step);
+            Some(allowed) => {
+                spare = spare.minus(track.cost(allowed.to));
+                let why = if allowed.to >= track.cap() { Cut::PodLimit } else { Cut::Spare };
+                note_cut(cut, step, &allowed, Some(why));
+                plan.vouch(allowed);
             }
             None => dropped.insert(step.id.clone(), Reason::Waiting),
         }
+    }
+}
+
+/// Notes why less is allowed than was wanted; what whole pages make of it is none.
+fn note_cut(cut: &mut ByGuest<Cut>, wanted: &Move, allowed: &Move, why: Option<Cut>) {
+    let apart = wanted.to.minus(allowed.to).max(allowed.to.minus(wanted.to));
+    let less = if wanted.takes() { allowed.to > wanted.to } else { allowed.to < wanted.to };
+    if let Some(why) = why.filter(|_| less && apart >= Bytes::from_kib(4)) {
+        cut.insert(wanted.id.clone(), why);
     }
 }
 
@@ -184,7 +198,13 @@ fn gives<'a>(proposal: &Proposal, scene: &Scene<'a>) -> Vec<'a, Move> {
     gives
 }
 
-fn guard_take(step: &Move, track: &Track, scene: &Scene<'_>, takings: &Takings) -> Result<Move, Hold> {
+/// What may be taken, and why that is not all, if so.
+fn guard_take(
+    step: &Move,
+    track: &Track,
+    scene: &Scene<'_>,
+    takings: &Takings,
+) -> Result<(Move, Option<Cut>), Hold> {
     if let Some(hold) = scene.no_takes {
         return Err(hold);
     }
@@ -203,7 +223,7 @@ fn guard_take(step: &Move, track: &Track, scene: &Scene<'_>, takings: &Takings) 
     }
     // What it had would be wherever its balloon is at this moment.
     if track.moves {
-        return Err(Hold::AwaitingStatistics);
+        return Err(Hold::BalloonMoves);
     }
     if takings.used_update.get(&step.id) == track.last_update.as_ref() && track.last_update.is_some() {
         return Err(Hold::AwaitingStatistics);
@@ -212,25 +232,30 @@ fn guard_take(step: &Move, track: &Track, scene: &Scene<'_>, takings: &Takings) 
     let full = track.sample.config.full;
     // Targets must not run away from a guest that inflates slowly: it would give far more than was decided.
     if track.actual.minus(track.target) > limits.take_per_guest.of(full).max(FOLLOW_TOLERANCE) {
-        return Err(Hold::AwaitingStatistics);
+        return Err(Hold::BalloonLags);
     }
     let (floor, kind) = scene.floor(track, class);
     let taken = takings.guests.get(&step.id).copied().unwrap_or_default();
     let guest_left = limits.take_per_guest.of(full).minus(taken);
     let node_left = limits.take_per_node.of(scene.ledger.total).minus(takings.node);
     let wanted = track.target.minus(step.to);
-    let amount = wanted.min(guest_left).min(node_left).min(track.target.minus(floor));
+    let lefts = [
+        (node_left, Cut::NodeLimit),
+        (guest_left, Cut::GuestLimit),
+        (track.target.minus(floor), Cut::Floor(kind)),
+    ];
+    let tightest = lefts.into_iter().filter(|(left, _)| *left < wanted).min_by_key(|(left, _)| *left);
+    let amount = tightest.map_or(wanted, |(left, _)| left);
     // Whole pages, never one more than the limits allow.
     let to = track.target.minus(amount).to_balloon_page_ceil().max(floor);
     if to >= track.target || amount < limits.dead_band.of(full).min(wanted) {
-        let hold = match () {
-            () if node_left < wanted => Hold::NodeLimit,
-            () if guest_left < wanted => Hold::AwaitingStatistics,
-            () => Hold::AtFloor(kind),
-        };
-        return Err(hold);
+        return Err(match tightest {
+            Some((_, Cut::NodeLimit)) => Hold::NodeLimit,
+            Some((_, Cut::GuestLimit)) => Hold::GuestLimit,
+            _ => Hold::AtFloor(kind),
+        });
     }
-    Ok(Move { from: track.target, to, ..step.clone() })
+    Ok((Move { from: track.target, to, ..step.clone() }, tightest.map(|(_, cut)| cut)))
 }
 
 /// Giving has no limit but the budget, the guest's size, and its cgroup's limit less overhead. What ends our hold on a

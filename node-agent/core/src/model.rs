@@ -292,6 +292,8 @@ impl Track {
             Some(_) if dealing.is_some_and(|d| d.supposed) => Origin::Supposed,
             Some(_) => Origin::Ours,
         };
+        // By now the loop may have told it to.
+        self.moves &= self.origin == Origin::Found;
         self.target = target.unwrap_or(self.actual);
         self.asked = dealing.and_then(|d| d.asked).filter(|_| !observing);
     }

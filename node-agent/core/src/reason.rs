@@ -195,6 +195,12 @@ pub enum Hold {
         /// Which expectation failed.
         failure: Failure,
     },
+    /// This interval's take from one guest is used up.
+    GuestLimit,
+    /// Its balloon has yet to follow the last takes.
+    BalloonLags,
+    /// Somebody else moves its balloon.
+    BalloonMoves,
     /// This interval's take from the whole node is used up.
     NodeLimit,
     /// Somebody paused all taking on this node.
@@ -205,6 +211,33 @@ pub enum Hold {
     ReserveTooLarge,
     /// It hurts, and no program takes from such.
     Hurts(Pain),
+}
+
+/// Why the guard allowed less than was wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cut {
+    /// The interval's limit for one guest.
+    GuestLimit,
+    /// The interval's limit for the node.
+    NodeLimit,
+    /// The guest's floor.
+    Floor(FloorKind),
+    /// There is no more to spare.
+    Spare,
+    /// Its pod may hold no more.
+    PodLimit,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GuestLimit => f.write_str("limits.takePerGuest leaves no more for this interval"),
+            Self::NodeLimit => f.write_str("limits.takePerNode leaves no more for this interval"),
+            Self::Floor(kind) => write!(f, "it keeps {kind}"),
+            Self::Spare => f.write_str("there is no more to spare"),
+            Self::PodLimit => f.write_str("its pod may hold no more"),
+        }
+    }
 }
 
 /// Which guaranteed minimum is the highest.
@@ -298,6 +331,9 @@ impl Hold {
             Self::Plugging => "Plugging",
             Self::NotFollowing => "NotFollowing",
             Self::BackingOff { .. } => "BackingOff",
+            Self::GuestLimit => "GuestLimit",
+            Self::BalloonLags => "BalloonLags",
+            Self::BalloonMoves => "BalloonMoves",
             Self::NodeLimit => "NodeLimit",
             Self::TakingPaused => "TakingPaused",
             Self::FirstLook => "FirstLook",
@@ -418,6 +454,9 @@ impl fmt::Display for Hold {
             Self::BackingOff { left, failure } => {
                 write!(f, "not tried again for {} s, because {failure}", left.as_secs())
             }
+            Self::GuestLimit => f.write_str("this interval's limit for one guest is used up"),
+            Self::BalloonLags => f.write_str("its balloon has yet to follow the last takes"),
+            Self::BalloonMoves => f.write_str("somebody else moves its balloon"),
             Self::NodeLimit => f.write_str("this interval's limit for the node is used up"),
             Self::TakingPaused => f.write_str("taking is paused on this node"),
             Self::FirstLook => {

@@ -217,9 +217,7 @@ impl State {
             self.follow(&plan);
             plan.clear();
         }
-        for step in plan.moves().iter().filter(|step| !step.takes()) {
-            self.dealings.with(&step.id).asked = Some(step.to);
-        }
+        self.note_asked(&plan);
         periods.extend(self.periods(&plan, input.policy, observing));
         if !observing {
             self.again(&plan, &mut again);
@@ -287,6 +285,13 @@ impl State {
         let reserve = if giving_back { &Reserve::NONE } else { &input.policy.reserve };
         let kept = Kept { reserve, eviction: input.eviction, unlisted };
         Ledger::of(&sample.host, &self.model, input.policy, &mut self.growth, kept)
+    }
+
+    /// Who is told that it may have more may have that before anybody answers.
+    fn note_asked(&mut self, plan: &Plan<Guarded>) {
+        for step in plan.moves().iter().filter(|step| !step.takes()) {
+            self.dealings.with(&step.id).asked = Some(step.to);
+        }
     }
 
     fn follow(&mut self, plan: &Plan<Guarded>) {

@@ -12,7 +12,7 @@ use crate::eligibility::{Standing, standing};
 use crate::evidence::{Evidence, Statistics};
 use crate::guard::{Scene, Verdict};
 use crate::model::Track;
-use crate::reason::{Failure, FloorKind, Hold, Pain, Reason};
+use crate::reason::{Cut, Failure, FloorKind, Hold, Pain, Reason};
 use crate::sample::{GuestId, GuestName, ProcessFacts, RunState};
 use crate::turns::Place;
 use crate::units::Bytes;
@@ -37,6 +37,9 @@ pub struct GuestView {
     pub previous_target: Bytes,
     /// What the engine wanted; absent when it wanted no change.
     pub wished: Option<Bytes>,
+    /// Why the guard allowed less than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
     /// What the guest holds; while observing, what it would hold.
     pub actual: Bytes,
     /// Below this nothing is taken.
@@ -128,6 +131,7 @@ fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> Gue
         target,
         previous_target: track.target,
         wished: wish.proposal.of(id).map(|m| m.to),
+        cut: verdict.cut.get(id).copied(),
         actual: track.actual,
         floor,
         floor_kind,

@@ -26,5 +26,6 @@ impl Workshop {
         self.wish.clear();
         self.verdict.plan.clear();
         self.verdict.dropped.clear();
+        self.verdict.cut.clear();
     }
 }

@@ -40,10 +40,10 @@ fn target(report: &Report, guest: &GuestView) -> String {
     } else {
         format!("was {} before this turn", guest.previous_target)
     };
-    let wanted = guest
-        .wished
-        .filter(|wished| *wished != guest.target)
-        .map_or(String::new(), |wished| format!("; the engine wanted {wished}, the guard allowed this"));
+    let wanted = guest.wished.filter(|wished| *wished != guest.target).map_or(String::new(), |wished| {
+        let why = guest.cut.map_or(String::new(), |cut| format!(": {cut}"));
+        format!("; the engine wanted {wished}, the guard allowed this{why}")
+    });
     let plugged = if guest.plugged.is_zero() {
         String::new()
     } else {
@@ -140,6 +140,7 @@ fn next(guest: &GuestView) -> String {
 
 #[cfg(test)]
 mod tests {
+    use overcommit_core::reason::Cut;
     use overcommit_core::units::Bytes;
 
     use super::*;
@@ -180,6 +181,23 @@ mod tests {
         let told = explanation(&fixture::report(Vec::new()), &guest);
         assert!(told.contains("somebody else had left it 300.0 MiB"), "{told}");
         assert!(told.contains("nothing to do") && !told.contains("memory back"), "{told}");
+    }
+
+    #[test]
+    fn what_the_guard_changed_is_told_with_its_rule() {
+        let guest = fixture::guest(1, Reason::TakeUnused);
+        let wished = Some(guest.target.minus(Bytes::from_mib(50)));
+        let told = |cut| {
+            let guest = GuestView { wished, cut: Some(cut), ..guest.clone() };
+            explanation(&fixture::report(Vec::new()), &guest)
+        };
+        let told = [Cut::GuestLimit, Cut::Floor(FloorKind::Request)].map(told);
+        assert!(
+            told[0].contains("the guard allowed this: limits.takePerGuest leaves no more"),
+            "{}",
+            told[0]
+        );
+        assert!(told[1].contains("the guard allowed this: it keeps its pod's memory request"), "{}", told[1]);
     }
 
     #[test]

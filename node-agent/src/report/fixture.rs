@@ -23,6 +23,7 @@ pub(crate) fn guest(number: usize, reason: Reason) -> GuestView {
         target: size,
         previous_target: size,
         wished: None,
+        cut: None,
         actual: size,
         floor: Bytes::from_mib(256),
         floor_kind: FloorKind::Part,

@@ -101,6 +101,8 @@ fn the_courses_reach_every_kind_of_decision() {
         "UndoHurt",
         "BackingOff",
         "NodeLimit",
+        "GuestLimit",
+        "BalloonLags",
         "Booting",
         "Paused",
         "Busy",

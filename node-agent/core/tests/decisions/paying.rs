@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside #[test] functions are test code too
 
-use crate::world::{World, guest, reason, settle, world};
+use crate::world::{Guest, World, guest, mib, reason, settle, view, world};
 use overcommit_core::plan::Move;
-use overcommit_core::reason::Reason;
+use overcommit_core::reason::{Cut, Hold, Reason};
 use overcommit_core::step::{Decision, Turn};
+use overcommit_core::units::Amount;
 
 /// The gives of a decision, in the order in which they are paid.
 fn paid(decision: &Decision) -> Vec<String> {
@@ -93,4 +94,38 @@ fn while_all_is_given_back_who_hurts_comes_first() {
     w.total += 60;
     let decision = w.decide(1, Turn::Relief);
     assert_eq!(paid(&decision).first().map(String::as_str), Some("zz-hurts"), "{decision:?}");
+}
+
+/// Why a guest got less than the engine wanted, or gave less.
+fn cut(decision: &Decision, name: &str) -> Option<Cut> {
+    view(decision, name).cut
+}
+
+#[test]
+fn why_the_guard_allows_less_than_was_wanted_is_told() {
+    let host = |total| world(total, vec![guest("a", 1000, 60), guest("b", 1000, 60)]);
+    let mut w = host(1700);
+    w.policy.limits.take_per_node = Amount::Bytes(mib(50));
+    assert!([w.tick(), w.tick()].iter().any(|told| cut(told, "a") == Some(Cut::NodeLimit)));
+
+    let mut w = host(1500);
+    settle(&mut w, 30);
+    w.release = true;
+    w.total += 40;
+    let told = w.decide(1, Turn::Relief);
+    assert!(told.plan.of(&World::id("a")).is_some(), "{:?}", view(&told, "a"));
+    assert_eq!(cut(&told, "a"), Some(Cut::Spare), "{:?}", view(&told, "a"));
+}
+
+#[test]
+fn what_keeps_a_guest_from_being_taken_from_within_one_interval_is_called_by_its_name() {
+    let mut w = world(1200, ["a", "b"].map(|name| Guest { period: 1, ..guest(name, 1000, 60) }).into());
+    w.policy.limits.take_per_node = Amount::Bytes(mib(2000));
+    w.tick();
+    let again = w.turn(1, Turn::Tick);
+    assert!(
+        [view(&again, "a"), view(&again, "b")].iter().any(|g| g.reason == Reason::Held(Hold::GuestLimit)),
+        "{:?}",
+        again.guests.iter().map(|g| g.reason).collect::<Vec<_>>()
+    );
 }

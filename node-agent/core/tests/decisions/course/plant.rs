@@ -192,7 +192,7 @@ impl Plant {
             if let (Command::SetTarget { .. }, true) = (command, silent) {
                 self.in_doubt.insert(index, None);
             }
-            if refused && !(silent && index % 2 == 0) {
+            if refused && !(silent && index.is_multiple_of(2)) {
                 continue;
             }
             match command {
