@@ -26,13 +26,33 @@ pub struct Beneath {
     pub facts: ProcessFacts,
 }
 
+/// Whether a target is in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Force {
+    /// It is: somebody said so.
+    #[default]
+    Known,
+    /// It is a predecessor's: the guest is not judged by it before it was made sure of.
+    Supposed,
+    /// Nobody answered the last command: what is in force is less, if it is not this.
+    InDoubt,
+}
+
+impl Force {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+    fn is_known(&self) -> bool {
+        *self == Self::Known
+    }
+}
+
 /// What passed between the loop and one guest.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Dealing {
     /// The target that was commanded last.
     pub target: Option<Bytes>,
-    /// That target may not be the one in force.
-    pub supposed: bool,
+    /// Whether that is the one in force.
+    #[serde(default, skip_serializing_if = "Force::is_known")]
+    pub force: Force,
     /// A larger target that it is being told: it may have that much before anybody answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Bytes>,
@@ -53,7 +73,8 @@ pub struct Dealing {
 impl Dealing {
     /// True if it holds less than it had because of the loop.
     pub fn holds_anything(&self) -> bool {
-        self.target.zip(self.original).is_some_and(|(target, original)| target < original.target)
+        self.force == Force::InDoubt
+            || self.target.zip(self.original).is_some_and(|(target, original)| target < original.target)
     }
 
     fn meet(&mut self, guest: &GuestSample, found: impl Fn(&Balloon) -> Bytes) {
@@ -64,7 +85,7 @@ impl Dealing {
         let now = found(&balloon);
         let original = self.original.get_or_insert(Original { target: now, period: balloon.period });
         // Somebody's command may have been under way when it was first seen, or comes now: until it is touched it has what it holds.
-        if self.target.is_none() && !self.supposed {
+        if self.target.is_none() && self.force != Force::Supposed {
             original.target = now;
         }
     }
@@ -80,6 +101,11 @@ impl Dealings {
     /// Those with one guest.
     pub fn of(&self, id: &GuestId) -> Option<&Dealing> {
         self.guests.get(id)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn get_mut(&mut self, id: &GuestId) -> Option<&mut Dealing> {
+        self.guests.get_mut(id)
     }
 
     /// With how many guests there are any.

@@ -139,7 +139,8 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings, verd
         match guard_give(step, track, spare) {
             Some(allowed) => {
                 spare = spare.minus(track.cost(allowed.to));
-                let why = if allowed.to >= track.cap() { Cut::PodLimit } else { Cut::Spare };
+                let by_pod = !restores(step.reason) && allowed.to >= track.cap();
+                let why = if by_pod { Cut::PodLimit } else { Cut::Spare };
                 note_cut(cut, step, &allowed, Some(why));
                 plan.vouch(allowed);
             }
@@ -258,11 +259,16 @@ fn guard_take(
     Ok((Move { from: track.target, to, ..step.clone() }, tightest.map(|(_, cut)| cut)))
 }
 
+/// What ends our hold on a guest, or an action that failed.
+fn restores(reason: Reason) -> bool {
+    matches!(reason, Reason::GiveRelease | Reason::GiveExempt | Reason::Undo(_))
+}
+
 /// Giving has no limit but the budget, the guest's size, and its cgroup's limit less overhead. What ends our hold on a
 /// guest is not bound by the limit: it had that much before us, whatever its overhead has grown to since. Who holds more than it was
 /// left with keeps that, which costs nothing, for it is charged already: a target between would take, and no floor was asked.
 fn guard_give(step: &Move, track: &Track, spare: Bytes) -> Option<Move> {
-    let restores = matches!(step.reason, Reason::GiveRelease | Reason::GiveExempt | Reason::Undo(_));
+    let restores = restores(step.reason);
     let most = if restores { track.ceiling } else { track.cap() };
     let to = step.to.min(most).min(track.affordable(spare)).to_balloon_page_floor();
     // A ceiling need not be a multiple of a page: reaching it counts, where its pod may hold that much.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::conduct::{Conduct, FOLLOW_TOLERANCE, Seen};
-use crate::dealings::{Beneath, Dealings};
+use crate::dealings::{Beneath, Dealings, Force};
 use crate::eligibility::BOOT_GRACE;
 use crate::evidence::{self, Evidence};
 use crate::policy::Adaptive;
@@ -289,7 +289,7 @@ impl Track {
         let target = dealing.and_then(|d| if observing { d.shadow } else { d.target });
         self.origin = match target {
             None => Origin::Found,
-            Some(_) if dealing.is_some_and(|d| d.supposed) => Origin::Supposed,
+            Some(_) if dealing.is_some_and(|d| d.force == Force::Supposed) => Origin::Supposed,
             Some(_) => Origin::Ours,
         };
         // By now the loop may have told it to.

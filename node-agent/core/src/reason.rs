@@ -182,7 +182,7 @@ pub enum Hold {
     Busy,
     /// A migration of it is pending.
     Migrating,
-    /// Its target is not known to be in force yet: the last agent left it, or nobody answered a command.
+    /// What the last agent left it with is not known to be in force yet.
     Adopting,
     /// Memory is being plugged into it, or out of it.
     Plugging,
@@ -448,7 +448,7 @@ impl fmt::Display for Hold {
             Self::Paused => f.write_str("it is paused"),
             Self::Busy => f.write_str("a migration, dump or snapshot is under way"),
             Self::Migrating => f.write_str("a migration of it is pending"),
-            Self::Adopting => f.write_str("its target is being made sure of"),
+            Self::Adopting => f.write_str("what the last agent left it with is being made sure of"),
             Self::Plugging => f.write_str("memory is being plugged into it or out of it"),
             Self::NotFollowing => f.write_str("it does not follow its balloon target"),
             Self::BackingOff { left, failure } => {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::adaptive::{self, Purpose, Wish};
 use crate::apart::Apart;
 use crate::conduct::FOLLOW_TOLERANCE;
-use crate::dealings::{Dealings, Original};
+use crate::dealings::{Dealings, Force, Original};
 use crate::eligibility::standing;
 use crate::emergency::Emergency;
 use crate::growth::Growth;
@@ -35,7 +35,8 @@ pub use decision::{Decision, Input, Mandate, Release, Turn};
 /// Statistics period of a squeezed guest, in seconds: the shortest there is, for what it does not report it cannot be
 /// given.
 pub const SQUEEZED_PERIOD: u32 = 1;
-/// A target is set again this often while its guest holds less: deflation takes well under a second.
+
+/// A target is set again this often while its guest holds less, or nobody answers: deflation takes well under a second.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// Everything that lasts from turn to turn.
@@ -64,7 +65,7 @@ impl State {
     /// Takes over what a journal knows: what the guest had, and the target in force.
     pub fn adopt(&mut self, id: &GuestId, original: Original, target: Bytes) {
         let dealing = self.dealings.with(id);
-        dealing.supposed = false;
+        dealing.force = Force::Known;
         dealing.target = Some(target);
         dealing.hurried = true;
         dealing.original = Some(original);
@@ -74,7 +75,7 @@ impl State {
     /// judged by it.
     pub fn suppose(&mut self, id: &GuestId, original: Original, target: Bytes) {
         self.adopt(id, original, target);
-        self.dealings.with(id).supposed = true;
+        self.dealings.with(id).force = Force::Supposed;
     }
 
     /// Takes over what a journal knows of the kernel's knobs for merging.
@@ -127,21 +128,23 @@ impl State {
         self.model.note_pain(id, pain, at);
     }
 
-    /// Notes what became of commands: one that was refused changed nothing. One that nobody answered may have taken effect: the
-    /// guest may have the larger of both targets, and is not judged by it until that is made sure of.
+    /// Notes what became of commands: one that was refused changed nothing. One that nobody answered may have taken effect, and may
+    /// yet: the guest may have the larger of both targets, and that one is set again until somebody answers.
     pub fn note(&mut self, outcomes: &[Outcome]) {
-        for outcome in outcomes {
-            let refused = matches!(outcome.result, Err(Failed::Refused(_)));
-            let in_doubt = outcome.result.is_err() && !refused;
-            match &outcome.command {
+        for Outcome { command, result } in outcomes {
+            let refused = matches!(result, Err(Failed::Refused(_)));
+            let in_doubt = matches!(result, Err(Failed::Unanswered { .. }));
+            match command {
                 Command::SetTarget { id, from, to } => {
                     let dealing = self.dealings.with(id);
-                    dealing.asked = None;
+                    // A smaller one may be answered while a larger one is under way.
+                    dealing.asked = dealing.asked.filter(|asked| to < asked);
                     if refused {
                         continue;
                     }
-                    let target = if in_doubt { *from.max(to) } else { *to };
-                    dealing.supposed = in_doubt;
+                    let known = dealing.target.unwrap_or_default();
+                    let target = if in_doubt { *from.max(to).max(&known) } else { *to };
+                    dealing.force = if in_doubt { Force::InDoubt } else { Force::Known };
                     dealing.target = Some(target);
                     self.model.note_target(id, *from, target, self.now);
                 }
@@ -153,6 +156,11 @@ impl State {
                 Command::SetPeriod { .. } => {}
             }
         }
+    }
+
+    /// Of some commands nobody knows what became of them: what is in force there is not known to be what should be.
+    pub fn is_in_doubt(&self) -> bool {
+        self.dealings.iter().any(|(_, dealing)| dealing.force == Force::InDoubt)
     }
 
     /// Decides one turn.
@@ -290,7 +298,8 @@ impl State {
     /// Who is told that it may have more may have that before anybody answers.
     fn note_asked(&mut self, plan: &Plan<Guarded>) {
         for step in plan.moves().iter().filter(|step| !step.takes()) {
-            self.dealings.with(&step.id).asked = Some(step.to);
+            let asked = &mut self.dealings.with(&step.id).asked;
+            *asked = (*asked).max(Some(step.to));
         }
     }
 
@@ -324,14 +333,18 @@ impl State {
         })
     }
 
-    /// Targets of guests that hold less than theirs, each set again at most every [`AGAIN`].
+    /// Targets of guests that hold less than theirs, or of which nobody knows whether they are in force, each set again at most every [`AGAIN`].
     fn again(&mut self, plan: &Plan<Guarded>, commands: &mut Vec<Command>) {
         let now = self.now;
-        for track in self.model.tracks().filter(|t| t.lags_behind() && plan.of(&t.sample.id).is_none()) {
+        for track in self.model.tracks().filter(|t| t.is_reachable() && plan.of(&t.sample.id).is_none()) {
             let (id, to) = (&track.sample.id, track.target);
-            let asked = &mut self.dealings.with(id).asked_again;
-            if asked.is_none_or(|at| now.since(at) >= AGAIN) {
-                *asked = Some(now);
+            let lags = track.lags_behind();
+            let Some(dealing) = self.dealings.get_mut(id).filter(|d| lags || d.force == Force::InDoubt)
+            else {
+                continue;
+            };
+            if dealing.asked_again.is_none_or(|at| now.since(at) >= AGAIN) {
+                dealing.asked_again = Some(now);
                 commands.push(Command::SetTarget { id: id.clone(), from: to, to });
             }
         }
@@ -346,7 +359,9 @@ impl State {
             .filter(|t| t.is_ours() && !t.conduct.is_stuck(self.now) && t.sample.config.has_balloon);
         let moving = following.map(|t| t.target.minus(t.actual)).any(|left| left > FOLLOW_TOLERANCE);
         match outstanding {
-            Bytes::ZERO if !moving && complete && self.merging.held().is_none() => Release::Done,
+            Bytes::ZERO if !moving && complete && self.merging.held().is_none() && !self.is_in_doubt() => {
+                Release::Done
+            }
             Bytes::ZERO => Release::Underway { outstanding },
             _ if ledger.spare < outstanding => Release::Blocked { short: outstanding.minus(ledger.spare) },
             _ => Release::Underway { outstanding },

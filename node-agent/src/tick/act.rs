@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use overcommit_core::dealings::Force;
 use overcommit_core::ksm::Write;
 use overcommit_core::plan::{Command, Failed, Outcome};
 use overcommit_core::sample::{GuestId, Incarnation, Sample};
@@ -153,17 +154,24 @@ impl Loop {
             failpoint::reach("heard");
         }
         self.state.note(&heard.outcomes);
-        let in_doubt = |o: &&Outcome| {
-            matches!((&o.command, &o.result), (Command::SetTarget { .. }, Err(Failed::Unanswered { .. })))
-        };
-        for outcome in heard.outcomes.iter().filter(in_doubt) {
-            self.unconfirmed.insert(outcome.command.id().clone(), None);
-        }
         self.tell(&heard.outcomes);
         self.glanced(&heard.glances);
+        let targets = heard.outcomes.iter().filter(|o| matches!(o.command, Command::SetTarget { .. }));
+        let mut in_doubt = false;
+        for Outcome { command, result } in targets {
+            in_doubt |= matches!(result, Err(Failed::Unanswered { .. }));
+            // What was decided in the place of making sure of an adopted target was refused: that is still to be done.
+            if self.state.dealings().of(command.id()).is_some_and(|dealing| dealing.force == Force::Supposed)
+            {
+                self.unconfirmed.entry(command.id().clone()).or_default();
+            }
+        }
         // Most answers to a tick's question come together, and the tick judges them.
         let tick_does = self.asked.is_some_and(|asked| asked.elapsed() < TOGETHER);
-        if heard.news.is_some() && !tick_does && self.acts() && !self.watched.is_empty() {
+        if in_doubt && self.acts() {
+            // Who hurts may have got nothing.
+            self.turn(Turn::Relief);
+        } else if heard.news.is_some() && !tick_does && self.acts() && !self.watched.is_empty() {
             self.turn(Turn::Relief);
         }
         self.answer_alarm(heard.host);

@@ -208,7 +208,7 @@ impl Loop {
             }
             Stop::Release if self.orders.is_none() => Some(Ok(())),
             Stop::Release => match self.last.as_ref().and_then(|report| report.release) {
-                Some(Release::Done) if !busy => {
+                Some(Release::Done) if !busy && !self.state.is_in_doubt() => {
                     tracing::info!("everything was given back");
                     Some(Ok(()))
                 }

@@ -109,14 +109,17 @@ impl Loop {
     }
 
     /// Gives back what the journal knows to be taken; false if nobody knows what the host has.
-    fn fall_back(&mut self, known: Option<HostSample>) -> bool {
+    pub(super) fn fall_back(&mut self, known: Option<HostSample>) -> bool {
         self.restore_knobs();
         let Some(host) = self.parts.host.sample().ok().or(known) else { return false };
         let entries: BTreeMap<GuestId, Entry> =
             self.parts.journal.entries().map(|(id, entry)| (id.clone(), entry.clone())).collect();
         let guests = self.parts.guests.sample(Reading::Known);
         let held = guests.iter().filter_map(|guest| {
-            let entry = entries.get(&guest.id).filter(|entry| entry.incarnation == guest.incarnation)?;
+            // Whose process is not shown just now is the same until another one is seen: what it had is worth more.
+            let is_other =
+                |entry: &&Entry| entry.incarnation.zip(guest.incarnation).is_some_and(|(a, b)| a != b);
+            let entry = entries.get(&guest.id).filter(|entry| !is_other(entry))?;
             let holds = guest.balloon.map_or(Bytes::ZERO, |b| b.actual).max(entry.target);
             Some(Held { id: guest.id.clone(), original: entry.original.target, holds })
         });

@@ -211,10 +211,7 @@ impl Loop {
         let dealing = self.state.dealings().of(&guest.id)?;
         let (original, target) = dealing.original.zip(dealing.target)?;
         if holds.plus(FOLLOW_TOLERANCE) < target {
-            tracing::warn!(
-                guest = %guest.name, %holds, %target,
-                "somebody else set its balloon since, or what nobody answered took effect: left as it is"
-            );
+            tracing::warn!(guest = %guest.name, %holds, %target, "somebody else set its balloon since: left as it is");
             self.state.adopt(&guest.id, original, holds);
             return None;
         }

@@ -4,7 +4,7 @@
 
 use crate::world::{World, guest, mib, settle, view, world};
 use overcommit_core::conduct::Trust;
-use overcommit_core::dealings::Original;
+use overcommit_core::dealings::{Force, Original};
 use overcommit_core::plan::{Command, Failed, Outcome};
 use overcommit_core::policy::Mode;
 use overcommit_core::reason::{Failure, Hold, Reason};
@@ -503,9 +503,65 @@ fn what_a_guest_had_is_known_after_a_first_take_that_nobody_answered_and_that_to
     w.decide(5, Turn::Tick);
     let dealing = w.state.dealings().of(&World::id("a")).unwrap();
     assert_eq!((dealing.original.unwrap().target, dealing.target), (mib(512), Some(mib(512))));
-    assert!(dealing.supposed && dealing.hurried, "{dealing:?}");
+    assert_eq!((dealing.force, dealing.hurried), (Force::InDoubt, true));
     w.release = true;
     assert!(matches!(w.decide(1, Turn::Tick).release, Some(Release::Underway { .. })));
+}
+
+#[test]
+fn a_release_is_not_done_while_a_take_may_yet_take_effect() {
+    let mut w = world(800, vec![guest("a", 512, 50), guest("b", 512, 50)]);
+    w.keep_found = true;
+    let decision = w.decide(40, Turn::Tick);
+    w.state.note(&unanswered(&decision));
+    w.release = true;
+    // Nothing of it is seen.
+    let told = w.decide(1, Turn::Relief);
+    assert!(matches!(told.release, Some(Release::Underway { .. })), "{:?}", told.release);
+    assert!(told.again.contains(&Command::SetTarget { id: World::id("a"), from: mib(512), to: mib(512) }));
+    let done = |command| Outcome { command, result: Ok(()) };
+    w.state.note(&told.again.iter().cloned().map(done).collect::<Vec<_>>());
+    w.obey(&told);
+    assert_eq!(w.decide(1, Turn::Relief).release, Some(Release::Done));
+}
+
+#[test]
+fn who_hurts_is_given_again_at_once_what_nobody_answered_and_after_that_seldom() {
+    let mut w = squeezed();
+    w.total = 4096;
+    w.guest("a").swap_in += 50;
+    let given = w.decide(1, Turn::Relief);
+    assert_eq!(given.plan.of(&World::id("a")).unwrap().to, mib(512));
+    w.state.note(&unanswered(&given));
+    let again = Command::SetTarget { id: World::id("a"), from: mib(512), to: mib(512) };
+    let sent: Vec<bool> = (0..12)
+        .map(|_| {
+            let next = w.decide(1, Turn::Relief);
+            let nobody = |command| Outcome { command, result: Err(Failed::unanswered("no answer")) };
+            w.state.note(&next.again.iter().cloned().map(nobody).collect::<Vec<_>>());
+            next.again.contains(&again)
+        })
+        .collect();
+    assert_eq!((sent[0], sent[1], sent.iter().filter(|sent| **sent).count()), (true, false, 2), "{sent:?}");
+}
+
+#[test]
+fn a_larger_give_under_way_stays_promised_when_a_smaller_one_is_answered() {
+    let mut w = squeezed();
+    w.total += 40;
+    w.guest("a").used = 450;
+    let first = w.decide(1, Turn::Relief);
+    w.total += 40;
+    let second = w.decide(1, Turn::Relief);
+    let to = |decision: &Decision| decision.plan.of(&World::id("a")).unwrap().to;
+    assert!(to(&second) > to(&first));
+    let done = |command| Outcome { command, result: Ok(()) };
+    w.state.note(&first.plan.commands().map(done).collect::<Vec<_>>());
+    let charge = |w: &World| w.state.model().track(&World::id("a")).unwrap().charge();
+    w.decide(1, Turn::Relief);
+    assert!(charge(&w) >= to(&second), "{} {}", charge(&w), to(&second));
+    w.state.note(&second.plan.commands().map(done).collect::<Vec<_>>());
+    assert_eq!(w.state.dealings().of(&World::id("a")).unwrap().asked, None);
 }
 
 #[test]

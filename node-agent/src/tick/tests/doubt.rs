@@ -4,6 +4,8 @@ use overcommit_core::plan::{Failed, Outcome};
 use overcommit_core::sample::{GuestId, GuestName};
 
 use super::*;
+use crate::envelope;
+use crate::journal::{self, Content, Entry};
 use crate::tick::no_guests::locked;
 
 const FULL: Bytes = Bytes::from_gib(1);
@@ -38,7 +40,7 @@ fn after(holds: Bytes) -> (Vec<Command>, Bytes) {
 }
 
 #[test]
-fn a_target_of_which_nobody_knows_whether_it_is_in_force_is_set_again_once_the_balloon_rests() {
+fn a_target_of_which_nobody_knows_whether_it_is_in_force_is_set_again_at_once() {
     let again = Command::SetTarget { id: GuestId::new("a"), from: FULL, to: FULL };
     assert_eq!(after(FULL), (vec![again], FULL));
 }
@@ -49,4 +51,39 @@ fn a_take_that_took_effect_although_nobody_answered_is_given_back_to_what_the_gu
     let given = |command: &Command| matches!(command, Command::SetTarget { to, .. } if *to == FULL);
     assert!(sent.iter().any(given), "{sent:?}");
     assert_eq!(had, FULL);
+}
+
+/// What is given back without a decision to a guest of the journal, whose process was known when that was written, and is now.
+fn given_back(written: Option<Incarnation>, now: Option<Incarnation>) -> usize {
+    let temp = tempfile::tempdir().unwrap();
+    let original = Original { target: FULL, period: None };
+    let entry = Entry { incarnation: written, original, target: HALF, name: None };
+    let guests = [(GuestId::new("a"), entry)].into_iter().collect();
+    let content = Content { boot_id: "boot".to_owned(), guests, ..Content::default() };
+    let dir = StateDir::open(&temp.path().join("state")).unwrap();
+    dir.replace(journal::FILE, &envelope::seal(&content)).unwrap();
+    drop(dir);
+    let guest = GuestSample {
+        incarnation: now,
+        balloon: Some(Balloon { actual: HALF, ..Balloon::default() }),
+        ..no_guests::guest("a", GuestName::standalone("a"), FULL)
+    };
+    let port = NoGuests { but: vec![guest], ..NoGuests::default() };
+    let (sent, (wakes, _inbox)) = (Arc::clone(&port.sent), channel());
+    let mut work = Loop::new(parts(temp.path(), &world(4096), &wakes, Box::new(port)));
+    assert!(work.fall_back(None));
+    locked(&sent).len()
+}
+
+#[test]
+fn without_decisions_a_guest_whose_process_is_not_shown_is_given_back_to_and_another_process_is_not() {
+    let process = |start_ticks| Some(Incarnation { pid: 1, start_ticks });
+    for (written, now, given) in [
+        (process(1), process(1), 1),
+        (process(1), None, 1),
+        (None, process(1), 1),
+        (process(1), process(2), 0),
+    ] {
+        assert_eq!(given_back(written, now), given, "{written:?} {now:?}");
+    }
 }

@@ -1,10 +1,8 @@
 //! The plant: what the loop sees of a course, and what its commands do there.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use overcommit_core::conduct::FOLLOW_TOLERANCE;
 use overcommit_core::plan::{Command, Failed, Outcome};
 use overcommit_core::policy::Policy;
 use overcommit_core::roster::{Membership, Roster};
@@ -31,8 +29,6 @@ pub struct Plant {
     now: Duration,
     wall: i64,
     guests: Vec<Body>,
-    /// Guests of whom nobody knows which target is in force, and what they held at the last turn.
-    in_doubt: BTreeMap<usize, Option<Bytes>>,
 }
 
 struct Body {
@@ -82,7 +78,6 @@ impl Plant {
             now: START,
             wall: WALL,
             guests: course.guests.iter().map(body).collect(),
-            in_doubt: BTreeMap::new(),
         }
     }
 
@@ -90,7 +85,6 @@ impl Plant {
     pub fn turn<R>(&mut self, plan: &TurnPlan, look: impl FnOnce(&Moment<'_>) -> R) -> R {
         self.pass(plan);
         let (sample, roster) = (self.sample(), self.roster());
-        self.make_sure(&sample);
         let before = std::mem::take(&mut self.state);
         let mut state = before.clone();
         let input = Input {
@@ -189,9 +183,6 @@ impl Plant {
         self.state.note(&outcomes);
         for Outcome { command, .. } in &outcomes {
             let index = index(command.id());
-            if let (Command::SetTarget { .. }, true) = (command, silent) {
-                self.in_doubt.insert(index, None);
-            }
             if refused && !(silent && index.is_multiple_of(2)) {
                 continue;
             }
@@ -199,29 +190,6 @@ impl Plant {
                 Command::SetTarget { to, .. } => self.guests[index].device = *to,
                 Command::SetPeriod { seconds, .. } => self.guests[index].guest.period = Some(*seconds),
             }
-        }
-    }
-
-    /// As the loop does: a target of which nobody knows whether it is in force is set again, once the balloon rests.
-    fn make_sure(&mut self, sample: &Sample) {
-        for guest in &sample.guests {
-            let index = index(&guest.id);
-            let (Some(last), Some(balloon)) = (self.in_doubt.get_mut(&index), guest.balloon) else {
-                continue;
-            };
-            if last.replace(balloon.actual) != Some(balloon.actual) {
-                continue;
-            }
-            self.in_doubt.remove(&index);
-            let Some(dealing) = self.state.dealings().of(&guest.id).filter(|d| d.supposed) else { continue };
-            let Some((original, target)) = dealing.original.zip(dealing.target) else { continue };
-            if balloon.actual.plus(FOLLOW_TOLERANCE) < target {
-                self.state.adopt(&guest.id, original, balloon.actual);
-                continue;
-            }
-            let to = target.max(balloon.actual);
-            self.state.adopt(&guest.id, original, to);
-            self.guests[index].device = to;
         }
     }
 }
