@@ -1,6 +1,7 @@
 //! What is to be done: proposed by an engine, checked by the guard, carried out by an actuator.
 //!
-//! An actuator accepts only [`Plan<Guarded>`]; only the guard can make one.
+//! Only the guard can make a [`Plan<Guarded>`], and a decision has no other plan. Ports take plain [`Command`]s, for what takes nothing
+//! goes to them as well: periods, targets that are set again, and what is given back without a decision.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,5 +1,5 @@
 //! Carrying decisions out: gives at once, takes once the journal has them. The only caller of a writing port but for
-//! the confirmation of an adopted target.
+//! the confirmation of an adopted target (`turn`) and what is given back without a decision (`panics`).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
