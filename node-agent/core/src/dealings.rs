@@ -71,7 +71,7 @@ pub struct Dealing {
 }
 
 impl Dealing {
-    /// True if it holds less than it had because of the loop.
+    /// True if it holds less than it had because of the loop, or may: nobody answered what it was told.
     pub fn holds_anything(&self) -> bool {
         self.force == Force::InDoubt
             || self.target.zip(self.original).is_some_and(|(target, original)| target < original.target)

@@ -404,8 +404,7 @@ impl Track {
     }
 
     fn is_process_of(&self, guest: &GuestSample) -> bool {
-        let (known, seen) = (self.sample.incarnation, guest.incarnation);
-        known.is_none() || seen.is_none() || known == seen
+        guest.may_be(self.sample.incarnation)
     }
 
     fn seen(&self, at: Monotonic) -> Seen {

@@ -208,6 +208,12 @@ impl GuestSample {
         balloon.actual.min(self.config.full)
     }
 
+    /// False if it is known to be another process than this one. Whose process is not shown just now is the same until another
+    /// one is seen: what it had is worth more.
+    pub fn may_be(&self, process: Option<Incarnation>) -> bool {
+        process.is_none() || self.incarnation.is_none() || process == self.incarnation
+    }
+
     /// When the host's kernel showed the process, seen from `at`; absent if it did not.
     pub fn shown_at(&self, at: Monotonic) -> Option<Monotonic> {
         let age = self.facts_age.filter(|_| self.incarnation.is_some())?;

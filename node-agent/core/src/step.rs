@@ -35,7 +35,6 @@ pub use decision::{Decision, Input, Mandate, Release, Turn};
 /// Statistics period of a squeezed guest, in seconds: the shortest there is, for what it does not report it cannot be
 /// given.
 pub const SQUEEZED_PERIOD: u32 = 1;
-
 /// A target is set again this often while its guest holds less, or nobody answers: deflation takes well under a second.
 const AGAIN: Duration = Duration::from_secs(10);
 

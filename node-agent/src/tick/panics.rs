@@ -116,10 +116,7 @@ impl Loop {
             self.parts.journal.entries().map(|(id, entry)| (id.clone(), entry.clone())).collect();
         let guests = self.parts.guests.sample(Reading::Known);
         let held = guests.iter().filter_map(|guest| {
-            // Whose process is not shown just now is the same until another one is seen: what it had is worth more.
-            let is_other =
-                |entry: &&Entry| entry.incarnation.zip(guest.incarnation).is_some_and(|(a, b)| a != b);
-            let entry = entries.get(&guest.id).filter(|entry| !is_other(entry))?;
+            let entry = entries.get(&guest.id).filter(|entry| guest.may_be(entry.incarnation))?;
             let holds = guest.balloon.map_or(Bytes::ZERO, |b| b.actual).max(entry.target);
             Some(Held { id: guest.id.clone(), original: entry.original.target, holds })
         });

@@ -28,6 +28,8 @@ use prometheus_client::registry::Registry;
 use super::no_guests::NoGuests;
 use super::*;
 use crate::cluster::Node;
+use crate::envelope;
+use crate::journal::{self, Content, Entry};
 use crate::kept::Pulse;
 use crate::report::metrics;
 use crate::state_dir::StateDir;
@@ -174,6 +176,14 @@ impl GuestPort for Port {
     fn troubles(&self) -> Troubles {
         self.0.troubles()
     }
+}
+
+/// Leaves a journal of this boot in the state directory that says this of guests.
+fn leave_journal(temp: &std::path::Path, guests: impl IntoIterator<Item = (GuestId, Entry)>) {
+    let guests = guests.into_iter().collect();
+    let content = Content { boot_id: "boot".to_owned(), guests, ..Content::default() };
+    let dir = StateDir::open(&temp.join("state")).unwrap();
+    dir.replace(journal::FILE, &envelope::seal(&content)).unwrap();
 }
 
 /// What a loop on this host works with.

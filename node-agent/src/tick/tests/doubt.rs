@@ -4,8 +4,6 @@ use overcommit_core::plan::{Failed, Outcome};
 use overcommit_core::sample::{GuestId, GuestName};
 
 use super::*;
-use crate::envelope;
-use crate::journal::{self, Content, Entry};
 use crate::tick::no_guests::locked;
 
 const FULL: Bytes = Bytes::from_gib(1);
@@ -58,11 +56,7 @@ fn given_back(written: Option<Incarnation>, now: Option<Incarnation>) -> usize {
     let temp = tempfile::tempdir().unwrap();
     let original = Original { target: FULL, period: None };
     let entry = Entry { incarnation: written, original, target: HALF, name: None };
-    let guests = [(GuestId::new("a"), entry)].into_iter().collect();
-    let content = Content { boot_id: "boot".to_owned(), guests, ..Content::default() };
-    let dir = StateDir::open(&temp.path().join("state")).unwrap();
-    dir.replace(journal::FILE, &envelope::seal(&content)).unwrap();
-    drop(dir);
+    leave_journal(temp.path(), [(GuestId::new("a"), entry)]);
     let guest = GuestSample {
         incarnation: now,
         balloon: Some(Balloon { actual: HALF, ..Balloon::default() }),

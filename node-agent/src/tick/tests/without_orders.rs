@@ -5,8 +5,6 @@ use overcommit_core::step::Release;
 
 use super::*;
 use crate::contact::Answer;
-use crate::envelope;
-use crate::journal::{self, Entry};
 
 /// A loop of a cluster's node without orders, which has waited for them for so long; its journal says of these guests what they
 /// were called, and what they hold of 1 GiB.
@@ -20,11 +18,7 @@ fn unordered(
         let entry = Entry { incarnation: None, original, target: *target, name: name.clone() };
         (GuestId::new(*id), entry)
     };
-    let guests = guests.iter().map(entry).collect();
-    let content = Content { boot_id: "boot".to_owned(), guests, ..Content::default() };
-    let dir = StateDir::open(&temp.join("state")).unwrap();
-    dir.replace(journal::FILE, &envelope::seal(&content)).unwrap();
-    drop(dir);
+    leave_journal(temp, guests.iter().map(entry));
     let port = NoGuests::default();
     let (wakes, _inbox) = channel();
     let parts = parts(temp, &world(4096), &wakes, Box::new(port.clone()));
