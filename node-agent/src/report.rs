@@ -164,6 +164,8 @@ impl Report {
         troubles.extend(others);
         let refused = |guest: &GuestView| Some(format!("{}: {}", guest.name, guest.program.as_ref()?));
         troubles.add_of_guests(decision.guests.iter().filter_map(refused));
+        let contested = |guest: &GuestView| Some(format!("{}: {}", guest.name, guest.contested?));
+        troubles.add_of_guests(decision.guests.iter().filter_map(contested));
         let of_guests =
             sample.guests.iter().filter_map(|g| Some(format!("{}: {}", g.name, g.trouble.as_ref()?)));
         troubles.add_of_guests(of_guests);

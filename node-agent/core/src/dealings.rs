@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::contest::Contest;
 use crate::model::Model;
 use crate::sample::{Balloon, GuestId, GuestSample, ProcessFacts, Sample};
 use crate::units::{Bytes, Monotonic};
@@ -66,6 +67,9 @@ pub struct Dealing {
     pub hurried: bool,
     /// When its target was set again last, for it held less.
     pub asked_again: Option<Monotonic>,
+    /// Whether somebody else keeps lowering its balloon.
+    #[serde(default)]
+    pub contest: Contest,
     /// It is in the sample that is being taken in.
     met: bool,
 }

@@ -113,6 +113,9 @@ fn hold(track: &Track, policy: &Policy, now: Monotonic) -> Option<Hold> {
     if let Some((left, failure)) = track.conduct.back_off(now) {
         return Some(Hold::BackingOff { left, failure });
     }
+    if track.contested.is_some() {
+        return Some(Hold::BalloonMoves);
+    }
     track.conduct.is_stuck(now).then_some(Hold::NotFollowing)
 }
 

@@ -13,6 +13,7 @@ mod apart;
 pub mod by_guest;
 pub mod cadence;
 pub mod conduct;
+pub mod contest;
 pub mod dealings;
 pub mod eligibility;
 pub mod emergency;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::conduct::{Conduct, FOLLOW_TOLERANCE, Seen};
+use crate::contest::Contested;
 use crate::dealings::{Beneath, Dealings, Force};
 use crate::eligibility::BOOT_GRACE;
 use crate::evidence::{self, Evidence};
@@ -75,6 +76,9 @@ pub struct Track {
     /// It was not touched, and its balloon moves all the same: somebody else is at it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub moves: bool,
+    /// Somebody else keeps lowering its balloon below its target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contested: Option<Contested>,
     /// What its statistics are worth.
     pub evidence: Evidence,
     /// When its life began as far as the loop knows: first seen, or rebooted.
@@ -236,6 +240,7 @@ impl Track {
             host_at: sample.host_at(),
             shown_at: guest.shown_at(sample.at),
             moves: false,
+            contested: None,
             evidence: Evidence::Missing,
             alive_since: sample.at,
             rebooted: false,
@@ -296,6 +301,7 @@ impl Track {
         self.moves &= self.origin == Origin::Found;
         self.target = target.unwrap_or(self.actual);
         self.asked = dealing.and_then(|d| d.asked).filter(|_| !observing);
+        self.contested = dealing.and_then(|d| d.contest.contested()).filter(|_| !observing);
     }
 
     /// Judges whether it does what takes expect of it.

@@ -2,14 +2,13 @@
 
 mod decision;
 
-use std::time::Duration;
-
 use bumpalo::Bump;
 use serde::{Deserialize, Serialize};
 
 use crate::adaptive::{self, Purpose, Wish};
 use crate::apart::Apart;
 use crate::conduct::FOLLOW_TOLERANCE;
+use crate::contest::AGAIN;
 use crate::dealings::{Dealings, Force, Original};
 use crate::eligibility::standing;
 use crate::emergency::Emergency;
@@ -17,7 +16,7 @@ use crate::growth::Growth;
 use crate::guard::{self, Scene, Takings};
 use crate::ksm::{self, Merging};
 use crate::ledger::{Kept, Ledger};
-use crate::model::{Context, FIRST_LOOK, Model, Track};
+use crate::model::{Context, FIRST_LOOK, Model, Origin, Track};
 use crate::mom;
 use crate::plan::{Command, Failed, Guarded, Outcome, Plan};
 use crate::policy::{Mode, Policy, Reserve};
@@ -35,8 +34,6 @@ pub use decision::{Decision, Input, Mandate, Release, Turn};
 /// Statistics period of a squeezed guest, in seconds: the shortest there is, for what it does not report it cannot be
 /// given.
 pub const SQUEEZED_PERIOD: u32 = 1;
-/// A target is set again this often while its guest holds less, or nobody answers: deflation takes well under a second.
-const AGAIN: Duration = Duration::from_secs(10);
 
 /// Everything that lasts from turn to turn.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -332,18 +329,27 @@ impl State {
         })
     }
 
-    /// Targets of guests that hold less than theirs, or of which nobody knows whether they are in force, each set again at most every [`AGAIN`].
+    /// Targets of guests that hold less than theirs, or of which nobody knows whether they are in force, each set again at most
+    /// every [`AGAIN`]; less often where somebody else keeps lowering a balloon whose guest does not hurt.
     fn again(&mut self, plan: &Plan<Guarded>, commands: &mut Vec<Command>) {
         let now = self.now;
-        for track in self.model.tracks().filter(|t| t.is_reachable() && plan.of(&t.sample.id).is_none()) {
-            let (id, to) = (&track.sample.id, track.target);
-            let lags = track.lags_behind();
-            let Some(dealing) = self.dealings.get_mut(id).filter(|d| lags || d.force == Force::InDoubt)
-            else {
+        for track in self.model.tracks().filter(|t| t.is_reachable()) {
+            let (id, to, lags) = (&track.sample.id, track.target, track.lags_behind());
+            let Some(dealing) = self.dealings.get_mut(id) else { continue };
+            let in_doubt = dealing.force == Force::InDoubt;
+            match (lags, in_doubt || track.origin != Origin::Ours) {
+                (_, true) => dealing.contest.look_away(),
+                (true, false) => dealing.contest.lags(),
+                (false, false) => dealing.contest.arrived(to, now),
+            }
+            if plan.of(id).is_some() || !(lags || in_doubt) {
                 continue;
-            };
-            if dealing.asked_again.is_none_or(|at| now.since(at) >= AGAIN) {
+            }
+            let yielded = track.contested.filter(|_| !in_doubt && track.pain.is_none());
+            let wait = yielded.map_or(AGAIN, |contested| contested.wait);
+            if dealing.asked_again.is_none_or(|at| now.since(at) >= wait) {
                 dealing.asked_again = Some(now);
+                dealing.contest.set_again(to, track.actual);
                 commands.push(Command::SetTarget { id: id.clone(), from: to, to });
             }
         }

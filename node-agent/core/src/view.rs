@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adaptive::Wish;
 use crate::conduct::{Trust, Underway};
+use crate::contest::Contested;
 use crate::eligibility::{Standing, standing};
 use crate::evidence::{Evidence, Statistics};
 use crate::guard::{Scene, Verdict};
@@ -85,6 +86,9 @@ pub struct GuestView {
     pub failure: Option<Failure>,
     /// How long nothing is tried yet after a failure.
     pub back_off: Option<Duration>,
+    /// Somebody else keeps lowering its balloon below its target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contested: Option<Contested>,
     /// Why.
     pub reason: Reason,
     /// What the policy's program failed on for it, with the place; what of it was not done.
@@ -154,6 +158,7 @@ fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> Gue
         underway: track.conduct.underway(scene.now),
         failure: track.conduct.last_failure(),
         back_off: track.conduct.back_off(scene.now).map(|(left, _)| left),
+        contested: track.contested,
         reason: reason
             .or_else(|| held(&standing, track))
             .or_else(|| wish.rest.get(id).copied())

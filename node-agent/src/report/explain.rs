@@ -14,7 +14,7 @@ const GROWS: Bytes = Bytes::from_mib(1);
 
 /// The explanation of one guest.
 pub(crate) fn explanation(report: &Report, guest: &GuestView) -> String {
-    let rows: [(&str, Option<String>); 11] = [
+    let rows: [(&str, Option<String>); 12] = [
         ("target", Some(target(report, guest))),
         ("holds", Some(holds(guest))),
         ("its words", Some(words(guest))),
@@ -24,6 +24,7 @@ pub(crate) fn explanation(report: &Report, guest: &GuestView) -> String {
         ("hurts", guest.pain.map(|pain| pain.to_string())),
         ("last take", last_take(guest)),
         ("balloon", trust(guest)),
+        ("contested", guest.contested.map(|contested| contested.to_string())),
         ("next", Some(next(guest))),
         ("node", Some(lines::headline(report).trim_end().to_owned())),
         ("unlisted", lines::unlisted(report)),
@@ -140,6 +141,9 @@ fn next(guest: &GuestView) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use overcommit_core::contest::Contested;
     use overcommit_core::reason::Cut;
     use overcommit_core::units::Bytes;
 
@@ -198,6 +202,16 @@ mod tests {
             told[0]
         );
         assert!(told[1].contains("the guard allowed this: it keeps its pod's memory request"), "{}", told[1]);
+    }
+
+    #[test]
+    fn somebody_who_keeps_lowering_a_balloon_is_told_of_and_how_long_that_stands() {
+        let mut contested = fixture::guest(1, Reason::Enough);
+        let told = |guest: &GuestView| explanation(&fixture::report(Vec::new()), guest);
+        assert!(!told(&contested).contains("another controller"));
+        contested.contested = Some(Contested { times: 3, wait: Duration::from_secs(40) });
+        let said = told(&contested);
+        assert!(said.contains("another controller") && said.contains("each 40 s"), "{said}");
     }
 
     #[test]

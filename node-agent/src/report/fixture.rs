@@ -46,6 +46,7 @@ pub(crate) fn guest(number: usize, reason: Reason) -> GuestView {
         underway: None,
         failure: None,
         back_off: None,
+        contested: None,
         reason,
         program: None,
     }

@@ -5,6 +5,7 @@ mod without_orders;
 /// Run several at a time: see `make test`.
 mod waits {
     mod conduct;
+    mod contested;
     mod faults;
     mod guests;
     mod keeper;

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod allocations;
+mod contested;
 mod course;
 mod courses;
 mod found;
