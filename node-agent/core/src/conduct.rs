@@ -50,6 +50,9 @@ pub struct Conduct {
     follow: Option<Following>,
     /// It was not looked at since it last reported: its silence may not be its own.
     unseen: bool,
+    /// What its process held beyond what its balloon left it, when that was known last and no take was under observation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    excess: Option<Bytes>,
 }
 
 /// Whether a guest's balloon is believed.
@@ -106,7 +109,8 @@ impl Conduct {
 
     /// A take was carried out.
     pub fn took(&mut self, from: Bytes, to: Bytes, seen: &Seen) {
-        let excess = excess(seen);
+        // Facts may be of another moment just now; what it held too much before any take is the same.
+        let excess = excess(seen).or(self.excess);
         self.undo = None;
         let pained = hurt(seen).is_some() || seen.waits;
         let new =
@@ -143,7 +147,10 @@ impl Conduct {
             self.fail(Failure::NotFollowed { missing }, seen.actual, seen.at);
             return None;
         }
-        let mut trial = self.trial?;
+        let Some(mut trial) = self.trial else {
+            self.excess = excess(seen).or(self.excess);
+            return None;
+        };
         let follows = seen.actual <= trial.to.plus(FOLLOW_TOLERANCE);
         let too_much = trial.too_much(seen);
         trial.over = too_much.and(trial.over.or(Some(seen.at)));
@@ -165,7 +172,7 @@ impl Conduct {
             self.trial = Some(Trial { followed: Some(seen.at), ..trial });
             return Some(seen.at.since(trial.asked));
         } else if follows && too_much.is_none() && trial.has_settled(seen) {
-            self.succeed();
+            self.succeed(trial.is_verified());
         }
         None
     }
@@ -210,10 +217,14 @@ impl Conduct {
         self.last_failure
     }
 
-    fn succeed(&mut self) {
+    /// Nothing speaks against the take. Where the host's kernel never said what the process holds, only the guest speaks for
+    /// it: who is not believed is not believed for that.
+    fn succeed(&mut self, verified: bool) {
         self.trial = None;
-        self.trust = Trust::Trusted;
-        self.last_failure = None;
+        if verified || self.trust != Trust::Untrusted {
+            self.trust = Trust::Trusted;
+            self.last_failure = None;
+        }
     }
 
     /// Failures that count still.

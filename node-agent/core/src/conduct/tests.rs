@@ -280,3 +280,52 @@ fn a_paid_undo_is_over() {
     conduct.gave(MIB(450), MIB(512), &seen(4, 450, 450, 450));
     assert_eq!(conduct.undo(), None);
 }
+
+/// Taken from 512 to 300 MiB while the host's kernel says nothing of its process, which it did before if `known`.
+fn taken_in_the_dark(known: bool) -> Conduct {
+    let mut conduct = Conduct::default();
+    if known {
+        conduct.observe(&seen(0, 512, 512, 512));
+    }
+    let before = Seen { held: None, ..seen(1, 512, 512, 0) };
+    conduct.observe(&before);
+    conduct.took(MIB(512), MIB(300), &before);
+    for second in 2..20 {
+        conduct.observe(&Seen { held: None, ..seen(second, 300, 300, 0) });
+    }
+    conduct
+}
+
+#[test]
+fn who_was_taken_from_in_the_dark_is_judged_once_the_host_shows_it() {
+    let mut conduct = taken_in_the_dark(true);
+    assert!(conduct.underway(seen(20, 0, 0, 0).at).is_some(), "not over before the kernel has spoken");
+    for second in 20..32 {
+        conduct.observe(&seen(second, 300, 300, 512));
+    }
+    assert_eq!(conduct.last_failure(), Some(Failure::NotFreed { excess: MIB(212) }));
+    assert_eq!(conduct.trust(), Trust::Untrusted);
+
+    let mut conduct = taken_in_the_dark(true);
+    conduct.observe(&seen(20, 300, 300, 300));
+    assert_eq!((conduct.trial, conduct.trust()), (None, Trust::Trusted));
+}
+
+#[test]
+fn who_is_not_believed_is_not_believed_for_what_nobody_could_check() {
+    for (trust, then) in [
+        (Trust::Untrusted, Trust::Untrusted),
+        (Trust::Unresponsive, Trust::Trusted),
+        (Trust::Trusted, Trust::Trusted),
+    ] {
+        let mut conduct = taken_in_the_dark(false);
+        assert_eq!(conduct.trial, None, "nothing would ever check it");
+        let before = Seen { held: None, ..seen(21, 300, 300, 0) };
+        conduct.trust = trust;
+        conduct.took(MIB(300), MIB(250), &before);
+        for second in 22..40 {
+            conduct.observe(&Seen { held: None, ..seen(second, 250, 250, 0) });
+        }
+        assert_eq!((conduct.trial, conduct.trust()), (None, then));
+    }
+}

@@ -45,10 +45,17 @@ pub struct Underway {
 }
 
 impl Trial {
-    /// Pain that it caused would have shown: it followed some time ago, and reported since.
+    /// Pain that it caused would have shown: it followed some time ago, and reported since. So has the host's kernel, if it
+    /// ever did.
     pub(super) fn has_settled(&self, seen: &Seen) -> bool {
         let Some(since) = self.followed else { return false };
-        seen.at.since(since) >= SETTLE && seen.heard.is_some_and(|heard| heard > since)
+        let is_shown = !self.is_verified() || excess(seen).is_some();
+        is_shown && seen.at.since(since) >= SETTLE && seen.heard.is_some_and(|heard| heard > since)
+    }
+
+    /// What its process held before is known: its balloon's word is checked.
+    pub(super) fn is_verified(&self) -> bool {
+        self.excess.is_some()
     }
 
     /// What its process holds more than before in excess of its balloon: at least half of what was taken, or it is creep.
