@@ -44,9 +44,13 @@ impl Unpacked {
 
     /// Runs the image's entrypoint in its root.
     fn run(&self, args: &[&str]) -> String {
+        self.try_run(args).unwrap()
+    }
+
+    fn try_run(&self, args: &[&str]) -> anyhow::Result<String> {
         let entrypoint = self.config["Entrypoint"][0].as_str().unwrap();
         let mut chroot = Command::new("chroot");
-        command::output(chroot.arg(self.dir.path().join("root")).arg(entrypoint).args(args)).unwrap()
+        command::output(chroot.arg(self.dir.path().join("root")).arg(entrypoint).args(args))
     }
 }
 
@@ -71,4 +75,14 @@ fn the_agents_image_has_every_library_that_it_needs_and_little_else() {
     assert!(!image.dir.path().join("root/bin/sh").exists());
     // libvirt's libraries are 35 MiB of it; compressed as in a registry all of it is 20 MiB.
     assert!(image.bytes <= 49 * MIB, "{} bytes", image.bytes);
+}
+
+#[test]
+fn an_agent_that_is_released_cannot_be_told_to_fail_or_to_hear_lies() {
+    let image = Unpacked::of(AGENT_ARCHIVE);
+    for argument in ["--fail-at=decided=kill", "--lie=web=gives"] {
+        let refused = image.try_run(&["run", argument]).unwrap_err();
+        let (name, _) = argument.split_once('=').unwrap();
+        assert!(format!("{refused:#}").contains(&format!("unexpected argument '{name}'")), "{refused:#}");
+    }
 }

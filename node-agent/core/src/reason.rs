@@ -16,8 +16,6 @@ pub enum Reason {
     FullSize,
     /// It has less than its full size, and what it needs.
     Enough,
-    /// The change would be smaller than the dead band.
-    DeadBand,
     /// Memory that nobody in the guest uses is taken.
     TakeUnused,
     /// The guest's page cache is taken; its working set stays.
@@ -263,7 +261,6 @@ impl Reason {
         match self {
             Self::FullSize => "FullSize",
             Self::Enough => "Enough",
-            Self::DeadBand => "DeadBand",
             Self::TakeUnused => "TakeUnused",
             Self::TakeCache => "TakeCache",
             Self::TakeEmergency => "TakeEmergency",
@@ -360,7 +357,6 @@ impl fmt::Display for Reason {
         match self {
             Self::FullSize => f.write_str("has its full size"),
             Self::Enough => f.write_str("has less than its full size, and what it needs"),
-            Self::DeadBand => f.write_str("the change would be smaller than the dead band"),
             Self::TakeUnused => f.write_str("gives memory that nothing in it uses"),
             Self::TakeCache => f.write_str("gives page cache; its working set stays"),
             Self::TakeEmergency => f.write_str("gives below its floor, for the node is about to kill guests"),
