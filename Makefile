@@ -107,7 +107,7 @@ demo-host: setup ## the agent on real guests under libvirt, without Kubernetes
 	cargo build --workspace --bins --locked
 	cargo run --quiet --locked --bin demo-host
 
-measure: parts ## what agent and operator cost on this machine, about 45 minutes; ARGS=--write updates docs/measurements.md
+measure: parts ## what agent and operator cost on this machine, about an hour; ARGS=--write updates docs/measurements.md
 	cargo build --release --locked -p overcommit-agent -p overcommit-operator
 	cargo run --quiet --locked --bin measure -- $(ARGS)
 

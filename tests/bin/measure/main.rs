@@ -47,6 +47,8 @@ enum Part {
     Sizes,
     /// What the agent costs, itself and its neighbours.
     Costs,
+    /// The same beside as many guests as a node has at most, a quarter of an hour.
+    FullNode,
     /// Merging of equal pages, a quarter of an hour more.
     Ksm,
 }
@@ -84,8 +86,8 @@ fn measure(arguments: &Arguments) -> Result<()> {
     if let Some(sizes) = sizes {
         text.add(&sizes);
     }
-    if let Some(bench) = bench.filter(|_| arguments.wants(Part::Costs)) {
-        let costs = costs(bench)?;
+    let costs = costs(bench, arguments)?;
+    if !costs.is_empty() {
         text.add(&guests::agent_table(&costs)?);
         text.add(&guests::host_table(&costs)?);
     }
@@ -113,7 +115,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
 }
 
 fn with_guests(arguments: &Arguments, text: &mut Text) -> Result<guests::Bench> {
-    say("measure: booting the guests (all of it takes about 45 min)");
+    say("measure: booting the guests (all of it takes about an hour)");
     let bench = guests::Bench::boot(guests::MOST)?;
     if arguments.wants(Part::Distress) {
         say("measure: distress");
@@ -125,16 +127,23 @@ fn with_guests(arguments: &Arguments, text: &mut Text) -> Result<guests::Bench> 
     Ok(bench)
 }
 
-fn costs(mut bench: guests::Bench) -> Result<Vec<guests::Cost>> {
+/// Each part has the machine for itself: the guests end before the next ones start.
+fn costs(bench: Option<guests::Bench>, arguments: &Arguments) -> Result<Vec<guests::Cost>> {
     let mut costs = Vec::new();
-    for count in [guests::MOST, 4, 0] {
-        say(&format!("measure: {count} guests"));
-        bench.keep(count);
-        costs.extend(bench.costs()?);
+    if let Some(mut bench) = bench.filter(|_| arguments.wants(Part::Costs)) {
+        for count in [guests::MOST, 4, 0] {
+            say(&format!("measure: {count} guests"));
+            bench.keep(count);
+            costs.extend(bench.costs()?);
+        }
+        drop(bench);
+        say("measure: paused guests");
+        costs.splice(..0, guests::Bench::paused()?);
     }
-    drop(bench);
-    say("measure: paused guests");
-    costs.splice(..0, guests::Bench::paused()?);
+    if arguments.wants(Part::FullNode) {
+        say("measure: as many guests as a node has at most");
+        costs.insert(0, guests::Bench::full_node()?);
+    }
     Ok(costs)
 }
 
