@@ -129,6 +129,14 @@ impl Loop {
         }
     }
 
+    /// Gives need no disk. But once all was given back that stands in the journal, or the next agent would take for its own
+    /// what somebody else sets until then, and give it back.
+    pub(super) fn record_release(&mut self) {
+        if self.parts.journal.squeezed(|_| true).next().is_some() {
+            self.record_all();
+        }
+    }
+
     /// The journal is written, or cannot be.
     pub(super) fn recorded(&mut self, content: Content, result: std::io::Result<()>) {
         let written = self.parts.journal.wrote(content, result);

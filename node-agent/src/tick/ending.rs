@@ -178,10 +178,9 @@ impl Loop {
     /// The same of what concerns guests.
     fn guests_ended(&self) -> Option<Result<(), Unfinished>> {
         let (stop, deadline) = self.stopping?;
-        let busy = self.parts.guests.is_carrying()
-            || self.takes.is_some()
-            || self.parts.scribe.is_writing()
-            || self.parts.knobs.is_writing();
+        let acts = self.parts.guests.is_carrying() || self.parts.knobs.is_writing();
+        let writes = self.takes.is_some() || self.parts.scribe.is_writing();
+        let busy = acts || writes;
         let late = Instant::now() >= deadline;
         match stop {
             Stop::Handover if !busy || late => {
@@ -208,7 +207,8 @@ impl Loop {
             }
             Stop::Release if self.orders.is_none() => Some(Ok(())),
             Stop::Release => match self.last.as_ref().and_then(|report| report.release) {
-                Some(Release::Done) if !busy && !self.state.is_in_doubt() => {
+                // What was given is given, also where the disk hangs.
+                Some(Release::Done) if !acts && (!writes || late) && !self.state.is_in_doubt() => {
                     tracing::info!("everything was given back");
                     Some(Ok(()))
                 }

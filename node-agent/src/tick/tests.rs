@@ -3,6 +3,7 @@
 mod doubt;
 mod knobs;
 mod lost;
+mod released;
 mod without_orders;
 
 use std::io::Write as _;
