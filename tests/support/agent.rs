@@ -2,6 +2,9 @@
 
 mod bench;
 mod cluster;
+mod failures;
+mod files;
+mod knobs;
 mod ordered;
 mod replayed;
 mod turns;
@@ -27,9 +30,10 @@ use crate::wait;
 
 pub use bench::{Bench, SOON};
 pub use cluster::{NODE, nobodys_kubeconfig, seal};
+pub use files::OpenFiles;
 pub use ordered::{OrderedNode, SYSTEM, entry};
 pub use replayed::expect_replayed;
-pub use turns::{Action, Turn, Turns};
+pub use turns::{Account, Action, Turn, Turns};
 
 /// From start to the first report: connecting and one turn.
 const FIRST_REPORT: Duration = Duration::from_mins(2);
@@ -37,8 +41,10 @@ const FIRST_REPORT: Duration = Duration::from_mins(2);
 const ENDED_BY: Duration = Duration::from_mins(1);
 /// From a signal that asks it to end to its end: a release has a minute, and its keeper some patience beyond that.
 const LEFT_BY: Duration = Duration::from_secs(150);
-/// Binds `$0` over what tells of the host's memory, and becomes the rest of the arguments.
-const WITH_HOST: &str = "mount --bind \"$0\" /proc/meminfo && exec \"$@\"";
+/// Binds `$0` over what tells of the host's memory, and knobs beside it, where there are any, over the kernel's for merging;
+/// becomes the rest of the arguments.
+const WITH_HOST: &str = "knobs=${0%/*}/ksm; { [ ! -d \"$knobs\" ] || mount --bind \"$knobs\" /sys/kernel/mm/ksm; } && \
+                         mount --bind \"$0\" /proc/meminfo && exec \"$@\"";
 /// A balloon that is so near to its target is there.
 const FOLLOWED: u64 = 4 * machine::MIB;
 
@@ -225,6 +231,18 @@ impl Agent {
 
     fn launch(
         program: &Path,
+        standalone: (&str, &str),
+        state_dir: &Path,
+        host: Option<&HostMemory>,
+        further: &[&str],
+    ) -> Result<Self> {
+        let agent = Self::spawn(program, standalone, state_dir, host, further)?;
+        agent.process.ready(FIRST_REPORT, "its first report", || agent.report().map(|_| ()))?;
+        Ok(agent)
+    }
+
+    fn spawn(
+        program: &Path,
         (uri, policy): (&str, &str),
         state_dir: &Path,
         host: Option<&HostMemory>,
@@ -243,9 +261,7 @@ impl Agent {
             .arg(state_dir)
             .args(further)
             .own_mounts();
-        let agent = Self { process: session.spawn(launch)?, state_dir: state_dir.to_owned() };
-        agent.process.ready(FIRST_REPORT, "its first report", || agent.report().map(|_| ()))?;
-        Ok(agent)
+        Ok(Self { process: session.spawn(launch)?, state_dir: state_dir.to_owned() })
     }
 
     /// A policy that reserves nothing and decides every 2 s, with further lines of the spec (indented by two).
@@ -255,9 +271,14 @@ impl Agent {
 
     /// The same that keeps so many MiB for the node.
     pub fn policy_keeping(mib: u64, mode: &str, further: &str) -> String {
+        Self::policy_reserving(&format!("{{minimum: {mib}Mi, growthPercentile: 50}}"), mode, further)
+    }
+
+    /// The same with this reserve.
+    pub fn policy_reserving(reserve: &str, mode: &str, further: &str) -> String {
         format!(
             "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {{name: trial}}\nspec:\n  \
-             mode: {mode}\n  interval: 2s\n  reserve: {{minimum: {mib}Mi, growthPercentile: 50}}\n{further}"
+             mode: {mode}\n  interval: 2s\n  reserve: {reserve}\n{further}"
         )
     }
 

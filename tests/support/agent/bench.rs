@@ -10,6 +10,7 @@ use overcommit_core::conduct::Trust;
 use overcommit_core::reason::Reason;
 use overcommit_core::units::Bytes;
 use overcommit_core::view::GuestView;
+use serde_json::Value;
 
 use super::{Action, Agent, HostMemory, expect_replayed};
 use crate::api::free_port;
@@ -74,6 +75,30 @@ impl Bench {
         Ok(())
     }
 
+    /// Starts an agent that is to die of SIGKILL by itself, where the last one has ended, and waits for that.
+    ///
+    /// # Errors
+    /// When it does not in time, or ends in another way.
+    pub fn start_agent_to_die(&self, further: &[&str]) -> Result<()> {
+        let (policy, arguments) = (policy(), arguments(&self.dir, self.port, further));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Agent::start_to_die(SOON, self.hypervisor.uri(), &policy, &self.dir, &self.host, &arguments)
+    }
+
+    /// By the journal on disk no guest is owed anything.
+    ///
+    /// # Errors
+    /// When one is, or the journal cannot be read.
+    pub fn expect_nobody_owed(&self) -> Result<()> {
+        let text = std::fs::read_to_string(self.dir.join("journal"))?;
+        let (_, journal) = text.split_once('\n').context("a journal without a seal")?;
+        let journal: Value = serde_json::from_str(journal)?;
+        let guests = journal.get("guests").and_then(Value::as_object).context("no guests")?;
+        let owed = |entry: &Value| entry.get("target") != entry.pointer("/original/target");
+        ensure!(!guests.values().any(owed), "{journal}");
+        Ok(())
+    }
+
     /// Once no agent runs, decides all again that they have recorded: each decision has to come out the same, bit by bit.
     ///
     /// # Errors
@@ -117,6 +142,11 @@ impl Bench {
     /// The agent.
     pub fn agent(&self) -> &Agent {
         &self.agent
+    }
+
+    /// The hypervisor, which is its own.
+    pub fn hypervisor(&self) -> &Hypervisor {
+        &self.hypervisor
     }
 
     /// What it sees of its host.
@@ -255,11 +285,18 @@ fn agent(
     port: u16,
     further: &[&str],
 ) -> Result<Agent> {
-    let policy = Agent::policy_keeping(KEPT, "Enforce", "");
-    let serving = format!("--http=127.0.0.1:{port}");
-    let record = format!("--record={}", recording(dir).display());
-    let arguments: Vec<&str> = further.iter().copied().chain([serving.as_str(), record.as_str()]).collect();
-    Agent::start_with(hypervisor.uri(), &policy, dir, host, &arguments)
+    let arguments = arguments(dir, port, further);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Agent::start_with(hypervisor.uri(), &policy(), dir, host, &arguments)
+}
+
+fn policy() -> String {
+    Agent::policy_keeping(KEPT, "Enforce", "")
+}
+
+fn arguments(dir: &Path, port: u16, further: &[&str]) -> Vec<String> {
+    let own = [format!("--http=127.0.0.1:{port}"), format!("--record={}", recording(dir).display())];
+    further.iter().map(|word| (*word).to_owned()).chain(own).collect()
 }
 
 fn recording(dir: &Path) -> PathBuf {

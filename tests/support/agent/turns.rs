@@ -19,13 +19,21 @@ pub struct Turn {
     pub took: Duration,
     /// What was done.
     pub actions: Vec<Action>,
-    ledger: Option<Account>,
+    /// What does not work.
+    pub troubles: Vec<String>,
+    /// The account; absent when the host could not be read.
+    pub ledger: Option<Account>,
 }
 
-/// Of a turn's account.
+/// Of a turn's account; sizes in bytes.
 #[derive(Clone, Debug, Deserialize)]
-struct Account {
-    shortfall: u64,
+pub struct Account {
+    /// How much what is promised exceeds the budget.
+    pub shortfall: u64,
+    /// What is kept for memory that is no guest's to grow.
+    pub non_guest_growth: u64,
+    /// From the moment at which memory is gone until guests have given as much.
+    pub reaction: Duration,
 }
 
 /// One guest in a turn.
@@ -69,6 +77,8 @@ pub struct Action {
     pub reason: String,
     /// It undoes a take that failed: what an event tells of.
     pub undoes: bool,
+    /// Why it failed; absent when done.
+    pub failed: Option<String>,
 }
 
 /// Reads an agent's turns as they come.

@@ -6,11 +6,14 @@ mod without_orders;
 mod waits {
     mod conduct;
     mod contested;
+    mod descriptors;
     mod faults;
     mod guests;
     mod keeper;
+    mod learned;
     mod lies;
     mod silent;
     mod told;
     mod turns;
+    mod unanswered;
 }

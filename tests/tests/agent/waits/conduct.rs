@@ -15,6 +15,8 @@ use overcommit_tests::wait;
 const SIZE: u64 = 384;
 /// What the host lacks for its guest.
 const SHORT: u64 = 100;
+/// What one take pays, a tenth: no other one follows it.
+const LITTLE: u64 = 30;
 
 fn start(spec: GuestSpec) -> Result<Bench> {
     // So that it is soon heard of.
@@ -117,6 +119,28 @@ fn a_guest_that_freezes_while_squeezed_is_given_its_memory_back_and_charged_in_f
         told.failure.is_none() && told.trust == Trust::Trusted,
         "nothing that was taken froze it: {told:?}"
     );
+    bench.guest().expect_unhurt()
+}
+
+#[test]
+fn a_take_after_which_the_guest_says_nothing_any_more_is_undone_and_told() -> Result<()> {
+    // It stops once it has heard that the take was carried out: what it sees next is a balloon that gave, and silence.
+    let further = ["--unattended", "--fail-at=heard=stop*1"];
+    let bench = Bench::start(&GuestSpec::new("falls-silent", SIZE).stats_period_s(5), LITTLE, &further)?;
+    bench.agent().while_stopped(SOON, || {
+        wait::until(SOON, "its balloon to have given", || bench.holds_mib().is_ok_and(|mib| mib < SIZE))?;
+        bench.guest().order("freeze 45").map(drop)
+    })?;
+    let told = bench.wait(SOON, "to be accused", |g| g.failure.is_some())?;
+    ensure!(told.failure == Some(Failure::Silent) && told.trust == Trust::Trusted, "{told:?}");
+    ensure!(told.target == told.full && told.back_off.is_some(), "{told:?}");
+    bench.wait_done("what undid it", |action| action.reason == "UndoSilent" && action.undoes)?;
+    expect_explained(&bench, ["was undone: it sent no statistics that can be used", "for another"])?;
+    expect_counted(&bench, Failure::Silent, "overcommit_takes_undone_total{failure=\"UndoSilent\"} 1")?;
+
+    // It speaks again, has its memory, and is left alone for as long as it was said.
+    bench.guest().wait_console(SOON, "LOAD was frozen")?;
+    bench.wait(SOON, "to have its memory", |g| !g.blind && g.actual == g.full)?;
     bench.guest().expect_unhurt()
 }
 

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use overcommit_core::units::Bytes;
-use overcommit_tests::agent::{Bench, SOON};
-use overcommit_tests::guests::{GuestSpec, Load};
+use overcommit_tests::agent::{Agent, Bench, HostMemory, SOON};
+use overcommit_tests::guests::{GuestSpec, Hypervisor, Load};
+use overcommit_tests::session::Session;
 use overcommit_tests::wait;
 use rustix::process::Signal;
 use serde_json::Value;
 
 const SIZE: u64 = 384;
+/// A host on which the guest fits whole, and that would have less than a fifth free then: merging is worth something.
+const SCARCE: u64 = 560;
 /// What the host lacks when guests are to be squeezed.
 const SHORT: u64 = 150;
 /// Boot grace, then a take per statistics; on a busy machine a take is undone and tried again later.
@@ -19,6 +22,8 @@ const SQUEEZED_BY: Duration = Duration::from_mins(6);
 /// A load that the guest has no room for once it is squeezed, and outgrows what it holds only after most of a minute: a successor
 /// must have come by then, also on a busy machine.
 const GROWS: Load = Load::Busy { mib: 230, ramp_mib_per_s: 4 };
+/// The same that takes two minutes, in which many agents come and die.
+const GROWS_SLOWLY: Load = Load::Busy { mib: 230, ramp_mib_per_s: 2 };
 
 /// A guest that an agent with these further arguments has squeezed.
 fn squeezed(further: &[&str]) -> Result<Bench> {
@@ -49,6 +54,7 @@ fn expect_all_back(bench: &Bench) -> Result<()> {
     bench.relieve()?;
     bench.agent().interrupt()?;
     expect_full(bench)?;
+    bench.expect_nobody_owed()?;
     // Whatever was done to the agents in between.
     bench.expect_replayed()
 }
@@ -193,17 +199,36 @@ fn where_every_decision_panics_what_was_taken_is_given_back_without_one() -> Res
 }
 
 /// Points at which the agent is killed, and at which passage: what each turn passes only after the first report was seen.
-const POINTS: [&str; 9] = [
+const POINTS: [&str; 12] = [
     "asked=kill*6",
     "sampled=kill*6",
     "adopted=kill*6",
     "decided=kill*6",
+    "acted=kill*6",
+    "published=kill*6",
     "journal-asked=kill*1",
     "file-half-written=kill*2",
     "file-replaced=kill*2",
     "before-takes=kill*1",
     "takes-sent=kill*1",
+    // The first answer is the one to the target that was set again after the start.
+    "heard=kill*2",
 ];
+
+/// The same while a guest grows that is to be given something: what the first turns pass. Whoever dies there may have given it
+/// or not, and the next one must not wait to find out.
+const POINTS_OF_A_SURGE: [&str; 8] = [
+    "asked=kill*1",
+    "sampled=kill*1",
+    "adopted=kill*1",
+    "decided=kill*1",
+    "gives-sent=kill*1",
+    "acted=kill*1",
+    "heard=kill*1",
+    "published=kill*1",
+];
+/// By so much the host is less short each time, in MiB: less than it lacks all in all, and worth giving.
+const LESS_SHORT: u64 = 12;
 
 #[test]
 fn killed_at_any_step_of_the_cycle_nothing_is_forgotten() -> Result<()> {
@@ -218,6 +243,26 @@ fn killed_at_any_step_of_the_cycle_nothing_is_forgotten() -> Result<()> {
         bench.start_agent(&[])?;
         bench.guest().expect_unhurt().context(point)?;
     }
+    expect_all_back(&bench)
+}
+
+#[test]
+fn killed_at_any_step_of_the_cycle_while_its_guest_grows_the_next_one_helps() -> Result<()> {
+    let mut bench = squeezed(&[])?;
+    bench.wait_at_peace()?;
+    bench.agent().kill()?;
+    let squeezed = bench.holds_mib()?;
+    bench.guest().begin(&GROWS_SLOWLY)?;
+    for point in POINTS_OF_A_SURGE {
+        bench.host().set(bench.host().get()? + LESS_SHORT)?;
+        bench.start_agent_to_die(&["--unattended", &format!("--fail-at={point}")]).context(point)?;
+    }
+    let held = bench.holds_mib()?;
+    ensure!(held > squeezed && held < SIZE - 20, "{squeezed} became {held} MiB");
+    bench.relieve()?;
+    bench.start_agent(&[])?;
+    wait_helped(&bench)?;
+    expect_outgrown(&bench)?;
     expect_all_back(&bench)
 }
 
@@ -245,4 +290,25 @@ fn what_somebody_else_set_while_no_agent_ran_is_not_overwritten() -> Result<()> 
         "set before it noticed: {said}"
     );
     expect_all_back(&bench)
+}
+
+#[test]
+fn killed_while_it_turns_the_kernels_knobs_the_next_one_puts_them_back() -> Result<()> {
+    let hypervisor = Hypervisor::start()?;
+    let guest = hypervisor.define_and_start(&GuestSpec::new("merges", SIZE))?;
+    guest.wait_booted()?;
+    let (dir, host) = (Session::shared()?.fresh_dir("state")?, HostMemory::new(SCARCE)?);
+    host.show_knobs()?;
+    let policy = Agent::policy("Enforce", "  ksm: {mode: Auto}\n");
+    for point in ["before-knobs=kill*1", "knobs-sent=kill*1"] {
+        let order = ["--unattended", &format!("--fail-at={point}")];
+        Agent::start_to_die(SQUEEZED_BY, hypervisor.uri(), &policy, &dir, &host, &order).context(point)?;
+        let left = host.turned_knobs()?;
+        ensure!(!point.starts_with("before") || left.is_empty(), "written before {point}: {left:?}");
+        let agent = Agent::start(hypervisor.uri(), &policy, &dir, &host)?;
+        agent.interrupt()?;
+        let left = host.turned_knobs()?;
+        ensure!(left.is_empty(), "after {point}: {left:?}");
+    }
+    guest.expect_unhurt()
 }
