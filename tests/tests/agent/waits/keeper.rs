@@ -22,8 +22,9 @@ const SQUEEZED_BY: Duration = Duration::from_mins(6);
 /// A load that the guest has no room for once it is squeezed, and outgrows what it holds only after most of a minute: a successor
 /// must have come by then, also on a busy machine.
 const GROWS: Load = Load::Busy { mib: 230, ramp_mib_per_s: 4 };
-/// The same that takes two minutes, in which many agents come and die.
+/// The same that takes two minutes, in which many agents come and die, and what is left of it once the guest was helped.
 const GROWS_SLOWLY: Load = Load::Busy { mib: 230, ramp_mib_per_s: 2 };
+const GROWS_ON: Load = Load::Busy { mib: 230, ramp_mib_per_s: 20 };
 
 /// A guest that an agent with these further arguments has squeezed.
 fn squeezed(further: &[&str]) -> Result<Bench> {
@@ -262,6 +263,7 @@ fn killed_at_any_step_of_the_cycle_while_its_guest_grows_the_next_one_helps() ->
     bench.relieve()?;
     bench.start_agent(&[])?;
     wait_helped(&bench)?;
+    bench.guest().begin(&GROWS_ON)?;
     expect_outgrown(&bench)?;
     expect_all_back(&bench)
 }
