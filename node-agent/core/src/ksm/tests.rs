@@ -1,5 +1,7 @@
 //! The rule, case by case.
 
+#[path = "../../tests/decisions/measure.rs"]
+mod measure;
 mod properties;
 mod readings;
 mod world;

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::measure::show;
 use crate::world::{World, guest, mib, world};
 use overcommit_core::step::{Decision, Turn};
 use overcommit_core::stranger::Stranger;
@@ -43,10 +44,10 @@ fn moves(decision: &Decision) -> Vec<(String, Bytes)> {
     decision.plan.moves().iter().map(|m| (m.id.to_string(), m.to)).collect()
 }
 
-proptest! {
-    /// A claim costs others nothing: without a request it changes no decision, whatever it says.
-    #[test]
-    fn a_pod_that_requested_nothing_squeezes_nobody(all in strangers(), ticks in 1..12_u32) {
+/// A claim costs others nothing: without a request it changes no decision, whatever it says.
+#[test]
+fn a_pod_that_requested_nothing_squeezes_nobody() {
+    show((strangers(), 1..12_usize), |(all, ticks)| {
         let claiming: Vec<Stranger> = all.iter().map(|s| Stranger { request: None, ..s.clone() }).collect();
         let mut honest = node(&claiming);
         honest.strangers.clear();
@@ -57,12 +58,15 @@ proptest! {
             prop_assert_eq!(moves(&told), moves(&expected));
             prop_assert_eq!(told.unlisted.pods, claiming.len());
         }
-    }
+        Ok(ticks)
+    });
+}
 
-    /// All claims together cost others no more than the scheduler promised these pods, and no more than they claim and
-    /// their cgroups allow; and no less: one of them may be a guest that has just started.
-    #[test]
-    fn unlisted_pods_cost_what_the_scheduler_promised_them(all in strangers()) {
+/// All claims together cost others no more than the scheduler promised these pods, and no more than they claim and
+/// their cgroups allow; and no less: one of them may be a guest that has just started.
+#[test]
+fn unlisted_pods_cost_what_the_scheduler_promised_them() {
+    show(strangers(), |all| {
         let mut alone = node(&all);
         alone.strangers.clear();
         let (told, expected) = (node(&all).tick(), alone.tick());
@@ -74,14 +78,16 @@ proptest! {
         prop_assert_eq!(told.ledger.budget, expected.ledger.budget.minus(untouched));
         prop_assert_eq!(told.ledger.promised, expected.ledger.promised);
         prop_assert_eq!(told.unlisted.charge, all.iter().map(least).sum::<Bytes>());
-    }
+        Ok(1)
+    });
+}
 
-    /// What a listed guest says of its size costs others no more than its pod's limit, or what it holds, and no less than
-    /// the kernel lets it touch.
-    #[test]
-    fn a_listed_guest_is_promised_what_its_pod_may_hold(
-        full in 64..100_000_u64, bound in 0..4096_u64, held in 0..2048_u64, plugged in 0..4096_u64,
-    ) {
+/// What a listed guest says of its size costs others no more than its pod's limit, or what it holds, and no less than
+/// the kernel lets it touch.
+#[test]
+fn a_listed_guest_is_promised_what_its_pod_may_hold() {
+    let cases = (64..100_000_u64, 0..4096_u64, 0..2048_u64, 0..4096_u64);
+    show(cases, |(full, bound, held, plugged)| {
         let mut w = world(4096, vec![guest("liar", full, 50), guest("b", 1024, 900)]);
         let liar = w.guest("liar");
         (liar.bound, liar.held, liar.plugged, liar.reports) = (Some(bound), Some(held), plugged, false);
@@ -90,7 +96,8 @@ proptest! {
         prop_assert!(charge <= mib(bound.max(held)), "{charge}");
         let touchable = full.min(4096).saturating_add(plugged).min(4096);
         prop_assert!(charge.plus(mib(16)) >= mib(touchable.min(bound).max(held)), "{charge}");
-    }
+        Ok(1)
+    });
 }
 
 #[test]

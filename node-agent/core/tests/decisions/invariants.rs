@@ -10,7 +10,7 @@ use crate::course::oracle::{self, Memory, Rests, Taken};
 use crate::course::plant::Moment;
 use crate::course::prove::{Verdict, prove};
 use overcommit_core::plan::{Command, Move};
-use overcommit_core::reason::{Pain, Reason};
+use overcommit_core::reason::Reason;
 use overcommit_core::sample::{GuestId, GuestSample, RunState};
 use overcommit_core::step::Turn;
 use overcommit_core::turns::Place;
@@ -120,10 +120,9 @@ fn gives_never_promise_more_than_the_host_can_pay() {
             if oracle::observing(moment) || !moment.sample.host.memory.swap_total.is_zero() {
                 return Ok(());
             }
-            let before = oracle::promised(moment, &memory, |view| view.previous_target);
+            let before = oracle::promised_at_most(moment, &memory, |view| view.previous_target);
             let after = oracle::promised(moment, &memory, |view| view.target.max(view.previous_target));
-            // What is charged in full, for whatever reason, may be given without promising more.
-            let most = oracle::most(moment, &memory).max(before).max(moment.decision.ledger.promised);
+            let most = oracle::most(moment, &memory).max(before);
             prop_assert!(after <= most, "{after} > {most}");
             Ok(())
         }
@@ -140,7 +139,10 @@ fn gives_never_exceed_what_is_spare() {
             let ledger = &moment.decision.ledger;
             let resident = |g: &GuestSample| memory.known(&g.id).facts.resident;
             let resident: Bytes = moment.sample.guests.iter().filter_map(resident).sum();
-            let spare = oracle::most(moment, &memory).minus(resident.min(ledger.promised));
+            let promised = oracle::promised(moment, &memory, |view| view.previous_target);
+            let swaps = !moment.sample.host.memory.swap_total.is_zero();
+            let committed = if swaps { resident.min(promised) } else { promised };
+            let spare = oracle::most(moment, &memory).minus(committed);
             let added: Bytes = gives(moment).map(|m| oracle::cost(moment, m)).sum();
             prop_assert!(ledger.spare.is_zero() || ledger.shortfall.is_zero());
             prop_assert!(added <= ledger.spare, "{added} > {}", ledger.spare);
@@ -166,12 +168,6 @@ fn gives_stay_within_the_guests_size_and_its_cgroup() {
             Ok(())
         }
     });
-}
-
-/// Design §3: hurt by its own statistics of this turn.
-fn hurts(moment: &Moment<'_>, guest: &GuestSample) -> bool {
-    let track = moment.state.model().track(&guest.id).unwrap();
-    matches!(track.pain, Some(Pain::LowUsable { .. } | Pain::SwapIn { .. }))
 }
 
 /// What `id` still lacks after the plan, if it is squeezed by more than what page and policy round away.
@@ -208,7 +204,8 @@ fn distress_and_silence_are_answered_with_all_that_is_spare() {
         move |moment| {
             memory.observe(moment);
             // Sums beyond what 64 bits hold are counted as all there is: then there is less to give.
-            if oracle::observing(moment) || moment.decision.ledger.promised > Bytes::new(1 << 62) {
+            let full: u128 = moment.sample.guests.iter().map(|g| u128::from(g.config.full.get())).sum();
+            if oracle::observing(moment) || full > 1 << 62 {
                 return Ok(());
             }
             let reachable = |g: &&GuestSample| g.run_state != RunState::Unreachable;
@@ -216,7 +213,7 @@ fn distress_and_silence_are_answered_with_all_that_is_spare() {
             for guest in moment.sample.guests.iter().filter(reachable).filter(covered) {
                 let blind = memory.life(&guest.id).words(moment.sample.at).is_none();
                 let waits = oracle::view(moment, &guest.id).turn.is_some_and(Place::is_behind);
-                if (blind || (hurts(moment, guest) && !waits))
+                if (blind || (memory.life(&guest.id).hurts(moment.sample.at) && !waits))
                     && let Some(lack) = lacks(moment, memory.known(&guest.id))
                 {
                     prop_assert!(left(moment).is_zero(), "{} lacks {lack}, left {}", guest.id, left(moment));
@@ -354,10 +351,11 @@ fn a_plan_moves_each_guest_once_and_gives_first() {
 #[test]
 fn no_program_takes_from_who_hurts() {
     prove(any_course(), || {
-        |moment| {
+        let mut memory = Memory::default();
+        move |moment| {
+            memory.observe(moment);
             for step in takes(moment).filter(|step| matches!(step.reason, Reason::TakeProgram(_))) {
-                let pain = moment.state.model().track(&step.id).unwrap().pain;
-                prop_assert!(pain.is_none(), "{step:?} {pain:?}");
+                prop_assert!(!memory.life(&step.id).hurts(moment.sample.at), "{step:?}");
             }
             Ok(())
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::course::generate::{Temper, absurd, policy};
+use crate::measure::show;
 use crate::world::{guest as sane, world};
 use overcommit_core::cadence::Cadence;
 use overcommit_core::dealings::Original;
@@ -335,23 +336,26 @@ fn take(state: &mut State, lane: &mut Lane, roster: &Roster, absurd: &Absurd) ->
 /// No panic, no wrap, and a state that can be written and read.
 #[test]
 fn every_absurd_turn_decides() {
-    let config = ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |(turns in vec(turn(), 1..12), in_cluster in any::<bool>())| {
+    let cases = (vec(turn(), 1..12), any::<bool>());
+    show(cases, |(turns, in_cluster)| {
         let (mut state, mut lane, roster) = (State::default(), Lane::default(), roster(in_cluster));
         for absurd in &turns {
             take(&mut state, &mut lane, &roster, absurd)?;
         }
         let text = serde_json::to_vec(&state).unwrap();
         prop_assert_eq!(serde_json::from_slice::<State>(&text).unwrap(), state);
+        Ok(turns.len())
     });
 }
+
+/// Turns after which nothing of what was absurd may be left.
+const SANE: usize = 60;
 
 /// What was absurd leaves nothing behind that keeps the loop from its work: time goes on, other guests come, and the node
 /// promises what it has.
 #[test]
 fn once_the_world_is_sane_decisions_are() {
-    let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |(mut turns in vec(turn(), 1..12))| {
+    show(vec(turn(), 1..12), |mut turns| {
         let (mut state, mut lane, roster) = (State::default(), Lane::default(), roster(false));
         for (second, absurd) in (0..).zip(&mut turns) {
             absurd.sample.at = Monotonic::new(Duration::from_secs(second));
@@ -359,12 +363,13 @@ fn once_the_world_is_sane_decisions_are() {
         }
         let mut w = world(800, vec![sane("a", 512, 50), sane("b", 512, 50)]);
         w.state = state;
-        for _ in 0..60 {
+        for _ in 0..SANE {
             w.tick();
         }
         let (a, b) = (w.target("a"), w.target("b"));
         prop_assert!(a + b <= 800, "{a} and {b} MiB of 800");
         prop_assert!(a >= 128 && b >= 128, "{a} and {b} MiB, less than the floor");
+        Ok(turns.len() + SANE)
     });
 }
 
@@ -408,12 +413,13 @@ fn ten_thousand_guests_are_decided_in_time() {
 /// However far statistics are off, the next look has a time.
 #[test]
 fn a_cadence_has_a_next_look_whatever_it_is_told() {
-    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |(looks in vec((time(), option::of(absurd()), time()), 1..50))| {
+    show(vec((time(), option::of(absurd()), time()), 1..50), |looks| {
         let mut cadence = Cadence::default();
+        let count = looks.len();
         for (at, stamp, period) in looks {
             cadence.looked(Monotonic::new(at), stamp, period);
             prop_assert!(cadence.due() >= Monotonic::new(at) || period.is_zero());
         }
+        Ok(count)
     });
 }

@@ -314,7 +314,12 @@ fn turn(temper: Temper) -> BoxedStrategy<TurnPlan> {
         1 => (12..120_u64).prop_map(Duration::from_secs),
         temper.odd() => prop::sample::select(jumps),
     ];
-    let kind = prop_oneof![6 => Just(Turn::Tick), 3 => Just(Turn::Relief), 1 => Just(Turn::Handover)];
+    let kind = prop_oneof![
+        6 => Just(Turn::Tick),
+        3 => Just(Turn::Relief),
+        1 => Just(Turn::Alarm),
+        1 => Just(Turn::Handover)
+    ];
     let wall = prop_oneof![20 => Just(0_i64), temper.odd() => -10_000..10_000_i64];
     let flags = (prop::bool::weighted(0.05), prop::bool::weighted(0.05), prop::bool::weighted(0.05));
     let eviction = prop_oneof![3 => Just(Bytes::ZERO), 1 => bytes(temper, 0..256)];

@@ -13,6 +13,7 @@
 
 pub mod generate;
 pub mod oracle;
+pub mod pain;
 pub mod plant;
 pub mod prove;
 

@@ -16,6 +16,7 @@ use overcommit_core::units::{Bytes, Monotonic};
 use overcommit_core::view::GuestView;
 use proptest::{prop_assert, prop_assert_ne};
 
+use super::pain;
 use super::plant::Moment;
 use super::prove::Verdict;
 
@@ -38,6 +39,9 @@ pub struct Life {
     /// When that stamp came; absent before the first.
     stamped: Option<Monotonic>,
     rebooted: Option<Monotonic>,
+    /// When its statistics came last, as far as that is known, and when they last said that it hurts.
+    spoke: Option<Monotonic>,
+    felt: Option<Monotonic>,
     /// It has said how much memory it has since it was first seen or rebooted.
     told_total: bool,
     first_seen: Monotonic,
@@ -61,6 +65,8 @@ impl Memory {
                 stamp: None,
                 stamped: None,
                 rebooted: None,
+                spoke: None,
+                felt: None,
                 told_total: false,
                 first_seen: sample.at,
                 counters: None,
@@ -91,17 +97,45 @@ impl Life {
         let Some(balloon) = guest.balloon else { return };
         let (at, wall) = (moment.sample.at, moment.sample.wall);
         let first = self.counters.is_none();
-        if self.counters.replace(balloon).is_some_and(|old| ran_backwards(&old, &balloon)) {
+        let old = self.counters.replace(balloon).unwrap_or_default();
+        if ran_backwards(&old, &balloon) {
             self.rebooted = Some(at);
-            self.stamped = None;
+            (self.stamped, self.spoke, self.felt) = (None, None, None);
             self.told_total = false;
         }
         let new = balloon.last_update.filter(|s| *s > 0 && Some(*s) != self.stamp);
         let Some(stamp) = new else { return };
-        self.stamp = Some(stamp);
+        self.feel(&old, &balloon, stamp, moment);
         self.told_total |= balloon.available.is_some();
         let age = if first { wall.saturating_sub(Duration::from_secs(stamp)) } else { Duration::ZERO };
         self.stamped = Some(Monotonic::new(at.since_origin().saturating_sub(age)));
+    }
+
+    /// Takes in what new statistics say of pain; the first of a process are compared with nothing.
+    fn feel(&mut self, old: &Balloon, new: &Balloon, stamp: u64, moment: &Moment<'_>) {
+        let (at, wall) = (moment.sample.at, moment.sample.wall);
+        let headroom = moment.policy.adaptive.headroom;
+        match self.stamp.replace(stamp) {
+            None => {
+                let known = wall.saturating_add(Duration::from_secs(2)) >= Duration::from_secs(stamp);
+                let age = wall.saturating_sub(Duration::from_secs(stamp));
+                self.spoke = known.then(|| Monotonic::new(at.since_origin().saturating_sub(age)));
+            }
+            Some(before) => {
+                let passed = pain::between(self.spoke, (before, stamp), at);
+                self.spoke = Some(at);
+                if pain::hurts(old, new, passed, headroom) {
+                    self.felt = Some(at);
+                }
+            }
+        }
+        // A shadow balloon's guest says what a shadow says.
+        self.felt = self.felt.filter(|_| !observing(moment));
+    }
+
+    /// It said a moment ago that it hurts.
+    pub fn hurts(&self, now: Monotonic) -> bool {
+        self.felt.is_some_and(|felt| now.since(felt) <= pain::LASTS)
     }
 
     /// It rebooted and has not reported since, or not how much memory it has: it may touch everything.
@@ -354,6 +388,20 @@ pub fn giving_back(moment: &Moment<'_>) -> bool {
 
 /// What the guests may touch, each at no less than `target`; everything that one has while nothing binds it.
 pub fn promised(moment: &Moment<'_>, memory: &Memory, target: impl Fn(&GuestView) -> Bytes) -> Bytes {
+    charged(moment, memory, target, |_| false)
+}
+
+/// The same, where everything is charged of those, too, of whom it cannot be told whether anything binds them.
+pub fn promised_at_most(moment: &Moment<'_>, memory: &Memory, target: impl Fn(&GuestView) -> Bytes) -> Bytes {
+    charged(moment, memory, target, Life::is_blurred)
+}
+
+fn charged(
+    moment: &Moment<'_>,
+    memory: &Memory,
+    target: impl Fn(&GuestView) -> Bytes,
+    doubt: impl Fn(&Life) -> bool,
+) -> Bytes {
     let charge = |g: &GuestSample| {
         let (view, life) = (view(moment, &g.id), memory.life(&g.id));
         let silent = life.words(moment.sample.at).is_none();
@@ -361,7 +409,7 @@ pub fn promised(moment: &Moment<'_>, memory: &Memory, target: impl Fn(&GuestView
         // Nobody holds more than it has: who says so is not believed.
         let lies = actual > g.config.full;
         let trusted = g.config.has_balloon && view.trust == Trust::Trusted;
-        let unbound = silent || lies || life.awaited() || !trusted;
+        let unbound = silent || lies || life.awaited() || !trusted || doubt(life);
         let least = if unbound { g.config.full } else { actual };
         let facts = &life.known.facts;
         let held = facts.anon.zip(facts.overhead).map(|(anon, overhead)| anon.minus(overhead));
