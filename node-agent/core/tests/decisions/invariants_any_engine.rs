@@ -58,7 +58,7 @@ impl Whim {
 }
 
 /// What the guard lets pass of what nobody in their senses would propose.
-fn whimsical(moment: &Moment<'_>, takings: &mut Takings) -> Verdict {
+fn whimsical(moment: &Moment<'_>, takings: &mut Takings) -> (Proposal, Verdict) {
     let mut whim = Whim::of(moment);
     let model = moment.state.model();
     let moves = model.tracks().map(|track| Move {
@@ -82,7 +82,7 @@ fn whimsical(moment: &Moment<'_>, takings: &mut Takings) -> Verdict {
     };
     let mut verdict = Verdict::default();
     guard(&proposal, &scene, takings, &mut verdict);
-    verdict
+    (proposal, verdict)
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn no_take_that_any_engine_wants_breaks_an_invariant() {
                 return Ok(());
             }
             sums.turn(moment);
-            let verdict = whimsical(moment, &mut takings);
+            let (_, verdict) = whimsical(moment, &mut takings);
             for track in moment.state.model().tracks().filter(|track| !track.is_reachable()) {
                 let why = verdict.dropped.get(&track.sample.id);
                 prop_assert!(
@@ -133,7 +133,7 @@ fn no_give_that_any_engine_wants_breaks_an_invariant() {
                 return Ok(());
             }
             let (mut cost, mut pages) = (Bytes::ZERO, Bytes::ZERO);
-            for step in whimsical(moment, &mut takings).plan.moves().iter().filter(|step| !step.takes()) {
+            for step in whimsical(moment, &mut takings).1.plan.moves().iter().filter(|step| !step.takes()) {
                 let guest = memory.known(&step.id);
                 prop_assert!(guest.run_state != RunState::Unreachable, "out of reach: {step:?}");
                 prop_assert!(step.to <= guest.config.full, "{step:?}");
@@ -145,6 +145,43 @@ fn no_give_that_any_engine_wants_breaks_an_invariant() {
             }
             let spare = moment.decision.ledger.spare;
             prop_assert!(cost <= spare.plus(pages), "{cost} > {spare}");
+            Ok(())
+        }
+    });
+}
+
+/// Invariant 4: who hurts and is not given all that was wanted for it pays for nobody who does not.
+#[test]
+fn what_any_engine_gives_goes_to_who_hurts_first() {
+    prove(any_course(), || {
+        let (mut memory, mut takings) = (Memory::default(), Takings::default());
+        move |moment| {
+            memory.observe(moment);
+            if oracle::observing(moment) {
+                return Ok(());
+            }
+            let (proposal, verdict) = whimsical(moment, &mut takings);
+            let page = Bytes::from_kib(4);
+            let hurts = |step: &Move| memory.life(&step.id).hurts(moment.sample.at);
+            let lacks = |wanted: &Move| {
+                let guest = memory.known(&wanted.id);
+                let most = guest.config.full.min(oracle::most_given(guest, wanted));
+                let got = verdict.plan.of(&wanted.id).map_or(wanted.from, |step| step.to);
+                let reach = moment.state.model().track(&wanted.id).unwrap().ceiling;
+                let short = Move { to: wanted.to.min(most).min(reach), from: got, ..wanted.clone() };
+                !wanted.takes()
+                    && guest.run_state != RunState::Unreachable
+                    && verdict.plan.of(&wanted.id).is_none_or(|step| !step.takes())
+                    && short.to > got.plus(page)
+                    && oracle::cost(moment, &short) > page
+            };
+            let Some(short) = proposal.moves().iter().find(|step| hurts(step) && lacks(step)) else {
+                return Ok(());
+            };
+            for step in verdict.plan.moves().iter().filter(|step| !step.takes() && !hurts(step)) {
+                let first = matches!(step.reason, Reason::Undo(_) | Reason::GiveDistress(_));
+                prop_assert!(first || oracle::cost(moment, step) <= page, "{step:?} before {short:?}");
+            }
             Ok(())
         }
     });

@@ -9,7 +9,7 @@ use crate::course::generate::{Temper, any_course, tempered};
 use crate::course::oracle::{self, Memory};
 use crate::course::prove::prove;
 use overcommit_core::conduct::Trust;
-use overcommit_core::reason::Failure;
+use overcommit_core::reason::{Failure, Reason};
 use overcommit_core::sample::{GuestId, GuestSample, RunState};
 use overcommit_core::units::{Bytes, Monotonic};
 use proptest::{prop_assert, prop_assert_eq};
@@ -60,6 +60,21 @@ fn who_does_not_follow_is_not_believed() {
                 stuck.insert(guest.id.clone(), (actual, since));
                 let late = moment.sample.at.since(since) > Duration::from_secs(31);
                 prop_assert!(!late || view.trust != Trust::Trusted, "{view:?}");
+            }
+            Ok(())
+        }
+    });
+}
+
+/// Invariant 7: from who lies the engine takes nothing. A program may try, as often as it may try anybody whose take failed.
+#[test]
+fn nothing_is_taken_from_who_lies() {
+    prove(any_course(), || {
+        |moment| {
+            for step in moment.decision.plan.moves().iter().filter(|step| step.takes()) {
+                let trust = oracle::view(moment, &step.id).trust;
+                let tried = matches!(step.reason, Reason::TakeProgram(_));
+                prop_assert!(tried || trust != Trust::Untrusted, "{step:?}");
             }
             Ok(())
         }

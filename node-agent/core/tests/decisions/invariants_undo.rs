@@ -3,15 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::panic)] // helpers outside #[test] functions are test code too
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use crate::course::generate::{calm, one_class};
 use crate::course::plant::{Moment, Plant};
-use crate::course::{Change, Course, Follow, Guest, Host, Stamp, TurnPlan, Words};
+use crate::course::{Change, Course, Follow, Guest, Host, Stamp, TurnPlan};
 use crate::measure::{Verdict, show};
-use overcommit_core::policy::{Adaptive, Class, Floor, Ksm, Limits, Mode, Mom, Policy, Reserve, Slot};
+use overcommit_core::policy::{Limits, Mom, Policy, Slot};
 use overcommit_core::reason::{Failure, Reason};
-use overcommit_core::sample::{HostMemory, RunState};
 use overcommit_core::step::Turn;
 use overcommit_core::units::{Amount, Bytes, Monotonic, Permille};
 use overcommit_core::view::GuestView;
@@ -99,70 +98,31 @@ impl Failing {
     fn policy(&self) -> Policy {
         let program = "(with Guests g (g.Control \"balloon_target\" (* 0.9 g.balloon_cur)))";
         let slot = || Slot { name: "main".into(), text: program.into() };
-        let class = Class {
-            name: Arc::from("c0"),
-            floor: Floor { part: Permille::new(0), bytes: Bytes::ZERO, below_request: false },
-            weight: 100,
-            exclude: false,
-        };
         Policy {
-            mode: Mode::Enforce,
-            interval: self.step,
-            classes: vec![class],
-            reserve: Reserve::NONE,
             limits: Limits {
                 take_per_guest: Amount::Part(self.take),
                 take_per_node: Amount::Part(Permille::new(1000)),
                 dead_band: Amount::Part(Permille::new(2)),
             },
-            ksm: Ksm::default(),
-            adaptive: Adaptive::default(),
             mom: self.programmed.then(|| Mom::new(vec![slot()]).unwrap()),
+            ..one_class(self.step)
         }
     }
 
     /// Short of a part of what the guest was left, always; or with plenty.
     fn host(&self, relieved: bool, left: Bytes) -> Host {
         let short = left.plus(OTHER).minus(self.full.scaled(1, 5));
-        let total = if relieved { self.full.plus(OTHER).scaled(2, 1) } else { short };
-        Host { memory: HostMemory { total, available: total, ..HostMemory::default() }, pressure: None }
+        Host::of(if relieved { self.full.plus(OTHER).scaled(2, 1) } else { short })
     }
 
     fn plant(&self) -> Plant {
-        let guest = |full: Bytes, has_balloon| Guest {
-            in_cluster: false,
-            full,
-            actual: full,
-            plugged: Bytes::ZERO,
-            plugging: false,
-            used: full.scaled(USES.0, USES.1),
-            cache: Bytes::ZERO,
-            follows: Follow::AtOnce,
-            words: Words::Honest,
-            stamp: Stamp::Now,
-            period: Some(5),
-            held: None,
-            overhead: Some(Bytes::ZERO),
-            request: None,
-            limit: None,
-            has_balloon,
-            untouchable: None,
-            opt_out: None,
-            listed: true,
-            class: 0,
-            migrating: false,
-            state: RunState::Running,
-            silent: false,
-            process: Some(1),
-            started: 0,
-            present: true,
-            swap_in: 0,
-            faults: 0,
-        };
+        let used = |full: Bytes| full.scaled(USES.0, USES.1);
+        let guest = Guest { period: Some(5), ..calm(self.full, used(self.full)) };
+        let other = Guest { has_balloon: false, ..calm(OTHER, used(OTHER)) };
         Plant::new(&Course {
             host: self.host(false, self.full),
             policy: self.policy(),
-            guests: vec![guest(self.full, true), guest(OTHER, false)],
+            guests: vec![guest, other],
             keep_found: false,
             turns: Vec::new(),
         })
@@ -200,16 +160,10 @@ struct Stage<'a> {
 impl Stage<'_> {
     fn turn(&mut self, after: Duration, changes: &[Change]) -> Told {
         let plan = TurnPlan {
-            after,
-            wall_jump: 0,
-            turn: Turn::Tick,
             paused: self.paused,
-            release: false,
-            eviction: Bytes::ZERO,
-            refused: false,
             changes: changes.iter().map(|change| (0, *change)).collect(),
             host: Some(self.course.host(self.relieved, self.left)),
-            policy: None,
+            ..TurnPlan::plain(Turn::Tick, after)
         };
         self.turns += 1;
         let told = self.plant.turn(&plan, |moment: &Moment<'_>| Told {

@@ -11,6 +11,7 @@ mod hostile_claims;
 mod invariants;
 mod invariants_absurd;
 mod invariants_any_engine;
+mod invariants_relief;
 mod invariants_totality;
 mod invariants_trust;
 mod invariants_turns;

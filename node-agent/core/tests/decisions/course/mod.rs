@@ -60,6 +60,31 @@ pub struct TurnPlan {
     pub policy: Option<Policy>,
 }
 
+impl Host {
+    /// One that has nothing but its guests.
+    pub fn of(total: Bytes) -> Self {
+        Self { memory: HostMemory { total, available: total, ..HostMemory::default() }, pressure: None }
+    }
+}
+
+impl TurnPlan {
+    /// One in which nothing happens but that time passes.
+    pub fn plain(turn: Turn, after: Duration) -> Self {
+        Self {
+            after,
+            wall_jump: 0,
+            turn,
+            paused: false,
+            release: false,
+            eviction: Bytes::ZERO,
+            refused: false,
+            changes: Vec::new(),
+            host: None,
+            policy: None,
+        }
+    }
+}
+
 /// A guest as a plant: device, kernel, process and what the API says of it.
 #[derive(Clone, Debug)]
 pub struct Guest {
