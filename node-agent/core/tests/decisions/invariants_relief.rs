@@ -10,7 +10,6 @@ use crate::course::oracle::{self, Memory};
 use crate::course::plant::{Moment, Plant};
 use crate::course::{Change, Course, Host, TurnPlan};
 use crate::measure::{Verdict, show};
-use overcommit_core::plan::Move;
 use overcommit_core::policy::Limits;
 use overcommit_core::sample::{GuestId, GuestSample};
 use overcommit_core::step::Turn;
@@ -97,18 +96,21 @@ fn is_relieved(moment: &Moment<'_>, memory: &Memory) -> Verdict {
     let spare = oracle::most(moment, memory).minus(promised);
     let given = view.target.minus(view.previous_target);
     prop_assert!(given.plus(ROUNDED) >= lack.min(spare), "{given} of {lack}, spare {spare}: {view:?}");
-    let takes: Vec<&Move> = moment.decision.plan.moves().iter().filter(|step| step.takes()).collect();
-    let taken: Bytes = takes.iter().map(|step| step.from.minus(step.to)).sum();
+    let takes = moment.decision.plan.moves().iter().filter(|step| step.takes());
+    let taken: Bytes = takes.map(|step| step.from.minus(step.to)).sum();
     let short = promised.minus(oracle::most(moment, memory));
-    prop_assert!(takes.is_empty() || lack > spare || !short.is_zero(), "{spare} were spare: {takes:?}");
     let donors = || moment.sample.guests.iter().filter(|guest| guest.id != first());
     let most: Bytes = donors().map(|donor| can_give(moment, memory, &donor.id)).sum();
     // However it is divided among them: if one of them may not give all of its part at once, it gives what it may.
     let limit = |donor: &GuestSample| moment.policy.limits.take_per_guest.of(donor.config.full);
     let at_once = donors().map(limit).min().unwrap();
     let rounded = ROUNDED.scaled(u64::try_from(moment.sample.guests.len()).unwrap(), 1);
-    let least = lack.minus(spare).plus(short).min(most).min(at_once);
-    prop_assert!(taken.plus(rounded) >= least, "{taken} of {least} (lack {lack}, spare {spare}, could {most})");
+    let lacking = lack.minus(spare).plus(short);
+    let least = lacking.min(most).min(at_once);
+    let taken_of =
+        format!("{taken} of {lacking} (lack {lack}, spare {spare}, could {most}, at once {at_once})");
+    prop_assert!(taken.plus(rounded) >= least, "too little: {taken_of}");
+    prop_assert!(taken <= lacking.plus(rounded), "too much: {taken_of}");
     Ok(())
 }
 
@@ -146,7 +148,10 @@ fn who_hurts_is_given_the_pool_and_in_the_same_event_donors_are_asked_for_the_re
         plant.turn(&plan, |moment| {
             let view = oracle::view(moment, &first());
             let given = view.target.minus(view.previous_target);
-            prop_assert!(given.plus(ROUNDED) >= lacked.min(taken), "{given} of {taken} that were given: {view:?}");
+            prop_assert!(
+                given.plus(ROUNDED) >= lacked.min(taken),
+                "{given} of {taken} that were given: {view:?}"
+            );
             Ok(())
         })?;
         Ok(SETTLED + 2)

@@ -177,8 +177,12 @@ impl Stage<'_> {
     /// All is well with the guest again, before anything is tried.
     fn heal(&mut self) -> Told {
         let used = self.course.full.scaled(USES.0, USES.1);
-        let well =
-            [Change::Uses(used), Change::Follows(Follow::AtOnce), Change::Stamps(Stamp::Now), Change::Held(None)];
+        let well = [
+            Change::Uses(used),
+            Change::Follows(Follow::AtOnce),
+            Change::Stamps(Stamp::Now),
+            Change::Held(None),
+        ];
         self.paused = true;
         let told = self.turn(self.course.step, &well);
         self.paused = false;

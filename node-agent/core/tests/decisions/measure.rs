@@ -67,6 +67,9 @@ pub(crate) fn show_over<T: Debug>(
 }
 
 /// The same over as many turns as asked for.
-pub(crate) fn show<T: Debug>(cases: impl Strategy<Value = T>, check: impl Fn(T) -> Result<usize, TestCaseError>) {
+pub(crate) fn show<T: Debug>(
+    cases: impl Strategy<Value = T>,
+    check: impl Fn(T) -> Result<usize, TestCaseError>,
+) {
     show_over(turns(), cases, check);
 }

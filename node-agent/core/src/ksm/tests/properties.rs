@@ -171,7 +171,11 @@ fn what_saves_nothing_stops_within_few_passes() {
         while world.knobs.run == 1 {
             world.turn(&mut merging);
             turns += 1;
-            prop_assert!(world.scanned / world.pages <= 40 || turns < 12, "pass {}", world.scanned / world.pages);
+            prop_assert!(
+                world.scanned / world.pages <= 40 || turns < 12,
+                "pass {}",
+                world.scanned / world.pages
+            );
             prop_assert!(turns < 2000);
         }
         Ok(turns + 6)
