@@ -177,15 +177,15 @@ fn lacks(moment: &Moment<'_>, guest: &GuestSample) -> Option<Bytes> {
     // Whose turn it is wants so much; what nobody wants then is divided as ever, in part for who waits.
     let wants = match view.turn {
         Some(Place::Served { want, .. }) => want,
-        _ => track.ceiling,
+        _ => view.ceiling(),
     };
     // Who was given more than its pod's limit by somebody else keeps that: a target within the limit would take it.
     let limit = oracle::limit(guest);
     if limit < view.actual && !track.conduct.is_on_its_way(view.actual) {
         return None;
     }
-    let lack = wants.min(track.ceiling).min(limit).minus(view.target);
-    (view.previous_target < track.ceiling && lack >= Bytes::from_kib(4)).then_some(lack)
+    let lack = wants.min(view.ceiling()).min(limit).minus(view.target);
+    (view.previous_target < view.ceiling() && lack >= Bytes::from_kib(4)).then_some(lack)
 }
 
 /// What of the spare memory is left after the gives, beyond rounding.

@@ -167,8 +167,8 @@ fn what_any_engine_gives_goes_to_who_hurts_first() {
                 let guest = memory.known(&wanted.id);
                 let most = guest.config.full.min(oracle::most_given(guest, wanted));
                 let got = verdict.plan.of(&wanted.id).map_or(wanted.from, |step| step.to);
-                let reach = moment.state.model().track(&wanted.id).unwrap().ceiling;
-                let short = Move { to: wanted.to.min(most).min(reach), from: got, ..wanted.clone() };
+                let ceiling = oracle::view(moment, &wanted.id).ceiling();
+                let short = Move { to: wanted.to.min(most).min(ceiling), from: got, ..wanted.clone() };
                 !wanted.takes()
                     && guest.run_state != RunState::Unreachable
                     && verdict.plan.of(&wanted.id).is_none_or(|step| !step.takes())

@@ -49,7 +49,7 @@ fn who_does_not_follow_is_not_believed() {
                 let balloon = guest.balloon.filter(|_| looked_at && !oracle::observing(moment));
                 // Nobody holds more than it has, whatever its device says.
                 let actual = balloon.map(|b| b.actual.min(guest.config.full));
-                let squeezed = view.previous_target < moment.state.model().track(&guest.id).unwrap().ceiling;
+                let squeezed = view.previous_target < view.ceiling();
                 let apart = |a: &Bytes| squeezed && *a > view.previous_target.plus(TOLERANCE);
                 let Some(actual) = actual.filter(apart) else {
                     stuck.remove(&guest.id);

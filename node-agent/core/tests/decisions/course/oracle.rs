@@ -44,6 +44,9 @@ pub struct Life {
     felt: Option<Monotonic>,
     /// It has said how much memory it has since it was first seen or rebooted.
     told_total: bool,
+    /// Its total was seen to shrink with its balloon; since it rebooted it has, or that cannot be told.
+    shrinks: bool,
+    is_up: bool,
     first_seen: Monotonic,
     counters: Option<Balloon>,
     /// When the host's kernel showed its process last.
@@ -68,6 +71,8 @@ impl Memory {
                 spoke: None,
                 felt: None,
                 told_total: false,
+                shrinks: false,
+                is_up: false,
                 first_seen: sample.at,
                 counters: None,
                 shown: None,
@@ -101,7 +106,7 @@ impl Life {
         if ran_backwards(&old, &balloon) {
             self.rebooted = Some(at);
             (self.stamped, self.spoke, self.felt) = (None, None, None);
-            self.told_total = false;
+            (self.told_total, self.is_up) = (false, false);
         }
         let new = balloon.last_update.filter(|s| *s > 0 && Some(*s) != self.stamp);
         let Some(stamp) = new else { return };
@@ -124,6 +129,10 @@ impl Life {
             Some(before) => {
                 let passed = pain::between(self.spoke, (before, stamp), at);
                 self.spoke = Some(at);
+                let within = new.available.is_some_and(|total| total <= new.actual);
+                let plain = self.known.config.plugged.is_zero() && !observing(moment);
+                self.shrinks |= plain && within && new.actual < self.known.config.full;
+                self.is_up |= within || !plain;
                 if pain::hurts(old, new, passed, headroom) {
                     self.felt = Some(at);
                 }
@@ -138,9 +147,11 @@ impl Life {
         self.felt.is_some_and(|felt| now.since(felt) <= pain::LASTS)
     }
 
-    /// It rebooted and has not reported since, or not how much memory it has: it may touch everything.
+    /// It rebooted and has not reported since, or not how much memory it has, or more than its balloon leaves it although that
+    /// counts there: it may touch everything.
     pub fn awaited(&self) -> bool {
-        self.rebooted.is_some() && (self.stamped.is_none() || !self.told_total)
+        let has_all = self.shrinks && !self.is_up;
+        self.rebooted.is_some() && (self.stamped.is_none() || !self.told_total || has_all)
     }
 
     /// It rebooted, and whether its balloon is up again cannot be told: it says that it has more than that leaves, or what

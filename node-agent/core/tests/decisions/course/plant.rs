@@ -37,6 +37,8 @@ struct Body {
     device: Bytes,
     stamp: Option<u64>,
     minor_faults: u64,
+    /// Its kernel came anew, and its driver is not up: it has all its memory, whatever the device says.
+    boots: bool,
     /// What the host's kernel said last, and when; absent while it goes on saying.
     told: Option<Told>,
 }
@@ -68,7 +70,7 @@ impl Plant {
     pub fn new(course: &Course) -> Self {
         let body = |guest: &Guest| {
             let device = guest.full;
-            Body { guest: guest.clone(), device, stamp: None, minor_faults: 0, told: None }
+            Body { guest: guest.clone(), device, stamp: None, minor_faults: 0, boots: false, told: None }
         };
         Self {
             host: course.host.clone(),
@@ -212,6 +214,7 @@ impl Guest {
 
 impl Body {
     fn live(&mut self, after: Duration) {
+        self.boots &= after.is_zero() || self.guest.follows == Follow::Never;
         let g = &mut self.guest;
         match g.follows {
             _ if g.state == RunState::Paused => {}
@@ -254,14 +257,17 @@ impl Body {
             Change::Faults(n) => g.faults = g.faults.saturating_add(n),
             Change::Plugs(n) => g.plugged = n,
             Change::Plugging(p) => g.plugging = p,
-            Change::Reboot => (g.swap_in, g.faults, self.minor_faults) = (0, 0, 0),
+            Change::Reboot => {
+                (g.swap_in, g.faults, self.minor_faults) = (0, 0, 0);
+                self.boots = true;
+            }
             Change::Restart => {
                 (g.swap_in, g.faults, self.minor_faults) = (0, 0, 0);
                 g.process = Some(g.process.unwrap_or(0) + 1);
                 g.started = u64::try_from(now.as_millis() / 10).unwrap_or(u64::MAX);
                 g.actual = g.full;
                 self.device = g.full;
-                self.stamp = None;
+                (self.stamp, self.boots) = (None, false);
             }
             Change::LoseProcess => g.process = None,
             Change::Shown(true) => self.told = None,
@@ -337,9 +343,10 @@ impl Body {
 
     fn balloon(&self, used: Bytes) -> Balloon {
         let g = &self.guest;
-        let usable = g.all().minus(used);
+        let all = if self.boots { g.all().max(g.full.plus(g.plugged)) } else { g.all() };
+        let usable = all.minus(used);
         let (available, unused, usable) = match g.words {
-            Words::Honest => (Some(g.all()), Some(usable.minus(g.cache)), Some(usable)),
+            Words::Honest => (Some(all), Some(usable.minus(g.cache)), Some(usable)),
             Words::Raw { total, unused, usable } => (total, unused, usable),
         };
         Balloon {
