@@ -101,7 +101,7 @@ impl Stage {
         false
     }
 
-    /// One turn, the `nth` after an event; `theirs` is what pages_to_scan was then.
+    /// One turn, the `nth` after an event; `theirs` is how many pages were to be scanned then.
     fn turn(&mut self, nth: u32, changed_run: bool, theirs: u64) -> Verdict {
         let (before, knobs) = (self.world.cpu, self.world.knobs);
         let held = self.merging.held().cloned();
