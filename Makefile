@@ -73,7 +73,7 @@ test: parts ## every test
 
 # Turns that each property of the decisions is shown; `make test` shows 100,000.
 SOAK_TURNS ?= 10000000
-soak: setup ## the properties of the decisions over 10,000,000 turns each, about an hour
+soak: setup ## the properties of the decisions over 10,000,000 turns each, an hour or two
 	CARGO_PROFILE_DEV_OPT_LEVEL=3 CARGO_PROFILE_TEST_OPT_LEVEL=3 \
 		OVERCOMMIT_SEED=$${OVERCOMMIT_SEED:-$$RANDOM} OVERCOMMIT_TURNS=$(SOAK_TURNS) cargo test -p overcommit-core --tests --locked
 

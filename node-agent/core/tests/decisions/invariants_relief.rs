@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use crate::course::generate::{calm, one_class};
 use crate::course::oracle::{self, Memory};
+use crate::course::plain::{calm, one_class};
 use crate::course::plant::{Moment, Plant};
 use crate::course::{Change, Course, Host, TurnPlan};
 use crate::measure::{Verdict, show};
@@ -88,6 +88,12 @@ fn can_give(moment: &Moment<'_>, memory: &Memory, id: &GuestId) -> Bytes {
     oracle::view(moment, id).previous_target.minus(keeps)
 }
 
+/// What is taken in this decision.
+fn taken(moment: &Moment<'_>) -> Bytes {
+    let takes = moment.decision.plan.moves().iter().filter(|step| step.takes());
+    takes.map(|step| step.from.minus(step.to)).sum()
+}
+
 /// The decision in which it is known that the first guest hurts.
 fn is_relieved(moment: &Moment<'_>, memory: &Memory) -> Verdict {
     let view = oracle::view(moment, &first());
@@ -96,8 +102,7 @@ fn is_relieved(moment: &Moment<'_>, memory: &Memory) -> Verdict {
     let spare = oracle::most(moment, memory).minus(promised);
     let given = view.target.minus(view.previous_target);
     prop_assert!(given.plus(ROUNDED) >= lack.min(spare), "{given} of {lack}, spare {spare}: {view:?}");
-    let takes = moment.decision.plan.moves().iter().filter(|step| step.takes());
-    let taken: Bytes = takes.map(|step| step.from.minus(step.to)).sum();
+    let taken = taken(moment);
     let short = promised.minus(oracle::most(moment, memory));
     let donors = || moment.sample.guests.iter().filter(|guest| guest.id != first());
     let most: Bytes = donors().map(|donor| can_give(moment, memory, &donor.id)).sum();
@@ -141,8 +146,7 @@ fn who_hurts_is_given_the_pool_and_in_the_same_event_donors_are_asked_for_the_re
             prop_assert!(memory.life(&first()).hurts(moment.sample.at));
             is_relieved(moment, &memory)?;
             let view = oracle::view(moment, &first());
-            let takes = moment.decision.plan.moves().iter().filter(|step| step.takes());
-            Ok((view.full.minus(view.target), takes.map(|step| step.from.minus(step.to)).sum::<Bytes>()))
+            Ok((view.full.minus(view.target), taken(moment)))
         })?;
         (plan.turn, plan.after, plan.changes) = (Turn::Relief, Duration::from_secs(1), Vec::new());
         plant.turn(&plan, |moment| {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::course::generate::{calm, one_class};
+use crate::course::plain::{calm, one_class};
 use crate::course::plant::{Moment, Plant};
 use crate::course::{Change, Course, Follow, Guest, Host, Stamp, TurnPlan};
 use crate::measure::{Verdict, show};
@@ -293,14 +293,14 @@ impl Stage<'_> {
     /// What failed is said, and what was taken given back, in that very turn.
     fn is_undone(&self, told: &Told, from: Bytes) -> Verdict {
         let view = &told.view;
-        let named = match (self.course.wrong, view.failure) {
+        let named = matches!(
+            (self.course.wrong, view.failure),
             (Wrong::Stops(_), Some(Failure::NotFollowed { .. }))
-            | (Wrong::Deflates(_), Some(Failure::Deflated { .. }))
-            | (Wrong::Keeps, Some(Failure::NotFreed { .. }))
-            | (Wrong::FallsSilent, Some(Failure::Silent))
-            | (Wrong::Hurts { .. }, Some(Failure::Hurt(_))) => true,
-            _ => false,
-        };
+                | (Wrong::Deflates(_), Some(Failure::Deflated { .. }))
+                | (Wrong::Keeps, Some(Failure::NotFreed { .. }))
+                | (Wrong::FallsSilent, Some(Failure::Silent))
+                | (Wrong::Hurts { .. }, Some(Failure::Hurt(_)))
+        );
         prop_assert!(named, "{view:?}");
         let least = match self.course.wrong {
             // Its target is where its balloon is.

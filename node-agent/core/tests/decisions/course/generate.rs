@@ -230,56 +230,6 @@ pub fn guest(temper: Temper) -> BoxedStrategy<Guest> {
         .boxed()
 }
 
-/// A guest that obeys, tells the truth, and uses so much.
-pub fn calm(full: Bytes, used: Bytes) -> Guest {
-    Guest {
-        in_cluster: false,
-        full,
-        actual: full,
-        plugged: Bytes::ZERO,
-        plugging: false,
-        used,
-        cache: Bytes::ZERO,
-        follows: Follow::AtOnce,
-        words: Words::Honest,
-        stamp: Stamp::Now,
-        period: Some(1),
-        held: None,
-        overhead: Some(Bytes::ZERO),
-        request: None,
-        limit: None,
-        has_balloon: true,
-        untouchable: None,
-        opt_out: None,
-        listed: true,
-        class: 0,
-        migrating: false,
-        state: RunState::Running,
-        silent: false,
-        process: Some(1),
-        started: 0,
-        present: true,
-        swap_in: 0,
-        faults: 0,
-    }
-}
-
-/// A policy that promises nothing, and bounds nothing.
-pub fn one_class(interval: Duration) -> Policy {
-    let floor = Floor { part: Permille::new(0), bytes: Bytes::ZERO, below_request: false };
-    let whole = Amount::Part(Permille::new(1000));
-    Policy {
-        mode: Mode::Enforce,
-        interval,
-        classes: vec![Class { name: Arc::from("c0"), floor, weight: 100, exclude: false }],
-        reserve: Reserve::NONE,
-        limits: Limits { take_per_guest: whole, take_per_node: whole, dead_band: Amount::Bytes(Bytes::ZERO) },
-        ksm: Ksm::default(),
-        adaptive: Adaptive::default(),
-        mom: None,
-    }
-}
-
 fn words(temper: Temper) -> BoxedStrategy<Words> {
     let b = || option::weighted(0.95, bytes(temper, 0..2048));
     prop_oneof![

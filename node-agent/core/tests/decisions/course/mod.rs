@@ -12,8 +12,10 @@
 )]
 
 pub mod generate;
+pub mod life;
 pub mod oracle;
 pub mod pain;
+pub mod plain;
 pub mod plant;
 pub mod prove;
 
@@ -58,31 +60,6 @@ pub struct TurnPlan {
     pub changes: Vec<(usize, Change)>,
     pub host: Option<Host>,
     pub policy: Option<Policy>,
-}
-
-impl Host {
-    /// One that has nothing but its guests.
-    pub fn of(total: Bytes) -> Self {
-        Self { memory: HostMemory { total, available: total, ..HostMemory::default() }, pressure: None }
-    }
-}
-
-impl TurnPlan {
-    /// One in which nothing happens but that time passes.
-    pub fn plain(turn: Turn, after: Duration) -> Self {
-        Self {
-            after,
-            wall_jump: 0,
-            turn,
-            paused: false,
-            release: false,
-            eviction: Bytes::ZERO,
-            refused: false,
-            changes: Vec::new(),
-            host: None,
-            policy: None,
-        }
-    }
 }
 
 /// A guest as a plant: device, kernel, process and what the API says of it.
