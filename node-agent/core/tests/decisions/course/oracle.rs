@@ -174,19 +174,20 @@ pub fn giving_back(moment: &Moment<'_>) -> bool {
 
 /// What the guests may touch, each at no less than `target`; everything that one has while nothing binds it.
 pub fn promised(moment: &Moment<'_>, memory: &Memory, target: impl Fn(&GuestView) -> Bytes) -> Bytes {
-    charged(moment, memory, target, |_| false)
+    charged(moment, memory, target, |_, _| false)
 }
 
-/// The same, where everything is charged of those, too, of whom it cannot be told whether anything binds them.
+/// The same, where everything is charged of those, too, of whom it cannot be told whether anything binds them, or who are said to
+/// be silent.
 pub fn promised_at_most(moment: &Moment<'_>, memory: &Memory, target: impl Fn(&GuestView) -> Bytes) -> Bytes {
-    charged(moment, memory, target, Life::is_blurred)
+    charged(moment, memory, target, |life, view| life.is_blurred() || view.blind)
 }
 
 fn charged(
     moment: &Moment<'_>,
     memory: &Memory,
     target: impl Fn(&GuestView) -> Bytes,
-    doubt: impl Fn(&Life) -> bool,
+    doubt: impl Fn(&Life, &GuestView) -> bool,
 ) -> Bytes {
     let charge = |g: &GuestSample| {
         let (view, life) = (view(moment, &g.id), memory.life(&g.id));
@@ -195,7 +196,7 @@ fn charged(
         // Nobody holds more than it has: who says so is not believed.
         let lies = actual > g.config.full;
         let trusted = g.config.has_balloon && view.trust == Trust::Trusted;
-        let unbound = silent || lies || life.awaited() || !trusted || doubt(life);
+        let unbound = silent || lies || life.awaited() || !trusted || doubt(life, view);
         let least = if unbound { g.config.full } else { actual };
         let facts = &life.known.facts;
         let held = facts.anon.zip(facts.overhead).map(|(anon, overhead)| anon.minus(overhead));
