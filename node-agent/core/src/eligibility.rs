@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::conduct::Trust;
 use crate::evidence::Evidence;
 use crate::model::{Origin, Track};
 use crate::policy::{Class, Policy};
@@ -112,6 +113,10 @@ fn hold(track: &Track, policy: &Policy, now: Monotonic) -> Option<Hold> {
     }
     if let Some((left, failure)) = track.conduct.back_off(now) {
         return Some(Hold::BackingOff { left, failure });
+    }
+    // Nothing is to be had from it, whatever it says: it is not even tried.
+    if track.conduct.trust() == Trust::Untrusted {
+        return Some(Hold::Untrusted);
     }
     if track.contested.is_some() {
         return Some(Hold::BalloonMoves);

@@ -186,6 +186,8 @@ pub enum Hold {
     Plugging,
     /// It does not follow its balloon target.
     NotFollowing,
+    /// Its balloon says what its process denies.
+    Untrusted,
     /// A take failed lately: nothing is tried before this time is over.
     BackingOff {
         /// What is left of it.
@@ -327,6 +329,7 @@ impl Hold {
             Self::Adopting => "Adopting",
             Self::Plugging => "Plugging",
             Self::NotFollowing => "NotFollowing",
+            Self::Untrusted => "Untrusted",
             Self::BackingOff { .. } => "BackingOff",
             Self::GuestLimit => "GuestLimit",
             Self::BalloonLags => "BalloonLags",
@@ -447,6 +450,9 @@ impl fmt::Display for Hold {
             Self::Adopting => f.write_str("what the last agent left it with is being made sure of"),
             Self::Plugging => f.write_str("memory is being plugged into it or out of it"),
             Self::NotFollowing => f.write_str("it does not follow its balloon target"),
+            Self::Untrusted => f.write_str(
+                "its balloon says that it gave what its process still holds, until its QEMU is started anew",
+            ),
             Self::BackingOff { left, failure } => {
                 write!(f, "not tried again for {} s, because {failure}", left.as_secs())
             }

@@ -123,8 +123,7 @@ fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> Gue
     let (floor, floor_kind) =
         standing.class().map_or((track.ceiling, FloorKind::Part), |class| scene.floor(track, class));
     let target = step.map_or(track.target, |m| m.to);
-    // Nothing is to be had from one that lies: it is not even tried.
-    let gives = matches!(standing, Standing::Open(_)) && track.conduct.trust() != Trust::Untrusted;
+    let gives = matches!(standing, Standing::Open(_));
     let reason = step.map(|m| m.reason).or_else(|| verdict.dropped.get(id).copied());
     GuestView {
         id: id.clone(),
