@@ -46,7 +46,7 @@ impl fmt::Display for Contested {
         write!(
             f,
             "its balloon does not stay at its target: another controller or somebody at a shell lowers it, or its driver does \
-             not give memory back. Its target is set again each {} s, sooner if it hurts, and nothing is taken from it",
+             not give memory back. The target is set again after {} s, sooner if the guest hurts; nothing is taken from it",
             self.wait.as_secs()
         )
     }
@@ -67,6 +67,11 @@ impl Contest {
         self.since = None;
     }
 
+    /// It was at `target` since that was set last, and is not any more if it lags behind it.
+    pub(crate) fn was_at(&self, target: Bytes) -> bool {
+        self.last == Some((target, target))
+    }
+
     /// `target` is set again, while the guest holds `actual`. One that gets more, if slowly, is on its way.
     pub(crate) fn set_again(&mut self, target: Bytes, actual: Bytes) {
         if self.last.is_some_and(|(was, held)| was == target && actual <= held) {
@@ -75,7 +80,8 @@ impl Contest {
         self.last = Some((target, actual));
     }
 
-    /// Which target is in force is not known: where the balloon goes is the loop's own doing, or may be.
+    /// Why the balloon is where it is says nothing of anybody else: which target is in force is not known, or the guest
+    /// cannot follow it, or is not heard of.
     pub(crate) fn look_away(&mut self) {
         (self.last, self.since) = (None, None);
     }

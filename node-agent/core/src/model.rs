@@ -301,7 +301,7 @@ impl Track {
         self.moves &= self.origin == Origin::Found;
         self.target = target.unwrap_or(self.actual);
         self.asked = dealing.and_then(|d| d.asked).filter(|_| !observing);
-        self.contested = dealing.and_then(|d| d.contest.contested()).filter(|_| !observing);
+        self.contested = dealing.and_then(|d| d.contest.contested()).filter(|_| !observing && !self.rebooted);
     }
 
     /// Judges whether it does what takes expect of it.
@@ -443,9 +443,18 @@ impl Track {
         self.target < self.ceiling || (self.is_ours() && self.actual.plus(FOLLOW_TOLERANCE) < self.ceiling)
     }
 
-    /// It holds less than its target: a command may have been lost, or come late.
+    /// It holds less than its target: a command may have been lost, or come late. After a reboot the device may go on saying
+    /// what the last kernel's balloon held, for a driver that finds nothing to do says nothing (`virtballoon_probe`,
+    /// `update_balloon_size_func` in `drivers/virtio/virtio_balloon.c`).
     pub fn lags_behind(&self) -> bool {
-        self.origin == Origin::Ours && self.is_reachable() && self.actual.plus(FOLLOW_TOLERANCE) < self.target
+        let is_ours = self.origin == Origin::Ours && self.is_reachable() && !self.rebooted;
+        is_ours && self.actual.plus(FOLLOW_TOLERANCE) < self.target
+    }
+
+    /// Its target is in force, it runs, and its driver was heard of: if it does not follow, somebody keeps it from that.
+    pub fn follows_if_it_can(&self) -> bool {
+        let runs = self.sample.run_state == RunState::Running && !self.rebooted;
+        runs && self.origin == Origin::Ours && self.evidence.fresh().is_some()
     }
 
     /// Others are served, and it keeps what it was promised.

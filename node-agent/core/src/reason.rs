@@ -451,7 +451,7 @@ impl fmt::Display for Hold {
             Self::Plugging => f.write_str("memory is being plugged into it or out of it"),
             Self::NotFollowing => f.write_str("it does not follow its balloon target"),
             Self::Untrusted => f.write_str(
-                "its balloon says that it gave what its process still holds, until its QEMU is started anew",
+                "its process kept what its balloon said it gave; it is tried again once its QEMU or the agent is started anew",
             ),
             Self::BackingOff { left, failure } => {
                 write!(f, "not tried again for {} s, because {failure}", left.as_secs())

@@ -10,13 +10,13 @@ use crate::apart::Apart;
 use crate::conduct::FOLLOW_TOLERANCE;
 use crate::contest::AGAIN;
 use crate::dealings::{Dealings, Force, Original};
-use crate::eligibility::standing;
+use crate::eligibility::{Standing, standing};
 use crate::emergency::Emergency;
 use crate::growth::Growth;
 use crate::guard::{self, Scene, Takings};
 use crate::ksm::{self, Merging};
 use crate::ledger::{Kept, Ledger};
-use crate::model::{Context, FIRST_LOOK, Model, Origin, Track};
+use crate::model::{Context, FIRST_LOOK, Model, Track};
 use crate::mom;
 use crate::plan::{Command, Failed, Guarded, Outcome, Plan};
 use crate::policy::{Mode, Policy, Reserve};
@@ -136,6 +136,7 @@ impl State {
                     // A smaller one may be answered while a larger one is under way.
                     dealing.asked = dealing.asked.filter(|asked| to < asked);
                     if refused {
+                        dealing.contest.look_away();
                         continue;
                     }
                     let known = dealing.target.unwrap_or_default();
@@ -224,7 +225,7 @@ impl State {
         self.note_asked(&plan);
         periods.extend(self.periods(&plan, input.policy, observing));
         if !observing {
-            self.again(&plan, &mut again);
+            self.again(&plan, input.policy, giving_back, &mut again);
         }
         Decision {
             plan,
@@ -330,22 +331,34 @@ impl State {
     }
 
     /// Targets of guests that hold less than theirs, or of which nobody knows whether they are in force, each set again at most
-    /// every [`AGAIN`]; less often where somebody else keeps lowering a balloon whose guest does not hurt.
-    fn again(&mut self, plan: &Plan<Guarded>, commands: &mut Vec<Command>) {
+    /// every [`AGAIN`]; less often where somebody else keeps lowering the balloon of a guest that is well.
+    fn again(
+        &mut self,
+        plan: &Plan<Guarded>,
+        policy: &Policy,
+        giving_back: bool,
+        commands: &mut Vec<Command>,
+    ) {
         let now = self.now;
         for track in self.model.tracks().filter(|t| t.is_reachable()) {
             let (id, to, lags) = (&track.sample.id, track.target, track.lags_behind());
             let Some(dealing) = self.dealings.get_mut(id) else { continue };
             let in_doubt = dealing.force == Force::InDoubt;
-            match (lags, in_doubt || track.origin != Origin::Ours) {
-                (_, true) => dealing.contest.look_away(),
-                (true, false) => dealing.contest.lags(),
-                (false, false) => dealing.contest.arrived(to, now),
+            let is_told = !in_doubt && track.follows_if_it_can();
+            match (is_told, lags) {
+                (false, _) => dealing.contest.look_away(),
+                (true, true) => dealing.contest.lags(),
+                (true, false) => dealing.contest.arrived(to, now),
             }
             if plan.of(id).is_some() || !(lags || in_doubt) {
                 continue;
             }
-            let yielded = track.contested.filter(|_| !in_doubt && track.pain.is_none());
+            // Who is left alone has what it was owed: what its owner makes of that is his.
+            if dealing.contest.was_at(to) && matches!(standing(track, policy, now), Standing::Exempt(_)) {
+                continue;
+            }
+            let is_well = is_told && track.pain.is_none() && track.lost(now).is_zero();
+            let yielded = track.contested.filter(|_| is_well && !giving_back);
             let wait = yielded.map_or(AGAIN, |contested| contested.wait);
             if dealing.asked_again.is_none_or(|at| now.since(at) >= wait) {
                 dealing.asked_again = Some(now);
@@ -358,10 +371,10 @@ impl State {
     fn release_state(&self, ledger: &Ledger, complete: bool) -> Release {
         let outstanding: Bytes =
             self.model.tracks().filter(|t| t.is_ours()).map(|t| t.ceiling.minus(t.target)).sum();
-        let following = self
-            .model
-            .tracks()
-            .filter(|t| t.is_ours() && !t.conduct.is_stuck(self.now) && t.sample.config.has_balloon);
+        // After a reboot the device may go on saying what the last kernel's balloon held: that says nothing.
+        let is_watched = |t: &&Track| !t.rebooted && !t.conduct.is_stuck(self.now);
+        let following =
+            self.model.tracks().filter(|t| t.is_ours() && t.sample.config.has_balloon).filter(is_watched);
         let moving = following.map(|t| t.target.minus(t.actual)).any(|left| left > FOLLOW_TOLERANCE);
         match outstanding {
             Bytes::ZERO if !moving && complete && self.merging.held().is_none() && !self.is_in_doubt() => {

@@ -157,7 +157,7 @@ fn view(scene: &Scene<'_>, wish: &Wish, verdict: &Verdict, track: &Track) -> Gue
         underway: track.conduct.underway(scene.now),
         failure: track.conduct.last_failure(),
         back_off: track.conduct.back_off(scene.now).map(|(left, _)| left),
-        contested: track.contested,
+        contested: track.contested.filter(|_| standing.class().is_some()),
         reason: reason
             .or_else(|| held(&standing, track))
             .or_else(|| wish.rest.get(id).copied())

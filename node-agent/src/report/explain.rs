@@ -211,7 +211,7 @@ mod tests {
         assert!(!told(&contested).contains("another controller"));
         contested.contested = Some(Contested { times: 3, wait: Duration::from_secs(40) });
         let said = told(&contested);
-        assert!(said.contains("another controller") && said.contains("each 40 s"), "{said}");
+        assert!(said.contains("another controller") && said.contains("after 40 s"), "{said}");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! A balloon that somebody else keeps lowering.
 
-use overcommit_core::plan::Command;
+use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::reason::{Hold, Reason};
-use overcommit_core::step::Decision;
+use overcommit_core::roster::OptOut;
+use overcommit_core::sample::RunState;
+use overcommit_core::step::{Decision, Release, Turn};
 
 use crate::world::{World, guest, mib, settle, view, world};
 
@@ -59,6 +61,88 @@ fn a_guest_that_hurts_is_helped_whoever_keeps_lowering_its_balloon() {
     let helped = |d: &&Decision| set_again(d) || d.plan.moves().iter().any(|step| step.id.as_str() == "a");
     let times = decisions.iter().filter(helped).count();
     assert!(times >= 29, "{times} times in 5 min");
+}
+
+#[test]
+fn nobody_is_accused_for_a_guest_that_cannot_follow() {
+    let cannot: [fn(&mut World); 3] = [
+        |w| w.guest("a").state = RunState::Paused,
+        // It reboots, has its full size by then, and its device goes on saying what the last kernel's balloon held.
+        |w| {
+            let full = w.guest("a").full;
+            let a = w.guest("a");
+            (a.filled, a.total) = (0, Some(full));
+        },
+        |w| w.guest("a").reports = false,
+    ];
+    for cannot in cannot {
+        let mut w = at_peace();
+        w.guest("a").filled = 1 << 20;
+        settle(&mut w, 2);
+        let held = w.target("a");
+        cannot(&mut w);
+        // There is plenty, so that it is to have more.
+        w.total = 4096;
+        let decisions = lowered_to(&mut w, held, 60);
+        assert_eq!(w.target("a"), 512);
+        assert!(decisions.iter().all(|decision| view(decision, "a").contested.is_none()));
+    }
+}
+
+#[test]
+fn a_device_that_goes_on_saying_what_the_last_kernel_held_keeps_no_release_from_its_end() {
+    let mut w = at_peace();
+    w.guest("a").filled = 1 << 20;
+    settle(&mut w, 2);
+    let (held, full) = (w.target("a"), w.guest("a").full);
+    (w.total, w.release) = (4096, true);
+    let a = w.guest("a");
+    (a.filled, a.total) = (0, Some(full));
+    let decisions = lowered_to(&mut w, held, 4);
+    assert_eq!(w.target("a"), 512);
+    assert!(decisions[1..].iter().all(|decision| decision.release == Some(Release::Done)));
+    assert!(!decisions.iter().any(set_again), "its new driver has read its target");
+}
+
+#[test]
+fn a_contested_guest_that_falls_silent_is_helped_each_time() {
+    let mut w = at_peace();
+    let target = w.target("a");
+    lowered_to(&mut w, target - 50, 720);
+    w.guest("a").reports = false;
+    let decisions = lowered_to(&mut w, target - 50, 60);
+    let helped = |d: &&Decision| set_again(d) || d.plan.moves().iter().any(|step| step.id.as_str() == "a");
+    // Its last words are fresh for a while.
+    let times = decisions[6..].iter().filter(helped).count();
+    assert!(times >= 25, "{times} times in 4.5 min");
+}
+
+#[test]
+fn who_is_opted_out_has_what_it_was_owed_and_is_its_owners_then() {
+    let mut w = at_peace();
+    let target = w.target("a");
+    lowered_to(&mut w, target - 50, 100);
+    w.guest("a").opt_out = Some(OptOut::Annotation);
+    w.total = 4096;
+    settle(&mut w, 3);
+    assert_eq!(w.guest("a").actual, 512);
+    for decision in lowered_to(&mut w, 400, 200) {
+        assert!(!set_again(&decision) && decision.plan.is_empty());
+        assert_eq!(view(&decision, "a").contested, None);
+    }
+}
+
+#[test]
+fn what_was_refused_accuses_nobody() {
+    let mut w = at_peace();
+    let target = w.target("a");
+    for _ in 0..100 {
+        w.guest("a").actual = target - 50;
+        let decision = w.decide(5, Turn::Tick);
+        let refused = |command: &Command| Outcome { command: command.clone(), result: Err("no".into()) };
+        w.state.note(&decision.again.iter().map(refused).collect::<Vec<_>>());
+        assert_eq!(view(&decision, "a").contested, None);
+    }
 }
 
 #[test]
