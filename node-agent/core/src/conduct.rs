@@ -172,6 +172,7 @@ impl Conduct {
             self.trial = Some(Trial { followed: Some(seen.at), ..trial });
             return Some(seen.at.since(trial.asked));
         } else if follows && too_much.is_none() && trial.has_settled(seen) {
+            self.excess = excess(seen).or(self.excess);
             self.succeed(trial.is_verified());
         }
         None
@@ -245,6 +246,8 @@ impl Conduct {
         self.strikes = strikes.saturating_add(1).min(MOST_STRIKES);
         self.until = Some(at.after(wait));
         self.trust = match failure {
+            // Who was found out is not believed again for doing something else.
+            _ if self.trust == Trust::Untrusted => Trust::Untrusted,
             Failure::NotFollowed { .. } | Failure::Deflated { .. } => Trust::Unresponsive,
             Failure::NotFreed { .. } => Trust::Untrusted,
             Failure::Silent | Failure::Hurt(_) => self.trust,

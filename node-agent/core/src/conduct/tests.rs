@@ -329,3 +329,33 @@ fn who_is_not_believed_is_not_believed_for_what_nobody_could_check() {
         assert_eq!((conduct.trial, conduct.trust()), (None, then));
     }
 }
+
+#[test]
+fn what_was_held_too_much_before_a_take_is_known_from_the_take_before() {
+    let mut conduct = taken();
+    // Less than what khugepaged may put back, and the first take is over.
+    conduct.observe(&seen(2, 400, 400, 500));
+    conduct.observe(&seen(12, 400, 400, 500));
+    assert_eq!((conduct.trial, conduct.trust()), (None, Trust::Trusted));
+    // The kernel does not show it when it is taken from again.
+    conduct.took(MIB(400), MIB(300), &Seen { held: None, ..seen(13, 400, 400, 0) });
+    for second in 14..40 {
+        conduct.observe(&seen(second, 300, 300, 500));
+    }
+    assert_eq!(
+        (conduct.last_failure(), conduct.trust()),
+        (None, Trust::Trusted),
+        "100 MiB more, of 114 allowed"
+    );
+}
+
+#[test]
+fn who_was_found_out_is_not_believed_for_failing_in_another_way() {
+    let mut conduct = Conduct { trust: Trust::Untrusted, ..Conduct::default() };
+    conduct.observe(&seen(0, 400, 400, 400));
+    for second in 1..60 {
+        conduct.observe(&seen(second, 400, 450, 450));
+    }
+    assert!(matches!(conduct.last_failure(), Some(Failure::Deflated { .. })), "{:?}", conduct.last_failure());
+    assert_eq!(conduct.trust(), Trust::Untrusted);
+}
