@@ -255,6 +255,15 @@ impl Journal {
         self.alive(runs).filter(move |(_, entry)| lacks(entry)).map(|(id, _)| id)
     }
 
+    /// True if it says of a guest that something is owed to it, and that was given back.
+    pub(crate) fn is_outdated(&self, state: &State) -> bool {
+        let given_back = |id: &GuestId| {
+            let dealing = state.dealings().of(id);
+            !self.found.contains_key(id) && dealing.is_some_and(|d| d.target.is_some() && !d.holds_anything())
+        };
+        self.squeezed(|_| true).any(given_back)
+    }
+
     /// True while there are entries of guests that run and were not seen since the start.
     pub(crate) fn misses_guests(&self) -> bool {
         !self.found.is_empty()

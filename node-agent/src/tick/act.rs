@@ -129,12 +129,17 @@ impl Loop {
         }
     }
 
-    /// Gives need no disk. But once all was given back that stands in the journal, or the next agent would take for its own
-    /// what somebody else sets until then, and give it back.
-    pub(super) fn record_release(&mut self) {
-        if self.parts.journal.squeezed(|_| true).next().is_some() {
+    /// Gives need no disk. But what was given back is written down soon, or the next agent would take for its own what somebody
+    /// else sets until then, and give it back.
+    pub(super) fn record_given_back(&mut self) {
+        if self.parts.journal.is_outdated(&self.state) {
             self.record_all();
         }
+    }
+
+    /// It was not written down yet, and could be.
+    pub(super) fn is_to_be_recorded(&self) -> bool {
+        self.parts.journal.is_outdated(&self.state) && !self.parts.journal.is_behind()
     }
 
     /// The journal is written, or cannot be.

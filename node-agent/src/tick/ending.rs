@@ -207,8 +207,12 @@ impl Loop {
             }
             Stop::Release if self.orders.is_none() => Some(Ok(())),
             Stop::Release => match self.last.as_ref().and_then(|report| report.release) {
-                // What was given is given, also where the disk hangs.
-                Some(Release::Done) if !acts && (!writes || late) && !self.state.is_in_doubt() => {
+                // What was given is given, also where the disk hangs, or fails.
+                Some(Release::Done)
+                    if !acts
+                        && (!(writes || self.is_to_be_recorded()) || late)
+                        && !self.state.is_in_doubt() =>
+                {
                     tracing::info!("everything was given back");
                     Some(Ok(()))
                 }
@@ -257,7 +261,9 @@ impl Loop {
             (Some(Release::Blocked { short }), _) => tracing::warn!(
                 "giving back: the node lacks {short}; more comes as memory becomes free, for at most {left} s more"
             ),
-            (Some(Release::Done), _) => tracing::info!("giving back: all is given, and written down"),
+            (Some(Release::Done), _) => {
+                tracing::info!("giving back: all is given, and is being written down");
+            }
             (None, _) => {
                 tracing::info!("giving back: what guests hold is being asked, for at most {left} s more");
             }

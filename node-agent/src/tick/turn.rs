@@ -59,9 +59,7 @@ impl Loop {
         }
         let waits_for =
             report.release.filter(|release| *release != Release::Done).and_then(|_| self.waits_for());
-        if report.release == Some(Release::Done) {
-            self.record_release();
-        }
+        self.record_given_back();
         self.publish(Report { api_failing_since, waits_for, ..report });
         true
     }

@@ -11,8 +11,15 @@ use crate::tick::no_guests::locked;
 const FULL: Bytes = Bytes::from_gib(1);
 const HALF: Bytes = Bytes::from_mib(512);
 
-/// A loop that gives back what its journal knows to be taken, of a guest that holds this.
-fn begin(temp: &std::path::Path, holds: Bytes) -> (Loop, Receiver<Wake>) {
+/// Why a loop gives back what its journal knows to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Released,
+    Observes,
+}
+
+/// A loop that does so, of a guest that holds this.
+fn begin(temp: &std::path::Path, holds: Bytes, why: Why) -> (Loop, Receiver<Wake>) {
     let original = Original { target: FULL, period: None };
     leave_journal(
         temp,
@@ -26,9 +33,12 @@ fn begin(temp: &std::path::Path, holds: Bytes) -> (Loop, Receiver<Wake>) {
     let (sent, outcomes) = (Arc::clone(&port.sent), Arc::clone(&port.outcomes));
     let (wakes, inbox) = channel();
     let mut work = Loop::new(parts(temp, &world(4096), &wakes, Box::new(port)));
-    let spec = OvercommitPolicySpec { mode: Wished::Enforce, ..OvercommitPolicySpec::default() };
+    let mode = if why == Why::Observes { Wished::Observe } else { Wished::Enforce };
+    let spec = OvercommitPolicySpec { mode, ..OvercommitPolicySpec::default() };
     work.obey(Arc::new(Orders::from_file("p", &spec).unwrap()));
-    work.stop(Stop::Release);
+    if why == Why::Released {
+        work.stop(Stop::Release);
+    }
     for _ in 0..3 {
         work.turn(Turn::Tick);
         let done = |command| Outcome { command, result: Ok(()) };
@@ -42,7 +52,7 @@ fn begin(temp: &std::path::Path, holds: Bytes) -> (Loop, Receiver<Wake>) {
 fn what_was_given_back_in_whole_is_owed_to_nobody_on_disk_before_a_release_ends() {
     for (holds, done) in [(FULL, true), (HALF, false)] {
         let temp = tempfile::tempdir().unwrap();
-        let (mut work, inbox) = begin(temp.path(), holds);
+        let (mut work, inbox) = begin(temp.path(), holds, Why::Released);
         let release = work.last.clone().unwrap().release;
         assert_eq!(release == Some(Release::Done), done, "{release:?}");
         assert_eq!(work.ended(), None, "it waits for its disk, or its guest");
@@ -62,8 +72,21 @@ fn what_was_given_back_in_whole_is_owed_to_nobody_on_disk_before_a_release_ends(
 fn a_disk_that_hangs_makes_no_release_fail_whose_guests_have_everything() {
     let temp = tempfile::tempdir().unwrap();
     // What nobody answers for is being written.
-    let (mut work, _inbox) = begin(temp.path(), FULL);
+    let (mut work, _inbox) = begin(temp.path(), FULL, Why::Released);
     assert_eq!(work.ended(), None);
     work.stopping = work.stopping.map(|(stop, _)| (stop, Instant::now()));
     assert_eq!(work.ended(), Some(Ok(())));
+}
+
+#[test]
+fn what_was_given_back_under_a_policy_that_observes_is_written_down_too() {
+    let temp = tempfile::tempdir().unwrap();
+    let (mut work, inbox) = begin(temp.path(), FULL, Why::Observes);
+    assert!(work.takes.is_some(), "it is being written");
+    while work.takes.is_some() {
+        work.work(Ok(inbox.recv_timeout(DEADLINE).unwrap()));
+    }
+    assert_eq!(work.parts.journal.squeezed(|_| true).count(), 0);
+    work.turn(Turn::Tick);
+    assert!(work.takes.is_none(), "once");
 }
