@@ -104,6 +104,15 @@ fn agree(ledger: &Ledger, pairs: &[(GuestView, QemuMemory)]) -> Result<()> {
     Ok(())
 }
 
+/// A guest is promised what its balloon leaves it, and the kernel has taken the rest back.
+fn was_taken_back(view: &GuestView, counted: &QemuMemory) -> Result<()> {
+    let promised = view.target.plus(view.facts.overhead.unwrap_or_default());
+    ensure!(view.charge.get() <= promised.get() + MOMENT, "{view:?}");
+    let most = view.charge.get() + OVERHEAD + MOMENT;
+    ensure!(counted.all() <= most, "{}: {counted:?} of {}", view.name, view.charge);
+    Ok(())
+}
+
 #[test]
 fn what_the_account_says_of_guests_is_what_the_kernel_counts() -> Result<()> {
     bench(|bench| {
@@ -136,6 +145,7 @@ fn of_squeezed_guests_too_the_account_says_what_the_kernel_counts() -> Result<()
                 let moves = pairs.iter().find(|(view, _)| view.underway.is_some() || view.failure.is_some());
                 ensure!(moves.is_none(), "{moves:?}");
                 agree(&ledger, &pairs)?;
+                pairs.iter().try_for_each(|(view, counted)| was_taken_back(view, counted))?;
                 rest = Some((ledger, pairs));
                 Ok(())
             },
@@ -146,17 +156,6 @@ fn of_squeezed_guests_too_the_account_says_what_the_kernel_counts() -> Result<()
             pairs.iter().filter(|(view, _)| view.actual.get() + OVERHEAD < view.full.get()).count();
         eprintln!("{squeezed} of {} squeezed: {ledger:?}", pairs.len());
         ensure!(squeezed > 1, "{squeezed}: {ledger:?}");
-        for (view, counted) in &pairs {
-            // It is promised what its balloon leaves it, and the kernel has taken the rest back.
-            let promised = view.target.plus(view.facts.overhead.unwrap_or_default());
-            ensure!(view.charge.get() <= promised.get() + MOMENT, "{view:?}");
-            ensure!(
-                counted.all() <= view.charge.get() + OVERHEAD,
-                "{}: {counted:?} of {}",
-                view.name,
-                view.charge
-            );
-        }
         host.set(PLENTY)?;
         agent.interrupt()?;
         for (guest, (view, _)) in bench.guests.iter().zip(&pairs) {

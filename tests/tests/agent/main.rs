@@ -4,6 +4,7 @@
 mod without_orders;
 /// Run several at a time: see `make test`.
 mod waits {
+    mod blocked;
     mod conduct;
     mod contested;
     mod descriptors;

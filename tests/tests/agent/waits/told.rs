@@ -76,6 +76,13 @@ fn a_guest_that_is_found_out_is_named_by_an_event_at_the_api_server() -> Result<
 
     // It is told once, and nothing is taken on its word again that could be undone.
     agent.wait_guest(SOON, "liar", "to be given back", |guest| guest.target == guest.full)?;
+    let why = "{.status.topGuests[0].reason} {.status.lastActions[*].reason}";
+    wait::until(SOON, "the node's object to say what it did", || {
+        let said = node.api.field("", &format!("noc/{NODE}"), why)?;
+        ensure!(said.starts_with("Untrusted ") && said.contains("UndoNotFreed"), "{said}");
+        Ok::<_, anyhow::Error>(())
+    })
+    .with_context(|| agent.process().log_tail())?;
     agent.terminate()?;
     ensure!(told(&node)?.len() == 1, "{:?}", told(&node)?);
     liar.guest.expect_unhurt()
