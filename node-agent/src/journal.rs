@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use overcommit_core::dealings::Dealing;
 use overcommit_core::ksm::Held;
+use overcommit_core::model::Track;
 use overcommit_core::sample::{GuestId, GuestName, GuestSample, Incarnation};
 use overcommit_core::step::State;
 use overcommit_core::units::{Bytes, Monotonic};
@@ -255,11 +256,12 @@ impl Journal {
         self.alive(runs).filter(move |(_, entry)| lacks(entry)).map(|(id, _)| id)
     }
 
-    /// True if it says of a guest that something is owed to it, and that was given back.
+    /// True if it says of a guest that something is owed to it, and that was given back and is there.
     pub(crate) fn is_outdated(&self, state: &State) -> bool {
         let given_back = |id: &GuestId| {
-            let dealing = state.dealings().of(id);
-            !self.found.contains_key(id) && dealing.is_some_and(|d| d.target.is_some() && !d.holds_anything())
+            let (dealing, track) = (state.dealings().of(id), state.model().track(id));
+            let is_owed_nothing = dealing.is_some_and(|d| d.target.is_some() && !d.holds_anything());
+            !self.found.contains_key(id) && is_owed_nothing && track.is_some_and(Track::has_arrived)
         };
         self.squeezed(|_| true).any(given_back)
     }

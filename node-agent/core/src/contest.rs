@@ -67,11 +67,6 @@ impl Contest {
         self.since = None;
     }
 
-    /// It was at `target` since that was set last, and is not any more if it lags behind it.
-    pub(crate) fn was_at(&self, target: Bytes) -> bool {
-        self.last == Some((target, target))
-    }
-
     /// `target` is set again, while the guest holds `actual`. One that gets more, if slowly, is on its way.
     pub(crate) fn set_again(&mut self, target: Bytes, actual: Bytes) {
         if self.last.is_some_and(|(was, held)| was == target && actual <= held) {

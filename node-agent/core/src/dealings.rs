@@ -70,6 +70,9 @@ pub struct Dealing {
     /// Whether somebody else keeps lowering its balloon.
     #[serde(default)]
     pub contest: Contest,
+    /// It must not be touched, and was seen to have all that it had: from then on its balloon is its owner's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub let_go: bool,
     /// It is in the sample that is being taken in.
     met: bool,
 }

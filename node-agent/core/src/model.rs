@@ -85,6 +85,9 @@ pub struct Track {
     pub alive_since: Monotonic,
     /// It rebooted and has not reported since.
     pub rebooted: bool,
+    /// What its device said that it holds when that was noticed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    actual_at_reboot: Option<Bytes>,
     reboots: u32,
     /// How it hurts, if it does.
     pub pain: Option<Pain>,
@@ -244,6 +247,7 @@ impl Track {
             evidence: Evidence::Missing,
             alive_since: sample.at,
             rebooted: false,
+            actual_at_reboot: None,
             reboots: 0,
             pain: None,
             demand: Bytes::ZERO,
@@ -386,6 +390,7 @@ impl Track {
 
     fn begin_life_anew(&mut self, at: Monotonic) {
         self.rebooted = true;
+        self.actual_at_reboot = Some(self.actual);
         self.reboots = self.reboots.saturating_add(1);
         self.alive_since = at;
         self.last_update_at = None;
@@ -443,12 +448,17 @@ impl Track {
         self.target < self.ceiling || (self.is_ours() && self.actual.plus(FOLLOW_TOLERANCE) < self.ceiling)
     }
 
-    /// It holds less than its target: a command may have been lost, or come late. After a reboot the device may go on saying
-    /// what the last kernel's balloon held, for a driver that finds nothing to do says nothing (`virtballoon_probe`,
-    /// `update_balloon_size_func` in `drivers/virtio/virtio_balloon.c`).
+    /// It holds less than its target: a command may have been lost, or come late.
     pub fn lags_behind(&self) -> bool {
-        let is_ours = self.origin == Origin::Ours && self.is_reachable() && !self.rebooted;
-        is_ours && self.actual.plus(FOLLOW_TOLERANCE) < self.target
+        self.origin == Origin::Ours && self.is_reachable() && !self.has_arrived()
+    }
+
+    /// It holds what its target leaves it, or more. After a reboot the device may go on saying what the last kernel's balloon
+    /// held, for a driver that finds nothing to do says nothing (`virtballoon_probe`, `update_balloon_size_func` in
+    /// `drivers/virtio/virtio_balloon.c`): as long as that does not change, it says nothing.
+    pub fn has_arrived(&self) -> bool {
+        let is_the_last_ones = self.rebooted && self.actual_at_reboot == Some(self.actual);
+        is_the_last_ones || self.actual.plus(FOLLOW_TOLERANCE) >= self.target
     }
 
     /// Its target is in force, it runs, and its driver was heard of: if it does not follow, somebody keeps it from that.

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::adaptive::{self, Purpose, Wish};
 use crate::apart::Apart;
-use crate::conduct::FOLLOW_TOLERANCE;
 use crate::contest::AGAIN;
 use crate::dealings::{Dealings, Force, Original};
 use crate::eligibility::{Standing, standing};
@@ -350,11 +349,10 @@ impl State {
                 (true, true) => dealing.contest.lags(),
                 (true, false) => dealing.contest.arrived(to, now),
             }
-            if plan.of(id).is_some() || !(lags || in_doubt) {
-                continue;
-            }
-            // Who is left alone has what it was owed: what its owner makes of that is his.
-            if dealing.contest.was_at(to) && matches!(standing(track, policy, now), Standing::Exempt(_)) {
+            let has_all = to >= track.ceiling && (dealing.let_go || track.has_arrived());
+            let exempt = || matches!(standing(track, policy, now), Standing::Exempt(_));
+            dealing.let_go = has_all && !in_doubt && exempt();
+            if plan.of(id).is_some() || dealing.let_go || !(lags || in_doubt) {
                 continue;
             }
             let is_well = is_told && track.pain.is_none() && track.lost(now).is_zero();
@@ -371,11 +369,10 @@ impl State {
     fn release_state(&self, ledger: &Ledger, complete: bool) -> Release {
         let outstanding: Bytes =
             self.model.tracks().filter(|t| t.is_ours()).map(|t| t.ceiling.minus(t.target)).sum();
-        // After a reboot the device may go on saying what the last kernel's balloon held: that says nothing.
-        let is_watched = |t: &&Track| !t.rebooted && !t.conduct.is_stuck(self.now);
-        let following =
-            self.model.tracks().filter(|t| t.is_ours() && t.sample.config.has_balloon).filter(is_watched);
-        let moving = following.map(|t| t.target.minus(t.actual)).any(|left| left > FOLLOW_TOLERANCE);
+        let is_let_go = |t: &Track| self.dealings.of(&t.sample.id).is_some_and(|dealing| dealing.let_go);
+        let is_watched = |t: &&Track| !t.conduct.is_stuck(self.now) && !is_let_go(t);
+        let following = self.model.tracks().filter(|t| t.is_ours() && t.sample.config.has_balloon);
+        let moving = following.filter(is_watched).any(|t| !t.has_arrived());
         match outstanding {
             Bytes::ZERO if !moving && complete && self.merging.held().is_none() && !self.is_in_doubt() => {
                 Release::Done

@@ -129,8 +129,7 @@ impl Loop {
         }
     }
 
-    /// Gives need no disk. But what was given back is written down soon, or the next agent would take for its own what somebody
-    /// else sets until then, and give it back.
+    /// Gives need no disk. But what was given back is written down soon, or a later agent would think that it is still owed.
     pub(super) fn record_given_back(&mut self) {
         if self.parts.journal.is_outdated(&self.state) {
             self.record_all();

@@ -59,7 +59,10 @@ impl Loop {
         }
         let waits_for =
             report.release.filter(|release| *release != Release::Done).and_then(|_| self.waits_for());
-        self.record_given_back();
+        // A hand-over writes the journal itself, last of all.
+        if turn != Turn::Handover {
+            self.record_given_back();
+        }
         self.publish(Report { api_failing_since, waits_for, ..report });
         true
     }

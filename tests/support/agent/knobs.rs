@@ -28,6 +28,22 @@ impl HostMemory {
         FOUND.iter().try_for_each(|(name, value)| Ok(fs::write(folder.join(name), value)?))
     }
 
+    /// A kernel takes what is written, or does not. Of a file that was emptied to be written, and was not written any more, it
+    /// would have nothing but what it had.
+    ///
+    /// # Errors
+    /// When one can neither be read nor written.
+    pub fn settle_knobs(&self) -> Result<()> {
+        let folder = self.file.with_file_name("ksm");
+        for (name, found) in FOUND {
+            let knob = folder.join(name);
+            if fs::read_to_string(&knob).with_context(|| name.to_owned())?.is_empty() {
+                fs::write(&knob, found)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Those knobs that are not as they were found, as `name=value`.
     ///
     /// # Errors

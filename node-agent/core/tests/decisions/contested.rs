@@ -133,6 +133,33 @@ fn who_is_opted_out_has_what_it_was_owed_and_is_its_owners_then() {
 }
 
 #[test]
+fn who_is_opted_out_while_its_balloon_is_lowered_has_all_that_it_had_first() {
+    let mut w = at_peace();
+    w.total = 4096;
+    settle(&mut w, 12);
+    assert_eq!(w.target("a"), 512);
+    lowered_to(&mut w, 400, 100);
+    // It is contested at all that it has, and lowered.
+    w.guest("a").actual = 400;
+    w.guest("a").opt_out = Some(OptOut::Annotation);
+    settle(&mut w, 400);
+    assert_eq!(w.guest("a").actual, 512);
+}
+
+#[test]
+fn a_guest_that_rebooted_is_set_again_once_somebody_moves_its_balloon() {
+    let mut w = at_peace();
+    w.guest("a").filled = 1 << 20;
+    settle(&mut w, 2);
+    let (held, full) = (w.target("a"), w.guest("a").full);
+    w.total = 4096;
+    let a = w.guest("a");
+    (a.filled, a.total) = (0, Some(full));
+    assert!(!lowered_to(&mut w, held, 4).iter().any(set_again));
+    assert!(lowered_to(&mut w, held - 50, 4).iter().any(set_again));
+}
+
+#[test]
 fn what_was_refused_accuses_nobody() {
     let mut w = at_peace();
     let target = w.target("a");

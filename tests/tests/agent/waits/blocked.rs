@@ -24,9 +24,10 @@ const SQUEEZED_BY: Duration = Duration::from_mins(6);
 /// A report of the node is written within 32 s of a change.
 const TOLD_BY: Duration = Duration::from_mins(2);
 
-fn policy(mode: Mode) -> OvercommitPolicySpec {
+fn policy() -> OvercommitPolicySpec {
+    let interval = Period("2s".to_owned());
     let mut policy =
-        OvercommitPolicySpec { mode, interval: Period("2s".to_owned()), ..OvercommitPolicySpec::default() };
+        OvercommitPolicySpec { mode: Mode::Enforce, interval, ..OvercommitPolicySpec::default() };
     policy.reserve.minimum = SizeOrPercent(format!("{KEPT}Mi"));
     policy
 }
@@ -49,7 +50,7 @@ fn a_release_that_the_node_cannot_pay_says_so_at_the_api_server_and_is_done_once
     let node = OrderedNode::start()?;
     let owed = Launcher::start(POD, &GuestSpec::new("owed", SIZE).stats_period_s(5))?;
     owed.guest.wait_booted()?;
-    node.order(&policy(Mode::Enforce), &[entry("owed", POD)])?;
+    node.order(&policy(), &[entry("owed", POD)])?;
     let (dir, host) = (Session::shared()?.fresh_dir("state")?, HostMemory::new(PLENTY)?);
     let agent = Agent::start_program_on_node(&Agent::program()?, node.kubeconfig(), &dir, &host, &[])?;
     let promised = agent.promised_mib(1)?;
@@ -58,9 +59,10 @@ fn a_release_that_the_node_cannot_pay_says_so_at_the_api_server_and_is_done_once
         guest.target + (SHORT / 2 * MIB) < guest.full
     })?;
 
-    // All that the policy kept is gone, and then the policy.
+    // All that the policy kept is gone, and then all is asked back.
     host.set(promised - SHORT)?;
-    node.order(&policy(Mode::Observe), &[entry("owed", POD)])?;
+    let release = ["patch", "noc", NODE, "--type=merge", "--patch", r#"{"spec":{"release":true}}"#];
+    node.api.kubectl(&release)?;
     wait_told(&node, &agent, "ReleaseBlocked", "stop or move guests")?;
     ensure!(owed.guest.memory_stats()?.actual_kib < (SIZE - SHORT / 2) * 1024, "who gave that?");
     host.set(PLENTY)?;

@@ -259,7 +259,8 @@ fn killed_at_any_step_of_the_cycle_while_its_guest_grows_the_next_one_helps() ->
         bench.start_agent_to_die(&["--unattended", &format!("--fail-at={point}")]).context(point)?;
     }
     let held = bench.holds_mib()?;
-    ensure!(held > squeezed && held < SIZE - 20, "{squeezed} became {held} MiB");
+    // Who died just after a give was decided may have taken it along.
+    ensure!(held >= squeezed && held < SIZE - 20, "{squeezed} became {held} MiB");
     bench.relieve()?;
     bench.start_agent(&[])?;
     wait_helped(&bench)?;
@@ -307,6 +308,7 @@ fn killed_while_it_turns_the_kernels_knobs_the_next_one_puts_them_back() -> Resu
         Agent::start_to_die(SQUEEZED_BY, hypervisor.uri(), &policy, &dir, &host, &order).context(point)?;
         let left = host.turned_knobs()?;
         ensure!(!point.starts_with("before") || left.is_empty(), "written before {point}: {left:?}");
+        host.settle_knobs()?;
         let agent = Agent::start(hypervisor.uri(), &policy, &dir, &host)?;
         agent.interrupt()?;
         let left = host.turned_knobs()?;

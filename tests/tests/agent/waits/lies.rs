@@ -59,8 +59,9 @@ fn a_driver_that_says_it_gave_and_keeps_every_page_is_found_out_by_what_its_proc
     let words = ["was undone: its balloon says that it gave", "says what its process denies", "for another"];
     expect_told(&bench, "UndoNotFreed", &words)?;
 
-    let told = bench
-        .wait(SOON, "to be left alone no longer", |g| g.back_off.is_none() && g.reason == Reason::FullSize)?;
+    let told = bench.wait(SOON, "to be left alone for good", |g| {
+        g.back_off.is_none() && g.reason == Reason::Held(Hold::Untrusted)
+    })?;
     ensure!(told.reclaimable.is_zero() && told.trust == Trust::Untrusted, "{told:?}");
     let done = bench.decisions(5)?;
     ensure!(done.is_empty(), "nothing is taken on the word of a liar: {done:?}");
