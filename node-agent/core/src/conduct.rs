@@ -173,7 +173,7 @@ impl Conduct {
             return Some(seen.at.since(trial.asked));
         } else if follows && too_much.is_none() && trial.has_settled(seen) {
             self.excess = excess(seen).or(self.excess);
-            self.succeed(trial.is_verified());
+            self.succeed(trial.is_verified() && excess(seen).is_some());
         }
         None
     }
@@ -218,8 +218,8 @@ impl Conduct {
         self.last_failure
     }
 
-    /// Nothing speaks against the take. Where the host's kernel never said what the process holds, only the guest speaks for
-    /// it: who is not believed is not believed for that.
+    /// Nothing speaks against the take. Where the host's kernel did not say what the process held before it or holds now, only
+    /// the guest speaks for it: who is not believed is not believed for that.
     fn succeed(&mut self, verified: bool) {
         self.trial = None;
         if verified || self.trust != Trust::Untrusted {

@@ -281,8 +281,8 @@ fn a_paid_undo_is_over() {
     assert_eq!(conduct.undo(), None);
 }
 
-/// Taken from 512 to 300 MiB while the host's kernel says nothing of its process, which it did before if `known`.
-fn taken_in_the_dark(known: bool) -> Conduct {
+/// Taken from 512 to 300 MiB while the host's kernel says nothing of its process `until` then, which it did before if `known`.
+fn taken_in_the_dark(known: bool, until: u64) -> Conduct {
     let mut conduct = Conduct::default();
     if known {
         conduct.observe(&seen(0, 512, 512, 512));
@@ -290,25 +290,23 @@ fn taken_in_the_dark(known: bool) -> Conduct {
     let before = Seen { held: None, ..seen(1, 512, 512, 0) };
     conduct.observe(&before);
     conduct.took(MIB(512), MIB(300), &before);
-    for second in 2..20 {
+    for second in 2..until {
         conduct.observe(&Seen { held: None, ..seen(second, 300, 300, 0) });
     }
     conduct
 }
 
 #[test]
-fn who_was_taken_from_in_the_dark_is_judged_once_the_host_shows_it() {
-    let mut conduct = taken_in_the_dark(true);
-    assert!(conduct.underway(seen(20, 0, 0, 0).at).is_some(), "not over before the kernel has spoken");
-    for second in 20..32 {
-        conduct.observe(&seen(second, 300, 300, 512));
+fn who_was_taken_from_in_the_dark_is_judged_by_what_it_held_before_once_the_host_shows_it() {
+    for (held, failure, trust) in
+        [(512, Some(Failure::NotFreed { excess: MIB(212) }), Trust::Untrusted), (300, None, Trust::Trusted)]
+    {
+        let mut conduct = taken_in_the_dark(true, 3);
+        for second in 3..16 {
+            conduct.observe(&seen(second, 300, 300, held));
+        }
+        assert_eq!((conduct.last_failure(), conduct.trust()), (failure, trust));
     }
-    assert_eq!(conduct.last_failure(), Some(Failure::NotFreed { excess: MIB(212) }));
-    assert_eq!(conduct.trust(), Trust::Untrusted);
-
-    let mut conduct = taken_in_the_dark(true);
-    conduct.observe(&seen(20, 300, 300, 300));
-    assert_eq!((conduct.trial, conduct.trust()), (None, Trust::Trusted));
 }
 
 #[test]
@@ -318,7 +316,7 @@ fn who_is_not_believed_is_not_believed_for_what_nobody_could_check() {
         (Trust::Unresponsive, Trust::Trusted),
         (Trust::Trusted, Trust::Trusted),
     ] {
-        let mut conduct = taken_in_the_dark(false);
+        let mut conduct = taken_in_the_dark(false, 20);
         assert_eq!(conduct.trial, None, "nothing would ever check it");
         let before = Seen { held: None, ..seen(21, 300, 300, 0) };
         conduct.trust = trust;
