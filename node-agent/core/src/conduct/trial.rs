@@ -52,9 +52,9 @@ impl Trial {
         seen.at.since(since) >= SETTLE && seen.heard.is_some_and(|heard| heard > since)
     }
 
-    /// What its process held before is known: its balloon's word is checked.
-    pub(super) fn is_verified(&self) -> bool {
-        self.excess.is_some()
+    /// What its process held before and holds now is known: its balloon's word is checked.
+    pub(super) fn is_verified(&self, seen: &Seen) -> bool {
+        self.excess.and(excess(seen)).is_some()
     }
 
     /// What its process holds more than before in excess of its balloon: at least half of what was taken, or it is creep.

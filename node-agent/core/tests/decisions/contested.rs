@@ -25,6 +25,23 @@ fn lowered_to(w: &mut World, mib: u64, turns: usize) -> Vec<Decision> {
     (0..turns).map(lower).collect()
 }
 
+/// It is given what it is to have, or that is set again.
+fn helps(decision: &Decision) -> bool {
+    set_again(decision) || decision.plan.of(&World::id("a")).is_some()
+}
+
+/// "a" has a kernel that is up for a while.
+fn up_for_a_while(w: &mut World) {
+    w.guest("a").filled = 1 << 20;
+    settle(w, 2);
+}
+
+/// It reboots, and has its full size by then.
+fn reboot(w: &mut World) {
+    let a = w.guest("a");
+    (a.filled, a.total) = (0, Some(a.full));
+}
+
 fn set_again(decision: &Decision) -> bool {
     decision
         .again
@@ -58,8 +75,7 @@ fn a_guest_that_hurts_is_helped_whoever_keeps_lowering_its_balloon() {
     lowered_to(&mut w, target - 50, 720);
     w.guest("a").used = 512;
     let decisions = lowered_to(&mut w, target - 50, 60);
-    let helped = |d: &&Decision| set_again(d) || d.plan.moves().iter().any(|step| step.id.as_str() == "a");
-    let times = decisions.iter().filter(helped).count();
+    let times = decisions.iter().filter(|decision| helps(decision)).count();
     assert!(times >= 29, "{times} times in 5 min");
 }
 
@@ -67,18 +83,13 @@ fn a_guest_that_hurts_is_helped_whoever_keeps_lowering_its_balloon() {
 fn nobody_is_accused_for_a_guest_that_cannot_follow() {
     let cannot: [fn(&mut World); 3] = [
         |w| w.guest("a").state = RunState::Paused,
-        // It reboots, has its full size by then, and its device goes on saying what the last kernel's balloon held.
-        |w| {
-            let full = w.guest("a").full;
-            let a = w.guest("a");
-            (a.filled, a.total) = (0, Some(full));
-        },
+        // Its device goes on saying what the last kernel's balloon held.
+        reboot,
         |w| w.guest("a").reports = false,
     ];
     for cannot in cannot {
         let mut w = at_peace();
-        w.guest("a").filled = 1 << 20;
-        settle(&mut w, 2);
+        up_for_a_while(&mut w);
         let held = w.target("a");
         cannot(&mut w);
         // There is plenty, so that it is to have more.
@@ -92,12 +103,10 @@ fn nobody_is_accused_for_a_guest_that_cannot_follow() {
 #[test]
 fn a_device_that_goes_on_saying_what_the_last_kernel_held_keeps_no_release_from_its_end() {
     let mut w = at_peace();
-    w.guest("a").filled = 1 << 20;
-    settle(&mut w, 2);
-    let (held, full) = (w.target("a"), w.guest("a").full);
+    up_for_a_while(&mut w);
+    let held = w.target("a");
     (w.total, w.release) = (4096, true);
-    let a = w.guest("a");
-    (a.filled, a.total) = (0, Some(full));
+    reboot(&mut w);
     let decisions = lowered_to(&mut w, held, 4);
     assert_eq!(w.target("a"), 512);
     assert!(decisions[1..].iter().all(|decision| decision.release == Some(Release::Done)));
@@ -111,9 +120,8 @@ fn a_contested_guest_that_falls_silent_is_helped_each_time() {
     lowered_to(&mut w, target - 50, 720);
     w.guest("a").reports = false;
     let decisions = lowered_to(&mut w, target - 50, 60);
-    let helped = |d: &&Decision| set_again(d) || d.plan.moves().iter().any(|step| step.id.as_str() == "a");
     // Its last words are fresh for a while.
-    let times = decisions[6..].iter().filter(helped).count();
+    let times = decisions[6..].iter().filter(|decision| helps(decision)).count();
     assert!(times >= 25, "{times} times in 4.5 min");
 }
 
@@ -149,12 +157,10 @@ fn who_is_opted_out_while_its_balloon_is_lowered_has_all_that_it_had_first() {
 #[test]
 fn a_guest_that_rebooted_is_set_again_once_somebody_moves_its_balloon() {
     let mut w = at_peace();
-    w.guest("a").filled = 1 << 20;
-    settle(&mut w, 2);
-    let (held, full) = (w.target("a"), w.guest("a").full);
+    up_for_a_while(&mut w);
+    let held = w.target("a");
     w.total = 4096;
-    let a = w.guest("a");
-    (a.filled, a.total) = (0, Some(full));
+    reboot(&mut w);
     assert!(!lowered_to(&mut w, held, 4).iter().any(set_again));
     assert!(lowered_to(&mut w, held - 50, 4).iter().any(set_again));
 }

@@ -11,6 +11,7 @@ use overcommit_core::reason::{Pain, Reason};
 use overcommit_core::sample::{GuestSample, RunState};
 use overcommit_core::units::Bytes;
 use proptest::prop_assert;
+use proptest::test_runner::TestCaseError;
 
 use crate::course::generate::any_course;
 use crate::course::oracle::{self, Memory, Rests, Taken};
@@ -85,6 +86,22 @@ fn whimsical(moment: &Moment<'_>, takings: &mut Takings) -> (Proposal, Verdict) 
     (proposal, verdict)
 }
 
+/// Proves what holds of each turn for what the guard lets pass of whims, but for turns that only observe.
+fn prove_whims(check: impl Fn(&Moment<'_>, &Memory, &Proposal, &Verdict) -> Result<(), TestCaseError>) {
+    prove(any_course(), || {
+        let (mut memory, mut takings) = (Memory::default(), Takings::default());
+        let check = &check;
+        move |moment| {
+            memory.observe(moment);
+            if oracle::observing(moment) {
+                return Ok(());
+            }
+            let (proposal, verdict) = whimsical(moment, &mut takings);
+            check(moment, &memory, &proposal, &verdict)
+        }
+    });
+}
+
 #[test]
 fn no_take_that_any_engine_wants_breaks_an_invariant() {
     prove(any_course(), || {
@@ -125,64 +142,49 @@ fn no_take_that_any_engine_wants_breaks_an_invariant() {
 
 #[test]
 fn no_give_that_any_engine_wants_breaks_an_invariant() {
-    prove(any_course(), || {
-        let (mut memory, mut takings) = (Memory::default(), Takings::default());
-        move |moment| {
-            memory.observe(moment);
-            if oracle::observing(moment) {
-                return Ok(());
-            }
-            let (mut cost, mut pages) = (Bytes::ZERO, Bytes::ZERO);
-            for step in whimsical(moment, &mut takings).1.plan.moves().iter().filter(|step| !step.takes()) {
-                let guest = memory.known(&step.id);
-                prop_assert!(guest.run_state != RunState::Unreachable, "out of reach: {step:?}");
-                prop_assert!(step.to <= guest.config.full, "{step:?}");
-                let limit = oracle::most_given(guest, step);
-                prop_assert!(step.to <= limit, "{step:?} > {limit}");
-                cost = cost.plus(oracle::cost(moment, step));
-                // A ceiling that is no multiple of a balloon's page is reached all the same.
-                pages = pages.plus(Bytes::from_kib(4));
-            }
-            let spare = moment.decision.ledger.spare;
-            prop_assert!(cost <= spare.plus(pages), "{cost} > {spare}");
-            Ok(())
+    prove_whims(|moment, memory, _, verdict| {
+        let (mut cost, mut pages) = (Bytes::ZERO, Bytes::ZERO);
+        for step in verdict.plan.moves().iter().filter(|step| !step.takes()) {
+            let guest = memory.known(&step.id);
+            prop_assert!(guest.run_state != RunState::Unreachable, "out of reach: {step:?}");
+            prop_assert!(step.to <= guest.config.full, "{step:?}");
+            let limit = oracle::most_given(guest, step);
+            prop_assert!(step.to <= limit, "{step:?} > {limit}");
+            cost = cost.plus(oracle::cost(moment, step));
+            // A ceiling that is no multiple of a balloon's page is reached all the same.
+            pages = pages.plus(Bytes::from_kib(4));
         }
+        let spare = moment.decision.ledger.spare;
+        prop_assert!(cost <= spare.plus(pages), "{cost} > {spare}");
+        Ok(())
     });
 }
 
 /// Invariant 4: who hurts and is not given all that was wanted for it pays for nobody who does not.
 #[test]
 fn what_any_engine_gives_goes_to_who_hurts_first() {
-    prove(any_course(), || {
-        let (mut memory, mut takings) = (Memory::default(), Takings::default());
-        move |moment| {
-            memory.observe(moment);
-            if oracle::observing(moment) {
-                return Ok(());
-            }
-            let (proposal, verdict) = whimsical(moment, &mut takings);
-            let page = Bytes::from_kib(4);
-            let hurts = |step: &Move| memory.life(&step.id).hurts(moment.sample.at);
-            let lacks = |wanted: &Move| {
-                let guest = memory.known(&wanted.id);
-                let most = guest.config.full.min(oracle::most_given(guest, wanted));
-                let got = verdict.plan.of(&wanted.id).map_or(wanted.from, |step| step.to);
-                let ceiling = oracle::view(moment, &wanted.id).ceiling();
-                let short = Move { to: wanted.to.min(most).min(ceiling), from: got, ..wanted.clone() };
-                !wanted.takes()
-                    && guest.run_state != RunState::Unreachable
-                    && verdict.plan.of(&wanted.id).is_none_or(|step| !step.takes())
-                    && short.to > got.plus(page)
-                    && oracle::cost(moment, &short) > page
-            };
-            let Some(short) = proposal.moves().iter().find(|step| hurts(step) && lacks(step)) else {
-                return Ok(());
-            };
-            for step in verdict.plan.moves().iter().filter(|step| !step.takes() && !hurts(step)) {
-                let first = matches!(step.reason, Reason::Undo(_) | Reason::GiveDistress(_));
-                prop_assert!(first || oracle::cost(moment, step) <= page, "{step:?} before {short:?}");
-            }
-            Ok(())
+    prove_whims(|moment, memory, proposal, verdict| {
+        let page = Bytes::from_kib(4);
+        let hurts = |step: &Move| memory.life(&step.id).hurts(moment.sample.at);
+        let lacks = |wanted: &Move| {
+            let guest = memory.known(&wanted.id);
+            let most = guest.config.full.min(oracle::most_given(guest, wanted));
+            let got = verdict.plan.of(&wanted.id).map_or(wanted.from, |step| step.to);
+            let ceiling = oracle::view(moment, &wanted.id).ceiling();
+            let short = Move { to: wanted.to.min(most).min(ceiling), from: got, ..wanted.clone() };
+            !wanted.takes()
+                && guest.run_state != RunState::Unreachable
+                && verdict.plan.of(&wanted.id).is_none_or(|step| !step.takes())
+                && short.to > got.plus(page)
+                && oracle::cost(moment, &short) > page
+        };
+        let Some(short) = proposal.moves().iter().find(|step| hurts(step) && lacks(step)) else {
+            return Ok(());
+        };
+        for step in verdict.plan.moves().iter().filter(|step| !step.takes() && !hurts(step)) {
+            let first = matches!(step.reason, Reason::Undo(_) | Reason::GiveDistress(_));
+            prop_assert!(first || oracle::cost(moment, step) <= page, "{step:?} before {short:?}");
         }
+        Ok(())
     });
 }
