@@ -31,7 +31,7 @@ use crate::wait;
 pub use bench::{Bench, SOON};
 pub use cluster::{NODE, nobodys_kubeconfig, seal};
 pub use files::OpenFiles;
-pub use ordered::{OrderedNode, SYSTEM, entry};
+pub use ordered::{OrderedNode, SYSTEM, enforcing, entry};
 pub use replayed::expect_replayed;
 pub use turns::{Account, Action, Turn, Turns};
 
@@ -295,7 +295,15 @@ impl Agent {
         Ok(serde_json::from_slice(&self.ask(&["status", "--output", "json"])?.stdout)?)
     }
 
-    /// The same with its types.
+    /// What it says does not work, as it is written in its report: `[]` if all works.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn troubles(&self) -> Result<String> {
+        Ok(self.report()?.get("troubles").map(ToString::to_string).unwrap_or_default())
+    }
+
+    /// The report with its types.
     ///
     /// # Errors
     /// When it does not answer.

@@ -85,6 +85,21 @@ impl Bench {
         Agent::start_to_die(SOON, self.hypervisor.uri(), &policy, &self.dir, &self.host, &arguments)
     }
 
+    /// Memory is there again: the agent gives all back that it took from its guest of so many MiB, which was not hurt, and ends;
+    /// its journal and its recording agree.
+    ///
+    /// # Errors
+    /// When it is not so.
+    pub fn expect_all_back(&self, size_mib: u64) -> Result<()> {
+        self.guest.expect_unhurt()?;
+        self.relieve()?;
+        self.agent.interrupt()?;
+        let holds = self.holds_mib()?;
+        ensure!(holds == size_mib, "{holds} MiB");
+        self.expect_nobody_owed()?;
+        self.expect_replayed()
+    }
+
     /// By the journal on disk no guest is owed anything.
     ///
     /// # Errors

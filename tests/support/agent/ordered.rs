@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use overcommit_crds::OvercommitPolicySpec;
 use overcommit_crds::node::GuestEntry;
+use overcommit_crds::policy::Mode;
+use overcommit_crds::quantity::{Period, SizeOrPercent};
 use overcommit_crds::resolve::resolve;
 use serde_json::json;
 
@@ -60,6 +62,15 @@ impl OrderedNode {
     pub fn kubeconfig(&self) -> &Path {
         self.access.kubeconfig_path()
     }
+}
+
+/// A policy that enforces, decides every 2 s, and keeps so many MiB for the node.
+pub fn enforcing(kept_mib: u64) -> OvercommitPolicySpec {
+    let interval = Period("2s".to_owned());
+    let mut policy =
+        OvercommitPolicySpec { mode: Mode::Enforce, interval, ..OvercommitPolicySpec::default() };
+    policy.reserve.minimum = SizeOrPercent(format!("{kept_mib}Mi"));
+    policy
 }
 
 /// A guest of the namespace `shop` in this pod, as orders list it.

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use overcommit_crds::OvercommitPolicySpec;
-use overcommit_crds::policy::Mode;
-use overcommit_crds::quantity::{Period, SizeOrPercent};
-use overcommit_tests::agent::{Agent, HostMemory, NODE, OrderedNode, SOON, entry};
+use overcommit_tests::agent::{Agent, HostMemory, NODE, OrderedNode, SOON, enforcing, entry};
 use overcommit_tests::guests::GuestSpec;
 use overcommit_tests::launcher::Launcher;
 use overcommit_tests::machine::MIB;
@@ -23,14 +20,6 @@ const KEPT: u64 = 1024;
 const SQUEEZED_BY: Duration = Duration::from_mins(6);
 /// A report of the node is written within 32 s of a change.
 const TOLD_BY: Duration = Duration::from_mins(2);
-
-fn policy() -> OvercommitPolicySpec {
-    let interval = Period("2s".to_owned());
-    let mut policy =
-        OvercommitPolicySpec { mode: Mode::Enforce, interval, ..OvercommitPolicySpec::default() };
-    policy.reserve.minimum = SizeOrPercent(format!("{KEPT}Mi"));
-    policy
-}
 
 fn wait_told(node: &OrderedNode, agent: &Agent, reason: &str, words: &str) -> Result<()> {
     let field = |name: &str| {
@@ -50,7 +39,7 @@ fn a_release_that_the_node_cannot_pay_says_so_at_the_api_server_and_is_done_once
     let node = OrderedNode::start()?;
     let owed = Launcher::start(POD, &GuestSpec::new("owed", SIZE).stats_period_s(5))?;
     owed.guest.wait_booted()?;
-    node.order(&policy(), &[entry("owed", POD)])?;
+    node.order(&enforcing(KEPT), &[entry("owed", POD)])?;
     let (dir, host) = (Session::shared()?.fresh_dir("state")?, HostMemory::new(PLENTY)?);
     let agent = Agent::start_program_on_node(&Agent::program()?, node.kubeconfig(), &dir, &host, &[])?;
     let promised = agent.promised_mib(1)?;

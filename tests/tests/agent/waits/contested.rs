@@ -7,7 +7,6 @@ use overcommit_core::reason::{Hold, Reason};
 use overcommit_tests::agent::{Bench, SOON};
 use overcommit_tests::guests::GuestSpec;
 use overcommit_tests::wait;
-use serde_json::Value;
 
 const SIZE: u64 = 384;
 /// What the host lacks for its guest.
@@ -25,8 +24,7 @@ fn somebody_who_keeps_lowering_a_balloon_is_told_of_and_yielded_to() -> Result<(
     wait::until_paced(SOON, PACE, "the agent to say so", || {
         bench.guest().set_balloon_mib(left - LESS)?;
         said = bench.explained()?;
-        let report = bench.agent().report()?;
-        let troubles = report.get("troubles").map(Value::to_string).unwrap_or_default();
+        let troubles = bench.agent().troubles()?;
         let view = bench.view()?;
         ensure!(said.contains("another controller") && troubles.contains("another controller"), "{said}");
         ensure!(view.reason == Reason::Held(Hold::BalloonMoves), "{view:?}");

@@ -73,18 +73,12 @@ fn out_of_file_descriptors_nothing_is_taken_giving_goes_on_and_it_recovers() -> 
 
     files.allow_as_before()?;
     wait::until(SOON, "no more troubles", || {
-        let troubles = bench.agent().report()?.get("troubles").map(ToString::to_string).unwrap_or_default();
+        let troubles = bench.agent().troubles()?;
         ensure!(troubles == "[]", "{troubles}");
         Ok(())
     })
     .with_context(|| bench.agent().process().log_tail())?;
     bench.squeeze()?;
     bench.wait_settled()?;
-    bench.guest().expect_unhurt()?;
-    bench.relieve()?;
-    bench.agent().interrupt()?;
-    let holds = bench.holds_mib()?;
-    ensure!(holds == SIZE, "{holds} MiB");
-    bench.expect_nobody_owed()?;
-    bench.expect_replayed()
+    bench.expect_all_back(SIZE)
 }

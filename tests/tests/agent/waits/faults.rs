@@ -23,10 +23,6 @@ fn boot(hypervisor: &Hypervisor, name: &str) -> Result<Guest> {
     Ok(guest)
 }
 
-fn troubles(agent: &Agent) -> Result<String> {
-    Ok(agent.report()?.get("troubles").map(ToString::to_string).unwrap_or_default())
-}
-
 /// Waits for so many further reports, so that what has not happened by then did not happen for want of time.
 fn turns(agent: &Agent, count: usize) -> Result<()> {
     let at = || Ok::<_, anyhow::Error>(agent.report()?.get("at").context("no time")?.to_string());
@@ -57,7 +53,7 @@ fn takes_nothing_gives_and_recovers(
     break_it(&disk)?;
     host.set(promised - 160)?;
     let says = |words: [&str; 2]| {
-        let troubles = troubles(&agent)?;
+        let troubles = agent.troubles()?;
         ensure!(words.iter().all(|word| troubles.contains(word)), "{troubles}");
         Ok(())
     };
@@ -74,7 +70,7 @@ fn takes_nothing_gives_and_recovers(
     says(told)?;
     mend_it(&disk)?;
     wait::until(SOON, "the trouble to be over", || {
-        let troubles = troubles(&agent)?;
+        let troubles = agent.troubles()?;
         ensure!(troubles == "[]", "{troubles}");
         Ok(())
     })?;
@@ -137,7 +133,7 @@ fn with_an_unreadable_journal_a_squeezed_guest_gets_its_full_size_back() -> Resu
     host.set(PLENTY)?;
     // Observe touches nothing of its own accord: all that is given is owed.
     let agent = Agent::start(hypervisor.uri(), &Agent::policy("Observe", ""), &dir, &host)?;
-    let told = troubles(&agent)?;
+    let told = agent.troubles()?;
     ensure!(told.contains("unreadable") && told.contains("journal.corrupt"), "{told}");
     ensure!(dir.join("journal.corrupt").is_file(), "it is not set aside");
     agent.wait_guest(SOON, "orphan", "to have its full size", |g| g.actual == SIZE * MIB)?;

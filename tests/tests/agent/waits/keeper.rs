@@ -10,7 +10,6 @@ use overcommit_tests::guests::{GuestSpec, Hypervisor, Load};
 use overcommit_tests::session::Session;
 use overcommit_tests::wait;
 use rustix::process::Signal;
-use serde_json::Value;
 
 const SIZE: u64 = 384;
 /// A host on which the guest fits whole, and that would have less than a fifth free then: merging is worth something.
@@ -43,11 +42,21 @@ fn wait_helped(bench: &Bench) -> Result<()> {
 
 fn wait_trouble(bench: &Bench, words: &str) -> Result<()> {
     wait::until(SOON, format!("the trouble {words:?}"), || {
-        let told = bench.agent().report()?.get("troubles").map(Value::to_string).unwrap_or_default();
+        let told = bench.agent().troubles()?;
         ensure!(told.contains(words), "{told}");
         Ok(())
     })
     .with_context(|| bench.agent().process().log_tail())
+}
+
+/// What a guest at peace holds that an agent left squeezed as it was killed.
+fn left_squeezed() -> Result<(Bench, u64)> {
+    let bench = squeezed(&[])?;
+    // Nothing more is under way when the agent dies, whatever wanders.
+    bench.wait_at_peace()?;
+    bench.agent().kill()?;
+    let holds = bench.holds_mib()?;
+    Ok((bench, holds))
 }
 
 /// Memory is there again: everything comes back, with the period that the guest had.
@@ -249,10 +258,7 @@ fn killed_at_any_step_of_the_cycle_nothing_is_forgotten() -> Result<()> {
 
 #[test]
 fn killed_at_any_step_of_the_cycle_while_its_guest_grows_the_next_one_helps() -> Result<()> {
-    let mut bench = squeezed(&[])?;
-    bench.wait_at_peace()?;
-    bench.agent().kill()?;
-    let squeezed = bench.holds_mib()?;
+    let (mut bench, squeezed) = left_squeezed()?;
     bench.guest().begin(&GROWS_SLOWLY)?;
     for point in POINTS_OF_A_SURGE {
         bench.host().set(bench.host().get()? + LESS_SHORT)?;
@@ -271,11 +277,7 @@ fn killed_at_any_step_of_the_cycle_while_its_guest_grows_the_next_one_helps() ->
 
 #[test]
 fn what_somebody_else_set_while_no_agent_ran_is_not_overwritten() -> Result<()> {
-    let mut bench = squeezed(&[])?;
-    // Nothing more is under way when the agent dies, whatever wanders.
-    bench.wait_at_peace()?;
-    bench.agent().kill()?;
-    let left = bench.holds_mib()?;
+    let (mut bench, left) = left_squeezed()?;
     // Less than what is handed out as slack.
     let other = left - 10;
     bench.guest().set_balloon_mib(other)?;

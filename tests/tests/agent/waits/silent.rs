@@ -69,7 +69,7 @@ fn guests_of_a_libvirtd_that_was_stopped_before_are_promised_their_full_size() -
     })?;
     ensure!(promised > 2 * SIZE * MIB + 20 * MIB, "{promised} leaves the overhead out");
     wait::until(SOON, "its trouble", || {
-        let troubles = agent.report()?.get("troubles").map(ToString::to_string).unwrap_or_default();
+        let troubles = agent.troubles()?;
         ensure!(troubles.contains("mute-one: libvirt does not answer"), "{troubles}");
         Ok::<_, anyhow::Error>(())
     })?;

@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use overcommit_core::conduct::Trust;
-use overcommit_crds::OvercommitPolicySpec;
-use overcommit_crds::policy::Mode;
-use overcommit_crds::quantity::{Period, SizeOrPercent};
-use overcommit_tests::agent::{Agent, HostMemory, NODE, OrderedNode, SOON, entry};
+use overcommit_tests::agent::{Agent, HostMemory, NODE, OrderedNode, SOON, enforcing, entry};
 use overcommit_tests::guests::{Balloon, GuestSpec, Load};
 use overcommit_tests::launcher::Launcher;
 use overcommit_tests::session::Session;
@@ -25,14 +22,6 @@ const PLENTY: u64 = 16 * 1024;
 const KEPT: u64 = 1024;
 /// Boot grace, takes of a tenth each, and ten seconds of patience; on a busy machine more.
 const ACCUSED_BY: Duration = Duration::from_mins(6);
-
-fn policy() -> OvercommitPolicySpec {
-    let interval = Period("2s".to_owned());
-    let mut policy =
-        OvercommitPolicySpec { mode: Mode::Enforce, interval, ..OvercommitPolicySpec::default() };
-    policy.reserve.minimum = SizeOrPercent(format!("{KEPT}Mi"));
-    policy
-}
 
 /// Events of takes that were undone.
 fn told(node: &OrderedNode) -> Result<Vec<Value>> {
@@ -53,7 +42,7 @@ fn a_guest_that_is_found_out_is_named_by_an_event_at_the_api_server() -> Result<
     let touches = Load::Steps(vec![(TOUCHED, 5), (0, 1)]);
     let liar = Launcher::start(POD, &GuestSpec::new("liar", LARGE).balloon(balloon).load(touches))?;
     liar.guest.wait_booted()?;
-    node.order(&policy(), &[entry("liar", POD)])?;
+    node.order(&enforcing(KEPT), &[entry("liar", POD)])?;
     let (dir, host) = (Session::shared()?.fresh_dir("state")?, HostMemory::new(PLENTY)?);
     let lies = ["--lie=liar=gives"];
     let agent = Agent::start_program_on_node(&Agent::program()?, node.kubeconfig(), &dir, &host, &lies)?;

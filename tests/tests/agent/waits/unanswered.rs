@@ -13,10 +13,6 @@ const SIZE: u64 = 384;
 /// What the host lacks for its guest: two takes of a tenth each.
 const SHORT: u64 = 60;
 
-fn troubles(bench: &Bench) -> Result<String> {
-    Ok(bench.agent().report()?.get("troubles").map(ToString::to_string).unwrap_or_default())
-}
-
 #[test]
 fn a_take_that_a_stopped_libvirtd_does_not_answer_is_told_and_its_target_set_again_once_it_does() -> Result<()>
 {
@@ -26,7 +22,7 @@ fn a_take_that_a_stopped_libvirtd_does_not_answer_is_told_and_its_target_set_aga
     let bench = Bench::start(&GuestSpec::new("unheard", SIZE).stats_period_s(5), SHORT, &further)?;
     bench.agent().while_stopped(SOON, || bench.hypervisor().freeze_daemon())?;
     wait::until(SOON, "what nobody answered to be told", || {
-        let told = troubles(&bench)?;
+        let told = bench.agent().troubles()?;
         ensure!(told.contains("may still take effect"), "{told}");
         Ok(())
     })
@@ -42,7 +38,7 @@ fn a_take_that_a_stopped_libvirtd_does_not_answer_is_told_and_its_target_set_aga
     let whole = |g: &GuestView| g.reason == Reason::FullSize && g.actual == g.full && !g.blind;
     bench.wait(SOON, "to have its memory", whole)?;
     wait::until(SOON, "no more troubles", || {
-        let told = troubles(&bench)?;
+        let told = bench.agent().troubles()?;
         ensure!(told == "[]", "{told}");
         Ok(())
     })?;
@@ -50,11 +46,5 @@ fn a_take_that_a_stopped_libvirtd_does_not_answer_is_told_and_its_target_set_aga
     bench.squeeze()?;
     let told = bench.wait_settled()?;
     ensure!(told.actual.plus(Bytes::from_mib(SHORT / 2)) < told.full, "{told:?}");
-    bench.guest().expect_unhurt()?;
-    bench.relieve()?;
-    bench.agent().interrupt()?;
-    let holds = bench.holds_mib()?;
-    ensure!(holds == SIZE, "{holds} MiB");
-    bench.expect_nobody_owed()?;
-    bench.expect_replayed()
+    bench.expect_all_back(SIZE)
 }
