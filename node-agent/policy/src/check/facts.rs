@@ -135,6 +135,7 @@ impl Facts {
             _ => false,
         };
         match self.bindings(base) {
+            _ if self.assigned.contains(&base) => Whose::Both,
             [Binding::Anything] if base == program.host => Whose::Host,
             bindings if (1..=MANY).contains(&bindings.len()) && bindings.iter().all(guests) => Whose::Guest,
             _ => Whose::Both,

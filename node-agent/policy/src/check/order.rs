@@ -24,8 +24,13 @@ enum Step {
     Evaluate(NodeId),
     Assign(NodeId),
     Bind(NodeId),
-    Call { head: NodeId, name: Name },
+    Call {
+        head: NodeId,
+        name: Name,
+    },
     Enter(Name),
+    /// What comes until the end of it is evaluated more than once.
+    Repeat,
     Leave,
 }
 
@@ -38,7 +43,7 @@ struct Order<'a> {
     early: Vec<Early>,
     /// The bodies of functions that are defined once, and have not been called yet.
     bodies: BTreeMap<Name, NodeId>,
-    /// So many calls of functions are under way.
+    /// So many calls of functions and turns of lists are under way.
     inside: usize,
 }
 
@@ -58,6 +63,7 @@ pub(super) fn early(program: &Program, all: &Facts) -> Vec<Early> {
             Step::Bind(id) => order.now.bind_at(program, id, Binding::Anything),
             Step::Call { head, name } => order.call(head, name),
             Step::Enter(name) => order.enter(name),
+            Step::Repeat => order.inside = order.inside.saturating_add(1),
             Step::Leave => order.inside = order.inside.saturating_sub(1),
         }
     }
@@ -98,7 +104,7 @@ impl Order<'_> {
 
     fn form(&mut self, builtin: Builtin, arguments: &[NodeId]) {
         match (builtin, arguments) {
-            // At its next call another branch may be taken, and a list have elements that had none.
+            // At its next call, or in its next turn, another branch may be taken, and a list have elements that had none.
             (Builtin::If | Builtin::With, [first, ..]) if self.inside > 0 => {
                 self.then([Step::Evaluate(*first)].into_iter());
             }
@@ -119,8 +125,8 @@ impl Order<'_> {
                 }
             }
             (Builtin::With, [list, variable, body]) => {
-                let steps = [Step::Evaluate(*list), Step::Bind(*variable), Step::Evaluate(*body)];
-                self.then(steps.into_iter());
+                let turn = [Step::Bind(*variable), Step::Repeat, Step::Evaluate(*body), Step::Leave];
+                self.then([Step::Evaluate(*list)].into_iter().chain(turn));
             }
             _ => self.then(arguments.iter().map(|id| Step::Evaluate(*id))),
         }
@@ -161,8 +167,7 @@ impl Order<'_> {
             return;
         }
         if let Some(body) = self.bodies.remove(&name) {
-            self.inside = self.inside.saturating_add(1);
-            self.then([Step::Evaluate(body), Step::Leave].into_iter());
+            self.then([Step::Repeat, Step::Evaluate(body), Step::Leave].into_iter());
         }
     }
 

@@ -118,6 +118,11 @@ fn fields_are_those_of_moms_collectors() {
         ("(with Guests g g.ksm_run)", &["a guest has no field ksm_run: the host has it"]),
         // Whose it is, nobody can know before.
         ("(def f (e) e.ksm_run) (f Host)", &[]),
+        ("(with Guests g {(set g Host) g.ksm_run})", &[]),
+        (
+            "(with Guests g {(set Host g) Host.balloon_cur})",
+            &["warning: Host is something else from here on: nothing says what it was"],
+        ),
         ("(Host.mem_free)", &["mem_free is a field and cannot be called"]),
         ("(Host.StatAvrg \"mem_free\")", &["undefined method StatAvrg; did you mean StatAvg?"]),
         ("(Host.Prop \"intervall\")", &["warning: unknown property intervall; did you mean interval?"]),

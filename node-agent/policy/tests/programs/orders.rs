@@ -66,6 +66,7 @@ fn what_could_have_been_defined_before_is_no_error() {
         "(def f () x) (let ((x 1)) (f)) (defvar x 1)",
         "(def f (n) (if (> n 0) (f (- n 1)) 0)) (f 3)",
         "(def f () {(def g () 1) 0}) (f) (g)",
+        "(defvar ready 0) (with Guests g {(if ready (h g) 0) (def h (x) 1) (set ready 1)})",
         "(def f (x) (def g () (set x 2))) (f 1) (let ((x 1)) (g))",
         "(if Host.mem_free (defvar x 1) (defvar y 1)) (set x 2)",
         "(def f (x) x) (f 1) (defvar x 1)",
