@@ -148,7 +148,8 @@ impl Merging {
         let host = &scene.sample.host;
         let Some(ksm) = host.ksm else {
             let reason = if host.ksm_unread { Reason::NoKnobs } else { Reason::NoKsm };
-            return KsmPlan { reason: asked(scene, reason), ..KsmPlan::default() };
+            let writes = self.stop_unseen(scene);
+            return KsmPlan { reason: asked(scene, reason), writes, ..KsmPlan::default() };
         };
         let observing = scene.policy.mode == Mode::Observe;
         let plan = |reason, scan, writes, cpu| KsmPlan {
@@ -165,7 +166,7 @@ impl Merging {
             return plan(self.told, ksm.run == 1, Vec::new(), self.control.share());
         }
         let Some(knobs) = ksm.knobs else {
-            return plan(asked(scene, Reason::NoKnobs), false, Vec::new(), None);
+            return plan(asked(scene, Reason::NoKnobs), false, self.stop_unseen(scene), None);
         };
         if !self.under_way {
             self.take_in(&knobs);
@@ -219,6 +220,16 @@ impl Merging {
             None if rule.mode == KsmMode::Program => self.obey(&scene.asked, knobs),
             None => self.scan(scene),
         }
+    }
+
+    /// What stands in the knobs cannot be read. Guests that are not to be merged with each other are not merged for that: what was
+    /// set to scan is stopped, each time anew until it is seen to rest.
+    fn stop_unseen(&mut self, scene: &Scene<'_>) -> Vec<Write> {
+        let Some(now) = self.held.as_ref().and_then(Held::scanning) else { return Vec::new() };
+        let apart = !scene.policy.ksm.across_namespaces
+            && matches!(Tenants::of(scene.sample, scene.roster), Tenants::Several(_) | Tenants::Unknown(_));
+        let due = scene.turn == Turn::Tick && !self.under_way && apart;
+        if due { self.carry_out(Wish::Stop, &now) } else { Vec::new() }
     }
 
     /// As the policy's program says in this cycle. What it does not name stays as it is, but for what a stop of ours left there.

@@ -178,6 +178,12 @@ impl Held {
             || (knob == Knob::PagesToScan && by_advisor())
     }
 
+    /// What was written last, with ksmd at work, where it may be that by what was written here.
+    pub(super) fn scanning(&self) -> Option<Knobs> {
+        let may_scan = self.ours.run == 1 || self.before.run == 1;
+        (may_scan && self.yielded.is_none()).then_some(Knobs { run: 1, ..self.ours })
+    }
+
     /// As they were found, where what is there now is a stop by this.
     pub(super) fn found_before_stop(&self, now: &Knobs) -> Option<Knobs> {
         let stopped = now.run == 0 && now.sleep_millisecs == STOPPED_SLEEP;

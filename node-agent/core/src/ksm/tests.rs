@@ -403,6 +403,26 @@ fn counters_that_cannot_be_read_are_not_taken_for_a_kernel_without_any() {
 }
 
 #[test]
+fn for_another_tenant_it_is_stopped_though_its_knobs_cannot_be_read_until_it_is_seen_to_rest() {
+    let (mut world, mut merging) = running();
+    let sleep = world.knobs.sleep_millisecs;
+    world.unread = true;
+    world.namespaces = vec![Some("a"), Some("b")];
+    world.turn(&mut merging);
+    assert_eq!(world.knobs.run, 0);
+    // That was refused.
+    (world.knobs.run, world.knobs.sleep_millisecs) = (1, sleep);
+    world.turn(&mut merging);
+    assert_eq!(world.knobs.run, 0);
+    world.unread = false;
+    let plan = world.turn(&mut merging);
+    assert_eq!((plan.reason, world.knobs.run), (Reason::TenantsDiffer { namespaces: 2 }, 0));
+    world.namespaces = vec![Some("a")];
+    world.turns(&mut merging, 8);
+    assert_eq!(world.knobs.run, 1, "it goes on by itself");
+}
+
+#[test]
 fn where_memory_is_short_it_takes_half_of_a_cpu_whatever_it_took_before() {
     let share = |world: &mut World, merging: &mut Merging| {
         let before = world.cpu;
