@@ -37,6 +37,8 @@ const USABLE: Permille = Permille::new(200);
 const AHEAD_MILLIS: u64 = 1000;
 /// Filling that is slower is heard in time from the statistics of each second.
 const FILLING: Bytes = Bytes::from_mib(32);
+/// Who goes on hurting is decided on again after it. What one turn gave takes as long to show, and who thrashes may send no words.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Rates over less than this are noise.
 const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -77,13 +79,24 @@ struct Seen {
     at_words: Glimpse,
     /// What its balloon left it when it spoke.
     actual_at_words: Bytes,
+    /// When its pain was last worth a turn.
+    told: Option<Monotonic>,
+}
+
+/// What a look at a guest shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Felt {
+    /// How it hurts.
+    pub pain: Pain,
+    /// It is worth a turn now.
+    pub news: bool,
 }
 
 impl Lane {
     /// Looks at one squeezed guest; says how it hurts if that can be seen from outside.
-    pub fn look(&mut self, track: &Track, glimpse: Glimpse, at: Monotonic) -> Option<Pain> {
+    pub fn look(&mut self, track: &Track, glimpse: Glimpse, at: Monotonic) -> Option<Felt> {
         let words = track.last_update;
-        let new = Seen { at, glimpse, words, at_words: glimpse, actual_at_words: track.actual };
+        let new = Seen { at, glimpse, words, at_words: glimpse, actual_at_words: track.actual, told: None };
         let last = self.last.entry(track.sample.id.clone()).or_insert(new);
         // What it took since it was looked at last may be newer than its words.
         let (at_words, actual_at_words) = if last.words == words {
@@ -91,35 +104,47 @@ impl Lane {
         } else {
             (last.glimpse, track.actual)
         };
-        let seen = Seen { at_words, actual_at_words, ..new };
-        let Seen { at: before, glimpse: old, .. } = std::mem::replace(last, seen);
-        let elapsed = at.since(before);
-        if elapsed < SHORTEST || !track.is_squeezed() {
-            return None;
+        let seen = Seen { at_words, actual_at_words, told: last.told, ..new };
+        let before = std::mem::replace(last, seen);
+        let pain = seen.pain(&before, track)?;
+        let news = track.pain.is_none() || seen.told.is_none_or(|told| at.since(told) >= AGAIN);
+        if news {
+            last.told = Some(at);
         }
-        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        let filling = filled(&old, &glimpse).scaled(1000, millis);
-        let taken = if track.is_bound() { actual_at_words.minus(track.target) } else { Bytes::ZERO };
-        if will_hurt(track, filling, filled(&at_words, &glimpse), taken) {
-            return Some(Pain::Filling { per_second: filling });
-        }
-        if says_usable(track) {
-            return None;
-        }
-        let read = glimpse.read.minus(old.read).scaled(1000, millis);
-        let faults =
-            Bytes::new(glimpse.major_faults.saturating_sub(old.major_faults)).scaled(1000, millis).get();
-        let guest = glimpse.resident.minus(track.overhead());
-        if faults >= FAULT_BURST {
-            return Some(Pain::HostFaults { per_second: faults });
-        }
-        let all = track.actual.plus(track.plugged());
-        (guest >= all.share(SATURATED) && read >= READ_BURST).then_some(Pain::DiskReads { per_second: read })
+        Some(Felt { pain, news })
     }
 
     /// Forgets guests that are not looked at any more.
     pub fn keep(&mut self, still: impl Fn(&GuestId) -> bool) {
         self.last.retain(|id, _| still(id));
+    }
+}
+
+impl Seen {
+    /// How the guest hurts, by what changed since the look before.
+    fn pain(&self, before: &Self, track: &Track) -> Option<Pain> {
+        let (old, new) = (&before.glimpse, &self.glimpse);
+        let elapsed = self.at.since(before.at);
+        if elapsed < SHORTEST || !track.is_squeezed() {
+            return None;
+        }
+        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let filling = filled(old, new).scaled(1000, millis);
+        let taken = if track.is_bound() { self.actual_at_words.minus(track.target) } else { Bytes::ZERO };
+        if will_hurt(track, filling, filled(&self.at_words, new), taken) {
+            return Some(Pain::Filling { per_second: filling });
+        }
+        if says_usable(track) {
+            return None;
+        }
+        let read = new.read.minus(old.read).scaled(1000, millis);
+        let faults = Bytes::new(new.major_faults.saturating_sub(old.major_faults)).scaled(1000, millis).get();
+        let guest = new.resident.minus(track.overhead());
+        if faults >= FAULT_BURST {
+            return Some(Pain::HostFaults { per_second: faults });
+        }
+        let all = track.actual.plus(track.plugged());
+        (guest >= all.share(SATURATED) && read >= READ_BURST).then_some(Pain::DiskReads { per_second: read })
     }
 }
 

@@ -144,14 +144,14 @@ impl<'a> Clockwork<'a> {
         for (id, watched) in &self.watched {
             let track = tracks.find(|track| track.sample.id == *id);
             let Some((track, glimpse)) = track.zip(plant.glimpse(watched.place)) else { continue };
-            if let Some(pain) = self.lane.look(track, glimpse, at) {
-                felt.push((id.clone(), pain, track.pain.is_some()));
+            if let Some(felt_now) = self.lane.look(track, glimpse, at) {
+                felt.push((id.clone(), felt_now));
             }
         }
         drop(tracks);
-        let hurts = felt.iter().any(|(_, _, was_known)| !was_known);
-        for (id, pain, _) in felt {
-            self.state.note_pain(&id, pain, at);
+        let hurts = felt.iter().any(|(_, felt)| felt.news);
+        for (id, felt) in felt {
+            self.state.note_pain(&id, felt.pain, at);
         }
         hurts
     }

@@ -15,8 +15,6 @@ use crate::clock;
 pub(super) const WHOSE_MEMORY: Duration = Duration::from_millis(50);
 /// An answer that has not come by then is not waited for before asking again.
 const ANSWER: Duration = Duration::from_millis(300);
-/// Who goes on hurting is decided on again after it. What one turn gave takes as long to show, and who thrashes may send no words.
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// A squeezed guest.
 #[derive(Default)]
@@ -25,8 +23,6 @@ pub(super) struct Watched {
     period: Duration,
     process: Option<Incarnation>,
     asked: Option<Instant>,
-    /// When its pain, seen from outside, last brought a turn about.
-    helped: Option<Instant>,
 }
 
 impl Watched {
@@ -84,15 +80,12 @@ impl Loop {
     fn anybody_hurts(&mut self) -> bool {
         let at = clock::now();
         let mut hurts = false;
-        for (id, watched) in &mut self.watched {
+        for (id, watched) in &self.watched {
             let glimpse = watched.process.and_then(|process| self.parts.glimpses.look(process));
             let Some((track, glimpse)) = self.state.model().track(id).zip(glimpse) else { continue };
-            let was_known = track.pain.is_some();
-            if let Some(pain) = self.lane.look(track, glimpse, at) {
-                if !was_known || watched.helped.is_none_or(|helped| helped.elapsed() >= AGAIN) {
-                    (hurts, watched.helped) = (true, Some(Instant::now()));
-                }
-                self.state.note_pain(id, pain, at);
+            if let Some(felt) = self.lane.look(track, glimpse, at) {
+                hurts |= felt.news;
+                self.state.note_pain(id, felt.pain, at);
             }
         }
         hurts

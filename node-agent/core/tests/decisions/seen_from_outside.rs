@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::world::{World, guest, mib, reason, settle, view, world};
-use overcommit_core::lane::{Glimpse, Lane};
+use overcommit_core::lane::{Felt, Glimpse, Lane};
 use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::reason::{Pain, Reason};
 use overcommit_core::sample::Sample;
@@ -20,6 +20,8 @@ struct Looks {
     resident: Bytes,
     read: Bytes,
     faults: u64,
+    /// At the last poll.
+    felt: Option<Felt>,
 }
 
 impl Looks {
@@ -27,8 +29,15 @@ impl Looks {
     fn at(actual: u64, used: u64) -> Self {
         let mut w = world(8192, vec![guest("a", 2048, used)]);
         settle(&mut w, 3);
-        let mut looks =
-            Self { w, lane: Lane::default(), polls: 0, resident: mib(1000), read: mib(0), faults: 0 };
+        let mut looks = Self {
+            w,
+            lane: Lane::default(),
+            polls: 0,
+            resident: mib(1000),
+            read: mib(0),
+            faults: 0,
+            felt: None,
+        };
         looks.asks_for(actual);
         looks.w.guest("a").actual = actual;
         looks.w.decide(1, Turn::Relief);
@@ -68,7 +77,8 @@ impl Looks {
         let at = Monotonic::new(Duration::from_hours(2) + Duration::from_millis(200 * self.polls));
         let glimpse = Glimpse { resident: self.resident, read: self.read, major_faults: self.faults };
         let track = self.w.state.model().track(&World::id("a")).unwrap();
-        self.lane.look(track, glimpse, at)
+        self.felt = self.lane.look(track, glimpse, at);
+        self.felt.map(|felt| felt.pain)
     }
 
     /// So many polls in a row; at which one it is seen to fill what it has.
@@ -88,12 +98,29 @@ fn a_guest_that_fills_all_it_has_within_a_second_is_seen_from_outside_before_it_
         let at = |millis| Monotonic::new(Duration::from_secs(w.now) + Duration::from_millis(millis));
         let glimpse = |resident, read| Glimpse { resident: mib(resident), read: mib(read), major_faults: 0 };
         assert_eq!(lane.look(track, glimpse(100, 0), at(0)), None);
-        lane.look(track, glimpse(100 + grown, read), at(millis))
+        lane.look(track, glimpse(100 + grown, read), at(millis)).map(|felt| felt.pain)
     };
     assert_eq!(pain_at(50, 0, 200), Some(Pain::Filling { per_second: mib(250) }));
     assert_eq!(pain_at(50, 0, 1000), None, "at this speed its own words come in time");
     assert_eq!(pain_at(50, 45, 200), None, "what it reads is page cache");
     assert_eq!(pain_at(4, 0, 20), None, "too short to tell");
+}
+
+#[test]
+fn pain_that_goes_on_is_worth_another_turn_each_second() {
+    let mut looks = Looks::at(624, 520);
+    let turns: Vec<bool> = (0..16)
+        .map(|_| {
+            looks.faults += 100;
+            assert!(looks.poll(0, 0).is_some());
+            let felt = looks.felt.unwrap();
+            let at = Monotonic::new(Duration::from_hours(2) + Duration::from_millis(200 * looks.polls));
+            looks.w.state.note_pain(&World::id("a"), felt.pain, at);
+            felt.news
+        })
+        .collect();
+    let expected: Vec<bool> = (0..16).map(|poll| poll % 5 == 0).collect();
+    assert_eq!(turns, expected);
 }
 
 #[test]
