@@ -19,6 +19,9 @@ use crate::units::{Bytes, Monotonic, Permille};
 const FOLLOWED: Permille = Permille::new(750);
 /// A balloon that takes longer is one that the loop does not count on: it has other donors by then.
 const LONGEST: Duration = Duration::from_mins(1);
+/// Guests that left tell how fast balloons are on this node, too; and an agent that starts hears of its guests one after
+/// the other. As many are remembered as a node has pods by default (kubelet, `maxPods`).
+const REMEMBERED: usize = 110;
 
 /// What was learned, and what it is learned from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -114,7 +117,7 @@ impl Growth {
                 self.followed.remove(id);
             }
         }
-        if self.followed.len() > model.tracks().count() {
+        if self.followed.len() > model.tracks().count().saturating_add(REMEMBERED) {
             self.followed.retain(|id, _| model.track(id).is_some());
         }
     }
@@ -182,6 +185,20 @@ mod tests {
         growth.non_guest.push(Bytes::from_mib(3));
         let read: Growth = serde_json::from_str(&serde_json::to_string(&growth).unwrap()).unwrap();
         assert_eq!(read, growth);
+    }
+
+    #[test]
+    fn a_successor_that_knows_no_guest_yet_keeps_how_long_their_balloons_took() {
+        let mut growth = follows([20, 20, 20]);
+        growth.note_followed(&Model::default());
+        assert_eq!(growth.reaction(Duration::from_secs(5)), Duration::from_secs(25));
+    }
+
+    #[test]
+    fn guests_that_left_are_forgotten_before_they_are_too_many() {
+        let mut growth = follows(std::iter::repeat_n(20, REMEMBERED + 1));
+        growth.note_followed(&Model::default());
+        assert_eq!(growth.followed, BTreeMap::new());
     }
 
     #[test]

@@ -339,11 +339,13 @@ impl Track {
             self.age(sample.at);
             return;
         };
-        let old = self.last_balloon.replace(balloon).unwrap_or_default();
+        let mut old = self.last_balloon.replace(balloon).unwrap_or_default();
         let held = std::mem::replace(&mut self.actual, guest.holds(&balloon));
         self.moves = self.origin == Origin::Found && held != self.actual;
         if rebooted(&old, &balloon) {
             self.begin_life_anew(sample.at);
+            // What the last kernel said last is nothing that this one lost or grew by.
+            old = Balloon::default();
         }
         let stamp = balloon.last_update.filter(|s| *s > 0);
         if self.last_update.is_none() {

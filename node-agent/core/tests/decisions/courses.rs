@@ -260,6 +260,23 @@ fn a_guest_that_reboots_is_charged_in_full_until_its_new_kernels_balloon_is_up()
 }
 
 #[test]
+fn who_reboots_was_not_killed_in_however_much_it_used() {
+    let remembers = |faults: u64| {
+        let mut w = world(1100, vec![guest("a", 512, 50), guest("b", 512, 50), guest("c", 512, 50)]);
+        w.guest("a").faults = 1000;
+        settle(&mut w, 20);
+        // Its memory is as good as full, and most of that is gone with its next words.
+        w.guest("a").used = w.target("a") - 4;
+        w.turn(1, Turn::Relief);
+        (w.guest("a").used, w.guest("a").faults) = (40, faults);
+        w.decide(1, Turn::Relief);
+        format!("{:?}", w.state.model().track(&World::id("a")).unwrap()).contains("lost: Some")
+    };
+    assert!(remembers(1000), "its kernel went on");
+    assert!(!remembers(10), "and here it began anew");
+}
+
+#[test]
 fn a_take_that_was_thought_to_have_failed_is_not_forgotten() {
     let mut w = world(4096, vec![guest("a", 512, 50), guest("b", 512, 50)]);
     w.tick();
