@@ -271,6 +271,18 @@ mod tests {
     }
 
     #[test]
+    fn a_host_whose_swap_is_full_kills_though_it_cannot_be_divided_to_the_last_byte() {
+        let text = "shows: nothing\nlasts: 5m\nhost: {memory: 2Gi, swap: 100Mi, eviction: \"0\"}\n\
+                    guests: [{name: a, count: 3, size: 1Gi, demand: 900Mi}]";
+        let mut plant = Plant::new(&scenario::read(text.as_bytes()).unwrap());
+        let killed = (0..200).any(|_| {
+            pass(&mut plant, 1);
+            plant.read(Reading::Fresh).guests.len() < 3
+        });
+        assert!(killed, "{:?}", plant.host);
+    }
+
+    #[test]
     fn one_that_is_frozen_while_it_boots_boots_on_afterwards() {
         let mut plant = plant("events: [{at: 20s, what: Reboots}, {at: 22s, what: Freezes, lasts: 10s}]");
         let half = Bytes::from_mib(512);

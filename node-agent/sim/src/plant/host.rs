@@ -118,7 +118,9 @@ impl Host {
         let starved = self.swap.is_zero() && self.available(guests) < self.memory.share(LIVELOCK);
         self.stalled = starved;
         self.notice_stalls(starved || (busy && !overrun.is_zero()), time);
-        let full = self.swap.minus(self.swapped).is_zero();
+        // What goes is divided among the guests, and less than a page of each may stay.
+        let pages = u64::try_from(guests.len()).unwrap_or(u64::MAX);
+        let full = self.swap.minus(self.swapped) <= Bytes::from_kib(4).scaled(pages, 1);
         let end = if !overrun.is_zero() && full {
             self.kills = self.kills.saturating_add(1);
             self.worst(guests).map(|index| (index, End::Killed))
