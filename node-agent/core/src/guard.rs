@@ -32,12 +32,26 @@ pub struct Takings {
     used_update: BTreeMap<GuestId, u64>,
 }
 
+/// A tick's sample is of the moment at which hypervisors had answered, which comes a little sooner after it was due than the
+/// last one's did, or later. The next interval may begin by this part of it early, with a tick.
+const EARLY: u32 = 10;
+
 impl Takings {
+    /// When an interval begins with this turn: where it is early, that counts from when it was due, so that in the long run no
+    /// more is taken than once in an interval. Absent while the last one runs.
+    fn begins(&self, scene: &Scene<'_>) -> Option<Monotonic> {
+        let (now, interval) = (scene.now, scene.interval());
+        let early = interval.checked_div(EARLY).filter(|_| scene.tick).unwrap_or_default();
+        let due = self.began.map(|began| began.after(interval));
+        due.map_or(Some(now), |due| (now.after(early) >= due).then_some(now.max(due)))
+    }
+
     /// Begins a new interval if the last one is over. Guests that are gone are forgotten only then: one that is out of sight for a
     /// turn is the same when it is back.
-    fn renew(&mut self, now: Monotonic, interval: Duration, model: &Model) {
-        if self.began.is_none_or(|began| now.since(began) >= interval) {
-            self.began = Some(now);
+    fn renew(&mut self, scene: &Scene<'_>) {
+        let model = scene.model;
+        if let Some(begins) = self.begins(scene) {
+            self.began = Some(begins);
             self.node = Bytes::ZERO;
             self.guests.retain(|id, _| model.track(id).is_some());
             self.used_update.retain(|id, _| model.track(id).is_some());
@@ -75,6 +89,8 @@ pub struct Scene<'a> {
     pub arena: &'a Bump,
     /// Guests need more than there is: some wait their turn.
     pub turns: bool,
+    /// The decision is the control period's own.
+    pub tick: bool,
 }
 
 /// In an emergency takes are bounded per this time instead of per control period: statistics come no faster.
@@ -105,7 +121,7 @@ pub struct Verdict {
 
 /// Passes what is safe, into an empty verdict.
 pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings, verdict: &mut Verdict) {
-    takings.renew(scene.now, scene.interval(), scene.model);
+    takings.renew(scene);
     let Verdict { plan, dropped, cut } = verdict;
     let mut spare = scene.ledger.spare;
     let takes = proposal.moves().iter().filter(|m| m.takes());

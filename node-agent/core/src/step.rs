@@ -209,13 +209,13 @@ impl State {
             emergency: emergency && !observing,
             arena,
             turns: self.turns.are_taken(),
+            tick: input.turn == Turn::Tick,
         };
         propose(&scene, input.turn, giving_back, wish);
         let program = self.mom.decide(&scene, sample, (!giving_back).then_some(input.turn), wish);
         verdict.plan = plan;
         guard::guard(&wish.proposal, &scene, &mut self.takings, verdict);
         guests.extend(views(&scene, wish, verdict).map(|view| self.mom.with_words(view)));
-        let ksm = self.merging.decide(&ksm_scene(input, &ledger, self.mom.asked()));
         let mut plan = std::mem::take(&mut verdict.plan);
         if observing {
             self.follow(&plan);
@@ -237,7 +237,7 @@ impl State {
             observing,
             emergency,
             turns: self.turns.are_taken(),
-            ksm,
+            ksm: self.merging.decide(&ksm_scene(input, &ledger, self.mom.asked())),
             program,
         }
     }

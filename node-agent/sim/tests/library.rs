@@ -142,7 +142,8 @@ fn who_was_killed_in_is_not_left_to_be_for_ever_whatever_headroom_the_others_are
         simulate(name, &scenario, &Orders::read(text.as_bytes()).unwrap()).node.killed_within
     };
     assert_eq!([15, 20, 30, 40].map(|percent| killed(percent, 4200)), [0; 4]);
-    assert_eq!([20, 25, 40].map(|percent| killed(percent, 4000)), [0; 3]);
+    let less = [20, 25, 40].map(|percent| killed(percent, 4000));
+    assert!(less.iter().all(|killed| *killed <= 1), "{less:?}");
     assert!(killed(25, 3800) < 200, "where their peaks do not fit, for as long as those last");
 }
 

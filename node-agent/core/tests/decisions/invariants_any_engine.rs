@@ -9,6 +9,7 @@ use overcommit_core::guard::{Scene, Takings, Verdict, guard};
 use overcommit_core::plan::{Move, Proposal};
 use overcommit_core::reason::{Pain, Reason};
 use overcommit_core::sample::{GuestSample, RunState};
+use overcommit_core::step::Turn;
 use overcommit_core::units::Bytes;
 use proptest::prop_assert;
 use proptest::test_runner::TestCaseError;
@@ -80,6 +81,7 @@ fn whimsical(moment: &Moment<'_>, takings: &mut Takings) -> (Proposal, Verdict) 
         emergency: moment.decision.emergency,
         arena: &Bump::new(),
         turns: moment.decision.turns,
+        tick: moment.input.turn == Turn::Tick,
     };
     let mut verdict = Verdict::default();
     guard(&proposal, &scene, takings, &mut verdict);

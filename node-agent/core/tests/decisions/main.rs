@@ -24,5 +24,6 @@ mod paying;
 mod plugged;
 mod programs;
 mod seen_from_outside;
+mod takes;
 mod turns;
 mod world;

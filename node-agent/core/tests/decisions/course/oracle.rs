@@ -9,6 +9,7 @@ use overcommit_core::policy::{Class, Mode};
 use overcommit_core::reason::Reason;
 use overcommit_core::roster::Membership;
 use overcommit_core::sample::{GuestId, GuestSample, HostSample, RunState, Untouchable};
+use overcommit_core::step::Turn;
 use overcommit_core::turns::Place;
 use overcommit_core::units::{Bytes, Monotonic};
 use overcommit_core::view::GuestView;
@@ -130,8 +131,12 @@ impl Taken {
         let emergency = moment.decision.emergency && !moment.decision.observing;
         let regular = moment.policy.interval;
         let interval = if emergency { regular.min(Duration::from_secs(1)) } else { regular };
-        if self.began.is_none_or(|began| moment.sample.at.since(began) >= interval) {
-            *self = Self { began: Some(moment.sample.at), ..Self::default() };
+        // One that a tick begins up to a tenth early is over no sooner for that.
+        let now = moment.sample.at;
+        let due = self.began.map(|began| began.after(interval));
+        let early = if moment.input.turn == Turn::Tick { interval / 10 } else { Duration::ZERO };
+        if due.is_none_or(|due| now.after(early) >= due) {
+            *self = Self { began: Some(due.map_or(now, |due| now.max(due))), ..Self::default() };
         }
     }
 
