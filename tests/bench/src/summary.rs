@@ -144,23 +144,30 @@ pub(crate) fn notes(outcomes: &[&Outcome]) -> Vec<String> {
     let of = |outcome: &&Outcome| {
         let window = format!("{}, round {}", outcome.key.controller, outcome.key.round);
         if let Some(why) = outcome.void() {
-            return vec![format!("{window}, is no result: {}", first_line(&why))];
+            return vec![format!("{window}, is no result: {}", short(&why))];
         }
         let stood = outcome.livelock().map(|at| format!("{window}: livelock after {at:.0} s"));
         let died = outcome.controller_died.as_ref();
-        let died = died.map(|why| format!("{window}: the controller died: {}", first_line(why)));
+        let died = died.map(|why| format!("{window}: the controller died: {}", short(why)));
         let refused = outcome.guests.iter().filter_map(|guest| {
             let why = guest.refused.as_ref()?;
-            Some(format!("{window}: {} could not be told to work: {}", guest.name, first_line(why)))
+            Some(format!("{window}: {} could not be told to work: {}", guest.name, short(why)))
         });
         stood.into_iter().chain(died).chain(refused).collect()
     };
     outcomes.iter().flat_map(of).collect()
 }
 
-/// Reasons quote logs.
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+/// Reasons quote logs: their beginning and their end, in one line.
+fn short(text: &str) -> String {
+    const KEPT: usize = 150;
+    let words: Vec<char> = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().collect();
+    match (words.get(..KEPT), words.len().checked_sub(KEPT).and_then(|from| words.get(from..))) {
+        (Some(begin), Some(end)) if words.len() > 2 * KEPT => {
+            begin.iter().chain(&[' ', '…', ' ']).chain(end).collect()
+        }
+        _ => words.iter().collect(),
+    }
 }
 
 #[cfg(test)]
@@ -217,6 +224,16 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_that_quotes_a_log_is_told_by_its_beginning_and_its_end() {
+        let told = short(&format!("why\n  {}\nthe end", "a line of a log\n".repeat(100)));
+        assert!(
+            told.starts_with("why a line") && told.ends_with("log the end") && told.chars().count() == 303,
+            "{told}"
+        );
+        assert_eq!(short("why"), "why");
+    }
+
+    #[test]
     fn what_is_no_result_enters_no_figure_and_is_told() {
         let mut failed = outcome(Controller::Mom, 1, &[]);
         failed.failed = Some("it ended\nits log".into());
@@ -232,7 +249,7 @@ mod tests {
         assert_eq!(
             notes(&outcomes.iter().collect::<Vec<_>>()),
             [
-                "mom, round 1, is no result: it ended",
+                "mom, round 1, is no result: it ended its log",
                 "none, round 2, is no result: the squeeze ended after 5 s: the valve opened",
                 "ours, round 1: the controller died: ended with 1",
                 "ours, round 1: g0 could not be told to work: no answer",

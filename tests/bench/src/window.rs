@@ -108,7 +108,7 @@ fn squeeze(session: &'static Session, scenario: Scenario, guests: &[Guest], room
     Squeeze::leaving(session, room - held, SETTLES + scenario.window() + AT_LAST)
 }
 
-fn work(stage: &Stage) -> Result<Outcome> {
+fn work(stage: &Stage<'_>) -> Result<Outcome> {
     let Stage { key, origin, hypervisor, guests, pids, controller, squeeze, kills } = *stage;
     settle(squeeze);
     let load = |number| key.scenario.load(number, key.seed);
