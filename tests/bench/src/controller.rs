@@ -126,8 +126,10 @@ impl Running {
     /// Ends it as its users would, without what was taken being given back: the guests go too. Whatever does not end so, or has
     /// ended by itself, ends now: how a controller ends is no reason to lose what its window came to.
     pub(crate) fn stop(self) {
+        if self.check().is_err() {
+            return;
+        }
         let asked = match &self {
-            _ if self.check().is_err() => Ok(()),
             Self::Nobody => Ok(()),
             Self::Agent(agent) => agent.kill(),
             Self::Mom(process) => process.terminate(MOM_ENDS).map(drop),

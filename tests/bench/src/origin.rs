@@ -56,7 +56,7 @@ fn build(sources: &[&str], agent: &Path, parts: &[&str]) -> Result<String> {
         hasher.update(piece.len().to_le_bytes());
         hasher.update(piece);
     }
-    Ok(hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    Ok(hasher.finalize().iter().take(8).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")))
 }
 
 #[cfg(test)]

@@ -25,9 +25,9 @@ pub(crate) fn page(machine: &str, outcomes: &[Outcome]) -> String {
         let _ = writeln!(text, "<figure>{}<figcaption>Work, MiB/s.</figcaption></figure>", bars::bars(&rows));
         text.push_str(&table(&rows));
         let of_this: Vec<_> = outcomes.iter().filter(|outcome| outcome.key.scenario == scenario).collect();
-        let notes =
-            notes(&of_this).iter().map(|note| format!("<li>{}</li>", escaped(note))).collect::<String>();
-        let _ = writeln!(text, "<ul>{notes}</ul>");
+        let notes: Vec<_> =
+            notes(&of_this).iter().map(|note| format!("<li>{}</li>", escaped(note))).collect();
+        let _ = writeln!(text, "<ul>{}</ul>", notes.concat());
         let drawn = |outcome: &&&Outcome| outcome.void().is_none();
         let last = of_this.iter().filter(drawn).map(|outcome| outcome.key.round).max();
         for outcome in of_this.iter().filter(drawn).filter(|outcome| Some(outcome.key.round) == last) {
