@@ -113,14 +113,15 @@ measure: parts ## what agent and operator cost on this machine, about an hour; A
 
 # SCENARIO has a default below, for `make simulate`: here one counts that was named.
 SCENARIO_GIVEN = $(if $(filter command line environment,$(origin SCENARIO)),$(SCENARIO))
-# What is kept under INTO is not run again; REPORT=1 runs nothing. Names of scenarios and controllers: ARGS=--help.
+# What this build did on this machine is kept under INTO and not run again; REPORT=1 runs nothing; PUBLISH=NAME writes
+# docs/benchmarks/NAME.md. Names of scenarios and controllers: ARGS=--help.
 INTO ?= target/bench
-bench: setup ## real guests on a squeezed host under each controller, 5 minutes a window; SCENARIO=f CONTROLLER=none,ours SEED=1 ROUNDS=3
+bench: setup ## real guests on a squeezed host under each controller, 5 minutes a window; SCENARIO=f CONTROLLER=none,ours SEED=1 ROUNDS=3 PUBLISH=NAME
 	cargo build --workspace --bins --locked
 	cargo build --release --locked -p overcommit-agent
 	cargo run --quiet --locked --bin bench -- --into $(INTO) $(if $(SCENARIO_GIVEN),--scenario $(SCENARIO_GIVEN)) \
 		$(if $(CONTROLLER),--controller $(CONTROLLER)) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
-		$(if $(REPORT),--report) $(ARGS)
+		$(if $(REPORT),--report) $(if $(PUBLISH),--publish $(PUBLISH)) $(ARGS)
 
 # A scenario of the library by its name, and any policy file.
 SCENARIO ?= everybody-surges

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Period of the look at the machine.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
@@ -42,13 +43,18 @@ fn main() -> ExitCode {
     };
     let start = Instant::now();
     let why = watch(&order, start);
+    // What was done until now was done under the squeeze, however long the rest takes.
+    let (at, lasted) = (clock_gettime(ClockId::Monotonic), start.elapsed());
     // Relief first: the report may wait for a disk.
     let relieved = order.relief.write_all_at(order.value.as_bytes(), 0);
-    let _ = writeln!(
-        order.report,
-        "opened after {:.1} s: {why}; relief: {relieved:?}",
-        start.elapsed().as_secs_f64()
+    // In one piece, for somebody reads it meanwhile.
+    let line = format!(
+        "opened after {:.1} s: {why}; relief: {relieved:?}; at {}.{:09}\n",
+        lasted.as_secs_f64(),
+        at.tv_sec,
+        at.tv_nsec
     );
+    let _ = order.report.write_all(line.as_bytes());
     if relieved.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -35,6 +35,14 @@ pub enum Load {
         /// Size.
         mib: u64,
     },
+    /// The same, but what it is filled with follows from the seed alone: guests with the same seed hold the same pages, each
+    /// of them once. `equal:SIZE:SEED`
+    Equal {
+        /// Size.
+        mib: u64,
+        /// What the pages follow from.
+        seed: u64,
+    },
     /// Writes a buffer over and over whose size goes up and down between two values. `waves:LOW:HIGH:PERIOD`
     Waves {
         /// Smallest size.
@@ -83,7 +91,7 @@ impl Load {
             Self::Busy { mib, ramp_mib_per_s } | Self::Paced { mib, ramp_mib_per_s, .. } => {
                 ramp_mib_per_s.saturating_mul(second.saturating_add(1)).min(*mib)
             }
-            Self::Hold { mib } => *mib,
+            Self::Hold { mib } | Self::Equal { mib, .. } => *mib,
             Self::Waves { low_mib, high_mib, period_s } => wave(*low_mib, *high_mib, *period_s, second),
             Self::Memknobs { low_mib, high_mib, seed } => pattern(*low_mib, *high_mib, *seed, second),
             Self::Steps(steps) => course(steps, second),
@@ -107,9 +115,17 @@ impl Load {
         }
     }
 
+    /// What its pages follow from, where they are to be those of other guests too.
+    pub fn equal_by(&self) -> Option<u64> {
+        match self {
+            Self::Equal { seed, .. } => Some(*seed),
+            _ => None,
+        }
+    }
+
     /// Whether the buffer is written over and over, rather than once.
     pub fn keeps_writing(&self) -> bool {
-        !matches!(self, Self::Idle { .. } | Self::Hold { .. } | Self::Surge { .. })
+        !matches!(self, Self::Idle { .. } | Self::Hold { .. } | Self::Equal { .. } | Self::Surge { .. })
     }
 }
 
@@ -137,7 +153,7 @@ fn pattern(low: u64, high: u64, seed: u64, second: u64) -> u64 {
 }
 
 /// `SplitMix64` (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
-fn draw(state: &mut u64) -> u64 {
+pub(crate) fn draw(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut z = *state;
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -165,6 +181,7 @@ impl fmt::Display for Load {
                 write!(f, "paced:{mib}:{ramp_mib_per_s}:{pace_mib_per_s}")
             }
             Self::Hold { mib } => write!(f, "hold:{mib}"),
+            Self::Equal { mib, seed } => write!(f, "equal:{mib}:{seed}"),
             Self::Waves { low_mib, high_mib, period_s } => write!(f, "waves:{low_mib}:{high_mib}:{period_s}"),
             Self::Memknobs { low_mib, high_mib, seed } => write!(f, "memknobs:{low_mib}:{high_mib}:{seed}"),
             Self::Steps(steps) => {
@@ -196,6 +213,7 @@ impl FromStr for Load {
                 Ok(Self::Paced { mib: *mib, ramp_mib_per_s: *ramp, pace_mib_per_s: *pace })
             }
             ("hold", [mib]) => Ok(Self::Hold { mib: *mib }),
+            ("equal", [mib, seed]) => Ok(Self::Equal { mib: *mib, seed: *seed }),
             ("waves", [low, high, period]) => {
                 Ok(Self::Waves { low_mib: *low, high_mib: *high, period_s: *period })
             }
@@ -204,8 +222,8 @@ impl FromStr for Load {
             }
             ("surge", [spare, ramp]) => Ok(Self::Surge { spare_mib: *spare, ramp_mib_per_s: *ramp }),
             _ => Err(format!(
-                "unknown load: {text} (idle[:CACHE] busy:SIZE:RATE paced:SIZE:RATE:PACE hold:SIZE waves:LOW:HIGH:PERIOD \
-                 memknobs:LOW:HIGH:SEED steps:SIZExSECONDS,… surge:SPARE:RATE)"
+                "unknown load: {text} (idle[:CACHE] busy:SIZE:RATE paced:SIZE:RATE:PACE hold:SIZE equal:SIZE:SEED \
+                 waves:LOW:HIGH:PERIOD memknobs:LOW:HIGH:SEED steps:SIZExSECONDS,… surge:SPARE:RATE)"
             )),
         }
     }
@@ -230,6 +248,7 @@ mod tests {
             "busy:300:50",
             "paced:300:50:20",
             "hold:200",
+            "equal:64:7",
             "waves:50:250:60",
             "memknobs:60:400:7",
             "steps:100x20,300x40",
@@ -241,7 +260,7 @@ mod tests {
 
     #[test]
     fn wrong_words_are_refused() {
-        for word in ["", "busy", "busy:1", "busy:x:1", "hold:1:2", "steps:", "steps:1", "nap"] {
+        for word in ["", "busy", "busy:1", "busy:x:1", "hold:1:2", "equal:1", "steps:", "steps:1", "nap"] {
             assert!(word.parse::<Load>().is_err(), "{word}");
         }
     }

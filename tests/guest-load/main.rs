@@ -1,9 +1,9 @@
 //! The load program of the test guests: `load supervise` is process 1 of the guest, `load work WORD` its child that uses memory.
 //!
-//! The kernel command line names the first load (`load=…`) and, with `reboot_after=SECONDS`, has the guest reboot itself so long after
-//! each start. Lines on the command port replace the load (`load WORD`), ask for it (`status`), reboot (`reboot`), take the
-//! balloon's driver away and bring it back (`driver off|on`), or keep the processor from everything else (`freeze SECONDS`); each is
-//! answered by one line that begins with `ok` or `error`. Standard library only: it is compiled alone, statically, for the guest.
+//! The kernel command line names the guest (`seed=…`, by which its pages are no other guest's) and the first load (`load=…`) and, with
+//! `reboot_after=SECONDS`, has the guest reboot itself so long after each start. Lines on the command port replace the load
+//! (`load WORD`), ask for it (`status`), reboot (`reboot`), take the balloon's driver away and bring it back (`driver off|on`), or keep
+//! the processor from everything else (`freeze SECONDS`); each is answered by one line that begins with `ok` or `error`. Standard library only: it is compiled alone, statically, for the guest.
 
 mod fault;
 #[allow(unreachable_pub, reason = "public for the test bed, whose module this is too")]
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["supervise"] => supervise(),
         ["work", word] => match word.parse() {
-            Ok(load) => work::work(&load),
+            Ok(load) => work::work(&load, &ordered("seed").unwrap_or_default()),
             Err(error) => fail(&error),
         },
         ["hog", seconds] => match seconds.parse() {

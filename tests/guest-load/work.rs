@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use crate::load::Load;
+use crate::load::{Load, draw};
 
 /// Where the last report is kept for whoever asks.
 pub(crate) const PROGRESS: &str = "/tmp/load-progress";
@@ -26,14 +26,14 @@ struct Buffer {
     random: u64,
 }
 
-/// Runs the load for ever.
-pub(crate) fn work(load: &Load) -> ! {
+/// Runs the load for ever, in the guest of this name.
+pub(crate) fn work(load: &Load, name: &str) -> ! {
     // The kernel shall take this one first, not the supervisor, whose protection it inherited.
     let _ = fs::write("/proc/self/oom_score_adj", "500");
     if let Load::Idle { cache_mib } = load {
         fill_cache(*cache_mib);
     }
-    let mut buffer = Buffer { pieces: Vec::new(), next: 0, random: 0x9E37_79B9_7F4A_7C15 };
+    let mut buffer = Buffer { pieces: Vec::new(), next: 0, random: start(load, name) };
     let (start, mut written) = (Instant::now(), 0);
     loop {
         let began = Instant::now();
@@ -54,6 +54,19 @@ pub(crate) fn work(load: &Load) -> ! {
         report(start.elapsed(), &buffer, pages, began.elapsed(), written);
         std::thread::sleep(SECOND.saturating_sub(began.elapsed()));
     }
+}
+
+/// Where the generator starts: each guest from its name, or what it holds the others would hold too, and pages meant to be of no
+/// use to merging would be merged.
+fn start(load: &Load, name: &str) -> u64 {
+    let mut state = load.equal_by().unwrap_or_else(|| hash(name));
+    draw(&mut state).max(1)
+}
+
+/// FNV-1a (Fowler, Noll, Vo; draft-eastlake-fnv), 64 bits.
+fn hash(text: &str) -> u64 {
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 
 impl Buffer {
@@ -130,4 +143,35 @@ fn report(since: Duration, buffer: &Buffer, pages: usize, took: Duration, writte
     let line = format!("LOAD t={}s held={held}MiB rate={rate}pages/s written={written}", since.as_secs());
     println!("{line}");
     let _ = fs::write(PROGRESS, line);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// Pages of the buffer that this load fills in the guest of this name.
+    fn pages(word: &str, name: &str) -> HashSet<Vec<u64>> {
+        let load: Load = word.parse().unwrap();
+        let mut buffer = Buffer { pieces: Vec::new(), next: 0, random: start(&load, name) };
+        buffer.resize(usize::try_from(load.wanted_mib(0)).unwrap());
+        buffer.pieces.iter().flat_map(|piece| piece.chunks(PAGE_WORDS)).map(<[u64]>::to_vec).collect()
+    }
+
+    #[test]
+    fn no_guest_holds_a_page_of_another_unless_it_is_to() {
+        let (one, other) = (pages("hold:1", "g0"), pages("hold:1", "g1"));
+        assert_eq!(one.len(), PAGES_PER_PIECE, "nor twice the same itself");
+        assert!(one.is_disjoint(&other));
+        assert_eq!(one, pages("hold:1", "g0"), "it holds the same each time");
+    }
+
+    #[test]
+    fn equal_pages_are_those_of_all_guests_with_the_same_seed() {
+        let one = pages("equal:1:7", "g0");
+        assert_eq!(one, pages("equal:1:7", "g1"));
+        assert_eq!(one.len(), PAGES_PER_PIECE);
+        assert!(one.is_disjoint(&pages("equal:1:8", "g0")) && one.is_disjoint(&pages("hold:1", "g0")));
+    }
 }

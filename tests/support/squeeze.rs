@@ -9,7 +9,7 @@ use crate::hugepages::{self, HugePages};
 use crate::machine::{self, MIB};
 use crate::session::Session;
 use crate::table::Report;
-use crate::valve::{Valve, ValveOrder};
+use crate::valve::{Opening, Valve, ValveOrder};
 use crate::wait;
 
 /// What the tools that run the test need themselves.
@@ -95,6 +95,11 @@ impl Squeeze {
     /// Why the valve opened, if it has: what was measured since was no squeeze, and before it the machine may have stood still.
     pub fn opened(&self) -> Option<String> {
         self.valve.opened()
+    }
+
+    /// Whether, when and why the valve opened, or that it is gone and nobody guards the machine.
+    pub fn opening(&self) -> Option<Opening> {
+        self.valve.opening()
     }
 
     /// Gives it back now.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 use crate::hugepages::NR_HUGEPAGES;
 use crate::machine;
@@ -40,6 +42,57 @@ impl ValveOrder {
     }
 }
 
+/// Why a valve opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// The machine made no progress.
+    Livelock,
+    /// It had been shut for as long as it may.
+    Deadline,
+    /// Whoever started it let it go.
+    Starter,
+    /// It has not opened: its process is gone, and nobody guards the machine.
+    Gone,
+}
+
+/// A valve that opened, or is gone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Opening {
+    /// Why.
+    pub cause: Cause,
+    /// When, on the clock of [`now`]; before relief. When it was found out, of a valve that is gone.
+    pub at: Duration,
+    /// The same in the valve's words.
+    pub told: String,
+}
+
+impl Opening {
+    /// From a line of the report.
+    fn parse(line: &str) -> Option<Self> {
+        let (_, words) = line.strip_prefix("opened after ")?.split_once(": ")?;
+        let causes = [
+            ("the machine makes no progress", Cause::Livelock),
+            ("deadline", Cause::Deadline),
+            ("its starter is gone", Cause::Starter),
+        ];
+        let (_, cause) = causes.into_iter().find(|(word, _)| words.starts_with(word))?;
+        let (told, at) = line.rsplit_once("; at ")?;
+        let (seconds, nanos) = at.split_once('.')?;
+        let at = Duration::new(seconds.parse().ok()?, nanos.parse().ok()?);
+        Some(Self { cause, at, told: told.to_owned() })
+    }
+}
+
+/// The time on the clock by which valves tell when they opened (`CLOCK_MONOTONIC`).
+pub fn now() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(
+        u64::try_from(now.tv_sec).unwrap_or_default(),
+        u32::try_from(now.tv_nsec).unwrap_or_default(),
+    )
+}
+
 /// A live valve. It also opens when the process that started it is gone.
 #[derive(Debug)]
 pub struct Valve {
@@ -69,6 +122,20 @@ impl Valve {
         line_of(&self.report, "opened")
     }
 
+    /// Whether, when and why it opened, or that it is gone.
+    pub fn opening(&self) -> Option<Opening> {
+        // Asked before the report is read: an ended one has written it.
+        let ended = self.process.ended();
+        let opened = line_of(&self.report, "opened").and_then(|line| Opening::parse(&line));
+        opened.or_else(|| match ended {
+            Ok(None) => None,
+            Ok(Some(status)) => {
+                Some(Opening { cause: Cause::Gone, at: now(), told: format!("ended with {status}") })
+            }
+            Err(error) => Some(Opening { cause: Cause::Gone, at: now(), told: format!("{error:#}") }),
+        })
+    }
+
     /// Process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()
@@ -95,5 +162,25 @@ impl Valve {
 
 fn line_of(report: &Path, word: &str) -> Option<String> {
     let text = fs::read_to_string(report).ok()?;
-    text.lines().find(|line| line.starts_with(word)).map(str::to_owned)
+    let whole = text.get(..=text.rfind('\n')?)?;
+    whole.lines().find(|line| line.starts_with(word)).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_says_why_and_when_on_a_clock_that_others_have() {
+        let line = "opened after 12.3 s: the machine makes no progress; relief: Ok(()); at 4711.000000250";
+        let opening = Opening::parse(line).unwrap();
+        assert_eq!((opening.cause, opening.at), (Cause::Livelock, Duration::new(4711, 250)));
+        assert_eq!(opening.told, line.rsplit_once("; at").unwrap().0);
+        let cause = |why: &str| {
+            Opening::parse(&format!("opened after 1.0 s: {why}; at 1.000000000")).map(|o| o.cause)
+        };
+        assert_eq!(cause("deadline"), Some(Cause::Deadline));
+        assert_eq!(cause("its starter is gone"), Some(Cause::Starter));
+        assert_eq!(cause("something else"), None);
+    }
 }

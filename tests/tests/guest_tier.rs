@@ -14,7 +14,7 @@ use overcommit_tests::hugepages::HugePages;
 use overcommit_tests::machine::{self, MIB};
 use overcommit_tests::session::Session;
 use overcommit_tests::squeeze::Squeeze;
-use overcommit_tests::valve::{Valve, ValveOrder};
+use overcommit_tests::valve::{Cause, Valve, ValveOrder, now};
 use overcommit_tests::wait::until;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -213,13 +213,26 @@ fn a_valve_opens_when_its_starter_lets_go() {
 
 #[test]
 fn a_valve_that_was_kept_from_running_takes_the_machine_for_stalled() {
+    let begun = now();
     let (valve, relief) = dry_valve(Duration::from_secs(2));
     let pid = Pid::from_raw(i32::try_from(valve.pid()).unwrap()).unwrap();
     kill_process(pid, Signal::STOP).unwrap();
     let stopped = Instant::now();
     until(SOON, "3 s without the valve", || stopped.elapsed() > Duration::from_secs(3)).unwrap();
     kill_process(pid, Signal::CONT).unwrap();
-    let why = until(SOON, "the valve", || valve.opened()).unwrap();
-    assert!(why.contains("no progress"), "{why}");
+    let opening = until(SOON, "the valve", || valve.opening()).unwrap();
+    assert!(opening.cause == Cause::Livelock && opening.told.contains("no progress"), "{opening:?}");
+    assert!(opening.at > begun && opening.at < now(), "{opening:?}");
     assert_eq!(std::fs::read_to_string(relief).unwrap(), "0");
+}
+
+#[test]
+fn a_valve_that_was_killed_is_gone_and_has_not_opened() {
+    let (valve, relief) = dry_valve(Duration::from_hours(1));
+    assert_eq!(valve.opening(), None);
+    let pid = Pid::from_raw(i32::try_from(valve.pid()).unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    let opening = until(SOON, "the valve", || valve.opening()).unwrap();
+    assert_eq!(opening.cause, Cause::Gone, "{opening:?}");
+    assert_eq!(std::fs::read_to_string(relief).unwrap(), "9");
 }

@@ -11,7 +11,7 @@ use overcommit_tests::agent::Agent;
 use overcommit_tests::cost::{cpu_ms, released, whole};
 use overcommit_tests::guests::Hypervisor;
 use overcommit_tests::machine::{self, MIB};
-use overcommit_tests::parts::{mom_modules, mom_program, mom_rules};
+use overcommit_tests::parts::{mom_modules, mom_program, mom_rules, say};
 use overcommit_tests::process::{Launch, Process};
 use overcommit_tests::session::Session;
 use serde::{Deserialize, Serialize};
@@ -67,8 +67,11 @@ impl Controller {
             Self::Ceiling | Self::None => Ok(Running::Nobody),
             Self::Ours => agent("Enforce", hypervisor, room_mib),
             Self::Observe => agent("Observe", hypervisor, room_mib),
-            Self::Mom => mom(&mom_rules("balloon.rules")?, hypervisor),
-            Self::MomScaled => mom(&scaled(&mom_rules("balloon.rules")?, room_mib)?, hypervisor),
+            Self::Mom => mom(&stock()?, hypervisor),
+            Self::MomScaled => {
+                let total_mib = machine::meminfo("MemTotal")? / MIB;
+                mom(&scaled(&stock()?, room_mib, total_mib)?, hypervisor)
+            }
         }
     }
 }
@@ -98,6 +101,10 @@ impl Running {
             Self::Agent(agent) => agent.pids(),
             Self::Mom(process) => process.members(),
         };
+        // What a dead one used is gone with it.
+        if pids.is_empty() {
+            return Ok(None);
+        }
         let memory = whole(&pids)?;
         let cpu_ms = pids.into_iter().map(cpu_ms).sum::<Result<f64>>()?;
         Ok(Some(Cost { cpu_ms, resident_mib: memory.anonymous + memory.file }))
@@ -116,12 +123,19 @@ impl Running {
         }
     }
 
-    /// Ends it as its users would, without what was taken being given back: the guests go too.
-    pub(crate) fn stop(self) -> Result<()> {
-        match self {
+    /// Ends it as its users would, without what was taken being given back: the guests go too. Whatever does not end so, or has
+    /// ended by itself, ends now: how a controller ends is no reason to lose what its window came to.
+    pub(crate) fn stop(self) {
+        if self.check().is_err() {
+            return;
+        }
+        let asked = match &self {
             Self::Nobody => Ok(()),
             Self::Agent(agent) => agent.kill(),
             Self::Mom(process) => process.terminate(MOM_ENDS).map(drop),
+        };
+        if let Err(error) = asked {
+            say(&format!("bench: a controller did not end as told: {error:#}"));
         }
     }
 }
@@ -137,7 +151,12 @@ fn agent(mode: &str, hypervisor: &Hypervisor, room_mib: u64) -> Result<Running> 
     Ok(Running::Agent(Agent::start_program_on_this_machine(&program, hypervisor.uri(), &policy, &state)?))
 }
 
-fn mom(balloon: &str, hypervisor: &Hypervisor) -> Result<Running> {
+/// MOM's own rules for balloons and for merging.
+fn stock() -> Result<String> {
+    Ok(format!("{}\n{}", mom_rules("balloon.rules")?, mom_rules("ksm.rules")?))
+}
+
+fn mom(rules: &str, hypervisor: &Hypervisor) -> Result<Running> {
     let session = Session::shared()?;
     let dir = session.fresh_dir("mom")?;
     let write = |name: &str, text: &str| -> Result<PathBuf> {
@@ -145,7 +164,7 @@ fn mom(balloon: &str, hypervisor: &Hypervisor) -> Result<Running> {
         fs::write(&path, text).with_context(|| path.display().to_string())?;
         Ok(path)
     };
-    let rules = write("rules", &format!("{balloon}\n{}", mom_rules("ksm.rules")?))?;
+    let rules = write("rules", rules)?;
     let configuration = write("mom.conf", &configuration(hypervisor.uri(), &rules.display().to_string()))?;
     let launch = Launch::new("momd", PYTHON)
         .arg("-B")
@@ -170,19 +189,23 @@ fn configuration(uri: &str, rules: &str) -> String {
     )
 }
 
-/// MOM's thresholds are parts of all memory, of which the squeeze has taken most: the same parts of what is left.
-fn scaled(rules: &str, room_mib: u64) -> Result<String> {
-    let total_mib = machine::meminfo("MemTotal")? / MIB;
-    scaled_to(rules, room_mib, total_mib)
-}
-
-fn scaled_to(rules: &str, room_mib: u64, total_mib: u64) -> Result<String> {
-    let mut text = rules.to_owned();
-    for (name, percent) in [("pressure_threshold", 20_u64), ("pressure_critical", 5)] {
-        let stock = format!("(defvar {name} 0.{percent:02})");
-        ensure!(text.contains(&stock), "MOM's balloon.rules has no {stock}");
+/// MOM's thresholds are parts of all memory, of which the squeeze has taken most: the same parts of what is left. What guests could
+/// have merged is compared with what is left too, or a lower threshold would begin to merge later than the stock rules do; how long
+/// ksmd sleeps stays that of the whole machine, for it is as fast as before.
+fn scaled(rules: &str, room_mib: u64, total_mib: u64) -> Result<String> {
+    let part = |(name, percent): (&str, u64)| {
         let millionths = percent * 10_000 * room_mib / total_mib.max(1);
-        text = text.replace(&stock, &format!("(defvar {name} 0.{millionths:06})"));
+        (format!("(defvar {name} 0.{percent:02})"), format!("(defvar {name} 0.{millionths:06})"))
+    };
+    let thresholds =
+        [("pressure_threshold", 20), ("pressure_critical", 5), ("ksm_free_percent", 20)].map(part);
+    let committed = "(< (+ ksm_pressure_threshold ksm_committed) ";
+    // In KiB, as MOM counts.
+    let all = (format!("{committed}Host.mem_available)"), format!("{committed}{})", room_mib * 1024));
+    let mut text = rules.to_owned();
+    for (stock, scaled) in thresholds.into_iter().chain([all]) {
+        ensure!(text.contains(&stock), "MOM's rules have no {stock}");
+        text = text.replace(&stock, &scaled);
     }
     Ok(text)
 }
@@ -193,13 +216,29 @@ mod tests {
 
     #[test]
     fn thresholds_become_parts_of_what_is_left() {
-        let rules = "(defvar pressure_threshold 0.20)\n(defvar pressure_critical 0.05)\n";
-        let text = scaled_to(rules, 3072, 24576).unwrap();
-        assert_eq!(text, "(defvar pressure_threshold 0.025000)\n(defvar pressure_critical 0.006250)\n");
+        let rules = "(defvar pressure_threshold 0.20)\n(defvar pressure_critical 0.05)\n(defvar ksm_free_percent 0.20)\n\
+                     (if (and (< (+ ksm_pressure_threshold ksm_committed) Host.mem_available)";
+        assert_eq!(
+            scaled(rules, 3072, 24576).unwrap(),
+            "(defvar pressure_threshold 0.025000)\n(defvar pressure_critical 0.006250)\n(defvar ksm_free_percent 0.025000)\n\
+             (if (and (< (+ ksm_pressure_threshold ksm_committed) 3145728)"
+        );
     }
 
     #[test]
     fn rules_of_another_mom_are_refused_rather_than_run_unscaled() {
-        assert!(scaled_to("(defvar pressure_threshold 0.30)", 3072, 24576).is_err());
+        assert!(scaled("(defvar pressure_threshold 0.30)", 3072, 24576).is_err());
+        let without_ksm = "(defvar pressure_threshold 0.20)(defvar pressure_critical 0.05)";
+        assert!(scaled(without_ksm, 3072, 24576).is_err());
+    }
+
+    #[test]
+    fn one_that_died_is_told_of_and_ends_without_a_fault() {
+        let process = Session::shared().unwrap().spawn(Launch::new("momd", "false")).unwrap();
+        process.wait(MOM_ENDS).unwrap();
+        let died = Running::Mom(process);
+        assert!(died.check().unwrap_err().to_string().contains("ended with"));
+        assert_eq!(died.cost().unwrap(), None);
+        died.stop();
     }
 }

@@ -35,7 +35,9 @@ impl Figure {
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self { median, low, high }, digits) = (self, f.precision().unwrap_or(1));
-        write!(f, "{median:.digits$} ({low:.digits$}–{high:.digits$})")
+        let told =
+            |value: &f64| if value.is_finite() { format!("{value:.digits$}") } else { "∞".to_owned() };
+        write!(f, "{} ({}–{})", told(median), told(low), told(high))
     }
 }
 

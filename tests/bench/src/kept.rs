@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use crate::origin::Origin;
 use crate::outcome::{Key, Outcome};
 
 /// Name of the file.
@@ -44,14 +45,27 @@ impl Kept {
         Ok(Self { path, outcomes })
     }
 
-    /// What there is.
-    pub(crate) fn outcomes(&self) -> &[Outcome] {
-        &self.outcomes
+    /// What there is of these, each window once, as it came out last; and how many there are of others.
+    pub(crate) fn of(&self, origin: &Origin) -> (Vec<Outcome>, usize) {
+        let mut outcomes: Vec<Outcome> = Vec::new();
+        let ours = self.outcomes.iter().filter(|outcome| outcome.origin == *origin);
+        for outcome in ours.clone() {
+            outcomes.retain(|earlier| earlier.key != outcome.key);
+            outcomes.push(outcome.clone());
+        }
+        (outcomes, self.outcomes.len() - ours.count())
     }
 
-    /// Whether this window was run.
-    pub(crate) fn has(&self, key: &Key) -> bool {
-        self.outcomes.iter().any(|outcome| outcome.key == *key)
+    /// Of what the last one is, which may be of another build or machine than this.
+    pub(crate) fn last(&self) -> Option<&Origin> {
+        self.outcomes.last().map(|outcome| &outcome.origin)
+    }
+
+    /// Whether this window was run, by these, and had a result.
+    pub(crate) fn has(&self, key: &Key, origin: &Origin) -> bool {
+        let is =
+            |outcome: &Outcome| outcome.key == *key && outcome.origin == *origin && outcome.void().is_none();
+        self.outcomes.iter().any(is)
     }
 
     /// Adds one, on the disk when this returns.
@@ -81,9 +95,41 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, &text[..text.len() - 9]).unwrap();
         let mut kept = Kept::in_folder(dir.path()).unwrap();
-        assert!(kept.has(&first.key) && !kept.has(&second.key));
+        let has = |kept: &Kept, outcome: &Outcome| kept.has(&outcome.key, &outcome.origin);
+        assert!(has(&kept, &first) && !has(&kept, &second));
         kept.add(second).unwrap();
-        assert_eq!(Kept::in_folder(dir.path()).unwrap().outcomes().len(), 2);
+        assert_eq!(Kept::in_folder(dir.path()).unwrap().of(&first.origin).0.len(), 2);
+    }
+
+    #[test]
+    fn what_another_build_or_machine_did_is_run_again_and_not_mixed_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kept = Kept::in_folder(dir.path()).unwrap();
+        let first = outcome(Controller::None, 1, &[1]);
+        kept.add(first.clone()).unwrap();
+        let here = &first.origin;
+        for other in [
+            Origin { build: "c".into(), ..here.clone() },
+            Origin { machine: "Another one.".into(), ..here.clone() },
+        ] {
+            assert!(!kept.has(&first.key, &other));
+            assert_eq!(kept.of(&other), (Vec::new(), 1));
+        }
+        assert_eq!((kept.of(here), kept.last()), ((vec![first.clone()], 0), Some(here)));
+    }
+
+    #[test]
+    fn what_failed_is_kept_and_run_again_and_then_counts_as_it_came_out_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kept = Kept::in_folder(dir.path()).unwrap();
+        let done = outcome(Controller::None, 1, &[1]);
+        let failed = Outcome::failed(done.key, &done.origin, "no guests".into());
+        kept.add(failed.clone()).unwrap();
+        assert!(!kept.has(&done.key, &done.origin));
+        assert_eq!(kept.of(&done.origin).0, [failed]);
+        kept.add(done.clone()).unwrap();
+        assert!(kept.has(&done.key, &done.origin));
+        assert_eq!(kept.of(&done.origin).0, [done]);
     }
 
     #[test]

@@ -32,12 +32,20 @@ pub(crate) struct Seen {
 
 impl<'a> Looks<'a> {
     /// Before the work begins.
-    pub(crate) fn begin(guests: &'a [Guest], pids: &[u32]) -> Result<Self> {
-        let outcome = |(guest, pid): (&'a Guest, &u32)| {
-            let name = guest.name().to_owned();
-            (guest, *pid, GuestOutcome { name, written: 0, kills: 0, gone: false, course: Vec::new() })
+    pub(crate) fn begin(guests: &'a [Guest], pids: &[u32], works: impl Fn(u64) -> bool) -> Result<Self> {
+        let outcome = |((guest, pid), number): ((&'a Guest, &u32), u64)| {
+            let outcome = GuestOutcome {
+                name: guest.name().to_owned(),
+                works: works(number),
+                refused: None,
+                written: 0,
+                kills: 0,
+                gone: !machine::is_running(*pid),
+                course: Vec::new(),
+            };
+            (guest, *pid, outcome)
         };
-        let guests = guests.iter().zip(pids).map(outcome).collect();
+        let guests = guests.iter().zip(pids).zip(0..).map(outcome).collect();
         Ok(Self { guests, host: Vec::new(), swapped: swapped()?, count: 0 })
     }
 
@@ -45,28 +53,44 @@ impl<'a> Looks<'a> {
     pub(crate) fn look(&mut self, began: Instant) -> Result<()> {
         self.count += 1;
         thread::sleep((EACH * self.count).saturating_sub(began.elapsed()));
-        let at = began.elapsed().as_secs_f64();
         for (guest, pid, outcome) in &mut self.guests {
             let console = guest.console();
             outcome.written = written(&console).unwrap_or(outcome.written);
             outcome.kills = u64::try_from(console.matches(KILLED).count())?;
             outcome.gone = !machine::is_running(*pid);
             let resident_mib = machine::resident_bytes(*pid).unwrap_or_default() / MIB;
+            // After what was read, for a look may last: what it saw was done by then.
+            let at = began.elapsed().as_secs_f64();
             outcome.course.push(GuestMoment { at, written: outcome.written, resident_mib });
         }
-        let (in_mib, out_mib) = swapped()?;
+        let ((in_mib, out_mib), available_mib) = (swapped()?, machine::meminfo("MemAvailable")? / MIB);
         self.host.push(HostMoment {
-            at,
-            available_mib: machine::meminfo("MemAvailable")? / MIB,
+            at: began.elapsed().as_secs_f64(),
+            available_mib,
             swapped_in_mib: in_mib - self.swapped.0,
             swapped_out_mib: out_mib - self.swapped.1,
         });
         Ok(())
     }
 
-    /// After the work.
-    pub(crate) fn end(self) -> Seen {
-        Seen { guests: self.guests.into_iter().map(|(_, _, outcome)| outcome).collect(), host: self.host }
+    /// After the work. What was seen later than `until`, in s, does not count.
+    pub(crate) fn end(self, until: f64) -> Seen {
+        let mut seen = Seen {
+            guests: self.guests.into_iter().map(|(_, _, outcome)| outcome).collect(),
+            host: self.host,
+        };
+        seen.cut(until);
+        seen
+    }
+}
+
+impl Seen {
+    fn cut(&mut self, until: f64) {
+        for guest in &mut self.guests {
+            guest.course.retain(|moment| moment.at <= until);
+            guest.written = guest.course.last().map_or(0, |last| last.written);
+        }
+        self.host.retain(|moment| moment.at <= until);
     }
 }
 
@@ -92,6 +116,22 @@ fn swapped() -> Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::Controller;
+    use crate::outcome::tests::outcome;
+
+    #[test]
+    fn what_was_written_after_the_relief_does_not_count() {
+        let moment = |(at, written)| GuestMoment { at, written, resident_mib: 1 };
+        let mut guest = outcome(Controller::None, 1, &[90]).guests.remove(0);
+        guest.course = [(1.0, 10), (2.0, 20), (9.0, 90)].map(moment).to_vec();
+        let host = |at| HostMoment { at, available_mib: 1, swapped_in_mib: 0, swapped_out_mib: 0 };
+        let mut seen = Seen { guests: vec![guest], host: vec![host(2.0), host(9.0)] };
+        seen.cut(2.5);
+        let left = (seen.guests[0].written, seen.guests[0].course.len(), seen.host.len());
+        assert_eq!(left, (20, 2, 1));
+        seen.cut(0.0);
+        assert_eq!(seen.guests[0].written, 0);
+    }
 
     #[test]
     fn the_last_whole_line_of_the_last_load_counts() {

@@ -2,10 +2,12 @@
 //! Keeps each window's outcome as it ends, and writes a report of all that there are.
 
 mod controller;
+mod csv;
 mod figures;
 mod kept;
 mod looks;
 mod markdown;
+mod origin;
 mod outcome;
 mod pace;
 mod page;
@@ -18,21 +20,21 @@ mod window;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use controller::Controller;
 use kept::Kept;
+use origin::Origin;
 use outcome::{Key, Outcome};
-use overcommit_tests::about;
 use overcommit_tests::guest_image::GuestImage;
 use overcommit_tests::machine::{self, MIB};
 use overcommit_tests::parts::{say, told};
 use scenario::Scenario;
 
-/// What a window takes beside its work: boot, squeeze, settling, relief.
-const BESIDE: Duration = Duration::from_secs(150);
+/// Where results are published, from the sources' root.
+const PUBLISHED: &str = "docs/benchmarks";
 
 /// Compares controllers of memory on real guests.
 #[derive(Parser)]
@@ -57,6 +59,19 @@ struct Arguments {
     /// Runs nothing: only writes the report of what is kept.
     #[arg(long)]
     report: bool,
+    /// Writes the table to docs/benchmarks/NAME.md too.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    publish: Option<String>,
+}
+
+/// A file's name without a folder.
+fn name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !text.is_empty() && text.chars().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("small letters, digits and hyphens only".to_owned())
+    }
 }
 
 fn main() -> ExitCode {
@@ -71,17 +86,26 @@ fn main() -> ExitCode {
 
 fn bench(arguments: &Arguments) -> Result<()> {
     let mut kept = Kept::in_folder(&arguments.into)?;
-    if !arguments.report {
-        run_all(arguments, &mut kept)?;
+    let origin = if arguments.report {
+        kept.last().context("nothing is kept there yet")?.clone()
+    } else {
+        let origin = Origin::here()?;
+        run_all(arguments, &mut kept, &origin)?;
+        origin
+    };
+    let table = write_report(&arguments.into, &kept, &origin)?;
+    println!("{table}");
+    match &arguments.publish {
+        Some(name) => publish(&machine::sources().join("..").join(PUBLISHED), name, &table),
+        None => Ok(()),
     }
-    write_report(&arguments.into, kept.outcomes())
 }
 
-fn run_all(arguments: &Arguments, kept: &mut Kept) -> Result<()> {
+fn run_all(arguments: &Arguments, kept: &mut Kept, origin: &Origin) -> Result<()> {
     let all = plan::plan(&arguments.scenario, &arguments.controller, arguments.seed, arguments.rounds);
-    let left: Vec<Key> = all.iter().filter(|key| !kept.has(key)).copied().collect();
+    let left: Vec<Key> = all.iter().filter(|key| !kept.has(key, origin)).copied().collect();
     say(&format!(
-        "bench: {} windows, {} of them kept in {} from before",
+        "bench: {} windows, {} of them kept in {} from before, of this build on this machine",
         all.len(),
         all.len() - left.len(),
         arguments.into.display()
@@ -90,7 +114,7 @@ fn run_all(arguments: &Arguments, kept: &mut Kept) -> Result<()> {
     arguments.controller.iter().try_for_each(|controller| controller.prepare())?;
     GuestImage::ensure()?;
     for (number, key) in left.iter().enumerate() {
-        let rest: Duration = left.iter().skip(number).map(|key| key.scenario.window() + BESIDE).sum();
+        let rest = plan::left(left.get(number..).unwrap_or_default(), kept.of(origin).0.iter());
         say(&format!(
             "bench: window {} of {}: {} under {}, round {}; about {} left",
             number + 1,
@@ -100,20 +124,20 @@ fn run_all(arguments: &Arguments, kept: &mut Kept) -> Result<()> {
             key.round,
             told(rest)
         ));
-        let began = Instant::now();
-        let outcome = window::run(*key)
-            .with_context(|| format!("{} under {}, round {}", key.scenario, key.controller, key.round))?;
-        say(&format!("bench: {} ({})", words(&outcome), told(began.elapsed())));
+        let outcome = window::run(*key, origin);
+        say(&format!("bench: {} ({})", words(&outcome), told(Duration::from_secs_f64(outcome.took_s))));
         kept.add(outcome)?;
-        write_report(&arguments.into, kept.outcomes())?;
+        write_report(&arguments.into, kept, origin)?;
     }
     Ok(())
 }
 
 /// What a window came to, in a line.
 fn words(outcome: &Outcome) -> String {
-    let stood =
-        outcome.livelock.as_ref().map_or(String::new(), |(at, _)| format!(", livelock after {at:.0} s"));
+    if let Some(why) = outcome.void() {
+        return format!("no result: {why}");
+    }
+    let stood = outcome.livelock().map_or(String::new(), |at| format!(", livelock after {at:.0} s"));
     let died = outcome.controller_died.as_ref().map_or("", |_| ", its controller died");
     format!(
         "{:.1} MiB/s, {} of {} guests unhurt, {} kills{stood}{died}",
@@ -136,14 +160,66 @@ fn enough(scenario: Scenario) -> Result<()> {
     Ok(())
 }
 
-fn write_report(folder: &Path, outcomes: &[Outcome]) -> Result<()> {
-    let machine = about::description()?;
-    let table = markdown::markdown(&machine, outcomes);
-    for (name, text) in [("report.md", &table), ("report.html", &page::page(&machine, outcomes))] {
+/// Writes what there is of this origin, and returns the table.
+fn write_report(folder: &Path, kept: &Kept, origin: &Origin) -> Result<String> {
+    let (outcomes, others) = kept.of(origin);
+    let beside = match others {
+        0 => String::new(),
+        others => format!(" Not shown: {others} of other builds or machines."),
+    };
+    let of = format!("{} Build {}.{beside}", origin.machine, origin.build);
+    let table = markdown::markdown(&of, &outcomes);
+    let page = page::page(&of, &outcomes);
+    for (name, text) in [("report.md", &table), ("report.html", &page), ("report.csv", &csv::csv(&outcomes))]
+    {
         let path = folder.join(name);
         fs::write(&path, text).with_context(|| path.display().to_string())?;
     }
-    println!("{table}");
     say(&format!("bench: the report is {}", folder.join("report.html").display()));
+    Ok(table)
+}
+
+/// Keeps a table with the sources.
+fn publish(folder: &Path, name: &str, table: &str) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let path = folder.join(format!("{name}.md"));
+    let text = format!(
+        "# Controllers of memory compared: {name}\n\nWritten by `make bench PUBLISH={name}`. {table}"
+    );
+    fs::write(&path, text).with_context(|| path.display().to_string())?;
+    say(&format!("bench: published as {}", path.display()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::tests::outcome;
+
+    #[test]
+    fn a_report_is_of_one_build_and_machine_and_says_of_which() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kept = Kept::in_folder(dir.path()).unwrap();
+        let here = outcome(Controller::None, 1, &[1, 2, 3]);
+        let mut elsewhere = outcome(Controller::None, 1, &[1]);
+        elsewhere.origin.machine = "Another machine.".into();
+        kept.add(elsewhere).unwrap();
+        kept.add(here.clone()).unwrap();
+        let table = write_report(dir.path(), &kept, &here.origin).unwrap();
+        let says = "A machine. Build b. Not shown: 1 of other builds or machines.";
+        assert!(table.starts_with(says) && table.contains("| 3 of 3 |"), "{table}");
+        assert_eq!(fs::read_to_string(dir.path().join("report.csv")).unwrap().lines().count(), 2);
+        assert!(fs::read_to_string(dir.path().join("report.html")).unwrap().contains(says));
+        publish(&dir.path().join("new"), "first", &table).unwrap();
+        let published = fs::read_to_string(dir.path().join("new/first.md")).unwrap();
+        assert!(published.starts_with("# Controllers") && published.ends_with(&table), "{published}");
+    }
+
+    #[test]
+    fn what_is_published_stays_in_its_folder() {
+        assert_eq!(name("2026-scenario-f"), Ok("2026-scenario-f".to_owned()));
+        for word in ["", "../x", "a/b", "A", "a.md"] {
+            assert!(name(word).is_err(), "{word}");
+        }
+    }
 }

@@ -3,21 +3,21 @@
 use std::fmt::Write as _;
 
 use crate::outcome::Outcome;
-use crate::summary::{HEADS, summary};
+use crate::summary::{HEADS, LEGEND, notes, summary};
 
 /// A table for each scenario.
 pub(crate) fn markdown(machine: &str, outcomes: &[Outcome]) -> String {
-    let mut text = format!(
-        "{machine}\n\nMedians, in brackets the interval in which nine of ten bootstrap medians lie. *MiB/s*: written by the loads \
-         of all guests over the whole window, at the machine's median pace; time in which the machine stood still is work not \
-         done. *of none*, *of the ceiling*: beside the same round without a controller, and without a squeeze. *unhurt*: guests of \
-         which nothing was killed, in the worst round. *CPU*, *memory*: the controller's own.\n"
-    );
+    let mut text = format!("{machine}\n\n{LEGEND}\n");
     for (scenario, rows) in summary(outcomes) {
         let _ = write!(text, "\n## {scenario}: {}\n\n", scenario.title());
         text.push_str(&line(&HEADS.map(str::to_owned)));
         text.push_str(&line(&HEADS.map(|_| "---".to_owned())));
         text.extend(rows.iter().map(|row| line(&row.cells())));
+        let of_this: Vec<_> = outcomes.iter().filter(|outcome| outcome.key.scenario == scenario).collect();
+        let notes: Vec<_> = notes(&of_this).iter().map(|note| format!("- {note}\n")).collect();
+        if !notes.is_empty() {
+            let _ = write!(text, "\n{}", notes.concat());
+        }
     }
     text
 }
@@ -42,6 +42,16 @@ mod tests {
             ],
         );
         assert!(text.contains("| none | 1 | 2.0 (2.0–2.0) | 1.00 (1.00–1.00) | – | 2 of 2 |"), "{text}");
+        assert!(!text.contains("\n- "), "nothing is to be said of it: {text}");
         assert!(text.contains("| ours | 1 | 3.0 (3.0–3.0) | 1.50 (1.50–1.50) |"), "{text}");
+    }
+
+    #[test]
+    fn what_came_to_nothing_is_told_below_the_table() {
+        let mut failed = outcome(Controller::Mom, 2, &[]);
+        failed.failed = Some("no such program".into());
+        let text = markdown("A machine.", &[outcome(Controller::Mom, 1, &[25_600]), failed]);
+        assert!(text.contains("| mom | 1 | 1.0 (1.0–1.0) |"), "{text}");
+        assert!(text.ends_with("\n\n- mom, round 2, is no result: no such program\n"), "{text}");
     }
 }

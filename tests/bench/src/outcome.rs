@@ -1,8 +1,13 @@
 //! What came of one window, as it is kept: one line of JSON each.
 
+use std::time::Duration;
+
+use overcommit_tests::valve::{Cause, Opening};
 use serde::{Deserialize, Serialize};
 
 use crate::controller::{Controller, Cost};
+use crate::origin::Origin;
+use crate::pace::Pace;
 use crate::scenario::Scenario;
 
 /// Bytes of a page of a guest.
@@ -23,6 +28,12 @@ pub(crate) struct Key {
 pub(crate) struct Outcome {
     #[serde(flatten)]
     pub(crate) key: Key,
+    /// What was run, and where.
+    pub(crate) origin: Origin,
+    /// Why there is no result: whatever else stands here is not one then.
+    pub(crate) failed: Option<String>,
+    /// How long it took from the first guest's start to the last one's end, in s.
+    pub(crate) took_s: f64,
     /// How long the work counted, in s.
     pub(crate) window_s: f64,
     pub(crate) guests: Vec<GuestOutcome>,
@@ -30,8 +41,8 @@ pub(crate) struct Outcome {
     pub(crate) host: Vec<HostMoment>,
     /// What the machine's kernel killed.
     pub(crate) host_kills: u64,
-    /// When the machine stood still and was relieved, in s from the beginning, and what the valve said.
-    pub(crate) livelock: Option<(f64, String)>,
+    /// How the squeeze ended before the window did.
+    pub(crate) relief: Option<Relief>,
     /// Why the controller ended before the window did.
     pub(crate) controller_died: Option<String>,
     /// What the controller used, from its start on.
@@ -40,14 +51,36 @@ pub(crate) struct Outcome {
     pub(crate) libvirt_cpu_ms: f64,
     /// CPU time of all emulators during the window, in ms.
     pub(crate) qemu_cpu_ms: f64,
-    /// How fast the machine was before and after.
-    pub(crate) index: (f64, f64),
+    /// How fast the machine was meanwhile.
+    pub(crate) pace: Pace,
+}
+
+/// The end of a squeeze before its time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Relief {
+    /// In s from the beginning of the work; 0 where that had not begun.
+    pub(crate) at: f64,
+    pub(crate) cause: Cause,
+    /// In the valve's words.
+    pub(crate) told: String,
+}
+
+impl Relief {
+    /// `began`: when the work did, on the valve's clock.
+    pub(crate) fn of(opening: Opening, began: Duration) -> Self {
+        let at = opening.at.saturating_sub(began).as_secs_f64();
+        Self { at, cause: opening.cause, told: opening.told }
+    }
 }
 
 /// One guest's part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct GuestOutcome {
     pub(crate) name: String,
+    /// It was to write over and over; one that was to be idle has no part in what is compared.
+    pub(crate) works: bool,
+    /// Why it could not be told what to do: killed or wedged by then.
+    pub(crate) refused: Option<String>,
     /// Pages that its load wrote while it counted.
     pub(crate) written: u64,
     /// What its own kernel killed.
@@ -80,6 +113,41 @@ pub(crate) struct HostMoment {
 }
 
 impl Outcome {
+    /// A window that came to nothing, and why.
+    pub(crate) fn failed(key: Key, origin: &Origin, why: String) -> Self {
+        Self {
+            key,
+            origin: origin.clone(),
+            failed: Some(why),
+            took_s: 0.0,
+            window_s: key.scenario.window().as_secs_f64(),
+            guests: Vec::new(),
+            host: Vec::new(),
+            host_kills: 0,
+            relief: None,
+            controller_died: None,
+            cost: None,
+            libvirt_cpu_ms: 0.0,
+            qemu_cpu_ms: 0.0,
+            pace: Pace::default(),
+        }
+    }
+
+    /// Why it is no result of its controller's: it is told of, enters no figure, and is run again.
+    pub(crate) fn void(&self) -> Option<String> {
+        let relief = self.relief.as_ref().filter(|relief| relief.cause != Cause::Livelock);
+        let relief = relief.map(|relief| match relief.cause {
+            Cause::Gone => format!("the valve was gone after {:.0} s: {}", relief.at, relief.told),
+            _ => format!("the squeeze ended after {:.0} s: the valve {}", relief.at, relief.told),
+        });
+        self.failed.clone().or(relief)
+    }
+
+    /// When the machine stood still, in s from the beginning of the work.
+    pub(crate) fn livelock(&self) -> Option<f64> {
+        self.relief.as_ref().filter(|relief| relief.cause == Cause::Livelock).map(|relief| relief.at)
+    }
+
     /// Work of all guests, in MiB written a second. Time in which the machine stood still counts as every other.
     pub(crate) fn work(&self) -> f64 {
         let pages: u64 = self.guests.iter().map(|guest| guest.written).sum();
@@ -88,8 +156,7 @@ impl Outcome {
 
     /// The same at the pace that the machine has at `reference`.
     pub(crate) fn work_at(&self, reference: f64) -> f64 {
-        let pace = f64::midpoint(self.index.0, self.index.1);
-        self.work() * reference / pace.max(f64::MIN_POSITIVE)
+        self.work() * reference / self.pace.steps.max(f64::MIN_POSITIVE)
     }
 
     /// All that was killed: emulators, and programs in guests.
@@ -97,14 +164,16 @@ impl Outcome {
         self.host_kills + self.guests.iter().map(|guest| guest.kills).sum::<u64>()
     }
 
-    /// Guests whose emulator and whose load lived to the end.
+    /// Guests whose emulator and whose load lived to the end, and that could be told what to do.
     pub(crate) fn unhurt(&self) -> usize {
-        self.guests.iter().filter(|guest| !guest.gone && guest.kills == 0).count()
+        self.guests.iter().filter(|guest| !guest.gone && guest.kills == 0 && guest.refused.is_none()).count()
     }
 
-    /// The work of the guest that did least, as a part of what they did on average; absent where nobody worked.
+    /// The work of the guest that did least, as a part of what they did on average, of those that were to work; absent where
+    /// nobody did anything.
     pub(crate) fn fairness(&self) -> Option<f64> {
-        let each: Vec<f64> = self.guests.iter().map(|guest| mib(guest.written)).collect();
+        let each: Vec<f64> =
+            self.guests.iter().filter(|guest| guest.works).map(|guest| mib(guest.written)).collect();
         let (least, sum) = (each.iter().copied().fold(f64::INFINITY, f64::min), each.iter().sum::<f64>());
         let count = f64::from(u32::try_from(each.len()).unwrap_or(u32::MAX));
         (sum > 0.0).then(|| least * count / sum)
@@ -130,24 +199,55 @@ pub(crate) mod tests {
     pub(crate) fn outcome(controller: Controller, round: u32, written: &[u64]) -> Outcome {
         let guest = |(number, written): (usize, &u64)| GuestOutcome {
             name: format!("g{number}"),
+            works: true,
+            refused: None,
             written: *written,
             kills: 0,
             gone: false,
             course: Vec::new(),
         };
         Outcome {
-            key: Key { scenario: Scenario::F, seed: 1, round, controller },
+            failed: None,
             window_s: 100.0,
             guests: written.iter().enumerate().map(guest).collect(),
-            host: Vec::new(),
-            host_kills: 0,
-            livelock: None,
-            controller_died: None,
-            cost: None,
-            libvirt_cpu_ms: 0.0,
-            qemu_cpu_ms: 0.0,
-            index: (50.0, 150.0),
+            pace: Pace { steps: 100.0, steal_percent: 0.0 },
+            ..Outcome::failed(
+                Key { scenario: Scenario::F, seed: 1, round, controller },
+                &Origin { build: "b".into(), machine: "A machine.".into() },
+                String::new(),
+            )
         }
+    }
+
+    /// The end of its squeeze.
+    pub(crate) fn relief(at: f64, cause: Cause) -> Option<Relief> {
+        Some(Relief { at, cause, told: "opened".into() })
+    }
+
+    #[test]
+    fn only_a_machine_that_stood_still_is_a_livelock_and_what_is_left_of_other_windows_is_no_result() {
+        let with = |cause| Outcome { relief: relief(5.0, cause), ..outcome(Controller::None, 1, &[1]) };
+        let livelock = with(Cause::Livelock);
+        assert_eq!((livelock.livelock(), livelock.void()), (Some(5.0), None));
+        for cause in [Cause::Deadline, Cause::Gone, Cause::Starter] {
+            let outcome = with(cause);
+            assert!(outcome.livelock().is_none() && outcome.void().is_some(), "{cause:?}");
+        }
+    }
+
+    #[test]
+    fn a_squeeze_that_ended_before_the_work_began_ended_at_its_beginning() {
+        let opening =
+            |at| Opening { cause: Cause::Livelock, at: Duration::from_secs(at), told: String::new() };
+        let at = |at| Relief::of(opening(at), Duration::from_secs(100)).at;
+        assert!((at(130) - 30.0).abs() < 1e-9 && at(70).abs() < 1e-9);
+    }
+
+    #[test]
+    fn idle_guests_are_not_compared_with_those_that_work() {
+        let mut outcome = outcome(Controller::None, 1, &[100, 0, 300]);
+        outcome.guests[1].works = false;
+        assert!((outcome.fairness().unwrap() - 0.5).abs() < 1e-9);
     }
 
     #[test]
@@ -163,9 +263,10 @@ pub(crate) mod tests {
 
     #[test]
     fn a_guest_that_lost_its_load_is_hurt() {
-        let mut outcome = outcome(Controller::None, 1, &[1, 1, 1]);
+        let mut outcome = outcome(Controller::None, 1, &[1, 1, 1, 1]);
         outcome.guests[0].kills = 1;
         outcome.guests[1].gone = true;
+        outcome.guests[2].refused = Some("no answer".into());
         outcome.host_kills = 1;
         assert_eq!((outcome.unhurt(), outcome.kills()), (1, 2));
     }

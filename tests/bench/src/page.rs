@@ -6,7 +6,7 @@ mod course;
 use std::fmt::Write as _;
 
 use crate::outcome::Outcome;
-use crate::summary::{HEADS, Row, summary};
+use crate::summary::{HEADS, LEGEND, Row, notes, summary};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem;color:#222}\
                      table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .7rem;border-bottom:1px solid #ddd;text-align:right}\
@@ -16,18 +16,21 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;ma
 pub(crate) fn page(machine: &str, outcomes: &[Outcome]) -> String {
     let mut text = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Controllers of memory compared</title><style>{STYLE}</style>\n\
-         <h1>Controllers of memory compared</h1>\n<p>{}</p>\n<p>Work is what the loads of all guests wrote over the whole window, at \
-         the machine's median pace; time in which the machine stood still is work not done. Whiskers: nine of ten bootstrap medians \
-         lie within.</p>\n",
-        escaped(machine)
+         <h1>Controllers of memory compared</h1>\n<p>{}</p>\n<p>{}</p>\n",
+        escaped(machine),
+        escaped(LEGEND)
     );
     for (scenario, rows) in summary(outcomes) {
         let _ = writeln!(text, "<h2>{scenario}: {}</h2>", escaped(scenario.title()));
         let _ = writeln!(text, "<figure>{}<figcaption>Work, MiB/s.</figcaption></figure>", bars::bars(&rows));
         text.push_str(&table(&rows));
-        let last = outcomes.iter().filter(|of| of.key.scenario == scenario).map(|of| of.key.round).max();
-        for outcome in outcomes.iter().filter(|of| of.key.scenario == scenario && Some(of.key.round) == last)
-        {
+        let of_this: Vec<_> = outcomes.iter().filter(|outcome| outcome.key.scenario == scenario).collect();
+        let notes: Vec<_> =
+            notes(&of_this).iter().map(|note| format!("<li>{}</li>", escaped(note))).collect();
+        let _ = writeln!(text, "<ul>{}</ul>", notes.concat());
+        let drawn = |outcome: &&&Outcome| outcome.void().is_none();
+        let last = of_this.iter().filter(drawn).map(|outcome| outcome.key.round).max();
+        for outcome in of_this.iter().filter(drawn).filter(|outcome| Some(outcome.key.round) == last) {
             let _ = writeln!(
                 text,
                 "<figure>{}<figcaption>{}, round {}: what the guests hold, one above the other, and what the machine has \
@@ -56,8 +59,10 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use overcommit_tests::valve::Cause;
+
     use crate::controller::Controller;
-    use crate::outcome::tests::outcome;
+    use crate::outcome::tests::{outcome, relief};
     use crate::outcome::{GuestMoment, HostMoment};
 
     #[test]
@@ -68,7 +73,7 @@ mod tests {
             ours.guests[0].course.push(GuestMoment { at, written: 1, resident_mib: 100 });
             ours.host.push(HostMoment { at, available_mib: 900, swapped_in_mib: 0, swapped_out_mib: 0 });
         }
-        ours.livelock = Some((2.0, "opened".into()));
+        ours.relief = relief(2.0, Cause::Livelock);
         let page = page("A <machine>.", &[outcome(Controller::None, 1, &[10, 20]), ours]);
         assert!(page.contains("A &lt;machine&gt;.") && page.contains("ours, round 1"));
         assert_eq!(page.matches("<svg").count(), 3);

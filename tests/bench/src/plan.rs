@@ -1,7 +1,9 @@
 //! Which windows are run, in which order.
 
+use std::time::Duration;
+
 use crate::controller::Controller;
-use crate::outcome::Key;
+use crate::outcome::{Key, Outcome};
 use crate::scenario::Scenario;
 
 /// All controllers once in each round, of each scenario in turn; who comes first changes from round to round, for the machine's drift
@@ -25,9 +27,40 @@ pub(crate) fn plan(scenarios: &[Scenario], controllers: &[Controller], seed: u64
     keys
 }
 
+/// What a window takes beside its work: boot, squeeze, settling, relief.
+const BESIDE: Duration = Duration::from_secs(150);
+
+fn estimate(key: Key) -> Duration {
+    key.scenario.window() + BESIDE
+}
+
+/// How long the rest takes: as estimated, and as much longer or shorter as windows took that were measured here.
+pub(crate) fn left<'a>(rest: &[Key], measured: impl Iterator<Item = &'a Outcome>) -> Duration {
+    let results = measured.filter(|outcome| outcome.void().is_none() && outcome.livelock().is_none());
+    let (took, estimated) = results.fold((0.0, 0.0), |(took, estimated), outcome| {
+        (took + outcome.took_s, estimated + estimate(outcome.key).as_secs_f64())
+    });
+    let all: Duration = rest.iter().copied().map(estimate).sum();
+    if estimated > 0.0 { all.mul_f64(took / estimated) } else { all }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::tests::{outcome, relief};
+    use overcommit_tests::valve::Cause;
+
+    #[test]
+    fn what_windows_took_says_how_long_the_rest_takes() {
+        let rest = plan(&[Scenario::F], &[Controller::None], 1, 2);
+        let took = |took_s| Outcome { took_s, ..outcome(Controller::None, 1, &[1]) };
+        let left = |measured: &[Outcome]| left(&rest, measured.iter()).as_secs();
+        assert_eq!(left(&[]), 600);
+        assert_eq!(left(&[took(400.0), took(500.0)]), 900);
+        let short = Outcome { relief: relief(1.0, Cause::Livelock), ..took(100.0) };
+        let failed = Outcome { failed: Some("why".into()), ..took(1.0) };
+        assert_eq!(left(&[took(600.0), short, failed]), 1200, "these ended early");
+    }
 
     #[test]
     fn each_round_has_all_controllers_on_one_demand_and_another_one_begins() {

@@ -30,10 +30,18 @@ pub(crate) struct Row {
     /// CPU time of the controller, in s, and its memory, in MiB.
     pub(crate) cpu_s: Option<Figure>,
     pub(crate) resident_mib: Option<Figure>,
+    pub(crate) steal_percent: Option<Figure>,
 }
 
+/// What the columns are.
+pub(crate) const LEGEND: &str = "Medians, in brackets the interval in which nine of ten bootstrap medians lie. MiB/s: written by the loads of all guests over \
+     the whole window, at the machine's median pace; time in which the machine stood still is work not done. of none, of the \
+     ceiling: beside the same round without a controller, and without a squeeze; ∞ where that did nothing at all and this something. \
+     unhurt: guests of which nothing was killed and that could be told to work, in the worst round. least/mean: of the guests that \
+     were to work. CPU, memory: the controller's own. steal: processor time that the machine wanted and did not get.";
+
 /// What stands over a table of rows.
-pub(crate) const HEADS: [&str; 12] = [
+pub(crate) const HEADS: [&str; 13] = [
     "controller",
     "rounds",
     "MiB/s",
@@ -46,11 +54,12 @@ pub(crate) const HEADS: [&str; 12] = [
     "host swap, MiB",
     "CPU, s",
     "memory, MiB",
+    "steal, %",
 ];
 
 impl Row {
     /// What is told of it, below [`HEADS`].
-    pub(crate) fn cells(&self) -> [String; 12] {
+    pub(crate) fn cells(&self) -> [String; 13] {
         let told = |figure: Option<Figure>, digits: usize| {
             figure.map_or_else(|| "–".to_owned(), |figure| format!("{figure:.digits$}"))
         };
@@ -67,6 +76,7 @@ impl Row {
             told(self.host_swap_mib, 0),
             told(self.cpu_s, 1),
             told(self.resident_mib, 0),
+            told(self.steal_percent, 1),
         ]
     }
 }
@@ -76,21 +86,22 @@ pub(crate) fn summary(outcomes: &[Outcome]) -> BTreeMap<Scenario, Vec<Row>> {
     let mut scenarios: BTreeMap<Scenario, BTreeMap<Controller, Vec<&Outcome>>> = BTreeMap::new();
     for outcome in outcomes {
         let controllers = scenarios.entry(outcome.key.scenario).or_default();
-        controllers.entry(outcome.key.controller).or_default().push(outcome);
+        let row = controllers.entry(outcome.key.controller).or_default();
+        // One that never came to a result has a row, of no rounds.
+        row.extend(outcome.void().is_none().then_some(outcome));
     }
     scenarios.into_iter().map(|(scenario, controllers)| (scenario, rows(&controllers))).collect()
 }
 
 fn rows(controllers: &BTreeMap<Controller, Vec<&Outcome>>) -> Vec<Row> {
-    let paces: Vec<f64> =
-        controllers.values().flatten().flat_map(|outcome| [outcome.index.0, outcome.index.1]).collect();
+    let paces: Vec<f64> = controllers.values().flatten().map(|outcome| outcome.pace.steps).collect();
     let reference = Figure::of(&paces).map_or(1.0, |pace| pace.median);
     let beside = |ours: &[&Outcome], other: Controller| {
         let others = controllers.get(&other).map_or(&[][..], Vec::as_slice);
         let pair = |outcome: &&Outcome| {
             let key = |of: &Outcome| (of.key.seed, of.key.round);
             let other = others.iter().find(|other| key(other) == key(outcome))?.work_at(reference);
-            (other > 0.0).then(|| outcome.work_at(reference) / other)
+            Some(ratio(outcome.work_at(reference), other))
         };
         Figure::of(&ours.iter().filter_map(pair).collect::<Vec<_>>())
     };
@@ -105,22 +116,65 @@ fn rows(controllers: &BTreeMap<Controller, Vec<&Outcome>>) -> Vec<Row> {
             of_none: beside(outcomes, Controller::None),
             of_ceiling: beside(outcomes, Controller::Ceiling),
             kills: outcomes.iter().map(|outcome| outcome.kills()).sum(),
-            livelocks: outcomes.iter().filter(|outcome| outcome.livelock.is_some()).count(),
+            livelocks: outcomes.iter().filter(|outcome| outcome.livelock().is_some()).count(),
             unhurt: outcomes.iter().map(|outcome| outcome.unhurt()).min().unwrap_or(0),
             guests: outcomes.iter().map(|outcome| outcome.guests.len()).max().unwrap_or(0),
             fairness: figure(&Outcome::fairness),
             host_swap_mib: figure(&|outcome| u32::try_from(outcome.host_swap_mib()).ok().map(f64::from)),
             cpu_s: figure(&|outcome| outcome.cost.map(|cost| cost.cpu_ms / 1000.0)),
             resident_mib: figure(&|outcome| outcome.cost.map(|cost| cost.resident_mib)),
+            steal_percent: figure(&|outcome| Some(outcome.pace.steal_percent)),
         }
     };
     controllers.iter().map(row).collect()
 }
 
+/// Ours beside the other. Where the other did nothing, which a livelock is, anything is boundlessly more, and nothing is as much.
+fn ratio(ours: f64, other: f64) -> f64 {
+    match (ours > 0.0, other > 0.0) {
+        (_, true) => ours / other,
+        (true, false) => f64::INFINITY,
+        (false, false) => 1.0,
+    }
+}
+
+/// What is to be said of single windows beside figures: what came to nothing, what stood still, whose controller died, and which
+/// guests could not be told to work.
+pub(crate) fn notes(outcomes: &[&Outcome]) -> Vec<String> {
+    let of = |outcome: &&Outcome| {
+        let window = format!("{}, round {}", outcome.key.controller, outcome.key.round);
+        if let Some(why) = outcome.void() {
+            return vec![format!("{window}, is no result: {}", short(&why))];
+        }
+        let stood = outcome.livelock().map(|at| format!("{window}: livelock after {at:.0} s"));
+        let died = outcome.controller_died.as_ref();
+        let died = died.map(|why| format!("{window}: the controller died: {}", short(why)));
+        let refused = outcome.guests.iter().filter_map(|guest| {
+            let why = guest.refused.as_ref()?;
+            Some(format!("{window}: {} could not be told to work: {}", guest.name, short(why)))
+        });
+        stood.into_iter().chain(died).chain(refused).collect()
+    };
+    outcomes.iter().flat_map(of).collect()
+}
+
+/// Reasons quote logs: their beginning and their end, in one line.
+fn short(text: &str) -> String {
+    const KEPT: usize = 150;
+    let words: Vec<char> = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().collect();
+    match (words.get(..KEPT), words.len().checked_sub(KEPT).and_then(|from| words.get(from..))) {
+        (Some(begin), Some(end)) if words.len() > 2 * KEPT => {
+            begin.iter().chain(&[' ', '…', ' ']).chain(end).collect()
+        }
+        _ => words.iter().collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::tests::outcome;
+    use crate::outcome::tests::{outcome, relief};
+    use overcommit_tests::valve::Cause;
 
     #[test]
     fn controllers_are_compared_within_their_rounds() {
@@ -146,9 +200,60 @@ mod tests {
     fn the_worst_round_says_how_many_lived() {
         let mut hurt = outcome(Controller::None, 2, &[1, 1]);
         hurt.guests[0].kills = 3;
-        hurt.livelock = Some((5.0, "opened".into()));
+        hurt.relief = relief(5.0, Cause::Livelock);
         let summary = summary(&[outcome(Controller::None, 1, &[1, 1]), hurt]);
         let row = &summary[&Scenario::F][0];
         assert_eq!((row.unhurt, row.guests, row.kills, row.livelocks), (1, 2, 3, 1));
+    }
+
+    #[test]
+    fn a_round_in_which_nobody_got_anything_done_counts() {
+        let row = |rounds: &[(u64, u64)]| {
+            let outcomes: Vec<_> = (1..)
+                .zip(rounds)
+                .flat_map(|(round, (none, ours))| {
+                    [outcome(Controller::None, round, &[*none]), outcome(Controller::Ours, round, &[*ours])]
+                })
+                .collect();
+            summary(&outcomes)[&Scenario::F][1].of_none.unwrap()
+        };
+        assert!(row(&[(0, 5), (0, 5), (10, 20)]).median.is_infinite());
+        assert!((row(&[(0, 5), (10, 20), (10, 20)]).median - 2.0).abs() < 1e-9);
+        assert!((row(&[(0, 0)]).median - 1.0).abs() < 1e-9, "as little as that");
+        assert_eq!(format!("{:.2}", row(&[(0, 5)])), "∞ (∞–∞)");
+    }
+
+    #[test]
+    fn a_reason_that_quotes_a_log_is_told_by_its_beginning_and_its_end() {
+        let told = short(&format!("why\n  {}\nthe end", "a line of a log\n".repeat(100)));
+        assert!(
+            told.starts_with("why a line") && told.ends_with("log the end") && told.chars().count() == 303,
+            "{told}"
+        );
+        assert_eq!(short("why"), "why");
+    }
+
+    #[test]
+    fn what_is_no_result_enters_no_figure_and_is_told() {
+        let mut failed = outcome(Controller::Mom, 1, &[]);
+        failed.failed = Some("it ended\nits log".into());
+        let mut late = outcome(Controller::None, 2, &[9]);
+        late.relief = relief(5.0, Cause::Deadline);
+        let mut died = outcome(Controller::Ours, 1, &[7]);
+        died.controller_died = Some("ended with 1".into());
+        died.guests[0].refused = Some("no answer".into());
+        let outcomes = [failed, outcome(Controller::None, 1, &[7]), late, died];
+        let rows = &summary(&outcomes)[&Scenario::F];
+        let rounds: Vec<_> = rows.iter().map(|row| (row.controller, row.rounds, row.livelocks)).collect();
+        assert_eq!(rounds, [(Controller::None, 1, 0), (Controller::Ours, 1, 0), (Controller::Mom, 0, 0)]);
+        assert_eq!(
+            notes(&outcomes.iter().collect::<Vec<_>>()),
+            [
+                "mom, round 1, is no result: it ended its log",
+                "none, round 2, is no result: the squeeze ended after 5 s: the valve opened",
+                "ours, round 1: the controller died: ended with 1",
+                "ours, round 1: g0 could not be told to work: no answer",
+            ]
+        );
     }
 }

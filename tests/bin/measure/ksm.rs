@@ -17,9 +17,10 @@ use overcommit_tests::cost::{cpu_ms, released};
 
 const RUNS: usize = 3;
 const GUESTS: u64 = 6;
-/// Of each, in MiB, and what of it is random, so that nobody can merge it.
+/// Of each, in MiB, and what of it is the same in all of them.
 const SIZE: u64 = 256;
-const RANDOM: u64 = 64;
+const EQUAL: u64 = 64;
+const SEED: u64 = 1;
 /// After the start of the rule.
 const MOMENTS: [u64; 4] = [30, 60, 90, 120];
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -51,7 +52,7 @@ pub(crate) fn measure() -> Result<String> {
         }
     }
     let mut text = format!(
-        "## Merging of equal pages\n\n{GUESTS} guests of {SIZE} MiB, {RANDOM} MiB of each random, on a host that is shown to both rules as a \
+        "## Merging of equal pages\n\n{GUESTS} guests of {SIZE} MiB, {EQUAL} MiB of each filled with the same pages as in all others, on a host that is shown to both rules as a \
          tenth larger than what QEMU holds, with more than a fifth available: both then scan, without haste. *ksmtuned*: its rule with its \
          defaults, 64 pages each {} ms then (10 on 16 GiB, more on less), decided at once and each 60 s. No balloon moves. {RUNS} runs of each in turn.\n\n\
          | seconds | agent: merged, MiB | ksmd's CPU, s | ksmtuned: merged, MiB | ksmd's CPU, s |\n| --- | --- | --- | --- | --- |\n",
@@ -77,7 +78,7 @@ pub(crate) fn measure() -> Result<String> {
 
 fn run(rule: Rule, ksm: &Merging) -> Result<Run> {
     let hypervisor = Hypervisor::start()?;
-    let spec = |n| GuestSpec::new(format!("twin-{n}"), SIZE).load(Load::Hold { mib: RANDOM });
+    let spec = |n| GuestSpec::new(format!("twin-{n}"), SIZE).load(Load::Equal { mib: EQUAL, seed: SEED });
     let guests = (0..GUESTS).map(|n| hypervisor.define_and_start(&spec(n))).collect::<Result<Vec<_>>>()?;
     guests.iter().try_for_each(Guest::wait_booted)?;
     let ksmd = daemon()?;

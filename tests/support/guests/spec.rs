@@ -137,7 +137,8 @@ impl GuestSpec {
     fn kernel_args(&self) -> String {
         let swap = if self.swap_mib.is_some() { " swap=1" } else { "" };
         let driver = if self.balloon == Balloon::WithoutDriver { " noballoon=1" } else { "" };
-        format!("{} load={}{swap}{driver}{}", GuestImage::KERNEL_ARGS, self.load, self.extra_args)
+        let Self { name, load, extra_args, .. } = self;
+        format!("{} seed={name} load={load}{swap}{driver}{extra_args}", GuestImage::KERNEL_ARGS)
     }
 
     fn balloon_xml(&self) -> String {
@@ -243,7 +244,7 @@ mod tests {
             .balloon(Balloon::WithoutDriver)
             .reboot_after_s(7);
         assert!(
-            spec.kernel_args().ends_with("load=hold:9 swap=1 noballoon=1 reboot_after=7"),
+            spec.kernel_args().ends_with("seed=g load=hold:9 swap=1 noballoon=1 reboot_after=7"),
             "{}",
             spec.kernel_args()
         );

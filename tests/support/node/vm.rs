@@ -101,7 +101,10 @@ impl VmSpec {
                 "memory": { "guest": format!("{}Mi", self.memory_mib) },
                 "devices": { "autoattachPodInterface": false, "autoattachGraphicsDevice": false },
                 "firmware": { "kernelBoot": {
-                    "kernelArgs": format!("{} load={}", GuestImage::KERNEL_ARGS, self.load),
+                    "kernelArgs": format!(
+                        "{} seed={}/{} load={}",
+                        GuestImage::KERNEL_ARGS, self.namespace, self.name, self.load
+                    ),
                     "container": {
                         "image": GUEST_IMAGE_NAME,
                         "imagePullPolicy": "IfNotPresent",

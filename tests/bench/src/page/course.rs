@@ -81,7 +81,7 @@ fn hurts(outcome: &Outcome) -> Vec<f64> {
         guest.course.iter().find(|look| look.written == guest.written).map(|look| look.at)
     };
     let killed = outcome.guests.iter().filter(ended).filter_map(last_work);
-    killed.chain(outcome.livelock.iter().map(|(at, _)| *at)).collect()
+    killed.chain(outcome.livelock()).collect()
 }
 
 /// MiB of a machine's memory, of which there are not so many.
