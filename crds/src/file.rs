@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::names::{GROUP, VERSION};
 use crate::policy::{OvercommitPolicy, OvercommitPolicySpec};
-use crate::program;
+use crate::program::{self, Doubts};
 use crate::selector::Selector;
 
 /// Largest file that is read; a policy is a few KiB.
@@ -62,11 +62,10 @@ pub fn idle(spec: &OvercommitPolicySpec) -> Vec<String> {
         );
     }
     idle.extend(crate::resolve::doubts(spec));
+    let Doubts { unmeant, unsupported } = program::check(spec).unwrap_or_default();
+    idle.extend(unmeant.into_iter().map(|warning| format!("spec.engine.mom: {warning}")));
     idle.extend(
-        program::check(spec)
-            .unwrap_or_default()
-            .into_iter()
-            .map(|warning| format!("spec.engine.mom: {warning}")),
+        unsupported.into_iter().map(|control| format!("spec.engine.mom: nobody here acts on {control}")),
     );
     let mut all = None;
     for (index, class) in spec.classes.iter().enumerate() {

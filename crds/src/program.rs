@@ -13,6 +13,16 @@ use crate::policy::{
 };
 use crate::resolve::FieldError;
 
+/// What people should know of a program that can run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Doubts {
+    /// What is probably not meant: the first ones, each as `SLOT:LINE:COLUMN: …`, and how many more there are.
+    pub unmeant: Vec<String>,
+    /// All controls that it sets and nobody here acts on, by their names, each with the first place. It may well mean them: whoever
+    /// brings a program along has to know all of what does not come with it.
+    pub unsupported: Vec<String>,
+}
+
 /// Findings that are told of one program; the rest is counted.
 const TOLD: usize = 3;
 /// Longest name of a ConfigMap or of a key (apimachinery/pkg/util/validation, `DNS1123SubdomainMaxLength`).
@@ -169,16 +179,16 @@ pub(crate) fn check_slots(mom: &MomSpec, place: &str, errors: &mut Vec<FieldErro
     }
 }
 
-/// Reads an inlined program: what keeps it from running, or else what is probably not meant, each as `SLOT:LINE:COLUMN: …`.
+/// Reads an inlined program: what keeps it from running, each as `SLOT:LINE:COLUMN: …`, or else what people should know of it.
 ///
 /// # Errors
 /// Slots that leave none for the parameters, text that stands elsewhere or is too long, text that is no program, what
 /// certainly fails where it is evaluated, and parameters
 /// that no slot before theirs defines.
-pub fn check(spec: &OvercommitPolicySpec) -> Result<Vec<String>, Vec<FieldError>> {
+pub fn check(spec: &OvercommitPolicySpec) -> Result<Doubts, Vec<FieldError>> {
     let engine = engine(spec);
     if engine.mom.is_none() {
-        return Ok(Vec::new());
+        return Ok(Doubts::default());
     }
     let place = "spec.engine.mom";
     let refused = |message: String| vec![FieldError::at(place, message)];
@@ -207,7 +217,9 @@ pub fn check(spec: &OvercommitPolicySpec) -> Result<Vec<String>, Vec<FieldError>
     let (errors, warnings): (Vec<&Finding>, Vec<&Finding>) =
         found.iter().partition(|finding| finding.severity == Severity::Error);
     if errors.is_empty() {
-        return Ok(told(&warnings));
+        let unmeant: Vec<&Finding> =
+            warnings.iter().copied().filter(|finding| finding.unsupported.is_none()).collect();
+        return Ok(Doubts { unmeant: told(&unmeant), unsupported: unsupported(&warnings) });
     }
     Err(told(&errors).into_iter().map(|message| FieldError::at(place, message)).collect())
 }
@@ -235,6 +247,19 @@ fn undefined_parameters(program: &Program, parameters: &Parameters) -> Result<()
     };
     let errors: Vec<FieldError> = parameters.keys().filter(|name| !before(name)).map(refused).collect();
     if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// Each control that nobody acts on, and where it stands first; there is a handful of them.
+fn unsupported(findings: &[&Finding]) -> Vec<String> {
+    let mut names: Vec<&str> = Vec::new();
+    let mut told = Vec::new();
+    for finding in findings {
+        if let Some(name) = finding.unsupported.filter(|name| !names.contains(name)) {
+            names.push(name);
+            told.push(format!("{name} ({})", finding.place));
+        }
+    }
+    told
 }
 
 /// The first of them in words, and how many more there are.

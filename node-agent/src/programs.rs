@@ -68,6 +68,7 @@ fn too_long(files: &[Read]) -> Option<Finding> {
     Some(Finding {
         place: Place { file: file.name.as_str().into(), line: 1, column: 1 },
         severity: Severity::Warning,
+        unsupported: None,
         message: format!(
             "with this file the program has {more} bytes more than the {PROGRAM_MAX} that a policy takes: the operator refuses it"
         ),

@@ -16,7 +16,7 @@ use crate::index::{Index, Source, Trouble, Watch};
 use crate::object::Policy;
 use crate::release::Blocker;
 use crate::select::Claim;
-use crate::verdict::{PROGRAM_MISSING, PROGRAM_REFUSED, Verdict, Why};
+use crate::verdict::{Checked, PROGRAM_MISSING, PROGRAM_REFUSED, Verdict, Why};
 
 /// An agent refreshes its status within 5 min (design of the status); twice that with a minute to spare means it is away.
 const SILENCE: jiff::SignedDuration = jiff::SignedDuration::from_mins(11);
@@ -225,18 +225,21 @@ fn accepted(policy: &Policy, facts: &Facts<'_>) -> Aspect {
             aspect(false, "Overridden", message)
         }
         Verdict::Valid(checked) if lost.is_empty() => {
-            aspect(true, "Accepted", format!("Holds on {}{}", nodes(total), doubts(&checked.warnings)))
+            aspect(true, "Accepted", format!("Holds on {}{}", nodes(total), doubts(checked)))
         }
         Verdict::Valid(checked) => {
             let held = format!("Holds on {} of {total} nodes that it selects ({winners})", held.len());
-            aspect(true, "Accepted", held + &doubts(&checked.warnings))
+            aspect(true, "Accepted", held + &doubts(checked))
         }
     }
 }
 
-/// What it probably does not mean.
-fn doubts(warnings: &[String]) -> String {
-    if warnings.is_empty() { String::new() } else { format!(". Probably not meant: {}", warnings.join("; ")) }
+/// What of it nobody acts on, and what it probably does not mean.
+fn doubts(checked: &Checked) -> String {
+    let told =
+        [("Nobody acts on", ", ", &checked.unsupported), ("Probably not meant:", "; ", &checked.warnings)];
+    let some = told.into_iter().filter(|(_, _, words)| !words.is_empty());
+    some.map(|(what, between, words)| format!(". {what} {}", words.join(between))).collect()
 }
 
 fn releasing(facts: &Facts<'_>) -> String {

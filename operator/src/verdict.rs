@@ -2,6 +2,7 @@
 
 use overcommit_crds::node::{ResolvedClass, ResolvedPolicy};
 use overcommit_crds::policy::{ClassSpec, NAME_HELP, NAME_MAX};
+use overcommit_crds::program::Doubts;
 use overcommit_crds::resolve::FieldError;
 use overcommit_crds::{OvercommitPolicySpec, program, resolve};
 
@@ -36,6 +37,8 @@ pub(crate) struct Checked {
     pub(crate) revision: String,
     /// What it, or its program, probably does not mean.
     pub(crate) warnings: Vec<String>,
+    /// Controls that its program sets and nobody acts on.
+    pub(crate) unsupported: Vec<String>,
 }
 
 /// A policy whose program cannot run. Whom it selects and how it sorts guests is known nevertheless.
@@ -97,13 +100,15 @@ fn whole(spec: &OvercommitPolicySpec, maps: &Maps) -> Result<Checked, Why> {
         NoText::Because(why) => Why::Missing(why),
     })?;
     let mut warnings = resolve::doubts(&spec);
-    warnings.extend(program::check(&spec).map_err(|errors| Why::Refused(refusal(&errors)))?);
+    let Doubts { unmeant, unsupported } =
+        program::check(&spec).map_err(|errors| Why::Refused(refusal(&errors)))?;
+    warnings.extend(unmeant);
     let resolved = resolve::resolve(&spec);
     // What is said above is all that a node would say; this is for what a node would say besides.
     resolve::validate(&resolved, "spec").map_err(|errors| Why::Refused(refusal(&errors)))?;
     let revision = resolve::revision(&resolved);
     let classes = resolve::effective_classes(&spec);
-    Ok(Checked { classes, spec: spec.into_owned(), resolved, revision, warnings })
+    Ok(Checked { classes, spec: spec.into_owned(), resolved, revision, warnings, unsupported })
 }
 
 /// In one line. Places in a program need no path: the slot says where it is.
@@ -177,6 +182,19 @@ mod tests {
         let verdict = judge("none", &Ok(spec), &Maps::default());
         let Verdict::Valid(checked) = verdict else { panic!("{verdict:?}") };
         assert!(checked.warnings[0].starts_with("spec.limits.takePerGuest is 0%"), "{:?}", checked.warnings);
+    }
+
+    #[test]
+    fn all_that_nobody_acts_on_is_told_beside_what_is_probably_not_meant() {
+        let quota = "(with Guests g (g.Control \"vcpu_quota\" 1))(Host.Control \"ksm_merge_across_nodes\" 1)";
+        let maps = maps(&format!("{}{quota}", "(Host.Control \"ksm_runs\" 1)\n".repeat(5)));
+        let verdict = judge("mom", &Ok(program_from("rules", "balloon")), &maps);
+        let Verdict::Valid(checked) = verdict else { panic!("{verdict:?}") };
+        assert_eq!(
+            checked.unsupported,
+            ["vcpu_quota (50-main:6:27)", "ksm_merge_across_nodes (50-main:6:56)"]
+        );
+        assert_eq!(checked.warnings.len(), 4, "{:?}", checked.warnings);
     }
 
     #[test]

@@ -75,10 +75,33 @@ fn a_program_with_errors_is_refused_by_slot_line_and_column() {
 #[test]
 fn what_is_probably_not_meant_is_told_and_does_not_refuse() {
     let spec = policy(vec![slot("a", "(Host.Control \"ksm_runs\" 1)")], &[]);
-    let warnings = check(&spec).unwrap();
-    assert!(warnings.len() == 1 && warnings[0].starts_with("a:1:"), "{warnings:?}");
+    let Doubts { unmeant, unsupported } = check(&spec).unwrap();
+    assert!(unmeant.len() == 1 && unmeant[0].starts_with("a:1:"), "{unmeant:?}");
+    assert_eq!(unsupported, [""; 0]);
     assert!(resolve::check(&spec).is_ok());
-    assert_eq!(check(&OvercommitPolicySpec::default()), Ok(vec![]));
+    assert_eq!(check(&OvercommitPolicySpec::default()), Ok(Doubts::default()));
+}
+
+#[test]
+fn each_control_that_nobody_acts_on_is_named_however_much_else_is_told() {
+    let doubtful = "(Host.Control \"ksm_runs\" 1)\n";
+    let quota = "(with Guests g {(g.Control \"vcpu_quota\" 1) (g.Control \"vcpu_quota\" 2)})";
+    let merging = "(Host.Control \"ksm_run\" 2)(Host.Control \"ksm_merge_across_nodes\" 0)";
+    for before in [5, 500] {
+        let text = format!("{}{quota}\n{merging}", doubtful.repeat(before));
+        let Doubts { unmeant, unsupported } = check(&policy(vec![slot("a", &text)], &[])).unwrap();
+        let (line, next) = (before + 1, before + 2);
+        assert_eq!(
+            unsupported,
+            [
+                format!("vcpu_quota (a:{line}:28)"),
+                format!("ksm_run 2 (a:{next}:25)"),
+                format!("ksm_merge_across_nodes (a:{next}:42)"),
+            ]
+        );
+        assert_eq!(unmeant.len(), 4, "three, and how many more: {unmeant:?}");
+        assert!(unmeant.iter().all(|told| !told.contains("vcpu_quota")), "{unmeant:?}");
+    }
 }
 
 #[test]

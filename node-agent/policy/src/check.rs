@@ -11,6 +11,7 @@ mod walk;
 
 use std::fmt;
 
+use crate::Trouble;
 use crate::program::Program;
 use crate::source::{Place, Source};
 
@@ -41,6 +42,8 @@ pub struct Finding {
     pub severity: Severity,
     /// What.
     pub message: String,
+    /// A control that is known, and that nobody acts on here, by its name: it may well be meant.
+    pub unsupported: Option<&'static str>,
 }
 
 impl fmt::Display for Finding {
@@ -54,7 +57,8 @@ pub fn check(sources: &[Source<'_>]) -> Vec<Finding> {
     match Program::parse(sources) {
         Ok(program) => program.check(),
         Err(trouble) => {
-            vec![Finding { place: trouble.place, severity: Severity::Error, message: trouble.message }]
+            let Trouble { place, message } = trouble;
+            vec![Finding { place, severity: Severity::Error, message, unsupported: None }]
         }
     }
 }
@@ -68,6 +72,7 @@ impl Program {
             place: self.text.place(found.at),
             severity: found.severity,
             message: found.message,
+            unsupported: found.unsupported,
         };
         found.into_iter().map(place).collect()
     }

@@ -25,9 +25,9 @@ pub struct Case {
 }
 
 impl Case {
-    fn line(&self) -> String {
-        json!({ "files": self.files.iter().map(|file| told_file(file)).collect::<Vec<_>>(), "input": self.input })
-            .to_string()
+    fn line(&self, isolate: bool) -> String {
+        let files: Vec<_> = self.files.iter().map(|file| told_file(file)).collect();
+        json!({ "files": files, "input": self.input, "isolate": isolate }).to_string()
     }
 }
 
@@ -80,7 +80,19 @@ impl Oracle {
     /// # Errors
     /// The driver does not work. What MOM cannot do is an [`Answer`].
     pub fn ask(&mut self, case: &Case) -> Result<Answer> {
-        match self.exchange(&case.line())? {
+        self.judge(&case.line(false))
+    }
+
+    /// The same, with our rule for errors in guests' turns: what fails there concerns that guest alone.
+    ///
+    /// # Errors
+    /// As [`Oracle::ask`].
+    pub fn ask_isolating(&mut self, case: &Case) -> Result<Answer> {
+        self.judge(&case.line(true))
+    }
+
+    fn judge(&mut self, question: &str) -> Result<Answer> {
+        match self.exchange(question)? {
             Some(line) => read_answer(&line),
             None => Ok(Answer::Error { stage: "run".into(), class: "Killed".into(), message: String::new() }),
         }

@@ -5,6 +5,9 @@ argument. A case is {"files": [TEXT or {"hex": BYTES}, ...], "input": IN}, IN as
 takes it. The answer has the form that `policy eval --output json` prints, or is
 {"error": {"stage": "load" or "run", "class": ..., "message": ...}}.
 
+With `"isolate": true` an error in a guest's turn of `with` concerns that guest alone, by the rule of docs/mom.md, which MOM
+does not have: its value is null, its controls and variables are those that it came with, and `errors` names it.
+
 `{"bench": N, "files": ..., "input": ...}` evaluates N times and answers {"evaluations": N, "seconds": S}.
 """
 
@@ -16,6 +19,7 @@ import resource
 import signal
 import sys
 import time
+import types
 
 # Of a case, in seconds of CPU; the harder one ends the process where Python does not look at signals.
 SOFT_SECONDS = 2
@@ -119,6 +123,10 @@ def plain(value):
         return [plain(item) for item in value]
     if isinstance(value, Entity):
         return {"entity": value.told}
+    if isinstance(value, types.MethodType) and isinstance(value.__self__, Entity):
+        return {"entity": "%s.%s" % (value.__self__.told, value.__name__)}
+    if isinstance(value, types.FunctionType):
+        return {"entity": value.__name__}
     return {"object": type(value).__name__}
 
 
@@ -136,21 +144,66 @@ def world(data):
     return host, guests
 
 
+class Isolating(Parser.Evaluator):
+    """MOM's evaluator, but for a guest that fails in its turn."""
+
+    def begin(self, guests):
+        self.found = [(guest, dict(guest.controls), dict(guest.variables)) for guest in guests]
+        self.failed = []
+
+    def undo(self, failed):
+        for guest, controls, variables in self.found:
+            if guest is failed:
+                guest.controls, guest.variables = dict(controls), dict(variables)
+
+    def end(self):
+        # What came after counts as little.
+        for guest in self.failed:
+            self.undo(guest)
+
+    def turn(self, iterator, item, code):
+        scopes = self.stack.stack
+        self.stack.enter_scope()
+        self.stack.set(iterator, item, True)
+        try:
+            return self.eval(code)
+        except (OutOfTime, TooLong, MemoryError, RecursionError):
+            raise
+        except Exception:
+            if not any(guest is item for guest, _, _ in self.found):
+                raise
+            self.failed.append(item)
+            self.undo(item)
+            return None
+        finally:
+            self.stack.stack = scopes
+
+    def c_with(self, iterable, iterator, code):
+        "symbol symbol code"
+        return [self.turn(iterator, item, code) for item in self.stack.get(iterable)]
+
+
 def judged(case):
     stage = "load"
     host, guests = world(case["input"])
     try:
         code = Parser.get_code(Parser.Evaluator(), program(case["files"]))
         stage = "run"
-        evaluator = Parser.Evaluator()
+        evaluator = Isolating() if case.get("isolate") else Parser.Evaluator()
         evaluator.stack.set("Host", host, alloc=True)
         evaluator.stack.set("Guests", guests.values(), alloc=True)
+        failed = []
+        if case.get("isolate"):
+            evaluator.begin(guests.values())
+            failed = evaluator.failed
         values = [plain(evaluator.eval(value)) for value in code]
+        if case.get("isolate"):
+            evaluator.end()
         return {
             "values": values,
             "host": told(host),
             "guests": {name: told(guest) for name, guest in guests.items()},
-            "errors": [],
+            "errors": [{"guest": guest.told} for guest in failed],
         }
     except Exception as error:
         # Cut: the message of a KeyError may be a string of any length.

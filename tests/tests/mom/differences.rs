@@ -1,6 +1,7 @@
 //! Where the two differ on purpose: the rows of the table in `docs/mom.md`, by their names.
 
-use overcommit_tests::mom::{Answer, Told};
+use anyhow::Result;
+use overcommit_tests::mom::{Answer, Case, Oracle, Told};
 
 use crate::ours::Ours;
 
@@ -25,9 +26,10 @@ pub(crate) const ROWS: &[Row] = &[
     },
     // A byte order mark, and a backslash at the end of a line in a text: MOM drops the rest.
     Row { name: "lenient-text", generated: false, explains: |_, ours| worked(ours) },
-    // An error in a guest's turn ends MOM's whole cycle; here it concerns that guest alone.
+    // An error in a guest's turn ends MOM's whole cycle; here it concerns that guest alone. [`judge`] asks what MOM's evaluator
+    // makes of it by that rule.
     Row {
-        name: "guest-isolation",
+        name: ISOLATION,
         generated: true,
         explains: |mom, ours| failed(mom, &[]) && !ours.guest_errors().is_empty(),
     },
@@ -53,7 +55,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "depth",
         generated: true,
-        explains: |mom, ours| failed(mom, &["RecursionError"]) && worked(ours),
+        explains: |mom, ours| failed(mom, &["RecursionError"]) && ours.error().is_none(),
     },
     // A variable or a control has a text for a name.
     Row {
@@ -69,6 +71,16 @@ pub(crate) const ROWS: &[Row] = &[
     },
     // MOM reads its files in Python's text mode.
     Row { name: "carriage-returns", generated: false, explains: |mom, ours| whole(mom) && worked(ours) },
+    // Python takes an object for equal to itself before it asks, in lists alone; NaN is equal to nothing here, wherever it stands.
+    Row { name: "nan-in-lists", generated: false, explains: |mom, ours| whole(mom) && worked(ours) },
+    // MOM calls its functions through `let`, whatever that is just then.
+    Row {
+        name: "variable-let",
+        generated: false,
+        explains: |mom, ours| failed(mom, &["IndexError", "TypeError"]) && worked(ours),
+    },
+    // MOM's fields hide the methods of their names.
+    Row { name: "field-like-method", generated: false, explains: |mom, ours| whole(mom) && worked(ours) },
     // Steps, memory and lengths have limits here.
     Row {
         name: "budgets",
@@ -79,6 +91,9 @@ pub(crate) const ROWS: &[Row] = &[
         },
     },
 ];
+
+/// An error in a guest's turn concerns that guest alone.
+pub(crate) const ISOLATION: &str = "guest-isolation";
 
 /// The row of that name.
 pub(crate) fn row(name: &str) -> Option<&'static Row> {
@@ -96,18 +111,37 @@ pub(crate) enum Verdict {
     Unexplained,
 }
 
+/// Asks MOM, and compares. Where a guest failed here, and all of MOM, MOM's evaluator is asked again with our rule: what becomes
+/// of the others, of what the guest was told, and of what the turn left has to be the same.
+pub(crate) fn judge(oracle: &mut Oracle, case: &Case, ours: &Ours) -> Result<(Answer, Verdict)> {
+    let mom = oracle.ask(case)?;
+    let verdict = compare(&mom, ours);
+    if verdict != Verdict::OnPurpose(ISOLATION) {
+        return Ok((mom, verdict));
+    }
+    let isolating = oracle.ask_isolating(case)?;
+    Ok(match compare(&isolating, ours) {
+        Verdict::Same => (mom, verdict),
+        // What MOM cannot evaluate is no guest's error.
+        Verdict::OnPurpose(ISOLATION) => (isolating, Verdict::Unexplained),
+        other => (isolating, other),
+    })
+}
+
 /// Compares two answers.
 pub(crate) fn compare(mom: &Answer, ours: &Ours) -> Verdict {
     let same = match (mom, ours) {
-        (Answer::Whole(mom), Ours::Whole(ours)) => same(mom, ours),
+        (Answer::Whole(mom), Ours::Whole(ours)) => same_whole(mom, ours),
         (Answer::Error { .. }, Ours::NoProgram(_) | Ours::Failed(_)) => true,
         _ => false,
     };
     if same {
         return Verdict::Same;
     }
-    ROWS.iter()
-        .find(|row| row.generated && (row.explains)(mom, ours))
+    let rows = ROWS.iter().filter(|row| row.generated);
+    // By rows that want more of the two first.
+    rows.rev()
+        .find(|row| (row.explains)(mom, ours))
         .map_or(Verdict::Unexplained, |row| Verdict::OnPurpose(row.name))
 }
 
@@ -140,15 +174,26 @@ fn says(ours: &Ours, words: &str) -> bool {
         || guests.into_iter().any(|message| matches!(message, Told::Text(text) if text.contains(words)))
 }
 
+/// The same values, controls and variables, and the same guests that failed, one after the other; the words are each
+/// evaluator's own.
+fn same_whole(mom: &Told, ours: &Told) -> bool {
+    let parts = ["values", "host", "guests"];
+    let guests = |of: &Told| -> Vec<Option<Told>> {
+        let errors = of.field("errors").map_or(&[][..], Told::items);
+        errors.iter().map(|error| error.field("guest").cloned()).collect()
+    };
+    let alike = |part| mom.field(part).zip(ours.field(part)).is_some_and(|(mom, ours)| same(mom, ours));
+    parts.into_iter().all(alike) && guests(mom) == guests(ours)
+}
+
 /// The same, but for what JSON has no form for: MOM's answer names an object's class where ours has a text in angles, and
 /// `Guests` itself is a list here.
 fn same(mom: &Told, ours: &Told) -> bool {
     match (mom, ours) {
-        (Told::Map(object), Told::Text(text))
-            if object.contains_key("object") || object.contains_key("entity") =>
-        {
-            text.starts_with('<')
+        (Told::Map(object), Told::Text(text)) if object.contains_key("entity") => {
+            matches!(object.get("entity"), Some(Told::Text(name)) if *text == format!("<{name}>"))
         }
+        (Told::Map(object), Told::Text(text)) if object.contains_key("object") => text.starts_with('<'),
         (Told::Map(object), Told::List(_)) => {
             object.get("object").is_some_and(|class| *class == Told::Text("dict_values".into()))
         }

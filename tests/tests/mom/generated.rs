@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow, bail};
 use overcommit_tests::mom::{Answer, Oracle};
 use overcommit_tests::parts::say;
 
-use crate::differences::{Verdict, compare, explains, row};
+use crate::differences::{Verdict, explains, judge, row};
 use crate::generate::{CONSTRUCTS, Generated, Node};
 use crate::ours::Ours;
 
@@ -93,8 +93,8 @@ fn work(next: &AtomicU64, seed: u64, programs: u64) -> Result<Tally> {
         for (construct, count) in &generated.counts {
             *tally.constructs.entry(construct).or_default() += count;
         }
-        let (mom, ours) = answers(&mut oracle, &generated)?;
-        match (verdict(&generated, &mom, &ours), mom) {
+        let (mom, _, verdict) = answers(&mut oracle, &generated)?;
+        match (verdict, mom) {
             (Verdict::Same, Answer::Whole(_)) => tally.values += 1,
             (Verdict::Same, Answer::Error { .. }) => tally.errors += 1,
             (Verdict::OnPurpose(row), _) => *tally.rows.entry(row).or_default() += 1,
@@ -103,18 +103,15 @@ fn work(next: &AtomicU64, seed: u64, programs: u64) -> Result<Tally> {
     }
 }
 
-fn answers(oracle: &mut Oracle, generated: &Generated) -> Result<(Answer, Ours)> {
+/// As [`judge`]; some programs have a text in them that is no token.
+fn answers(oracle: &mut Oracle, generated: &Generated) -> Result<(Answer, Ours, Verdict)> {
     let case = generated.case();
-    Ok((oracle.ask(&case)?, Ours::of(&case)))
-}
-
-/// As [`compare`]; some programs have a text in them that is no token.
-fn verdict(generated: &Generated, mom: &Answer, ours: &Ours) -> Verdict {
+    let ours = Ours::of(&case);
+    let (mom, verdict) = judge(oracle, &case, &ours)?;
     let unlexable = row("unlexable-text").filter(|_| generated.counts.contains_key("unlexable"));
-    match unlexable.filter(|row| explains(row, mom, ours)) {
-        Some(row) => Verdict::OnPurpose(row.name),
-        None => compare(mom, ours),
-    }
+    let unlexable = unlexable.filter(|row| explains(row, &mom, &ours));
+    let verdict = unlexable.map_or(verdict, |row| Verdict::OnPurpose(row.name));
+    Ok((mom, ours, verdict))
 }
 
 /// The first differences, as small as they get.
@@ -124,13 +121,13 @@ fn shown(seed: u64, differing: &[u64]) -> Result<String> {
     let mut kinds = Vec::new();
     for index in differing {
         let whole = Generated::of(seed.wrapping_mul(1 << 32).wrapping_add(*index));
-        let (mom, ours) = answers(&mut oracle, &whole)?;
+        let (mom, ours, _) = answers(&mut oracle, &whole)?;
         if kinds.contains(&signature(&mom, &ours)) || kinds.len() == SHOWN {
             continue;
         }
         kinds.push(signature(&mom, &ours));
         let small = shrunk(&mut oracle, whole)?;
-        let (mom, ours) = answers(&mut oracle, &small)?;
+        let (mom, ours, _) = answers(&mut oracle, &small)?;
         let files = small.case().files;
         let program: Vec<_> = files.iter().map(|file| String::from_utf8_lossy(file)).collect();
         let program = program.join("\n---\n");
@@ -157,8 +154,8 @@ fn signature(mom: &Answer, ours: &Ours) -> (String, String) {
 fn shrunk(oracle: &mut Oracle, mut smallest: Generated) -> Result<Generated> {
     let mut left = ATTEMPTS;
     let mut differs = |candidate: &Generated| -> Result<bool> {
-        let (mom, ours) = answers(oracle, candidate)?;
-        Ok(verdict(candidate, &mom, &ours) == Verdict::Unexplained)
+        let (.., verdict) = answers(oracle, candidate)?;
+        Ok(verdict == Verdict::Unexplained)
     };
     let plain = Generated { style: 0, ..smallest.clone() };
     if differs(&plain)? {

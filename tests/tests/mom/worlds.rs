@@ -47,6 +47,14 @@ pub(crate) fn empty() -> Value {
     })
 }
 
+/// A host whose fields have the names of methods.
+pub(crate) fn like_methods() -> Value {
+    json!({
+        "host": {"properties": {"interval": 5}, "history": [{"Stat": 5, "Prop": 6, "mem_free": 7}]},
+        "guests": [],
+    })
+}
+
 /// A node without guests.
 pub(crate) fn nobody() -> Value {
     json!({"host": plain()["host"], "guests": []})

@@ -1,15 +1,18 @@
 //! What a program is told of the host and of guests: MOM's fields, from our own collectors. Memory is in KiB. docs/mom.md has the
 //! table; what is not collected here is declared, so that it is nil.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use jiff::tz::Offset;
 use serde::{Deserialize, Serialize};
 
 use crate::floor;
 use crate::guard::Scene;
+use crate::ksm::{Advisor, Knobs};
 use crate::model::Track;
 use crate::policy::Class;
-use crate::sample::{Balloon, Sample};
+use crate::sample::{Balloon, Ksm, Sample};
 use crate::units::{Bytes, Monotonic};
 
 /// MOM and the kernel count in pages of this size.
@@ -85,6 +88,22 @@ pub(super) const GUEST_NIL: [&str; 8] = [
     "io_tune_current",
 ];
 
+/// What a kernel says that merges nothing and was never told to (mm/ksm.c). It stands for one without KSM, and for knobs that
+/// cannot be read: a program that compares or adds nil fails as a whole, and no balloon would ever move on such a node.
+const IDLE: Ksm = Ksm {
+    run: 0,
+    sharing: Bytes::ZERO,
+    shared: Bytes::ZERO,
+    full_scans: 0,
+    profit: None,
+    cpu: Some(Duration::ZERO),
+    knobs: Some(IDLE_KNOBS),
+    merge_across_nodes: Some(1),
+    pages_unshared: Some(0),
+    pages_volatile: Some(0),
+};
+const IDLE_KNOBS: Knobs = Knobs { run: 0, pages_to_scan: 100, sleep_millisecs: 20, advisor: Advisor::None };
+
 /// Counters of the host, of which a program sees what was added since its last cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Counters {
@@ -97,7 +116,7 @@ pub(super) struct Counters {
 
 impl Counters {
     pub(super) fn of(sample: &Sample) -> Self {
-        let cpu = sample.host.ksm.and_then(|ksm| ksm.cpu);
+        let cpu = merging(sample).cpu;
         Self {
             at: sample.host_at(),
             swap_in: sample.host.counters.swap_in_pages,
@@ -111,6 +130,17 @@ impl Counters {
         let used = self.ksmd?.saturating_sub(before.ksmd?);
         let elapsed = u64::try_from(self.at.since(before.at).as_millis()).unwrap_or(u64::MAX);
         used.saturating_mul(100).checked_div(elapsed).map(whole)
+    }
+}
+
+/// What merging does, or what an idle kernel says. A kernel that knows no NUMA merges among all pages, as does one that was not
+/// told otherwise.
+fn merging(sample: &Sample) -> Ksm {
+    let ksm = sample.host.ksm.unwrap_or(IDLE);
+    Ksm {
+        knobs: ksm.knobs.or(IDLE.knobs),
+        merge_across_nodes: ksm.merge_across_nodes.or(IDLE.merge_across_nodes),
+        ..ksm
     }
 }
 
@@ -128,8 +158,7 @@ fn pages(bytes: Bytes) -> i64 {
 
 /// A sample of the host.
 pub(super) fn host_row(scene: &Scene<'_>, sample: &Sample, before: Option<&Counters>, now: &Counters) -> Row {
-    let (memory, ksm) = (&sample.host.memory, sample.host.ksm);
-    let knobs = ksm.and_then(|ksm| ksm.knobs);
+    let (memory, ksm) = (&sample.host.memory, merging(sample));
     let tracks = scene.model.tracks();
     let shareable: Bytes = tracks.map(|t| t.sample.config.full.plus(t.plugged())).sum();
     let since = |of: fn(&Counters) -> u64| before.map(|before| whole(of(now).saturating_sub(of(before))));
@@ -142,15 +171,15 @@ pub(super) fn host_row(scene: &Scene<'_>, sample: &Sample, before: Option<&Count
         Some(kib(memory.swap_total.minus(memory.swap_free))),
         since(|counters| counters.swap_in),
         since(|counters| counters.swap_out),
-        ksm.map(|ksm| i64::from(ksm.run)),
-        knobs.map(|knobs| whole(knobs.pages_to_scan)),
-        knobs.map(|knobs| whole(knobs.sleep_millisecs)),
-        ksm.and_then(|ksm| ksm.merge_across_nodes).map(i64::from),
-        ksm.map(|ksm| pages(ksm.shared)),
-        ksm.map(|ksm| pages(ksm.sharing)),
-        ksm.and_then(|ksm| ksm.pages_unshared).map(whole),
-        ksm.and_then(|ksm| ksm.pages_volatile).map(whole),
-        ksm.map(|ksm| whole(ksm.full_scans)),
+        Some(i64::from(ksm.run)),
+        ksm.knobs.map(|knobs| whole(knobs.pages_to_scan)),
+        ksm.knobs.map(|knobs| whole(knobs.sleep_millisecs)),
+        ksm.merge_across_nodes.map(i64::from),
+        Some(pages(ksm.shared)),
+        Some(pages(ksm.sharing)),
+        ksm.pages_unshared.map(whole),
+        ksm.pages_volatile.map(whole),
+        Some(whole(ksm.full_scans)),
         Some(kib(shareable)),
         before.and_then(|before| now.ksmd_since(before)),
         sample.host.cpus.map(i64::from),

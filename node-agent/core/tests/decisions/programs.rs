@@ -12,6 +12,13 @@ use crate::course::prove::written_and_read;
 use crate::world::{World, guest, mib, reason, settle, view, world};
 
 const STOCK: &str = include_str!("../../../../deploy/samples/mom/balloon.rules");
+/// VDSM's set, and what oVirt's engine writes into its slot.
+const VDSM: [(&str, &str); 4] = [
+    ("00-defines", include_str!("../../../../deploy/samples/mom/vdsm/00-defines.policy")),
+    ("01-parameters", "(set balloonEnabled 1)"),
+    ("02-balloon", include_str!("../../../../deploy/samples/mom/vdsm/02-balloon.policy")),
+    ("03-ksm", include_str!("../../../../deploy/samples/mom/vdsm/03-ksm.policy")),
+];
 
 fn program(slots: &[(&str, &str)]) -> Mom {
     let slot = |(name, text): &(&str, &str)| Slot { name: (*name).into(), text: (*text).into() };
@@ -60,6 +67,41 @@ fn the_stock_program_takes_what_is_not_used_while_the_host_is_short_and_gives_it
     assert!(matches!(reason(&given, "a"), Reason::GiveProgram(_)));
     settle(&mut world, 40);
     assert_eq!(world.target("a"), 1000);
+}
+
+#[test]
+fn vdsms_set_takes_from_an_idle_guest_on_a_kernel_without_ksm_and_on_one_that_hides_its_knobs() {
+    use overcommit_core::sample::Ksm;
+    let merged = Ksm { shared: mib(1), sharing: mib(10), ..Ksm::default() };
+    for ksm in [None, Some(Ksm::default()), Some(merged)] {
+        let mut world = running("0");
+        world.policy.mom = Some(program(&VDSM));
+        with_free(&mut world, 400);
+        let mut sample = {
+            world.now += 5;
+            world.sample()
+        };
+        sample.host.ksm = ksm;
+        let decision = world.decide_on(&sample, Turn::Tick);
+        assert_eq!(told(&decision).trouble, None, "{ksm:?}");
+        assert!(matches!(reason(&decision, "a"), Reason::TakeProgram(Spot { slot: 3, .. })), "{ksm:?}");
+        // Nobody has to set what is as it should be.
+        let notes = &told(&decision).notes;
+        assert!(!notes.iter().any(|note| note.contains("merge_across_nodes")), "{notes:?}");
+    }
+}
+
+#[test]
+fn a_kernel_without_ksm_is_shown_as_one_that_merges_nothing() {
+    let idle = "(if (and (== Host.ksm_run 0) (== Host.ksm_pages_to_scan 100) (== Host.ksm_sleep_millisecs 20)
+        (== Host.ksm_merge_across_nodes 1)
+        (== 0 (max Host.ksm_pages_shared Host.ksm_pages_sharing Host.ksm_pages_unshared Host.ksm_pages_volatile
+            Host.ksm_full_scans))) 0 (/ 1 0))";
+    let mut world = running(idle);
+    assert_eq!(told(&world.tick()).trouble, None);
+    // How much ksmd took is known from the second cycle on.
+    world.policy.mom = Some(program(&[("main", "(if (== Host.ksmd_cpu_usage 0) 0 (/ 1 0))")]));
+    assert_eq!(told(&world.tick()).trouble, None);
 }
 
 #[test]

@@ -116,8 +116,8 @@ pub(super) const PROPERTIES: &[(&str, Whose)] =
 pub(super) enum Effect {
     /// The guard judges it.
     Works,
-    /// `KubeVirt` offers no way to do it.
-    Unsupported,
+    /// Nobody acts on it, for this reason.
+    Unsupported(&'static str),
 }
 
 /// A control, whose it is, what it counts, and what becomes of it.
@@ -134,16 +134,26 @@ pub(super) const CONTROLS: &[Control] = &[
     works("ksm_run", Whose::Host, Unit::Plain),
     works("ksm_pages_to_scan", Whose::Host, Unit::Pages),
     works("ksm_sleep_millisecs", Whose::Host, Unit::Milliseconds),
-    works("ksm_merge_across_nodes", Whose::Host, Unit::Plain),
-    unsupported("vcpu_quota", Unit::Microseconds),
-    unsupported("vcpu_period", Unit::Microseconds),
-    unsupported("io_tune", Unit::Plain),
+    unsupported("ksm_merge_across_nodes", Whose::Host, Unit::Plain, UNMERGED_FIRST),
+    unsupported("vcpu_quota", Whose::Guest, Unit::Microseconds, NOT_IN_KUBEVIRT),
+    unsupported("vcpu_period", Whose::Guest, Unit::Microseconds, NOT_IN_KUBEVIRT),
+    unsupported("io_tune", Whose::Guest, Unit::Plain, NOT_IN_KUBEVIRT),
 ];
+
+const NOT_IN_KUBEVIRT: &str = "not supported under KubeVirt: nobody acts on it";
+/// The kernel refuses it while `pages_shared` is not 0 (Documentation/admin-guide/mm/ksm.rst).
+const UNMERGED_FIRST: &str = "not applied: everything would have to be unmerged first, which may be more than the node has; set it \
+    where the node boots, in /sys/kernel/mm/ksm/merge_across_nodes, before anything is merged";
+
+/// The control that is taken for something else with a value of 2 (MOM's and the kernel's `run`: unmerge), the value that counts
+/// as unsupported with it, and what becomes of that.
+pub(super) const UNMERGE: (&str, &str, &str) =
+    ("ksm_run", "ksm_run 2", "taken as 0: what is unmerged at once may be more than the node has; write 0");
 
 const fn works(name: &'static str, whose: Whose, unit: Unit) -> Control {
     Control { name, whose, unit, effect: Effect::Works }
 }
 
-const fn unsupported(name: &'static str, unit: Unit) -> Control {
-    Control { name, whose: Whose::Guest, unit, effect: Effect::Unsupported }
+const fn unsupported(name: &'static str, whose: Whose, unit: Unit, why: &'static str) -> Control {
+    Control { name, whose, unit, effect: Effect::Unsupported(why) }
 }

@@ -20,6 +20,8 @@ pub(super) struct Found {
     pub(super) at: At,
     pub(super) severity: Severity,
     pub(super) message: String,
+    /// The control that nobody acts on.
+    pub(super) unsupported: Option<&'static str>,
 }
 
 /// Findings of each severity that are told; who has more begins with these.
@@ -68,7 +70,7 @@ impl<'a> Walk<'a> {
         self.errors = self.errors.saturating_add(1);
         if self.errors <= TOLD {
             let message = message(self);
-            self.found.push(Found { at: self.program.syntax.at(id), severity: Severity::Error, message });
+            self.tell(id, Severity::Error, message, None);
         }
     }
 
@@ -76,8 +78,21 @@ impl<'a> Walk<'a> {
         self.warnings = self.warnings.saturating_add(1);
         if self.warnings <= TOLD {
             let message = message(self);
-            self.found.push(Found { at: self.program.syntax.at(id), severity: Severity::Warning, message });
+            self.tell(id, Severity::Warning, message, None);
         }
+    }
+
+    /// A control that nobody acts on, and why. The first of each is told however much else is.
+    fn unsupported(&mut self, id: NodeId, control: &'static str, why: &str) {
+        let first = !self.found.iter().any(|found| found.unsupported == Some(control));
+        self.warnings = self.warnings.saturating_add(usize::from(!first));
+        if first || self.warnings <= TOLD {
+            self.tell(id, Severity::Warning, format!("{control} is {why}"), Some(control));
+        }
+    }
+
+    fn tell(&mut self, id: NodeId, severity: Severity, message: String, unsupported: Option<&'static str>) {
+        self.found.push(Found { at: self.program.syntax.at(id), severity, message, unsupported });
     }
 
     /// How many more there are, at the place of the last one that is told.
@@ -90,6 +105,7 @@ impl<'a> Walk<'a> {
                     at,
                     severity,
                     message: format!("and {more} more, which are not told"),
+                    unsupported: None,
                 });
             }
         }

@@ -1,6 +1,6 @@
 //! Worlds as JSON: what is read, and what is refused by its place.
 
-use overcommit_policy::exchange;
+use overcommit_policy::{Limits, Program, Source, Value, evaluate, exchange};
 
 use crate::support::{printed_in, values_in};
 
@@ -142,6 +142,60 @@ fn the_input_that_is_shipped_says_what_the_documentation_says_of_it() {
     let said = r#""web":{"controls":{"balloon_target":3984588.8}"#;
     assert!(include_str!("../../../../docs/mom.md").contains(said) && printed.contains(said), "{printed}");
     assert!(printed.contains(r#""db":{"controls":{}"#), "{printed}");
+}
+
+/// The program of one's own that the documentation explains.
+fn documented() -> &'static str {
+    let docs = include_str!("../../../../docs/mom.md");
+    docs.split_once("```lisp\n").unwrap().1.split_once("```").unwrap().0
+}
+
+#[test]
+fn the_program_that_the_documentation_explains_does_what_it_says() {
+    let program = Program::parse(&[Source { name: "patient", bytes: documented().as_bytes() }]).unwrap();
+    assert_eq!(program.check(), []);
+    let mib = |n: i64| n * 1024;
+    // Memory that it holds and has unused, and what is wanted of it.
+    let cycles = [
+        (1000, Some(700), None),
+        (1000, Some(700), None),
+        (1000, Some(700), Some(950.0)),
+        (950, Some(650), Some(902.5)),
+        // Who is not idle begins anew.
+        (900, Some(400), None),
+        (900, Some(600), None),
+        (900, Some(600), None),
+        (900, Some(600), Some(855.0)),
+        (800, Some(100), Some(880.0)),
+        (950, Some(100), Some(1000.0)),
+        // Nothing is known of it.
+        (800, None, None),
+    ];
+    let mut variables = "{}".to_owned();
+    for (turn, (holds, unused, wanted)) in cycles.into_iter().enumerate() {
+        let unused = unused.map_or_else(|| "null".to_owned(), |unused| mib(unused).to_string());
+        let input = format!(
+            r#"{{"guests": [{{"name": "g", "variables": {variables}, "history": [{{"balloon_cur": {}, "balloon_max": {},
+            "mem_unused": {unused}}}]}}]}}"#,
+            mib(holds),
+            mib(1000)
+        );
+        let mut world = exchange::read(input.as_bytes()).unwrap();
+        let evaluation = evaluate(&program, &mut world, &Limits::default()).unwrap();
+        assert_eq!(evaluation.errors, [], "{turn}");
+        let guest = &world.guests[0];
+        let told = guest.controls.get("balloon_target").map(|told| match told {
+            Value::Float(target) => target / 1024.0,
+            Value::Int(target) => f64::from(i32::try_from(*target).unwrap()) / 1024.0,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(told.map(|told| (told * 10.0).round() / 10.0), wanted, "{turn}");
+        let idle = guest.variables.get("idle_cycles").map_or(0, |idle| match idle {
+            Value::Int(idle) => *idle,
+            other => panic!("{other:?}"),
+        });
+        variables = format!("{{\"idle_cycles\": {idle}}}");
+    }
 }
 
 #[test]

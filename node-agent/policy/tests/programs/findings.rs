@@ -148,6 +148,20 @@ fn controls_that_nobody_acts_on_are_warned_of_and_never_fail() {
             &["warning: vcpu_quota is not supported under KubeVirt"],
         ),
         ("(with Guests g (g.Control \"io_tune\" 1))", &["warning: io_tune is not supported under KubeVirt"]),
+        (
+            "(Host.Control \"ksm_merge_across_nodes\" 0)",
+            &[
+                "p:1:15: warning: ksm_merge_across_nodes is not applied: everything would have to be unmerged first, which may be \
+                 more than the node has; set it where the node boots, in /sys/kernel/mm/ksm/merge_across_nodes",
+            ],
+        ),
+        (
+            "(Host.Control \"ksm_run\" 2)",
+            &[
+                "p:1:25: warning: ksm_run 2 is taken as 0: what is unmerged at once may be more than the node has; write 0",
+            ],
+        ),
+        ("(Host.Control \"ksm_run\" 1)(Host.Control \"ksm_sleep_millisecs\" 2)", &[]),
     ]);
 }
 

@@ -1,6 +1,6 @@
 //! What is behind the dot: fields, methods, and the names that methods take.
 
-use super::super::catalog::{self, CONTROLS, Effect, FIELDS, OF_DISKS, PROPERTIES, Whose};
+use super::super::catalog::{self, CONTROLS, Effect, FIELDS, OF_DISKS, PROPERTIES, UNMERGE, Whose};
 use super::super::nearest::hint;
 use super::super::units::{self, Unit};
 use super::Walk;
@@ -153,11 +153,18 @@ impl Walk<'_> {
                 format!("unknown control {}: nobody acts on it{}", shown(name), hint(name, known))
             });
         };
-        if control.effect == Effect::Unsupported {
-            self.warning(id, |_| format!("{name} is not supported under KubeVirt: nobody acts on it"));
+        if let Effect::Unsupported(why) = control.effect {
+            self.unsupported(id, control.name, why);
         } else if !control.whose.includes(whose) {
             let has = if whose == Whose::Host { "guests have" } else { "the host has" };
             self.warning(id, |_| format!("nobody acts on {name} here: {has} it"));
+        }
+        if let Some(value) = value
+            && control.name == UNMERGE.0
+            && let Node::Constant(constant) = self.program.syntax.node(value)
+            && constant.to_whole() == Some(2)
+        {
+            self.unsupported(value, UNMERGE.1, UNMERGE.2);
         }
         let acted_on = control.effect == Effect::Works && control.whose.includes(whose);
         if let Some(value) = value.filter(|_| acted_on)
