@@ -239,7 +239,7 @@ fn doubts(checked: &Checked) -> String {
     let told =
         [("Nobody acts on", ", ", &checked.unsupported), ("Probably not meant:", "; ", &checked.warnings)];
     let some = told.into_iter().filter(|(_, _, words)| !words.is_empty());
-    some.map(|(what, between, words)| format!(". {what} {}", words.join(between))).collect()
+    some.fold(String::new(), |told, (what, between, words)| told + ". " + what + " " + &words.join(between))
 }
 
 fn releasing(facts: &Facts<'_>) -> String {

@@ -220,13 +220,13 @@ pub(crate) mod tests {
     }
 
     /// The end of its squeeze.
-    pub(crate) fn relief(at: f64, cause: Cause) -> Option<Relief> {
-        Some(Relief { at, cause, told: "opened".into() })
+    pub(crate) fn relief(at: f64, cause: Cause) -> Relief {
+        Relief { at, cause, told: "opened".into() }
     }
 
     #[test]
     fn only_a_machine_that_stood_still_is_a_livelock_and_what_is_left_of_other_windows_is_no_result() {
-        let with = |cause| Outcome { relief: relief(5.0, cause), ..outcome(Controller::None, 1, &[1]) };
+        let with = |cause| Outcome { relief: Some(relief(5.0, cause)), ..outcome(Controller::None, 1, &[1]) };
         let livelock = with(Cause::Livelock);
         assert_eq!((livelock.livelock(), livelock.void()), (Some(5.0), None));
         for cause in [Cause::Deadline, Cause::Gone, Cause::Starter] {

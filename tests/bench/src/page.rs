@@ -73,7 +73,7 @@ mod tests {
             ours.guests[0].course.push(GuestMoment { at, written: 1, resident_mib: 100 });
             ours.host.push(HostMoment { at, available_mib: 900, swapped_in_mib: 0, swapped_out_mib: 0 });
         }
-        ours.relief = relief(2.0, Cause::Livelock);
+        ours.relief = Some(relief(2.0, Cause::Livelock));
         let page = page("A <machine>.", &[outcome(Controller::None, 1, &[10, 20]), ours]);
         assert!(page.contains("A &lt;machine&gt;.") && page.contains("ours, round 1"));
         assert_eq!(page.matches("<svg").count(), 3);

@@ -57,7 +57,7 @@ mod tests {
         let left = |measured: &[Outcome]| left(&rest, measured.iter()).as_secs();
         assert_eq!(left(&[]), 600);
         assert_eq!(left(&[took(400.0), took(500.0)]), 900);
-        let short = Outcome { relief: relief(1.0, Cause::Livelock), ..took(100.0) };
+        let short = Outcome { relief: Some(relief(1.0, Cause::Livelock)), ..took(100.0) };
         let failed = Outcome { failed: Some("why".into()), ..took(1.0) };
         assert_eq!(left(&[took(600.0), short, failed]), 1200, "these ended early");
     }

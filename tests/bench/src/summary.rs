@@ -200,7 +200,7 @@ mod tests {
     fn the_worst_round_says_how_many_lived() {
         let mut hurt = outcome(Controller::None, 2, &[1, 1]);
         hurt.guests[0].kills = 3;
-        hurt.relief = relief(5.0, Cause::Livelock);
+        hurt.relief = Some(relief(5.0, Cause::Livelock));
         let summary = summary(&[outcome(Controller::None, 1, &[1, 1]), hurt]);
         let row = &summary[&Scenario::F][0];
         assert_eq!((row.unhurt, row.guests, row.kills, row.livelocks), (1, 2, 3, 1));
@@ -238,7 +238,7 @@ mod tests {
         let mut failed = outcome(Controller::Mom, 1, &[]);
         failed.failed = Some("it ended\nits log".into());
         let mut late = outcome(Controller::None, 2, &[9]);
-        late.relief = relief(5.0, Cause::Deadline);
+        late.relief = Some(relief(5.0, Cause::Deadline));
         let mut died = outcome(Controller::Ours, 1, &[7]);
         died.controller_died = Some("ended with 1".into());
         died.guests[0].refused = Some("no answer".into());
