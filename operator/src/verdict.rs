@@ -192,7 +192,7 @@ mod tests {
         let Verdict::Valid(checked) = verdict else { panic!("{verdict:?}") };
         assert_eq!(
             checked.unsupported,
-            ["vcpu_quota (50-main:6:27)", "ksm_merge_across_nodes (50-main:6:56)"]
+            ["vcpu_quota (50-main:6:27)", "ksm_merge_across_nodes (50-main:6:57)"]
         );
         assert_eq!(checked.warnings.len(), 4, "{:?}", checked.warnings);
     }

@@ -96,7 +96,7 @@ fn each_control_that_nobody_acts_on_is_named_however_much_else_is_told() {
             [
                 format!("vcpu_quota (a:{line}:28)"),
                 format!("ksm_run 2 (a:{next}:25)"),
-                format!("ksm_merge_across_nodes (a:{next}:42)"),
+                format!("ksm_merge_across_nodes (a:{next}:41)"),
             ]
         );
         assert_eq!(unmeant.len(), 4, "three, and how many more: {unmeant:?}");

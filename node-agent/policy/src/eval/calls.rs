@@ -67,7 +67,7 @@ impl<'a> Run<'a> {
             Value::Method(entity, method) => self.call_method(head, *entity, *method, arguments),
             Value::Function(Function::Abs) => {
                 let [argument] = arguments else {
-                    return Err(arity(at, "abs", "1 argument", arguments.len()));
+                    return self.call_in_vain(arguments, arity(at, "abs", "1 argument", arguments.len()));
                 };
                 let value = self.value(*argument)?;
                 let result = ops::absolute(&value).map_err(|message| Fault::new(at, message))?;
@@ -75,9 +75,18 @@ impl<'a> Run<'a> {
             }
             Value::Function(Function::Debug) => self.debug(at, arguments),
             _ => {
-                Err(Fault::new(at, format!("{} is {} and cannot be called", self.shown(head), value.kind())))
+                let why = format!("{} is {} and cannot be called", self.shown(head), value.kind());
+                self.call_in_vain(arguments, Fault::new(at, why))
             }
         }
+    }
+
+    /// Arguments of what is a value come first, as in MOM: in a guest's turn that fails, what they told the host stays.
+    fn call_in_vain(&mut self, arguments: &'a [NodeId], fault: Fault) -> Result<Value> {
+        for argument in arguments {
+            self.value(*argument)?;
+        }
+        Err(fault)
     }
 
     fn debug(&mut self, at: At, arguments: &'a [NodeId]) -> Result<Value> {
@@ -111,7 +120,7 @@ impl<'a> Run<'a> {
         if arguments.len() < least || arguments.len() > most {
             let wanted =
                 if least == most { words::arguments(least) } else { format!("{least} or {most} arguments") };
-            return Err(arity(at, method.name(), &wanted, arguments.len()));
+            return self.call_in_vain(arguments, arity(at, method.name(), &wanted, arguments.len()));
         }
         let mut values = [Value::Nil, Value::Nil];
         for (place, argument) in values.iter_mut().zip(arguments) {
