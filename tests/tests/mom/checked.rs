@@ -13,7 +13,7 @@ use crate::ours::Ours;
 const GENERATED: u64 = 8_000;
 /// Which fields collectors have is no matter of the language, and those of the cases are made up; a function that nobody calls
 /// may have a variable that no caller has.
-const MADE_UP: [&str; 2] = ["unknown field", "caller-s-"];
+const MADE_UP: [&str; 2] = ["field", "caller-s-"];
 /// How many wrong refusals a failing run shows.
 const SHOWN: usize = 20;
 
