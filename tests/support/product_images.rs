@@ -54,6 +54,9 @@ fn inputs() -> Result<Vec<Vec<u8>>> {
     Ok(inputs)
 }
 
+/// Folders of these names are in no image.
+const APART: [&str; 3] = ["benches", "sim", "tests"];
+
 /// The regular files at or below `path`.
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     if path.is_file() {
@@ -61,7 +64,10 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         return Ok(());
     }
     for entry in fs::read_dir(path).with_context(|| path.display().to_string())? {
-        collect(&entry?.path(), files)?;
+        let entry = entry?;
+        if !APART.iter().any(|apart| entry.file_name() == *apart) {
+            collect(&entry.path(), files)?;
+        }
     }
     Ok(())
 }

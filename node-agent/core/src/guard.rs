@@ -37,21 +37,15 @@ pub struct Takings {
 const EARLY: u32 = 10;
 
 impl Takings {
-    /// When an interval begins with this turn: where it is early, that counts from when it was due, so that in the long run no
-    /// more is taken than once in an interval. Absent while the last one runs.
-    fn begins(&self, scene: &Scene<'_>) -> Option<Monotonic> {
-        let (now, interval) = (scene.now, scene.interval());
-        let early = interval.checked_div(EARLY).filter(|_| scene.tick).unwrap_or_default();
-        let due = self.began.map(|began| began.after(interval));
-        due.map_or(Some(now), |due| (now.after(early) >= due).then_some(now.max(due)))
-    }
-
-    /// Begins a new interval if the last one is over. Guests that are gone are forgotten only then: one that is out of sight for a
+    /// Begins a new interval if the last one is over. Where it is early, that counts from when it was due, so that in the long run
+    /// no more is taken than once in an interval. Guests that are gone are forgotten only then: one that is out of sight for a
     /// turn is the same when it is back.
     fn renew(&mut self, scene: &Scene<'_>) {
-        let model = scene.model;
-        if let Some(begins) = self.begins(scene) {
-            self.began = Some(begins);
+        let (now, interval, model) = (scene.now, scene.interval(), scene.model);
+        let early = interval.checked_div(EARLY).filter(|_| scene.tick).unwrap_or_default();
+        let due = self.began.map_or(now, |began| began.after(interval));
+        if now.after(early) >= due {
+            self.began = Some(now.max(due));
             self.node = Bytes::ZERO;
             self.guests.retain(|id, _| model.track(id).is_some());
             self.used_update.retain(|id, _| model.track(id).is_some());

@@ -226,9 +226,9 @@ impl Merging {
     /// set to scan is stopped, each time anew until it is seen to rest.
     fn stop_unseen(&mut self, scene: &Scene<'_>) -> Vec<Write> {
         let Some(now) = self.held.as_ref().and_then(Held::scanning) else { return Vec::new() };
-        let apart = !scene.policy.ksm.across_namespaces
-            && matches!(Tenants::of(scene.sample, scene.roster), Tenants::Several(_) | Tenants::Unknown(_));
-        let due = scene.turn == Turn::Tick && !self.under_way && apart;
+        let parts = !scene.policy.ksm.across_namespaces
+            && Tenants::of(scene.sample, scene.roster).objection().is_some();
+        let due = scene.turn == Turn::Tick && !self.under_way && parts;
         if due { self.carry_out(Wish::Stop, &now) } else { Vec::new() }
     }
 
@@ -247,12 +247,11 @@ impl Merging {
         let tenants = Tenants::of(scene.sample, scene.roster);
         let settled = self.settled.since(&tenants, scene.sample.at);
         self.need = self.need.next(&scene.sample.host.memory, scene.ledger.promised);
-        let apart = !scene.policy.ksm.across_namespaces;
+        let (apart, differ) = (!scene.policy.ksm.across_namespaces, tenants.objection());
         match tenants {
             _ if scene.mandate == Mandate::GiveOnly => Some(Reason::Paused),
             Tenants::Nobody => Some(Reason::NoGuests),
-            Tenants::Unknown(pods) if apart => Some(Reason::TenantUnknown { pods }),
-            Tenants::Several(namespaces) if apart => Some(Reason::TenantsDiffer { namespaces }),
+            _ if apart && differ.is_some() => differ,
             // Whether it is needed is the program's to say.
             _ if self.need == Need::Plenty && scene.policy.ksm.mode == KsmMode::Auto => {
                 Some(Reason::NotNeeded)

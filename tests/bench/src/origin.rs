@@ -7,9 +7,8 @@ use anyhow::{Context as _, Result};
 use overcommit_tests::about;
 use overcommit_tests::cost::released;
 use overcommit_tests::guest_image::GUEST_KERNEL;
-use overcommit_tests::parts::MOM;
+use overcommit_tests::parts::{MOM, fingerprint};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 /// Sources that shape a window. Others only tell of it.
 const SOURCES: [&str; 9] = [
@@ -50,13 +49,7 @@ impl Origin {
 fn build(sources: &[&str], agent: &Path, parts: &[&str]) -> Result<String> {
     let agent = fs::read(agent).with_context(|| agent.display().to_string())?;
     let texts = sources.iter().chain(parts).map(|text| text.as_bytes());
-    let mut hasher = Sha256::new();
-    for piece in texts.chain([agent.as_slice()]) {
-        // The length keeps ("ab", "c") and ("a", "bc") apart.
-        hasher.update(piece.len().to_le_bytes());
-        hasher.update(piece);
-    }
-    Ok(hasher.finalize().iter().take(8).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")))
+    Ok(fingerprint(texts.chain([agent.as_slice()])))
 }
 
 #[cfg(test)]

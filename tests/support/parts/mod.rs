@@ -71,15 +71,12 @@ impl Part {
     }
 
     fn compute_hash(&self) -> Result<String> {
-        let mut hasher = Sha256::new();
-        hash_field(&mut hasher, self.name.as_bytes());
+        let mut fields = vec![self.name.as_bytes().to_vec()];
         for need in self.needs {
-            hash_field(&mut hasher, need.hash()?.as_bytes());
+            fields.push(need.hash()?.as_bytes().to_vec());
         }
-        for input in (self.inputs)().with_context(|| format!("inputs of part {}", self.name))? {
-            hash_field(&mut hasher, &input);
-        }
-        Ok(hasher.finalize().iter().take(8).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")))
+        fields.extend((self.inputs)().with_context(|| format!("inputs of part {}", self.name))?);
+        Ok(fingerprint(fields))
     }
 
     /// The folder of this part, whether or not it exists yet.
@@ -108,9 +105,16 @@ impl Part {
 }
 
 // The length keeps ("ab", "c") and ("a", "bc") apart.
-fn hash_field(hasher: &mut Sha256, field: &[u8]) {
-    hasher.update(field.len().to_le_bytes());
-    hasher.update(field);
+/// 16 hexadecimal digits that stand for these fields in this order: the beginning of their SHA-256.
+pub fn fingerprint(fields: impl IntoIterator<Item: AsRef<[u8]>>) -> String {
+    let mut hasher = Sha256::new();
+    for field in fields {
+        let field = field.as_ref();
+        // The length keeps ("ab", "c") and ("a", "bc") apart.
+        hasher.update(field.len().to_le_bytes());
+        hasher.update(field);
+    }
+    hasher.finalize().iter().take(8).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 /// The parts that must be built for `wanted`, needed ones first, each once.

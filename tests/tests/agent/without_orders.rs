@@ -30,7 +30,7 @@ const KEPT: u64 = 1024;
 /// Boot grace, then a take per statistics; on a busy machine a take is undone and tried again later.
 const SQUEEZED_BY: Duration = Duration::from_mins(6);
 /// A load that the guest has no room for once it is squeezed, and outgrows what it holds only after most of a minute.
-const GROWS: Load = Load::Busy { mib: 230, ramp_mib_per_s: 4 };
+const GROWS: Load = Load::Paced { mib: 230, ramp_mib_per_s: 4, pace_mib_per_s: 20 };
 
 fn start(uid: &str, name: &str) -> Result<Launcher> {
     let launcher = Launcher::start(uid, &GuestSpec::new(name, SIZE).stats_period_s(2))?;

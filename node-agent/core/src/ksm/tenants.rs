@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::reason::Reason;
 use crate::roster::Roster;
 use crate::sample::Sample;
 use crate::units::Monotonic;
@@ -48,6 +49,15 @@ impl Tenants {
             (0, 1) => Self::One,
             (0, many) => Self::Several(many),
             (pods, _) => Self::Unknown(pods),
+        }
+    }
+
+    /// Why their pages must not be merged unless a policy allows it across namespaces.
+    pub(super) fn objection(self) -> Option<Reason> {
+        match self {
+            Self::Nobody | Self::One => None,
+            Self::Unknown(pods) => Some(Reason::TenantUnknown { pods }),
+            Self::Several(namespaces) => Some(Reason::TenantsDiffer { namespaces }),
         }
     }
 }

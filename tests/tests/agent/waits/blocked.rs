@@ -45,7 +45,8 @@ fn a_release_that_the_node_cannot_pay_says_so_at_the_api_server_and_is_done_once
     let promised = agent.promised_mib(1)?;
     host.set(promised + KEPT - SHORT)?;
     agent.wait_guest(SQUEEZED_BY, "owed", "to be squeezed", |guest| {
-        guest.target + (SHORT / 2 * MIB) < guest.full
+        // Its balloon too: what a slow guest has not given yet costs nothing to give back.
+        guest.actual + (SHORT / 2 * MIB) < guest.full
     })?;
 
     // All that the policy kept is gone, and then all is asked back.

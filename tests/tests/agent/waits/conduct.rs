@@ -83,7 +83,7 @@ fn a_balloon_that_deflates_by_itself_is_noticed_and_nothing_is_lost() -> Result<
     bench.wait_at_peace()?;
     let usable = bench.guest().memory_stats()?.usable_kib.context("no usable memory told")? / 1024;
     // There is nothing to give, so its kernel takes it from the balloon before it would kill.
-    bench.guest().begin(&Load::Busy { mib: usable + SHORT / 2, ramp_mib_per_s: 40 })?;
+    bench.guest().begin(&Load::Paced { mib: usable + SHORT / 2, ramp_mib_per_s: 40, pace_mib_per_s: 20 })?;
     let told = bench.wait(SOON, "to be accused", |g| g.failure.is_some())?;
     ensure!(matches!(told.failure, Some(Failure::Deflated { .. })), "{told:?}");
     ensure!(told.trust == Trust::Unresponsive && told.back_off.is_some(), "{told:?}");
@@ -138,7 +138,9 @@ fn a_take_after_which_the_guest_says_nothing_any_more_is_undone_and_told() -> Re
     expect_explained(&bench, ["was undone: it sent no statistics that can be used", "for another"])?;
     expect_counted(&bench, Failure::Silent, "overcommit_takes_undone_total{failure=\"UndoSilent\"} 1")?;
 
-    // It speaks again, has its memory, and is left alone for as long as it was said.
+    // It speaks again and has its memory. Meanwhile nothing is short: where it is slow, it is left alone no longer than it is
+    // silent, and would be taken from again as soon as it is heard of.
+    bench.relieve()?;
     bench.guest().wait_console(SOON, "LOAD was frozen")?;
     bench.wait(SOON, "to have its memory", |g| !g.blind && g.actual == g.full)?;
     bench.guest().expect_unhurt()

@@ -65,7 +65,7 @@ fn memory_moves_from_the_idle_to_the_busy_and_back_on_interrupt() -> Result<()> 
 
     agent.wait_guest(SQUEEZED_BY, "idles", "to be squeezed", |g| g.target < (SIZE - 60) * MIB)?;
     let squeezed = agent.wait_settled(SQUEEZED_BY, "works")?;
-    busy.begin(&Load::Busy { mib: 150, ramp_mib_per_s: 5 })?;
+    busy.begin(&Load::Paced { mib: 150, ramp_mib_per_s: 5, pace_mib_per_s: 20 })?;
     agent
         .wait_guest(GIVEN_BY, "works", "to be given memory", |g| g.actual > squeezed.actual.max(215 * MIB))?;
     busy.expect_unhurt()?;

@@ -20,10 +20,12 @@ const SHORT: u64 = 150;
 const SQUEEZED_BY: Duration = Duration::from_mins(6);
 /// A load that the guest has no room for once it is squeezed, and outgrows what it holds only after most of a minute: a successor
 /// must have come by then, also on a busy machine.
-const GROWS: Load = Load::Busy { mib: 230, ramp_mib_per_s: 4 };
+const GROWS: Load = Load::Paced { mib: 230, ramp_mib_per_s: 4, pace_mib_per_s: PACE };
 /// The same that takes two minutes, in which many agents come and die, and what is left of it once the guest was helped.
-const GROWS_SLOWLY: Load = Load::Busy { mib: 230, ramp_mib_per_s: 2 };
-const GROWS_ON: Load = Load::Busy { mib: 230, ramp_mib_per_s: 20 };
+const GROWS_SLOWLY: Load = Load::Paced { mib: 230, ramp_mib_per_s: 2, pace_mib_per_s: PACE };
+const GROWS_ON: Load = Load::Paced { mib: 230, ramp_mib_per_s: 20, pace_mib_per_s: PACE };
+/// What each of them writes anew per second: it works on, and leaves time for the guests of other tests.
+const PACE: u64 = 20;
 
 /// A guest that an agent with these further arguments has squeezed.
 fn squeezed(further: &[&str]) -> Result<Bench> {
