@@ -52,6 +52,21 @@ pub enum Line<'a> {
     Unwritten(String),
 }
 
+/// Both are compiled here, once: whoever asks serde compiles all of the engine's types anew.
+impl Line<'_> {
+    /// The line of this text.
+    pub fn read(text: &[u8]) -> serde_json::Result<Line<'static>> {
+        serde_json::from_slice(text)
+    }
+
+    /// Its text, with the end of the line.
+    pub fn written(&self) -> serde_json::Result<Vec<u8>> {
+        let mut text = serde_json::to_vec(self)?;
+        text.push(b'\n');
+        Ok(text)
+    }
+}
+
 /// What was known when a stretch began: it can be played without the lines before it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Begin<'a> {

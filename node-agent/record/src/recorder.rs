@@ -160,10 +160,6 @@ pub(crate) fn anew(learned: Growth) -> State {
 
 fn write(tape: &mut (dyn Tape + Send), line: &Line<'_>, begins: bool) {
     // What cannot be JSON is a slip of ours; the player tells it.
-    let told = |error: serde_json::Error| {
-        serde_json::to_vec(&Line::Unwritten(error.to_string())).unwrap_or_default()
-    };
-    let mut bytes = serde_json::to_vec(line).unwrap_or_else(told);
-    bytes.push(b'\n');
-    tape.take(bytes, begins);
+    let told = |error: serde_json::Error| Line::Unwritten(error.to_string()).written().unwrap_or_default();
+    tape.take(line.written().unwrap_or_else(told), begins);
 }

@@ -41,7 +41,7 @@ fn lines(name: &str) -> Vec<Value> {
 
 fn line(value: &Value) -> Line<'static> {
     // By its text: what is borrowed of a value could not be kept.
-    serde_json::from_str::<Line<'_>>(&value.to_string()).unwrap()
+    Line::read(value.to_string().as_bytes()).unwrap()
 }
 
 fn decided(lines: &[Value]) -> Vec<Made> {

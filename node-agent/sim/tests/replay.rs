@@ -57,7 +57,7 @@ fn recorded(name: &str, stretch: usize) -> (Outcome, Vec<Vec<u8>>) {
 fn again(lines: &[Vec<u8>], instead: Option<&Orders>) -> Result<Replayed, NotReplayed> {
     replay("recording", instead, |each| {
         for line in lines {
-            each(serde_json::from_slice::<Line<'static>>(line).unwrap());
+            each(Line::read(line).unwrap());
         }
     })
 }
@@ -107,7 +107,7 @@ fn what_is_held_of_the_knobs_for_merging_and_that_they_are_being_written_is_reco
     let all = lines.all.lock().unwrap().clone();
     let told: Vec<String> = all
         .iter()
-        .filter_map(|line| match serde_json::from_slice::<Line<'static>>(line).unwrap() {
+        .filter_map(|line| match Line::read(line).unwrap() {
             Line::Begin(_) => None,
             Line::Knobs(told) => Some((*told == held).to_string()),
             Line::Writing(under_way) => Some(format!("writing {under_way}")),
@@ -284,7 +284,7 @@ fn the_commands_record_replay_draw_and_refuse() {
     let mut writer = Writer::new(Path::new(&forged));
     overcommit_record::read(Path::new(&recording)).unwrap().lines(|line| {
         let begins = matches!(line, Line::Begin(_));
-        let text = serde_json::to_string(&line).unwrap() + "\n";
+        let text = String::from_utf8(line.written().unwrap()).unwrap();
         let escape = r"\u001b]0;x\u0007";
         writer.write(text.replace(env!("CARGO_PKG_VERSION"), escape).as_bytes(), begins).unwrap();
     });

@@ -80,7 +80,7 @@ impl Reader {
             let (member, behind) = rest.split_at_checked(end).unwrap_or((rest, &[]));
             rest = behind;
             let mut unknown = 0_u64;
-            let ended = whole_lines(member, |line| match serde_json::from_slice(line) {
+            let ended = whole_lines(member, |line| match Line::read(line) {
                 Ok(line) => each(line),
                 Err(_) => unknown = unknown.saturating_add(1),
             });

@@ -28,9 +28,7 @@ fn beginning(seconds: u64) -> Vec<u8> {
 }
 
 fn line(line: &Line<'_>) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec(line).unwrap();
-    bytes.push(b'\n');
-    bytes
+    line.written().unwrap()
 }
 
 fn other() -> Vec<u8> {
