@@ -23,19 +23,22 @@ fn run(number: u64) -> Outcome {
     simulate(&format!("chance-{number}"), &scenario, &orders())
 }
 
-fn row(name: &str, numbers: [u64; 4]) -> String {
-    let [suffering, within, ended, targets] = numbers;
-    format!("{name:>6} {suffering:>10} {within:>8} {ended:>6} {targets:>8}\n")
+fn row(name: &str, numbers: [u64; 5]) -> String {
+    let [suffering, within, ended, targets, turns] = numbers;
+    format!("{name:>6} {suffering:>10} {within:>8} {ended:>6} {targets:>8} {turns:>6}\n")
 }
 
 #[test]
 fn nodes_by_chance_fare_as_is_written_down() {
-    let mut table =
-        format!("{:>6} {:>10} {:>8} {:>6} {:>8}\n", "node", "suffer, s", "within", "ended", "targets");
-    let mut sum = [0; 4];
+    let mut table = format!(
+        "{:>6} {:>10} {:>8} {:>6} {:>8} {:>6}\n",
+        "node", "suffer, s", "within", "ended", "targets", "turns"
+    );
+    let mut sum = [0; 5];
     for number in 0..NODES {
         let node = run(number).node;
-        let numbers = [node.suffering().as_secs(), node.killed_within, node.ended(), node.commands];
+        let numbers =
+            [node.suffering().as_secs(), node.killed_within, node.ended(), node.commands, node.turns];
         sum.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
         table.write_str(&row(&number.to_string(), numbers)).unwrap();
     }
