@@ -207,15 +207,36 @@ pub(crate) fn squeeze(host: &HostMemory, agent: &Agent) -> Result<()> {
 }
 
 /// What the agent itself costs.
-pub(crate) fn agent_table(costs: &[Cost]) -> Result<String> {
-    let mut text = format!(
+pub(crate) fn agent_section(costs: &[Cost]) -> Result<String> {
+    let table = agent_table(costs)?;
+    Ok(format!(
         "## The agent\n\n`Enforce`, `interval: 5s`, guests of {SIZE} MiB; squeezed guests lack {SHORT} MiB each and \
-         send statistics each second, on which the agent looks at them each second. {SAMPLES} samples of {} s; {FULL_NODE_SAMPLES} beside {FULL_NODE} guests. A turn \
+         send statistics each second, on which the agent looks at them each second. {SAMPLES} samples of {} s. A turn \
          is the loop's own time, by the clock, from the first thing it reads to the last command that it hands over: what it waits \
-         for the host's processor is in it, and no call to a guest's hypervisor is, for those are others' threads'.\n\n\
-         | guests | state | anonymous, MiB | file, MiB | CPU, ms per minute | % of a core | turn p50, ms | p99 | max | turns |\n\
-         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+         for the host's processor is in it, and no call to a guest's hypervisor is, for those are others' threads'.\n\n{table}",
         SAMPLE.as_secs()
+    ))
+}
+
+/// What it costs libvirt and QEMU.
+pub(crate) fn host_section(costs: &[Cost]) -> Result<String> {
+    Ok(format!("## What the agent costs libvirt and QEMU\n\n{}", host_table(costs)?))
+}
+
+/// Both, on a full node.
+pub(crate) fn full_node_section(cost: &[Cost]) -> Result<String> {
+    let (agent, host) = (agent_table(cost)?, host_table(cost)?);
+    Ok(format!(
+        "## The agent beside as many guests as a node has\n\n{FULL_NODE} guests, paused as soon as they were started: as many as a node \
+         has pods by default. {FULL_NODE_SAMPLES} samples of {} s; the rest as above.\n\n{agent}\n{host}",
+        SAMPLE.as_secs()
+    ))
+}
+
+fn agent_table(costs: &[Cost]) -> Result<String> {
+    let mut text = String::from(
+        "| guests | state | anonymous, MiB | file, MiB | CPU, ms per minute | % of a core | turn p50, ms | p99 | max | turns |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for cost in costs.iter().rev().filter(|cost| !cost.memory.is_empty()) {
         let memory = |of: fn(&Memory) -> f64| Spread::of(cost.memory.iter().map(of));
@@ -235,10 +256,9 @@ pub(crate) fn agent_table(costs: &[Cost]) -> Result<String> {
     Ok(text)
 }
 
-/// What it costs libvirt and QEMU.
-pub(crate) fn host_table(costs: &[Cost]) -> Result<String> {
+fn host_table(costs: &[Cost]) -> Result<String> {
     let mut text = String::from(
-        "## What the agent costs libvirt and QEMU\n\n| guests | state | libvirtd, CPU ms per minute | one QEMU, CPU ms per minute |\n\
+        "| guests | state | libvirtd, CPU ms per minute | one QEMU, CPU ms per minute |\n\
          | --- | --- | --- | --- |\n",
     );
     for cost in costs.iter().rev().filter(|cost| cost.guests > 0) {

@@ -2,16 +2,15 @@
 
 use std::fs;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use jiff::Zoned;
 use overcommit_tests::about;
 
-/// Load average of the last minute: above 1, what is measured waits for others.
-pub(crate) fn load() -> Result<String> {
-    let text = fs::read_to_string("/proc/loadavg")?;
-    Ok(text.split(' ').next().unwrap_or_default().to_owned())
-}
-
-/// The machine in one paragraph; `load` is that before anything was started.
-pub(crate) fn description(load: &str) -> Result<String> {
-    Ok(format!("{} Load average of the minute before: {load}.", about::description()?))
+/// The day and the machine in one paragraph, with the load average of the last minute: above 1, what is measured waits for
+/// others. Asked before anything is started.
+pub(crate) fn description() -> Result<String> {
+    let loads = fs::read_to_string("/proc/loadavg")?;
+    let load = loads.split(' ').next().context("/proc/loadavg is empty")?;
+    let (day, machine) = (Zoned::now().date(), about::description()?);
+    Ok(format!("*Measured on {day}: {machine} Load average of the minute before: {load}.*"))
 }

@@ -1,5 +1,5 @@
 //! `make measure`: what the agent and the operator cost, and how fast a guest in distress is helped, with real guests
-//! and a real API server on this machine. Prints Markdown; `--write` puts it into `docs/measurements.md`.
+//! and a real API server on this machine. Prints Markdown; `--write` puts its sections into `docs/measurements.md`.
 
 mod distress;
 mod guests;
@@ -7,6 +7,7 @@ mod ksm;
 mod lane;
 mod machine;
 mod operator;
+mod sections;
 mod sizes;
 mod slow_api;
 mod spread;
@@ -22,11 +23,11 @@ use overcommit_tests::parts::{say, told};
 /// Measures the release builds of the product.
 #[derive(Parser)]
 struct Arguments {
-    /// Write docs/measurements.md, too.
+    /// Write the sections that were measured into docs/measurements.md, too; the others stay as they are.
     #[arg(long)]
     write: bool,
-    /// Only these parts, and not all; the file holds all.
-    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "write")]
+    /// Only these parts, and not all.
+    #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
 }
 
@@ -70,9 +71,8 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: &Arguments) -> Result<()> {
-    let (begun, load) = (Instant::now(), machine::load()?);
-    let mut text = Text::begin(HEAD);
-    text.add(&machine::description(&load)?);
+    let begun = Instant::now();
+    let mut text = Text { machine: machine::description()?, whole: String::new() };
     let sizes = arguments.wants(Part::Sizes).then(sizes::measure).transpose()?;
     // Two API servers idle beside the guests' boot and the trials, never beside a window in which CPU time is counted.
     let operator = arguments.wants(Part::Operator).then(|| std::thread::spawn(operator::measure));
@@ -88,8 +88,12 @@ fn measure(arguments: &Arguments) -> Result<()> {
     }
     let costs = costs(bench, arguments)?;
     if !costs.is_empty() {
-        text.add(&guests::agent_table(&costs)?);
-        text.add(&guests::host_table(&costs)?);
+        text.add(&guests::agent_section(&costs)?);
+        text.add(&guests::host_section(&costs)?);
+    }
+    if arguments.wants(Part::FullNode) {
+        say("measure: as many guests as a node has at most");
+        text.add(&guests::full_node_section(&[guests::Bench::full_node()?])?);
     }
     if arguments.wants(Part::LaneSlowApi) {
         // Alone: eight libvirts more are no part of what is measured above.
@@ -101,15 +105,12 @@ fn measure(arguments: &Arguments) -> Result<()> {
     if arguments.wants(Part::Ksm) {
         text.add(&ksm::measure()?);
     }
-    if !arguments.only.is_empty() {
-        text.add(&format!("Only {:?} was measured.", arguments.only));
-    }
-    text.add(&format!("All of it took {}.", told(begun.elapsed())));
+    say(&format!("measure: all of it took {}", told(begun.elapsed())));
     if arguments.write {
-        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-        std::fs::create_dir_all(&docs)?;
-        let path = docs.join("measurements.md");
-        std::fs::write(&path, text.whole).with_context(|| path.display().to_string())?;
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/measurements.md");
+        let told = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        std::fs::write(&path, sections::replace(&told, &text.whole))
+            .with_context(|| path.display().to_string())?;
     }
     Ok(())
 }
@@ -140,35 +141,20 @@ fn costs(bench: Option<guests::Bench>, arguments: &Arguments) -> Result<Vec<gues
         say("measure: paused guests");
         costs.splice(..0, guests::Bench::paused()?);
     }
-    if arguments.wants(Part::FullNode) {
-        say("measure: as many guests as a node has at most");
-        costs.insert(0, guests::Bench::full_node()?);
-    }
     Ok(costs)
 }
 
 /// Sections, each printed as soon as it is known.
 struct Text {
+    machine: String,
     whole: String,
 }
 
 impl Text {
-    fn begin(head: &str) -> Self {
-        println!("{}", head.trim_end());
-        Self { whole: head.trim_end().to_owned() + "\n" }
-    }
-
-    fn add(&mut self, section: &str) {
-        let section = section.trim_end();
-        println!("\n{section}");
-        self.whole.extend(["\n", section, "\n"]);
+    /// Adds what was measured. Each section says where and when: others of the file may be of other days.
+    fn add(&mut self, measured: &str) {
+        let signed = sections::signed(measured, &self.machine);
+        println!("\n{}", signed.trim_end());
+        self.whole.extend(["\n", &signed]);
     }
 }
-
-const HEAD: &str = "# Measurements
-
-Written by `make measure ARGS=--write`: release builds, real QEMU guests under libvirt, a real API server. Three values
-are minimum / median / maximum over the samples. How long it takes from `kubectl apply` to the first balloon command is
-among the numbers that end `make demo`.
-
-";
