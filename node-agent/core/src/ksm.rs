@@ -226,8 +226,7 @@ impl Merging {
     /// set to scan is stopped, each time anew until it is seen to rest.
     fn stop_unseen(&mut self, scene: &Scene<'_>) -> Vec<Write> {
         let Some(now) = self.held.as_ref().and_then(Held::scanning) else { return Vec::new() };
-        let parts = !scene.policy.ksm.across_namespaces
-            && Tenants::of(scene.sample, scene.roster).objection().is_some();
+        let parts = Tenants::of(scene.sample, scene.roster).objection(scene.policy.ksm).is_some();
         let due = scene.turn == Turn::Tick && !self.under_way && parts;
         if due { self.carry_out(Wish::Stop, &now) } else { Vec::new() }
     }
@@ -247,16 +246,14 @@ impl Merging {
         let tenants = Tenants::of(scene.sample, scene.roster);
         let settled = self.settled.since(&tenants, scene.sample.at);
         self.need = self.need.next(&scene.sample.host.memory, scene.ledger.promised);
-        let (apart, differ) = (!scene.policy.ksm.across_namespaces, tenants.objection());
+        let (rule, differ) = (scene.policy.ksm, tenants.objection(scene.policy.ksm));
         match tenants {
             _ if scene.mandate == Mandate::GiveOnly => Some(Reason::Paused),
             Tenants::Nobody => Some(Reason::NoGuests),
-            _ if apart && differ.is_some() => differ,
+            _ if differ.is_some() => differ,
             // Whether it is needed is the program's to say.
-            _ if self.need == Need::Plenty && scene.policy.ksm.mode == KsmMode::Auto => {
-                Some(Reason::NotNeeded)
-            }
-            _ if apart && !settled => Some(Reason::TenantsSettle),
+            _ if self.need == Need::Plenty && rule.mode == KsmMode::Auto => Some(Reason::NotNeeded),
+            _ if !rule.across_namespaces && !settled => Some(Reason::TenantsSettle),
             _ => None,
         }
     }

@@ -2,6 +2,11 @@
 
 const TITLE: &str = "\n## ";
 
+/// What was measured, as it may follow other text: each section begins at a line's start.
+fn lines(text: &str) -> String {
+    format!("\n{}", text.trim())
+}
+
 /// What stands before the first section, and each section from its title on, without the marks of one.
 fn split(text: &str) -> (&str, Vec<&str>) {
     let mut pieces = text.split(TITLE);
@@ -14,7 +19,7 @@ fn title(section: &str) -> &str {
 
 /// The text with this paragraph at the end of each of its sections.
 pub(crate) fn signed(text: &str, paragraph: &str) -> String {
-    let lines = format!("\n{}", text.trim());
+    let lines = lines(text);
     let (_, sections) = split(&lines);
     let signed = sections.iter().map(|section| format!("{TITLE}{}\n\n{paragraph}\n", section.trim_end()));
     signed.collect::<String>().trim_start().to_owned()
@@ -23,7 +28,7 @@ pub(crate) fn signed(text: &str, paragraph: &str) -> String {
 /// The text with these sections in the places of those with the same titles, and new ones at its end. What people wrote in such a
 /// place goes: it spoke of figures that go.
 pub(crate) fn replace(text: &str, measured: &str) -> String {
-    let lines = format!("\n{}", measured.trim());
+    let lines = lines(measured);
     let (_, fresh) = split(&lines);
     let (head, mut sections) = split(text);
     for section in fresh {

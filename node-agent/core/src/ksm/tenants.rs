@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::reason::Reason;
+use crate::policy::Ksm;
 use crate::roster::Roster;
 use crate::sample::Sample;
 use crate::units::Monotonic;
@@ -52,9 +53,10 @@ impl Tenants {
         }
     }
 
-    /// Why their pages must not be merged unless a policy allows it across namespaces.
-    pub(super) fn objection(self) -> Option<Reason> {
+    /// Why their pages must not be merged under this rule.
+    pub(super) fn objection(self, rule: Ksm) -> Option<Reason> {
         match self {
+            _ if rule.across_namespaces => None,
             Self::Nobody | Self::One => None,
             Self::Unknown(pods) => Some(Reason::TenantUnknown { pods }),
             Self::Several(namespaces) => Some(Reason::TenantsDiffer { namespaces }),
