@@ -9,8 +9,9 @@ use crate::tick::no_guests::locked;
 const FULL: Bytes = Bytes::from_gib(1);
 const HALF: Bytes = Bytes::from_mib(512);
 
-/// What it sends after a first take that nobody answered, to a guest that holds so much; and what it knows that the guest had.
-fn after(holds: Bytes) -> (Vec<Command>, Bytes) {
+/// What it sends after a first take that nobody answered, to a guest that holds so much, until so many ticks later; and what it
+/// knows that the guest had.
+fn after(holds: Bytes, ticks: usize) -> (Vec<Command>, Bytes) {
     let temp = tempfile::tempdir().unwrap();
     let port = NoGuests::default();
     let (sent, outcomes) = (Arc::clone(&port.sent), Arc::clone(&port.outcomes));
@@ -29,7 +30,7 @@ fn after(holds: Bytes) -> (Vec<Command>, Bytes) {
     locked(&outcomes).push(Outcome { command, result: Err(Failed::unanswered("no answer within 5s")) });
     work.hear();
     work.parts.guests = Box::new(NoGuests { but: vec![holding(holds)], ..port });
-    for _ in 0..2 {
+    for _ in 0..ticks {
         work.turn(Turn::Tick);
     }
     drop(inbox);
@@ -38,14 +39,16 @@ fn after(holds: Bytes) -> (Vec<Command>, Bytes) {
 }
 
 #[test]
-fn a_target_of_which_nobody_knows_whether_it_is_in_force_is_set_again_at_once() {
+fn a_target_of_which_nobody_knows_whether_it_is_in_force_is_set_again_at_once_and_once() {
     let again = Command::SetTarget { id: GuestId::new("a"), from: FULL, to: FULL };
-    assert_eq!(after(FULL), (vec![again], FULL));
+    for ticks in [0, 2] {
+        assert_eq!(after(FULL, ticks), (vec![again.clone()], FULL), "{ticks}");
+    }
 }
 
 #[test]
 fn a_take_that_took_effect_although_nobody_answered_is_given_back_to_what_the_guest_had() {
-    let (sent, had) = after(HALF);
+    let (sent, had) = after(HALF, 2);
     let given = |command: &Command| matches!(command, Command::SetTarget { to, .. } if *to == FULL);
     assert!(sent.iter().any(given), "{sent:?}");
     assert_eq!(had, FULL);

@@ -18,8 +18,8 @@ enum Why {
     Observes,
 }
 
-/// A loop that does so, of a guest that holds this.
-fn begin(temp: &std::path::Path, holds: Bytes, why: Why) -> (Loop, Receiver<Wake>) {
+/// A loop that does so, of a guest that holds this, in these turns.
+fn begin(temp: &std::path::Path, holds: Bytes, why: Why, turns: &[Turn]) -> (Loop, Receiver<Wake>) {
     let original = Original { target: FULL, period: None };
     leave_journal(
         temp,
@@ -39,8 +39,8 @@ fn begin(temp: &std::path::Path, holds: Bytes, why: Why) -> (Loop, Receiver<Wake
     if why == Why::Released {
         work.stop(Stop::Release);
     }
-    for _ in 0..3 {
-        work.turn(Turn::Tick);
+    for turn in turns {
+        work.turn(*turn);
         let done = |command| Outcome { command, result: Ok(()) };
         locked(&outcomes).extend(locked(&sent).drain(..).map(done));
         work.hear();
@@ -52,7 +52,7 @@ fn begin(temp: &std::path::Path, holds: Bytes, why: Why) -> (Loop, Receiver<Wake
 fn what_was_given_back_in_whole_is_owed_to_nobody_on_disk_before_a_release_ends() {
     for (holds, done) in [(FULL, true), (HALF, false)] {
         let temp = tempfile::tempdir().unwrap();
-        let (mut work, inbox) = begin(temp.path(), holds, Why::Released);
+        let (mut work, inbox) = begin(temp.path(), holds, Why::Released, &[Turn::Tick; 3]);
         let release = work.last.clone().unwrap().release;
         assert_eq!(release == Some(Release::Done), done, "{release:?}");
         assert_eq!(work.ended(), None, "it waits for its disk, or its guest");
@@ -72,7 +72,7 @@ fn what_was_given_back_in_whole_is_owed_to_nobody_on_disk_before_a_release_ends(
 fn a_disk_that_hangs_makes_no_release_fail_whose_guests_have_everything() {
     let temp = tempfile::tempdir().unwrap();
     // What nobody answers for is being written.
-    let (mut work, _inbox) = begin(temp.path(), FULL, Why::Released);
+    let (mut work, _inbox) = begin(temp.path(), FULL, Why::Released, &[Turn::Tick; 3]);
     assert_eq!(work.ended(), None);
     work.stopping = work.stopping.map(|(stop, _)| (stop, Instant::now()));
     assert_eq!(work.ended(), Some(Ok(())));
@@ -81,7 +81,7 @@ fn a_disk_that_hangs_makes_no_release_fail_whose_guests_have_everything() {
 #[test]
 fn what_was_given_back_under_a_policy_that_observes_is_written_down_too() {
     let temp = tempfile::tempdir().unwrap();
-    let (mut work, inbox) = begin(temp.path(), FULL, Why::Observes);
+    let (mut work, inbox) = begin(temp.path(), FULL, Why::Observes, &[Turn::Tick; 3]);
     assert!(work.takes.is_some(), "it is being written");
     while work.takes.is_some() {
         work.work(Ok(inbox.recv_timeout(DEADLINE).unwrap()));
@@ -89,4 +89,13 @@ fn what_was_given_back_under_a_policy_that_observes_is_written_down_too() {
     assert_eq!(work.parts.journal.squeezed(|_| true).count(), 0);
     work.turn(Turn::Tick);
     assert!(work.takes.is_none(), "once");
+}
+
+#[test]
+fn a_hand_over_leaves_what_was_given_back_to_the_journal_that_it_writes_last() {
+    for (last, writes) in [(Turn::Tick, true), (Turn::Handover, false)] {
+        let temp = tempfile::tempdir().unwrap();
+        let (work, _inbox) = begin(temp.path(), FULL, Why::Observes, &[Turn::Tick, last]);
+        assert_eq!(work.takes.is_some(), writes, "{last:?}");
+    }
 }
