@@ -355,17 +355,22 @@ impl Agent {
         })
     }
 
-    /// Waits until promises are within the budget and this guest's balloon is where it should be, by one report; returns the
-    /// guest of that report. Before, what it holds is a moment of a movement, and nothing can be said of what follows.
+    /// Waits until promises are within the budget and this guest's balloon is where it should be, by one report of the host
+    /// as it is now; returns the guest of that report. Before, what it holds is a moment of a movement, and nothing can be said
+    /// of what follows.
     ///
     /// # Errors
     /// When it does not come to that in time; with what was seen last and the agent's log.
-    pub fn wait_settled(&self, limit: Duration, name: &str) -> Result<GuestReport> {
+    pub fn wait_settled(&self, limit: Duration, host: &HostMemory, name: &str) -> Result<GuestReport> {
         wait::until(limit, format!("{name} to hold its target, and no shortfall"), || {
             let report = self.report()?;
             let guest = GuestReport::of(&report, name)?;
-            let short =
-                report.pointer("/ledger/shortfall").and_then(Value::as_u64).context("no shortfall")?;
+            let of = |field: &str| {
+                let value = report.pointer("/ledger").and_then(|ledger| ledger.get(field)?.as_u64());
+                value.with_context(|| format!("no {field}"))
+            };
+            let (total, short) = (of("total")?, of("shortfall")?);
+            ensure!(total == host.get()? * machine::MIB, "of another host: {total}");
             ensure!(
                 short == 0 && guest.actual.abs_diff(guest.target) <= FOLLOWED,
                 "{short} short, {guest:?}"

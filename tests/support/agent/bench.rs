@@ -220,7 +220,7 @@ impl Bench {
         self.wait_settled()
     }
 
-    /// All that is short was taken, and the guest has done what was expected of it.
+    /// All that is short of the host as it is now was taken, and the guest has done what was expected of it.
     ///
     /// # Errors
     /// When it does not come to that in time.
@@ -228,8 +228,10 @@ impl Bench {
         let settled = |g: &GuestView| {
             g.target < g.full && g.underway.is_none() && g.failure.is_none() && g.trust == Trust::Trusted
         };
+        let host = self.host.get()? * MIB;
         self.wait(SQUEEZED_BY, "to be squeezed and at peace", |g| {
-            settled(g) && self.agent.ledger("shortfall").is_ok_and(|short| short == 0)
+            let is = |field, value| self.agent.ledger(field).is_ok_and(|so| so == value);
+            settled(g) && is("total", host) && is("shortfall", 0)
         })
     }
 

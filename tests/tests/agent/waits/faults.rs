@@ -48,7 +48,7 @@ fn takes_nothing_gives_and_recovers(
     let promised = agent.promised_mib(1)?;
     host.set(promised - 80)?;
     agent.wait_guest(SQUEEZED_BY, name, "to be squeezed", |g| g.target < (SIZE - 40) * MIB)?;
-    let settled = agent.wait_settled(SQUEEZED_BY, name)?.target;
+    let settled = agent.wait_settled(SQUEEZED_BY, &host, name)?.target;
 
     break_it(&disk)?;
     host.set(promised - 160)?;

@@ -64,7 +64,7 @@ fn memory_moves_from_the_idle_to_the_busy_and_back_on_interrupt() -> Result<()> 
     let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", OUT_CLASS), &dir, &host)?;
 
     agent.wait_guest(SQUEEZED_BY, "idles", "to be squeezed", |g| g.target < (SIZE - 60) * MIB)?;
-    let squeezed = agent.wait_settled(SQUEEZED_BY, "works")?;
+    let squeezed = agent.wait_settled(SQUEEZED_BY, &host, "works")?;
     busy.begin(&Load::Paced { mib: 150, ramp_mib_per_s: 5, pace_mib_per_s: 20 })?;
     agent
         .wait_guest(GIVEN_BY, "works", "to be given memory", |g| g.actual > squeezed.actual.max(215 * MIB))?;
@@ -196,7 +196,7 @@ fn a_guest_that_reboots_under_its_balloon_is_promised_all_and_given_what_there_i
     let dir = Session::shared()?.fresh_dir("state")?;
     let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &dir, &host)?;
     agent.wait_guest(SQUEEZED_BY, "reboots", "to be squeezed", |g| g.target < (SIZE - 100) * MIB)?;
-    let before = agent.wait_settled(SQUEEZED_BY, "reboots")?;
+    let before = agent.wait_settled(SQUEEZED_BY, &host, "reboots")?;
     guests[0].reset()?;
     // No guest is promised more than the host has, which is less than this one's size; its emulator's own memory comes to that.
     let promised_all = || {
@@ -234,7 +234,7 @@ fn a_release_goes_as_fast_as_there_is_memory_and_says_what_it_lacks() -> Result<
     let agent = Agent::start(hypervisor.uri(), &Agent::policy("Enforce", ""), &dir, &host)?;
     agent.wait_guest(SQUEEZED_BY, "released", "to be squeezed", |g| g.actual < (SIZE - 100) * MIB)?;
     // Before, a part of what is added below would only pay for what it is promised already.
-    let squeezed = agent.wait_settled(SQUEEZED_BY, "released")?;
+    let squeezed = agent.wait_settled(SQUEEZED_BY, &host, "released")?;
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| agent.ask(&["release"]));
         wait::until(GIVEN_BY, "the release to say what it lacks", || {

@@ -82,7 +82,7 @@ fn what_was_learned_counts_from_the_first_turn_of_the_next_agent_and_a_torn_file
     ensure!(now.non_guest_growth == 0 && now.reaction == NOTHING_KNOWN, "{now:?}");
     // And it works as one that begins.
     host.set(promised - SHORT)?;
-    agent.wait_settled(SQUEEZED_BY, guest.name())?;
+    agent.wait_settled(SQUEEZED_BY, &host, guest.name())?;
     agent.terminate()?;
     ensure!(std::fs::metadata(&file)?.len() > 0, "what is learned anew is kept");
     guest.expect_unhurt()
