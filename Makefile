@@ -70,7 +70,7 @@ COMPUTING := $(filter-out $(REAL),$(call programs,*/tests */*/tests))
 ALONE := model merging
 # Tests in a module `waits` wait for guests and API servers, and use a processor for a quarter of their time: so many at a
 # time. All others are as many as there are processors.
-WAITING ?= $$(n=$$(nproc); echo $$((n > 6 ? n : 6)))
+WAITING ?= $$(n=$$(nproc); echo $$((n > 5 ? n : 5)))
 CARGO_TEST := cargo test --workspace --locked --no-fail-fast
 test: parts ## every test
 	$(CARGO_TEST) --no-run

@@ -10,7 +10,7 @@ use overcommit_core::conduct::Trust;
 use overcommit_core::reason::Reason;
 use overcommit_core::units::Bytes;
 use overcommit_core::view::GuestView;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Action, Agent, HostMemory, expect_replayed};
 use crate::api::free_port;
@@ -105,13 +105,27 @@ impl Bench {
     /// # Errors
     /// When one is, or the journal cannot be read.
     pub fn expect_nobody_owed(&self) -> Result<()> {
+        let guests = self.journalled()?;
+        let owed = |entry: &Value| entry.get("target") != entry.pointer("/original/target");
+        ensure!(!guests.values().any(owed), "{guests:?}");
+        Ok(())
+    }
+
+    /// What the journal on disk knows as the guest's target, in MiB: gives since its last take are not written there.
+    ///
+    /// # Errors
+    /// When it knows none, or cannot be read.
+    pub fn journalled_mib(&self) -> Result<u64> {
+        let guests = self.journalled()?;
+        let target = guests.values().find_map(|entry| entry.get("target")?.as_u64());
+        Ok(target.context("no guest in the journal")? / MIB)
+    }
+
+    fn journalled(&self) -> Result<Map<String, Value>> {
         let text = std::fs::read_to_string(self.dir.join("journal"))?;
         let (_, journal) = text.split_once('\n').context("a journal without a seal")?;
         let journal: Value = serde_json::from_str(journal)?;
-        let guests = journal.get("guests").and_then(Value::as_object).context("no guests")?;
-        let owed = |entry: &Value| entry.get("target") != entry.pointer("/original/target");
-        ensure!(!guests.values().any(owed), "{journal}");
-        Ok(())
+        Ok(journal.get("guests").and_then(Value::as_object).context("no guests")?.clone())
     }
 
     /// Once no agent runs, decides all again that they have recorded: each decision has to come out the same, bit by bit.
