@@ -15,6 +15,7 @@ use overcommit_core::units::{Bytes, Monotonic};
 
 use crate::clock;
 use crate::envelope;
+use crate::learned;
 use crate::state_dir::{StateDir, refusal};
 
 mod format;
@@ -23,6 +24,9 @@ pub(crate) use format::{Content, Entry};
 
 /// Its name in the state directory.
 pub(crate) const FILE: &str = "journal";
+/// What becomes of guests whose journal is lost, for people.
+const OWED: &str = "what guests had is not known, so that each of them that is squeezed is owed its full size, and gets it as it \
+                    needs it, or all of it by a release";
 /// That one could not be read is told for so long at least: longer than a status takes to be written and looked at.
 const TOLD_FOR: Duration = Duration::from_mins(5);
 
@@ -36,11 +40,11 @@ pub(crate) struct Journal {
     found: BTreeMap<GuestId, Entry>,
     /// The same of the kernel's knobs for merging.
     found_knobs: Option<Held>,
-    /// When one could not be read, by this agent or one before it: what guests had that ran then is not known.
+    /// When one was lost, to this agent or one before it: what guests had that ran then is not known.
     lost_at: Option<Monotonic>,
     /// All of them were seen since, and what they are owed is in what is written next.
     saw_all: bool,
-    /// That it could not be read, for people, and when this agent found it.
+    /// That one was lost, for people, and when this agent found it.
     unread: Option<(Instant, String)>,
     /// Why the last write failed.
     unwritten: Option<String>,
@@ -48,7 +52,8 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// Opens the journal. One that cannot be understood is set aside, and the new one says so before anything else is done:
-    /// whoever dies now must not be followed by one that takes what squeezed guests hold for all they had.
+    /// whoever dies now must not be followed by one that takes what squeezed guests hold for all they had. The same holds of one
+    /// that is gone, although an agent learned here, for each agent begins by writing one.
     pub(crate) fn open(dir: &StateDir, boot_id: &str) -> Self {
         let empty = Content { boot_id: boot_id.to_owned(), ..Content::default() };
         let read = dir.read(FILE).map_err(|e| e.to_string());
@@ -60,8 +65,16 @@ impl Journal {
                 Self::of(dir, Content { boot_id, ..content })
             }
             // Balloons do not outlive a boot of the host.
-            Ok(_) => Self::of(dir, empty),
-            Err(why) => Self::lost(dir, empty, &why),
+            Ok(Some(_)) => Self::of(dir, empty),
+            Ok(None) if dir.has(learned::FILE) => {
+                let what = "the journal is missing, although an agent has worked here";
+                Self::lost(dir, empty, format!("{what}: {OWED}"))
+            }
+            Ok(None) => Self::begun(dir, empty),
+            Err(why) => {
+                let aside = dir.set_aside_when_replaced(FILE);
+                Self::lost(dir, empty, format!("the journal was unreadable ({why}): {OWED}; see {aside}"))
+            }
         }
     }
 
@@ -69,8 +82,7 @@ impl Journal {
         let lost_at = written.lost_at;
         let told = || {
             let what = format!(
-                "an earlier journal was unreadable: guests that ran then and are squeezed get their full size back; \
-                 see {}.corrupt",
+                "an earlier journal was lost: {OWED}; {}.corrupt is one that was unreadable",
                 dir.shown(FILE)
             );
             tracing::warn!("{what}");
@@ -88,20 +100,26 @@ impl Journal {
         }
     }
 
-    /// In the place of one that cannot be read. Where this cannot be written the old one stands, and is found again.
-    fn lost(dir: &StateDir, empty: Content, why: &str) -> Self {
-        let aside = dir.set_aside_when_replaced(FILE);
-        let what = format!(
-            "the journal was unreadable ({why}): squeezed guests get their full size back; see {aside}"
-        );
+    /// The first one.
+    fn begun(dir: &StateDir, empty: Content) -> Self {
+        let mut journal = Self::of(dir, empty);
+        journal.write_first(dir, journal.written.clone());
+        journal
+    }
+
+    /// In the place of one that is lost. Where this cannot be written the old one stands, and is found again.
+    fn lost(dir: &StateDir, empty: Content, what: String) -> Self {
         tracing::error!("{what}");
         let mut journal = Self::of(dir, empty);
         journal.lost_at = Some(clock::now());
         journal.unread = Some((Instant::now(), what));
-        let content = Content { lost_at: journal.lost_at, ..journal.written.clone() };
-        let result = dir.replace(FILE, &envelope::seal(&content));
-        journal.wrote(content, result);
+        journal.write_first(dir, Content { lost_at: journal.lost_at, ..journal.written.clone() });
         journal
+    }
+
+    fn write_first(&mut self, dir: &StateDir, content: Content) {
+        let result = dir.replace(FILE, &envelope::seal(&content));
+        self.wrote(content, result);
     }
 
     /// What is wrong with it, for people.
@@ -111,7 +129,7 @@ impl Journal {
         unread.chain(&self.unwritten).cloned()
     }
 
-    /// True if one could not be read, and not everybody was seen who ran then: what guests had before is not known.
+    /// True if one was lost, and not everybody was seen who ran then: what guests had before is not known.
     pub(crate) fn is_lost(&self) -> bool {
         self.lost_at().is_some()
     }
@@ -260,7 +278,7 @@ impl Journal {
     pub(crate) fn is_outdated(&self, state: &State) -> bool {
         let given_back = |id: &GuestId| {
             let (dealing, track) = (state.dealings().of(id), state.model().track(id));
-            let is_owed_nothing = dealing.is_some_and(|d| d.target.is_some() && !d.holds_anything());
+            let is_owed_nothing = dealing.is_some_and(|d| d.original.is_some() && !d.holds_anything());
             !self.found.contains_key(id) && is_owed_nothing && track.is_some_and(Track::has_arrived)
         };
         self.squeezed(|_| true).any(given_back)

@@ -243,12 +243,12 @@ mod tests {
         }
     }
 
-    /// A journal in which this guest stands.
-    fn journal(dir: &StateDir, guest: &str) -> Content {
+    /// What a journal says in which this guest stands.
+    fn content(journal: &Journal, guest: &str) -> Content {
         let mut state = State::default();
         let original = Original { target: Bytes::from_mib(512), period: None };
         state.adopt(&GuestId::new(guest), original, Bytes::from_mib(300));
-        Journal::open(dir, "boot").next(&state, &BTreeMap::new(), &BTreeMap::new()).unwrap()
+        journal.next(&state, &BTreeMap::new(), &BTreeMap::new()).unwrap()
     }
 
     #[test]
@@ -263,10 +263,12 @@ mod tests {
             // Orders that were lost are not what comes next.
             let patience = Patience { retry: DEADLINE, ..PATIENCE };
             let scribe = Scribe::start_with(Arc::clone(&dir), patience, tell).unwrap();
+            // Which is written as it is opened.
+            let journal = Journal::open(&dir, "boot");
             hang(temp.path(), file);
             let give = |text: &str| {
                 if file == journal::FILE {
-                    scribe.write(journal(&dir, text));
+                    scribe.write(content(&journal, text));
                 } else {
                     scribe.keep_orders(text.as_bytes().to_vec());
                 }

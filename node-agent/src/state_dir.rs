@@ -112,7 +112,7 @@ impl StateDir {
         let dir = Self { path: path.to_owned(), odd: Mutex::default(), _lock: lock };
         dir.remove_leftovers();
         if let Err(error) = dir.replace(TRIED, b"") {
-            if !dir.path.join(journal::FILE).exists() {
+            if !dir.has(journal::FILE) {
                 let remedy = match error.kind() {
                     ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem => {
                         format!("{}, or ", refusal(&error).1)
@@ -175,6 +175,11 @@ impl StateDir {
     /// Where a file of it is, for people.
     pub(crate) fn shown(&self, name: &str) -> String {
         self.path.join(name).display().to_string()
+    }
+
+    /// There is such a file.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.path.join(name).exists()
     }
 
     /// The content of a file; absent if there is none.

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::contest::Contest;
+use crate::evidence::DEFAULT_PERIOD_SECONDS;
 use crate::model::Model;
 use crate::sample::{Balloon, GuestId, GuestSample, ProcessFacts, Sample};
+use crate::step::SQUEEZED_PERIOD;
 use crate::units::{Bytes, Monotonic};
 
 /// What a guest had before the loop touched it.
@@ -16,6 +18,15 @@ pub struct Original {
     pub target: Bytes,
     /// Statistics period to restore, seconds; absent if unknown.
     pub period: Option<u32>,
+}
+
+impl Original {
+    /// Of a guest that is found squeezed, and of which nobody knows what it had: its full size is `full`. A statistics period that
+    /// the loop sets is taken for its doing, and for the one that KubeVirt sets (`memBalloonStatsPeriod`).
+    pub fn of_unknown(full: Bytes, period: Option<u32>) -> Self {
+        let hurried = period == Some(SQUEEZED_PERIOD);
+        Self { target: full, period: if hurried { Some(DEFAULT_PERIOD_SECONDS) } else { period } }
+    }
 }
 
 /// What a guest is known to hold beneath its shadow balloon.
@@ -84,6 +95,20 @@ impl Dealing {
             || self.target.zip(self.original).is_some_and(|(target, original)| target < original.target)
     }
 
+    /// With a guest that is its owner's, but perhaps for its statistics period.
+    pub(crate) fn left(original: Original) -> Self {
+        Self { original: Some(original), hurried: true, ..Self::default() }
+    }
+
+    /// It has all that it had, to the last page, and nothing of it is the loop's doing any more.
+    fn is_undone(&self) -> bool {
+        let has_all = |(target, original): (Bytes, Original)| {
+            target >= original.target && self.beneath.actual >= original.target
+        };
+        let settled = self.met && self.force == Force::Known && self.asked.is_none() && !self.hurried;
+        settled && self.target.zip(self.original).is_some_and(has_all)
+    }
+
     fn meet(&mut self, guest: &GuestSample, found: impl Fn(&Balloon) -> Bytes) {
         self.met = true;
         self.beneath.facts = guest.facts.or(&self.beneath.facts);
@@ -133,6 +158,15 @@ impl Dealings {
     /// All, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Dealing> {
         self.guests.values_mut()
+    }
+
+    /// Guests that were given back all that they had, and from whom nothing is wanted, are as if they had never been touched:
+    /// what somebody sets from now on is theirs, also once something is wanted of them again.
+    pub(crate) fn let_rest(&mut self) {
+        self.guests
+            .values_mut()
+            .filter(|dealing| dealing.is_undone())
+            .for_each(|dealing| dealing.target = None);
     }
 
     /// Remembers what a guest had when it was first seen, and forgets guests that are gone. A guest found with an inflated

@@ -46,7 +46,7 @@ impl Evidence {
 
 /// Period that KubeVirt sets when nobody says otherwise (`memBalloonStatsPeriod`, kubevirt/kubevirt
 /// pkg/virt-config/configuration.go).
-const DEFAULT_PERIOD_SECONDS: u32 = 10;
+pub(crate) const DEFAULT_PERIOD_SECONDS: u32 = 10;
 /// Missing three updates in a row is no accident; two seconds more for whole-second stamps at both ends.
 const MISSED_UPDATES: u32 = 3;
 const STAMP_SLACK_SECONDS: u32 = 2;

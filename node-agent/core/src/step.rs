@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adaptive::{self, Purpose, Wish};
 use crate::apart::Apart;
-use crate::dealings::{Dealings, Force, Original};
+use crate::dealings::{Dealing, Dealings, Force, Original};
 use crate::eligibility::standing;
 use crate::emergency::Emergency;
 use crate::growth::Growth;
@@ -71,6 +71,12 @@ impl State {
     pub fn suppose(&mut self, id: &GuestId, original: Original, target: Bytes) {
         self.adopt(id, original, target);
         self.dealings.with(id).force = Force::Supposed;
+    }
+
+    /// Takes over what a journal knows of a guest that is owed nothing, and whose balloon somebody else set since: that is its
+    /// owner's, as if it had never been touched. Only its statistics period may still be the loop's doing.
+    pub fn leave(&mut self, id: &GuestId, original: Original) {
+        *self.dealings.with(id) = Dealing::left(original);
     }
 
     /// Takes over what a journal knows of the kernel's knobs for merging.
@@ -185,7 +191,9 @@ impl State {
         self.dealings.meet(input.sample, &self.model, input.keep_found);
         let giving_back = self.gives_back(input);
         let observing = input.policy.mode == Mode::Observe && !giving_back;
-        if !observing {
+        if observing {
+            self.dealings.let_rest();
+        } else {
             self.stop_observing();
         }
         let sample =

@@ -36,6 +36,8 @@ pub enum Line<'a> {
     Adopt(Adopted<'a>),
     /// The same, while nobody knows whether that target is in force.
     Suppose(Adopted<'a>),
+    /// A guest of the journal is its owner's.
+    Leave(Left<'a>),
     /// What is held of the kernel's knobs for merging is taken over from the journal.
     Knobs(Cow<'a, Held>),
     /// [`State::note_knobs`], where it changed.
@@ -87,6 +89,13 @@ pub struct Adopted<'a> {
     pub(crate) id: Cow<'a, GuestId>,
     pub(crate) original: Original,
     pub(crate) target: Bytes,
+}
+
+/// A guest that is left to its owner, and what it had.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Left<'a> {
+    pub(crate) id: Cow<'a, GuestId>,
+    pub(crate) original: Original,
 }
 
 /// A guest's pain.

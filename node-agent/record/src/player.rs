@@ -108,6 +108,7 @@ impl Player {
             Line::Recall(learned) => state.recall(learned.into_owned()),
             Line::Adopt(guest) => state.adopt(&guest.id, guest.original, guest.target),
             Line::Suppose(guest) => state.suppose(&guest.id, guest.original, guest.target),
+            Line::Leave(guest) => state.leave(&guest.id, guest.original),
             Line::Knobs(held) => state.adopt_knobs(held.into_owned()),
             Line::Writing(under_way) => state.note_knobs(under_way),
             Line::Pain(felt) => state.note_pain(&felt.id, felt.pain, felt.at),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decided::Decided;
 use crate::delta::Shown;
-use crate::line::{Adopted, Begin, FORMAT, Felt, Line};
+use crate::line::{Adopted, Begin, FORMAT, Felt, Left, Line};
 
 /// What takes the lines. It must not wait: the loop does.
 pub trait Tape {
@@ -84,6 +84,12 @@ impl Recorder {
     pub fn suppose(&mut self, id: &GuestId, original: Original, target: Bytes) {
         self.tell(|_| Line::Suppose(Adopted { id: Cow::Borrowed(id), original, target }));
         self.state.suppose(id, original, target);
+    }
+
+    /// [`State::leave`].
+    pub fn leave(&mut self, id: &GuestId, original: Original) {
+        self.tell(|_| Line::Leave(Left { id: Cow::Borrowed(id), original }));
+        self.state.leave(id, original);
     }
 
     /// [`State::adopt_knobs`].

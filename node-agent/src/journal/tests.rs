@@ -163,6 +163,19 @@ fn a_torn_journal_is_set_aside_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_journal_that_is_gone_is_one_that_was_lost_where_an_agent_has_worked() {
+    let (temp, dir) = dir();
+    assert!(!Journal::open(&dir, "b").is_lost(), "the first agent");
+    dir.replace(learned::FILE, b"what it learned").unwrap();
+    assert!(!Journal::open(&dir, "b").is_lost(), "it took nothing, and wrote that");
+    std::fs::remove_file(temp.path().join(FILE)).unwrap();
+    let again = Journal::open(&dir, "b");
+    let told = again.troubles().next().unwrap();
+    assert!(again.is_lost() && told.contains("missing") && told.contains("owed its full size"), "{told}");
+    assert!(Journal::open(&dir, "b").is_lost(), "the next one knows it too");
+}
+
+#[test]
 fn a_second_agent_is_refused() {
     let (temp, _dir) = dir();
     let error = StateDir::open(temp.path()).unwrap_err();

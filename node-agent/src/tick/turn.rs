@@ -192,7 +192,7 @@ impl Loop {
         for guest in found {
             let Some(balloon) = guest.balloon.filter(|b| b.actual < guest.config.full) else { continue };
             tracing::warn!(guest = %guest.name, holds = %balloon.actual, full = %guest.config.full, "found squeezed");
-            let original = Original { target: guest.config.full, period: balloon.period };
+            let original = Original::of_unknown(guest.config.full, balloon.period);
             self.state.adopt(&guest.id, original, balloon.actual);
             self.panics.adopted();
         }
@@ -215,8 +215,18 @@ impl Loop {
         let dealing = self.state.dealings().of(&guest.id)?;
         let (original, target) = dealing.original.zip(dealing.target)?;
         if holds.plus(FOLLOW_TOLERANCE) < target {
-            tracing::warn!(guest = %guest.name, %holds, %target, "somebody else set its balloon since: left as it is");
-            self.state.adopt(&guest.id, original, holds);
+            let owed = target < original.target;
+            let theirs = if owed {
+                "what it is owed is given from there"
+            } else {
+                "it is owed nothing and keeps that"
+            };
+            tracing::warn!(guest = %guest.name, %holds, %target, "somebody else set its balloon since: {theirs}");
+            if owed {
+                self.state.adopt(&guest.id, original, holds);
+            } else {
+                self.state.leave(&guest.id, original);
+            }
             return None;
         }
         // Also where somebody else gave it more than it had: this command is not to take anything.

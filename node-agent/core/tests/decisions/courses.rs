@@ -200,6 +200,27 @@ fn going_back_to_observe_gives_back_what_was_taken() {
 }
 
 #[test]
+fn what_somebody_sets_while_a_policy_observes_stays_when_it_enforces() {
+    let mut w = world(1100, vec![guest("a", 512, 60), guest("b", 512, 60), guest("c", 512, 60)]);
+    w.keep_found = true;
+    settle(&mut w, 20);
+    w.total = 4096;
+    w.policy.mode = Mode::Observe;
+    settle(&mut w, 20);
+    assert!(w.tick().observing);
+    let had = |w: &World| w.state.dealings().of(&World::id("a")).unwrap().original.unwrap();
+    assert_eq!(had(&w).target, mib(512));
+    w.guest("a").actual = 300;
+    w.tick();
+    w.policy.mode = Mode::Enforce;
+    for _ in 0..10 {
+        let decision = w.tick();
+        assert!(decision.again.is_empty() && decision.plan.is_empty(), "{decision:?}");
+    }
+    assert_eq!(had(&w).target, mib(300));
+}
+
+#[test]
 fn release_gives_everything_back_or_says_what_is_short() {
     let mut w = world(1000, vec![guest("a", 512, 60), guest("b", 512, 60), guest("c", 512, 60)]);
     settle(&mut w, 20);

@@ -84,3 +84,39 @@ fn without_decisions_a_guest_whose_process_is_not_shown_is_given_back_to_and_ano
         assert_eq!(given_back(written, now), given, "{written:?} {now:?}");
     }
 }
+
+/// What the journal of a released guest makes a loop in this mode do with one that holds half of what it had; the journal knows
+/// this target.
+fn adopted(mode: Wished, target: Bytes) -> (Vec<Command>, Option<Bytes>) {
+    let temp = tempfile::tempdir().unwrap();
+    let original = Original { target: FULL, period: None };
+    leave_journal(
+        temp.path(),
+        [(GuestId::new("a"), Entry { incarnation: None, original, target, name: None })],
+    );
+    let guest = GuestSample {
+        balloon: Some(Balloon { actual: HALF, ..Balloon::default() }),
+        ..no_guests::guest("a", GuestName::standalone("a"), FULL)
+    };
+    let port = NoGuests { but: vec![guest], ..NoGuests::default() };
+    let (sent, (wakes, _inbox)) = (Arc::clone(&port.sent), channel());
+    let mut work = Loop::new(parts(temp.path(), &world(4096), &wakes, Box::new(port)));
+    let spec = OvercommitPolicySpec { mode, ..OvercommitPolicySpec::default() };
+    work.obey(Arc::new(Orders::from_file("p", &spec).unwrap()));
+    for _ in 0..4 {
+        work.turn(Turn::Tick);
+    }
+    let had = work.state.dealings().of(&GuestId::new("a")).unwrap().original.map(|original| original.target);
+    (locked(&sent).clone(), had)
+}
+
+#[test]
+fn what_somebody_set_after_all_was_given_back_is_left_alone_and_what_is_owed_is_given() {
+    for mode in [Wished::Observe, Wished::Enforce] {
+        assert_eq!(adopted(mode, FULL), (Vec::new(), Some(HALF)), "{mode:?}");
+        let (sent, had) = adopted(mode, FULL.minus(Bytes::from_mib(100)));
+        let given = |command: &Command| matches!(command, Command::SetTarget { to: FULL, .. });
+        assert!(sent.iter().any(given), "{mode:?} {sent:?}");
+        assert_eq!(had, Some(FULL));
+    }
+}

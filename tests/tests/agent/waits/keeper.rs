@@ -300,6 +300,29 @@ fn what_somebody_else_set_while_no_agent_ran_is_not_overwritten() -> Result<()> 
 }
 
 #[test]
+fn what_somebody_else_set_after_all_was_given_back_stays() -> Result<()> {
+    let mut bench = squeezed(&[])?;
+    bench.relieve()?;
+    bench.agent().interrupt()?;
+    expect_full(&bench)?;
+    let other = SIZE - 84;
+    bench.guest().set_balloon_mib(other)?;
+    wait::until(SOON, "the other's size", || bench.holds_mib().is_ok_and(|holds| holds == other))?;
+    bench.start_agent(&[])?;
+    wait::until(SOON, "the agent to notice", || bench.agent().process().output().contains("somebody else"))
+        .with_context(|| bench.agent().process().log_tail())?;
+    bench.wait(SOON, "to be its owner's", |g| g.left == Some(Bytes::from_mib(other)))?;
+    bench.agent().interrupt()?;
+    ensure!(
+        bench.holds_mib()? == other,
+        "{} MiB: {}",
+        bench.holds_mib()?,
+        bench.agent().process().log_tail()
+    );
+    Ok(())
+}
+
+#[test]
 fn killed_while_it_turns_the_kernels_knobs_the_next_one_puts_them_back() -> Result<()> {
     let hypervisor = Hypervisor::start()?;
     let guest = hypervisor.define_and_start(&GuestSpec::new("merges", SIZE))?;
