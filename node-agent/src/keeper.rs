@@ -38,6 +38,8 @@ const KILLED_BY: Duration = Duration::from_secs(10);
 /// A loop that does one thing alone may take so long: connecting, a turn, and its own patience (`tick`).
 const HAND_OVER: Duration = Duration::from_secs(30);
 const RELEASE: Duration = Duration::from_secs(100);
+/// Who kills a process, for people.
+const BY_WHOM: &str = ", by somebody or by the kernel for want of memory (`dmesg` tells)";
 
 /// `overcommit-agent run`, kept.
 pub(crate) fn run(args: &Run) -> Result<(), Failure> {
@@ -84,6 +86,8 @@ struct Running {
     watch: Watch,
     /// What it was told to do and to end, if so.
     told: Option<Only>,
+    /// Why its keeper ended it, if so.
+    hung: Option<String>,
     released: bool,
     /// When it has to have ended; absent while it may run on.
     deadline: Option<Instant>,
@@ -147,7 +151,8 @@ impl Keeper {
             Ok(mut running) => {
                 let status = self.attend(&mut running, matches!(errand, Errand::Last(_))).await?;
                 self.released |= running.released;
-                (Ended::of(status, running.told.is_some(), running.watch.has_beaten()), running.told)
+                let hung = running.hung.take();
+                (Ended::of(status, hung, running.told.is_some(), running.watch.has_beaten()), running.told)
             }
             Err(error) => {
                 tracing::error!(%error, "the loop cannot be started");
@@ -191,7 +196,15 @@ impl Keeper {
         let child = command.spawn().with_context(|| self.program.display().to_string())?;
         let now = Instant::now();
         let deadline = alone.map(|(_, patience)| now + patience);
-        Ok(Running { child, beats: ours, watch: Watch::new(now), told: None, released: false, deadline })
+        Ok(Running {
+            child,
+            beats: ours,
+            watch: Watch::new(now),
+            told: None,
+            hung: None,
+            released: false,
+            deadline,
+        })
     }
 
     /// Waits for the loop's end, passes signals on, and ends it when it hangs; `ending` if it was started to end.
@@ -206,6 +219,7 @@ impl Keeper {
                 },
                 () = sleep(LOOK) => if let Some(why) = running.hangs() {
                     tracing::error!("the loop {why}: it is ended and started anew");
+                    running.hung = Some(why);
                     running.kill().await?;
                 },
             }
@@ -261,13 +275,19 @@ fn program() -> PathBuf {
 }
 
 impl Ended {
-    fn of(status: ExitStatus, told: bool, has_beaten: bool) -> Self {
-        match (status.code(), status.signal()) {
-            (Some(code), _) if told => Self::Told(u8::try_from(code).unwrap_or(1)),
-            (Some(0), _) => Self::Told(0),
-            (Some(2), _) if !has_beaten => Self::Refused,
-            (Some(code), _) => Self::Failed(format!("it ended with exit code {code}")),
-            (None, signal) => Self::Failed(format!("it was ended by signal {}", signal.unwrap_or_default())),
+    /// `hung` if its keeper ended it for that, `told` if it was to end.
+    fn of(status: ExitStatus, hung: Option<String>, told: bool, has_beaten: bool) -> Self {
+        match (status.code(), status.signal(), hung) {
+            (Some(code), ..) if told => Self::Told(u8::try_from(code).unwrap_or(1)),
+            (Some(0), ..) => Self::Told(0),
+            (Some(2), ..) if !has_beaten => Self::Refused,
+            (Some(code), ..) => Self::Failed(format!("it ended with exit code {code}")),
+            (None, _, Some(why)) => Self::Failed(format!("it {why}, and was ended for that")),
+            (None, signal, None) => {
+                let signal = signal.unwrap_or_default();
+                let by = if signal == Signal::KILL.as_raw() { BY_WHOM } else { "" };
+                Self::Failed(format!("it was ended by signal {signal}{by}"))
+            }
         }
     }
 }

@@ -46,7 +46,8 @@ impl fmt::Display for Contested {
         write!(
             f,
             "its balloon does not stay at its target: another controller or somebody at a shell lowers it, or its driver does \
-             not give memory back. The target is set again after {} s, sooner if the guest hurts; nothing is taken from it",
+             not give memory back. Where that happens again, the target is set again after {} s, sooner if the guest hurts; nothing \
+             is taken from it",
             self.wait.as_secs()
         )
     }

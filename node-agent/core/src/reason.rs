@@ -421,7 +421,9 @@ impl fmt::Display for Failure {
             Self::NotFollowed { missing } => {
                 write!(f, "its balloon did not give {missing} that it was asked for")
             }
-            Self::Deflated { by } => write!(f, "its balloon gave {by} back by itself"),
+            Self::Deflated { by } => {
+                write!(f, "its balloon gave {by} back unasked: by itself, or at the word of somebody else")
+            }
             Self::NotFreed { excess } => {
                 write!(f, "its balloon says that it gave, and its process holds {excess} more than that")
             }

@@ -1,9 +1,10 @@
 //! Why one guest has the memory it has, for somebody who was woken at 3 a.m.: what is known and how old it is, what was
 //! wanted, what was allowed, what the last take did, and what comes next.
 
-use overcommit_core::conduct::Trust;
+use overcommit_core::conduct::{FOLLOW_TOLERANCE, Trust};
 use overcommit_core::policy::Mode;
 use overcommit_core::reason::{FloorKind, Reason};
+use overcommit_core::sample::RunState;
 use overcommit_core::units::Bytes;
 use overcommit_core::view::GuestView;
 
@@ -14,7 +15,7 @@ const GROWS: Bytes = Bytes::from_mib(1);
 
 /// The explanation of one guest.
 pub(crate) fn explanation(report: &Report, guest: &GuestView) -> String {
-    let rows: [(&str, Option<String>); 12] = [
+    let rows: [(&str, Option<String>); 13] = [
         ("target", Some(target(report, guest))),
         ("holds", Some(holds(guest))),
         ("its words", Some(words(guest))),
@@ -27,6 +28,7 @@ pub(crate) fn explanation(report: &Report, guest: &GuestView) -> String {
         ("contested", guest.contested.map(|contested| contested.to_string())),
         ("next", Some(next(guest))),
         ("node", Some(lines::headline(report).trim_end().to_owned())),
+        ("trouble", troubles(report)),
         ("unlisted", lines::unlisted(report)),
     ];
     let rows = rows.into_iter().filter_map(|(name, text)| Some(format!("  {name:<10} {}\n", text?)));
@@ -118,9 +120,21 @@ fn trust(guest: &GuestView) -> Option<String> {
     }
 }
 
+/// What does not work on this node: it may be why nothing is taken, or given.
+fn troubles(report: &Report) -> Option<String> {
+    let told: Vec<&str> = report.troubles.own().collect();
+    (!told.is_empty()).then(|| told.join("\n             "))
+}
+
 fn next(guest: &GuestView) -> String {
     if guest.exempt {
         return "nothing, as long as that holds".to_owned();
+    }
+    if guest.run_state == RunState::Unreachable {
+        return "nothing, before its hypervisor answers".to_owned();
+    }
+    if guest.run_state == RunState::Paused && guest.actual.plus(FOLLOW_TOLERANCE) < guest.target {
+        return format!("up to {} as soon as it runs: its balloon rests while it is paused", guest.target);
     }
     if guest.reason == Reason::Waiting {
         return "memory, as soon as others have given it or the node has it to spare".to_owned();
@@ -144,7 +158,7 @@ mod tests {
     use std::time::Duration;
 
     use overcommit_core::contest::Contested;
-    use overcommit_core::reason::Cut;
+    use overcommit_core::reason::{Cut, Hold};
     use overcommit_core::units::Bytes;
 
     use super::*;
@@ -185,6 +199,29 @@ mod tests {
         let told = explanation(&fixture::report(Vec::new()), &guest);
         assert!(told.contains("somebody else had left it 300.0 MiB"), "{told}");
         assert!(told.contains("nothing to do") && !told.contains("memory back"), "{told}");
+    }
+
+    #[test]
+    fn who_cannot_be_helped_now_is_told_what_has_to_come_first() {
+        let guest = fixture::guest(1, Reason::Enough);
+        let told = |run_state, holds: u64| {
+            let guest = GuestView { run_state, actual: Bytes::from_mib(holds), ..guest.clone() };
+            explanation(&fixture::report(Vec::new()), &guest)
+        };
+        let holds = guest.target.to_mib_floor();
+        assert!(told(RunState::Paused, holds - 100).contains("as soon as it runs"));
+        assert!(!told(RunState::Paused, holds).contains("as soon as it runs"));
+        assert!(told(RunState::Unreachable, holds).contains("before its hypervisor answers"));
+    }
+
+    #[test]
+    fn what_does_not_work_on_the_node_is_told_where_a_guest_is_explained() {
+        let guest = fixture::guest(1, Reason::Held(Hold::TakingPaused));
+        let mut report = fixture::report(Vec::new());
+        assert!(!explanation(&report, &guest).contains("trouble"));
+        report.troubles.add_own(["the disk is full".to_owned(), "and so on".to_owned()]);
+        let told = explanation(&report, &guest);
+        assert!(told.contains("trouble    the disk is full\n             and so on\n"), "{told}");
     }
 
     #[test]

@@ -34,6 +34,17 @@ fn changes_what_was_found(command: &Command) -> bool {
     command.takes() || matches!(command, Command::SetPeriod { seconds: SQUEEZED_PERIOD, .. })
 }
 
+/// Of targets that are set again a decision has no steps, which are told by themselves.
+fn tell_again(decision: &Decision) {
+    for command in &decision.again {
+        let Command::SetTarget { id, to, .. } = command else { continue };
+        let name = decision.guests.iter().find(|guest| guest.id == *id).map(|guest| &guest.name);
+        if let Some(guest) = name {
+            tracing::info!(%guest, target = %to, "its target is set again: it holds less, or nobody answered");
+        }
+    }
+}
+
 impl Loop {
     /// Sends what a decision wants. Giving needs no disk and waits for none.
     pub(super) fn act(&mut self, decision: &Decision, sample: &Sample) {
@@ -43,6 +54,7 @@ impl Loop {
             self.moves.insert(step.id.clone(), step.clone());
         }
         self.forget_takes(|id| decision.plan.of(id).is_some_and(|step| !step.takes()));
+        tell_again(decision);
         let again = decision.again.iter().chain(&decision.periods).cloned();
         let commands = decision.plan.commands().chain(again);
         let (takes, gives): (Vec<Command>, Vec<Command>) = commands.partition(changes_what_was_found);

@@ -89,7 +89,7 @@ fn a_balloon_that_deflates_by_itself_is_noticed_and_nothing_is_lost() -> Result<
     ensure!(told.trust == Trust::Unresponsive && told.back_off.is_some(), "{told:?}");
     bench.expect_charged_in_full()?;
     bench.wait(SOON, "to have a target that it holds", |g| g.target >= g.actual)?;
-    expect_explained(&bench, ["back by itself", "charged at full size"])?;
+    expect_explained(&bench, ["back unasked", "charged at full size"])?;
     expect_counted(&bench, told.failure.context("no failure")?, "name=\"deflates\"")?;
 
     bench.guest().begin(&Load::IDLE)?;

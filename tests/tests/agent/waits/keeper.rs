@@ -95,7 +95,7 @@ fn a_loop_that_hangs_is_ended_and_its_successor_helps_the_guest_that_grows() -> 
     bench.guest().begin(&GROWS)?;
     wait_helped(&bench)?;
     ensure!(bench.agent().loop_pid()? != first, "another loop");
-    wait_trouble(&bench, "the loop was started anew")?;
+    wait_trouble(&bench, "the former one failed: it has not turned for")?;
     expect_outgrown(&bench)?;
     expect_all_back(&bench)
 }
@@ -111,6 +111,7 @@ fn a_loop_that_is_killed_while_its_guest_grows_leaves_nobody_hurt() -> Result<()
         wait::until(SOON, "another loop", || bench.agent().loop_pid().is_ok_and(|now| now != before))?;
     }
     wait_helped(&bench)?;
+    wait_trouble(&bench, "the former one failed: it was ended by signal 9, by somebody or by the kernel")?;
     expect_outgrown(&bench)?;
     expect_all_back(&bench)
 }
