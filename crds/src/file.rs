@@ -168,11 +168,26 @@ fn typed(value: &Value) -> Result<OvercommitPolicy, FileError> {
     let tracked = serde_path_to_error::Deserializer::new(value, &mut at);
     let parsed = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string().replace(".?", "")));
     let policy = parsed.map_err(|e: serde_json::Error| {
-        FileError::NotYaml(words::refusal(&at.path().to_string(), &e.to_string(), value))
+        let place = at.path().to_string();
+        let told = out_of_range(&place, value);
+        FileError::NotYaml(told.unwrap_or_else(|| words::refusal(&place, &e.to_string(), value)))
     })?;
     // The derived root type does not know its own type fields; `read` has checked them.
     unknown.retain(|path| path != "apiVersion" && path != "kind");
     if unknown.is_empty() { Ok(policy) } else { Err(FileError::UnknownFields(unknown)) }
+}
+
+/// What is said of a number that no field can hold: the same as of the largest that one can, for that names the range.
+fn out_of_range(place: &str, value: &Value) -> Option<String> {
+    let pointer = words::pointer(place);
+    let number = value.pointer(&pointer)?.as_number()?;
+    let largest = words::largest(number)?;
+    let mut held = value.clone();
+    *held.pointer_mut(&pointer)? = largest.into();
+    let refused = crate::resolve::check(&typed(&held).ok()?.spec).err()?;
+    let told =
+        refused.iter().map(ToString::to_string).find(|told| told.starts_with(&format!("{place}: ")))?;
+    Some(told.replace(&largest.to_string(), &number.to_string()))
 }
 
 #[cfg(test)]
@@ -273,6 +288,26 @@ mod tests {
             (
                 "spec: {classes: [{name: a, exclude: 'yes'}]}",
                 "spec.classes[0].exclude: write true or false instead of \"yes\"",
+            ),
+        ] {
+            assert_eq!(refusal(&format!("{HEAD}{spec}\n")), told);
+        }
+    }
+
+    #[test]
+    fn of_a_number_that_no_field_takes_it_is_said_which_ones_are_taken() {
+        for (spec, told) in [
+            (
+                "spec: {reserve: {minimum: -1}}",
+                "spec.reserve.minimum: -1 is below 0: write 0 or more, with a unit or in quotes",
+            ),
+            (
+                "spec: {classes: [{name: a, weight: 18446744073709551615}]}",
+                "spec.classes[0].weight: 18446744073709551615 is outside 1 to 10000",
+            ),
+            (
+                "spec: {priority: 18446744073709551615}",
+                "spec.priority: 18446744073709551615 is outside -9223372036854775808 to 9223372036854775807",
             ),
         ] {
             assert_eq!(refusal(&format!("{HEAD}{spec}\n")), told);

@@ -141,6 +141,7 @@ pub(crate) struct Ask {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Explain {
     /// The guest: NAMESPACE/NAME in a cluster, the domain's name elsewhere.
+    #[arg(value_parser = guest)]
     pub(crate) guest: String,
     #[command(flatten)]
     pub(crate) ask: Ask,
@@ -163,6 +164,15 @@ pub(crate) enum Only {
     Release,
 }
 
+/// A name that can be asked for: the question is one line.
+fn guest(name: &str) -> Result<String, String> {
+    let name = name.trim();
+    if name.is_empty() || name.contains('\n') {
+        return Err("no guest's name: `overcommit-agent status` shows those that there are".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
 /// A connection to QEMU by libvirt's rules (`driver[+transport]://…`, <https://libvirt.org/uri.html>; the driver knows three
 /// paths, <https://libvirt.org/drvqemu.html>), or to libvirt's own driver for tests. No other has balloons that report.
 fn hypervisor(uri: &str) -> Result<String, String> {
@@ -175,5 +185,23 @@ fn hypervisor(uri: &str) -> Result<String, String> {
             path.unwrap_or_default()
         )),
         _ => Err("only guests of QEMU can be driven: write a URI such as qemu:///system".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_without_a_name_is_no_question() {
+        let explained = |name: &str| Args::try_parse_from(["overcommit-agent", "explain", name]);
+        for none in ["", " ", "a\nb"] {
+            let told = explained(none).unwrap_err().to_string();
+            assert!(told.contains("no guest's name") && told.contains("status"), "{none:?}: {told}");
+        }
+        match explained(" shop/web ").unwrap().command {
+            Command::Explain(explain) => assert_eq!(explain.guest, "shop/web"),
+            other => panic!("{other:?}"),
+        }
     }
 }

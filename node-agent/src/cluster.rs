@@ -7,7 +7,7 @@ use overcommit_core::ports::{Admission, GuestPort, Heard, Reading};
 use overcommit_core::sample::{GuestId, GuestSample};
 use overcommit_core::stranger::Stranger;
 use overcommit_core::troubles::Troubles;
-use overcommit_guest::{ConnectionReport, ConnectionState, Guests, MakePort, Notify};
+use overcommit_guest::{BY_ITS_PROCESS, ConnectionReport, ConnectionState, Guests, MakePort, Notify};
 use overcommit_host::{Launchers, ProcessFactsReader, Root, Visits};
 
 use crate::kubelet_line::KubeletLine;
@@ -104,10 +104,9 @@ impl GuestPort for Node {
     fn troubles(&self) -> Troubles {
         let mut troubles = Troubles::default();
         troubles.add_own(self.line.as_ref().and_then(|line| line.trouble()));
-        let (of_guests, of_hypervisor): (Vec<_>, Vec<_>) =
-            self.guests.connections().into_iter().partition(|connection| connection.key.is_some());
-        troubles.add_own(of_hypervisor.into_iter().filter_map(trouble));
-        troubles.add_of_guests(of_guests.into_iter().filter_map(trouble));
+        let (of_guests, of_hypervisor) = of_connections(self.guests.connections());
+        troubles.add_own(of_hypervisor);
+        troubles.add_of_guests(of_guests);
         if let Some(search) = &self.search {
             troubles.extend(search.troubles());
         }
@@ -117,17 +116,96 @@ impl GuestPort for Node {
     }
 }
 
+/// What is wrong with connections to guests, and with the one that lists them. A hypervisor that does not even do that answers
+/// about none, which is one trouble.
+fn of_connections(all: Vec<ConnectionReport>) -> (Vec<String>, Vec<String>) {
+    let (of_guests, of_hypervisor): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|connection| connection.key.is_some());
+    let of_hypervisor: Vec<String> = of_hypervisor.into_iter().filter_map(trouble).collect();
+    let of_guests = of_guests.into_iter().filter(|_| of_hypervisor.is_empty()).filter_map(trouble);
+    (of_guests.collect(), of_hypervisor)
+}
+
 /// What is wrong with a connection.
 fn trouble(connection: ConnectionReport) -> Option<String> {
-    let (who, remedy) = match connection.key {
-        Some(key) => (format!("libvirt of {key}"), ""),
-        None => ("the hypervisor".to_owned(), "; see that it runs, or name another with --connect"),
-    };
-    match connection.state {
-        ConnectionState::Failing(why) => Some(format!("{who}: {why}{remedy}")),
-        ConnectionState::Unresponsive(since) => {
-            Some(format!("{who} has not answered for {} s; its guests keep what they have", since.as_secs()))
+    let ConnectionReport { key, guest, process, by_its_process, state } = connection;
+    let who = match (guest, key) {
+        (Some(guest), _) => guest.to_string(),
+        (None, Some(key)) => format!("pod {key}"),
+        (None, None) => {
+            return match state {
+                ConnectionState::Answering => None,
+                ConnectionState::Failing(why) => {
+                    Some(format!("the hypervisor: {why}; see that it runs, or name another with --connect"))
+                }
+                ConnectionState::Unresponsive(since) => Some(format!(
+                    "the hypervisor has not answered for {} s; its guests keep what they have. See whether libvirt's daemon is \
+                     stopped or stuck",
+                    since.as_secs()
+                )),
+            };
         }
+    };
+    let known = if by_its_process { format!("; {BY_ITS_PROCESS}") } else { String::new() };
+    let process = process.map_or_else(String::new, |pid| format!(" (process {pid})"));
+    match state {
         ConnectionState::Answering => None,
+        ConnectionState::Failing(why) => Some(format!("{who}: {why}{known}")),
+        ConnectionState::Unresponsive(since) => Some(format!(
+            "{who}: its QEMU{process} or its libvirt has not answered for {} s{known}; it keeps what it has. See whether one of \
+             them is stopped or hangs (state T or D in ps), then libvirt's log",
+            since.as_secs()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use overcommit_core::sample::GuestName;
+    use overcommit_guest::ConnectionKey;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn guest(state: ConnectionState) -> ConnectionReport {
+        let guest = Some(GuestName::standalone("web"));
+        ConnectionReport {
+            key: Some(ConnectionKey::new("5c3a9a4f")),
+            guest,
+            process: Some(42),
+            by_its_process: false,
+            state,
+        }
+    }
+
+    fn hypervisor(state: ConnectionState) -> ConnectionReport {
+        ConnectionReport { key: None, guest: None, process: None, by_its_process: false, state }
+    }
+
+    #[test]
+    fn a_guest_that_alone_is_silent_is_named_with_its_process_and_with_what_to_look_at() {
+        let silent = ConnectionState::Unresponsive(Duration::from_secs(12));
+        let (told, of_hypervisor) =
+            of_connections(vec![hypervisor(ConnectionState::Answering), guest(silent.clone())]);
+        assert!(of_hypervisor.is_empty() && told.len() == 1, "{told:?} {of_hypervisor:?}");
+        let begins = "web: its QEMU (process 42) or its libvirt has not answered for 12 s";
+        assert!(told[0].starts_with(begins) && told[0].contains("ps"), "{told:?}");
+        // In a cluster each guest has a libvirt of its own, and nobody lists the others.
+        let unknown = ConnectionReport { guest: None, process: None, ..guest(silent) };
+        let (told, _) = of_connections(vec![unknown]);
+        assert!(told[0].starts_with("pod 5c3a9a4f: its QEMU or its libvirt has"), "{told:?}");
+    }
+
+    #[test]
+    fn a_hypervisor_that_does_not_list_guests_is_one_trouble() {
+        let silent = ConnectionState::Unresponsive(Duration::from_secs(12));
+        let failing = ConnectionState::Failing("connection refused".to_owned());
+        for state in [silent.clone(), failing.clone()] {
+            let all = [&state, &silent, &failing].map(Clone::clone);
+            let [first, second, third] = all;
+            let (of_guests, told) = of_connections(vec![hypervisor(first), guest(second), guest(third)]);
+            assert!(of_guests.is_empty() && told.len() == 1, "{told:?} {of_guests:?}");
+            assert!(told[0].starts_with("the hypervisor"), "{told:?}");
+        }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! One line in, one JSON document out, then the connection ends.
 
+mod door;
+
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -11,6 +13,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
+use overcommit_host::more_files;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::Handle;
@@ -23,19 +26,17 @@ use crate::keeper::{BEGINS_WITHIN, SLACK};
 use crate::report::{explain, lines};
 use crate::run::Failure;
 use crate::tick::Wake;
+pub(crate) use door::Reserve;
 
 /// A question is a word; more is not read.
 const MAX_QUESTION: u64 = 1024;
 /// Who asks waits so long: for longer than whom he asks.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// So many connections are open at a time. Who comes later waits in the kernel's queue for one of these to end, which are
-/// idle for [`Patience::heard`] at most.
-const OPEN: usize = 256;
 /// So many questions are before the loop at a time: each waits on a thread.
 const BEFORE_THE_LOOP: usize = 4;
-/// Pause after a connection that could not be accepted: out of file descriptors, trying at once would spin.
-const BACK_OFF: Duration = Duration::from_secs(1);
 const RELEASE_PATIENCE: Duration = Duration::from_mins(2);
+/// Who waits for a release is told this often how far it is.
+const PROGRESS: Duration = Duration::from_secs(3);
 /// An agent that has done nothing yet does so within this time if there is anything to be given back: it looks for launchers,
 /// their guests and the kernel's word about them, for 2 s each at most.
 const BEGUN_WITHIN: Duration = Duration::from_secs(10);
@@ -73,6 +74,7 @@ pub(crate) fn listen(
     runtime: &Handle,
     wakes: Sender<Wake>,
     contact: Option<Arc<Contact>>,
+    reserve: Reserve,
 ) -> anyhow::Result<()> {
     // The state directory is locked: whoever made the old socket is gone.
     drop(std::fs::remove_file(path));
@@ -82,30 +84,8 @@ pub(crate) fn listen(
     listener.set_nonblocking(true)?;
     let _entered = runtime.enter();
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    runtime.spawn(accept(listener, Desk::new(wakes, contact)));
+    runtime.spawn(door::attend(listener, Desk::new(wakes, contact), reserve));
     Ok(())
-}
-
-async fn accept(listener: tokio::net::UnixListener, desk: Desk) {
-    let open = Arc::new(Semaphore::new(OPEN));
-    // It is never closed.
-    while let Ok(place) = Arc::clone(&open).acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let desk = desk.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = desk.serve(stream).await {
-                        tracing::debug!(%error, "a question on the socket was not answered");
-                    }
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a question on the socket cannot be taken");
-                tokio::time::sleep(BACK_OFF).await;
-            }
-        }
-    }
 }
 
 /// Where the socket of a state directory is.
@@ -143,6 +123,9 @@ impl Desk {
                 None if question == "status" || question == "release" => desk.latest()?,
                 None if question == "program" => desk.program_saw()?,
                 Some(("explain", guest)) => explained(&desk.latest()?, guest),
+                None if question == "explain" => {
+                    serde_json::json!({ "error": "a guest's name is missing: explain NAME" })
+                }
                 _ => serde_json::json!({ "error": "unknown question" }),
             };
             drop(place);
@@ -167,7 +150,8 @@ impl Desk {
                     .guests
                     .iter()
                     .map(|g| (g.name.to_string(), Value::from(explain::explanation(&report, g))));
-                serde_json::json!({ "report": &*report, "text": lines::table(&report),
+                let progress = lines::giving_back(report.release, report.waits_for.as_deref());
+                serde_json::json!({ "report": &*report, "text": lines::table(&report), "progress": progress,
                     "explain": explained.collect::<serde_json::Map<_, _>>() })
             }
         })
@@ -264,30 +248,59 @@ pub(crate) fn program(ask: &Ask) -> Result<(), Failure> {
 
 /// `overcommit-agent release`: asks, then waits until it is done.
 pub(crate) fn release(ask: &Ask) -> Result<(), Failure> {
-    let answer = released(&ask.state_dir, BEGUN_WITHIN)?;
+    // Beside the answer, which a program may read.
+    let tell = |words: String| drop(writeln!(std::io::stderr(), "{words}"));
+    let answer = released(&ask.state_dir, Pace::default(), tell)?;
     show(&answer, ask.output)?;
-    match answer.pointer("/report/release") {
-        Some(state) if state == "Done" => Ok(()),
-        state => {
-            let state = state.unwrap_or(&Value::Null);
-            let whom = answer.pointer("/report/waits_for").and_then(Value::as_str);
-            let whom = whom.map_or_else(String::new, |whom| format!("; it waits for {whom}"));
-            Err(Failure::failed(anyhow!("not everything could be given back: {state}{whom}")))
-        }
+    if is_released(&answer) {
+        return Ok(());
+    }
+    let far = progress(&answer);
+    Err(Failure::failed(anyhow!("not everything could be given back yet, and the agent goes on: {far}")))
+}
+
+fn is_released(answer: &Value) -> bool {
+    answer.pointer("/report/release").is_some_and(|state| state == "Done")
+}
+
+/// How far it is, or why nothing is done.
+fn progress(answer: &Value) -> &str {
+    let said = |key| answer.get(key).and_then(Value::as_str);
+    said("progress").or_else(|| said("error")).unwrap_or("the agent does not say how far it is")
+}
+
+/// How a release is waited for.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// It fails if nothing is done within this time.
+    begun_within: Duration,
+    /// How far it is, is told this often.
+    told_each: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { begun_within: BEGUN_WITHIN, told_each: PROGRESS }
     }
 }
 
-/// Asks for everything back, and waits until it is given or the patience is over; fails if nothing was begun within this time.
-fn released(state_dir: &Path, begun_within: Duration) -> Result<Value, Failure> {
+/// Asks for everything back, and waits until it is given or the patience is over; tells meanwhile how far it is.
+fn released(state_dir: &Path, pace: Pace, mut tell: impl FnMut(String)) -> Result<Value, Failure> {
     let began = Instant::now();
+    let mut told: Option<Instant> = None;
     let mut answer = put(state_dir, "release")?;
     loop {
-        let is_done = answer.pointer("/report/release").is_some_and(|state| state == "Done");
-        if is_done || began.elapsed() >= RELEASE_PATIENCE {
+        let waited = began.elapsed();
+        if is_released(&answer) || waited >= RELEASE_PATIENCE {
             return Ok(answer);
         }
-        if began.elapsed() >= begun_within {
-            unless_error(answer)?;
+        if waited >= pace.begun_within {
+            answer = unless_error(answer)?;
+        }
+        if told.is_none_or(|at| at.elapsed() >= pace.told_each) {
+            told = Some(Instant::now());
+            let left = RELEASE_PATIENCE.saturating_sub(waited).as_secs();
+            tell(format!("giving back: {}, for at most {left} s more", progress(&answer)));
         }
         std::thread::park_timeout(Duration::from_secs(1));
         answer = put(state_dir, "status")?;
@@ -334,7 +347,8 @@ fn understood(text: &str) -> anyhow::Result<Value> {
 fn unfinished(error: &std::io::Error) -> anyhow::Error {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => anyhow!(
-            "the agent has not answered for {} s: its process is stopped, hangs or waits for the machine. {}",
+            "the agent has not answered for {} s: its process is stopped, hangs, waits for the machine or may open no more \
+             files. {}",
             PATIENCE.as_secs(),
             what_follows()
         ),
@@ -351,7 +365,10 @@ fn unanswered(path: &Path, error: std::io::Error) -> anyhow::Error {
         ErrorKind::PermissionDenied => {
             format!("only root may ask the agent, on {}: ask with sudo", path.display())
         }
-        _ => format!("no agent answers on {}: is it running, with this --state-dir?", path.display()),
+        _ => match more_files(&error) {
+            Some(_) => "this shell may open no more files: raise its limit (ulimit -n)".to_owned(),
+            None => format!("no agent answers on {}: is it running, with this --state-dir?", path.display()),
+        },
     };
     anyhow::Error::new(error).context(why)
 }

@@ -43,8 +43,7 @@ use clap::Parser;
 fn main() -> ExitCode {
     let args = args::Args::parse();
     let outcome = match args.command {
-        args::Command::Run(run) if run.kept || run.unattended => run::run(&run),
-        args::Command::Run(run) => keeper::run(&run),
+        args::Command::Run(run) => start(&run),
         args::Command::Status(ask) => control::status(&ask),
         args::Command::Explain(ask) => control::explain(&ask),
         args::Command::Release(ask) => control::release(&ask),
@@ -62,4 +61,13 @@ fn main() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// The loop, or who looks after one.
+fn start(run: &args::Run) -> Result<(), run::Failure> {
+    // Whoever starts it sees that. A loop that is started anew works with what there is.
+    if run.is_first() {
+        resident::room_for_files().map_err(run::Failure::bad_input)?;
+    }
+    if run.kept || run.unattended { run::run(run) } else { keeper::run(run) }
 }

@@ -25,6 +25,9 @@ pub(crate) enum Process {
     Keeper,
 }
 
+/// What a start opens before it has seen a guest, with room to spare.
+const FILES_AT_START: usize = 64;
+
 /// Why a process may wait for its own pages.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Evictable {
@@ -44,6 +47,31 @@ pub(crate) fn allow_open_files() {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::warn!(%error, "no more than {:?} files can be open", limit.current);
     }
+}
+
+/// Sees, by opening as many, that there is room for the files that a start needs: what is linked here fails inside where it gets
+/// none for its signals.
+///
+/// # Errors
+/// When there is none, and what to do about it.
+pub(crate) fn room_for_files() -> anyhow::Result<()> {
+    allow_open_files();
+    let mut opened = Vec::with_capacity(FILES_AT_START);
+    while opened.len() < FILES_AT_START {
+        match File::open("/dev/null") {
+            Ok(file) => opened.push(file),
+            Err(error) => match overcommit_host::more_files(&error) {
+                Some(remedy) => anyhow::bail!(
+                    "only {} further files can be opened ({error}); a start needs {FILES_AT_START}, and each guest about ten: \
+                     {remedy}",
+                    opened.len()
+                ),
+                // Somebody's matter who needs that file.
+                None => break,
+            },
+        }
+    }
+    Ok(())
 }
 
 /// Locks memory as it is touched, and makes code, constants and data that come from files the process's own. Called before

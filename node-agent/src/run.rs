@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use crate::args::{Only, Output, Run};
 use crate::cluster;
 use crate::contact::Contact;
-use crate::control;
+use crate::control::{self, Reserve};
 use crate::http;
 use crate::intake;
 use crate::journal::Journal;
@@ -74,6 +74,8 @@ impl Failure {
 
 /// The loop itself, of `overcommit-agent run`.
 pub(crate) fn run(args: &Run) -> Result<(), Failure> {
+    // Before all other files.
+    let reserve = Reserve::open();
     #[cfg(debug_assertions)]
     crate::failpoint::arm(&args.fail_at);
     // The log has a thread.
@@ -114,9 +116,8 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
         drop(wakes.send(Wake::Orders(Arc::new(orders))));
     }
     let contact = task.as_ref().map(|task| Arc::clone(&task.contact));
-    if let Err(error) =
-        control::listen(&control::socket(&args.state_dir), runtime.handle(), wakes.clone(), contact)
-    {
+    let socket = control::socket(&args.state_dir);
+    if let Err(error) = control::listen(&socket, runtime.handle(), wakes.clone(), contact, reserve) {
         // The lock is ours, so it is the disk: guests need the loop more than people need the socket.
         tracing::error!("{error:#}: status, explain and release cannot be asked for");
     }

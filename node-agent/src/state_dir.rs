@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, ensure};
+use overcommit_host::more_files;
 use rustix::fs::{FlockOperation, OFlags, flock};
-use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::{control, failpoint, intake, journal, learned};
@@ -279,15 +279,9 @@ pub(crate) fn refusal(error: &std::io::Error) -> (&'static str, &'static str) {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ("disk full", "free space there"),
         ErrorKind::ReadOnlyFilesystem => ("read-only", "remount it writable"),
-        _ if is_out_of_files(error) => ("too many open files", "raise the agent's limit of them"),
+        _ if more_files(error).is_some() => ("too many open files", "raise the agent's limit of them"),
         _ => ("refused", "see the agent's log"),
     }
-}
-
-/// The process, or the machine, may open no further file.
-fn is_out_of_files(error: &std::io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
 fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use overcommit_tests::agent::{Agent, nobodys_kubeconfig, seal};
+use overcommit_tests::agent::{Agent, OpenFiles, nobodys_kubeconfig, seal};
 use overcommit_tests::process::{Launch, Process};
 use overcommit_tests::session::Session;
 use overcommit_tests::wait::until;
@@ -415,6 +415,61 @@ fn whoever_stops_reading_an_answer_is_no_error_and_a_full_disk_is_one() -> Resul
         assert!(told.contains("the answer cannot be written") && told.lines().count() == 1, "{told}");
     }
     assert_eq!(agent.terminate(SOON)?.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn who_asks_is_answered_by_an_agent_that_may_open_no_more_files_which_it_tells_once() -> Result<()> {
+    let place = Place::prompt()?;
+    let agent = place.start()?;
+    let files = OpenFiles::of(u32::try_from(the_loop(&agent)?.as_raw_nonzero().get())?)?;
+    until(SOON, "no room for a file", || {
+        // It may have closed one since.
+        ensure!(files.allow_no_more()?, "there was room");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    for _ in 0..3 {
+        files.allow_no_more()?;
+        place.told().with_context(|| agent.log_tail())?;
+    }
+    let told = || agent.output().matches("questions on the socket cannot be taken").count();
+    until(SOON, "what is wrong to be told", || {
+        ensure!(told() == 1 && agent.output().contains("LimitNOFILE"), "{}", agent.log_tail());
+        Ok::<_, anyhow::Error>(())
+    })?;
+    files.allow_as_before()?;
+    place.told()?;
+    until(SOON, "its end to be told", || {
+        ensure!(told() == 2 && agent.output().contains("no longer: questions"), "{}", agent.log_tail());
+        Ok::<_, anyhow::Error>(())
+    })?;
+    ensure!(agent.terminate(SOON)?.success());
+    Ok(())
+}
+
+#[test]
+fn a_start_without_room_for_files_is_refused_with_the_remedy() -> Result<()> {
+    let place = Place::with(format!("{HEAD}spec: {{}}\n"))?;
+    for limit in [8, 16, 40] {
+        let words = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+        let mut shell = Command::new("sh");
+        let shell = shell.args(["-c", &words]).arg(Agent::program()?).args(place.run());
+        let output = shell.env_remove("NODE_NAME").output()?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(2), "{limit}: {:?} {told}", output.status);
+        ensure!(told.contains("ulimit -n") && told.lines().count() == 1, "{limit}: {told}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_demonstration_that_is_asked_for_help_starts_no_guest() -> Result<()> {
+    for (word, code, told) in [("--help", 0, "three real guests"), ("--hepl", 2, "--help")] {
+        let output = Command::new(env!("CARGO_BIN_EXE_demo-host")).arg(word).output()?;
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        ensure!(output.status.code() == Some(code) && said.contains(told), "{word}: {said}");
+    }
     Ok(())
 }
 

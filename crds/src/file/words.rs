@@ -1,6 +1,6 @@
 //! What a parser says of a policy file, in the words of whoever wrote the file. What is not known here is told as it came.
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::kind;
 
@@ -48,11 +48,18 @@ fn mismatch(found: &Value, expected: &str) -> String {
         other => other,
     };
     match (found, wanted) {
+        // Amounts and durations: in quotes it would be refused again.
+        (Value::Number(number), "text") if number.as_f64().is_some_and(|number| number < 0.0) => {
+            format!("{number} is below 0: write 0 or more, with a unit or in quotes")
+        }
         (Value::Number(number), "text") => format!("{number} is a number: write it in quotes, \"{number}\""),
         // YAML 1.1, as the API server's clients read it, has more words for truth values than true and false.
         (Value::Bool(yes), "text" | "string or map") => {
             let words = if *yes { "On or Yes" } else { "Off or No" };
             format!("{yes} is no word: YAML reads {words} as it, so write such a word in quotes")
+        }
+        (Value::Number(number), "a whole number") if largest(number).is_some() => {
+            format!("{number} is outside {} to {}", i64::MIN, i64::MAX)
         }
         (Value::String(text), "a whole number") => {
             let number = text.trim_end_matches('%').trim().parse::<i64>().ok();
@@ -61,6 +68,13 @@ fn mismatch(found: &Value, expected: &str) -> String {
         }
         _ => format!("write {wanted} instead of {}", kind(found)),
     }
+}
+
+/// What is nearest to a whole number that is too large for any field, or too far below 0.
+pub(super) fn largest(number: &Number) -> Option<i64> {
+    let near = number.as_f64()?;
+    let is_too_large = number.as_i64().is_none() && near.fract() == 0.0;
+    is_too_large.then_some(if near < 0.0 { i64::MIN } else { i64::MAX })
 }
 
 /// `i64`, `u32` and so on.
@@ -75,7 +89,7 @@ fn quoted(text: &str) -> Option<&str> {
 }
 
 /// `spec.classes[0].name` → `/spec/classes/0/name`.
-fn pointer(at: &str) -> String {
+pub(super) fn pointer(at: &str) -> String {
     let parts = at.split(['.', '[', ']']).filter(|part| !part.is_empty());
     parts.fold(String::new(), |pointer, part| pointer + "/" + part)
 }

@@ -27,6 +27,12 @@ pub enum ConnectionState {
 pub struct ConnectionReport {
     /// Which connection; absent for the one that lists the domains of a host without Kubernetes.
     pub key: Option<ConnectionKey>,
+    /// Its guest, as far as it is known.
+    pub guest: Option<GuestName>,
+    /// The process of that guest, as far as the kernel has said.
+    pub process: Option<u32>,
+    /// Nothing of that guest is known but this process.
+    pub by_its_process: bool,
     /// How it is.
     pub state: ConnectionState,
 }
@@ -59,10 +65,8 @@ impl Directory {
     }
 
     /// A guest that runs while nothing was ever listed.
-    pub(crate) fn sample(&self, seen: &Observation, host: &HostView, patience: Duration) -> GuestSample {
-        let silent = self.silence(patience).map(|_| SILENT.to_owned());
-        let why = silent.or_else(|| self.trouble.clone());
-        unreached(GuestId::new(Arc::clone(&seen.uuid)), name(false, &seen.domain), seen, host, why)
+    pub(crate) fn sample(seen: &Observation, host: &HostView) -> GuestSample {
+        unreached(GuestId::new(Arc::clone(&seen.uuid)), name(false, &seen.domain), seen, host)
     }
 
     pub(crate) fn state(&self, patience: Duration) -> ConnectionState {
@@ -145,7 +149,7 @@ impl Connection {
         !self.answered || silence(self.link.asked, patience).is_some() || self.trouble.is_some()
     }
 
-    /// A guest as just seen, or as last seen and out of reach.
+    /// A guest as just seen, or as last seen and out of reach; why it is that is told of the connection.
     pub(crate) fn sample(
         &self,
         id: GuestId,
@@ -155,43 +159,32 @@ impl Connection {
         patience: Duration,
     ) -> GuestSample {
         if self.is_silent(patience) {
-            let silent = silence(self.link.asked, patience).map(|_| SILENT.to_owned());
-            unreached(id, name, seen, host, silent.or_else(|| self.trouble.clone()))
+            let told = self.state(patience) != ConnectionState::Answering;
+            let unreached = unreached(id, name, seen, host);
+            GuestSample { trouble: unreached.trouble.filter(|_| !told), ..unreached }
         } else {
             let trouble = seen.trouble.clone().or_else(|| host.trouble.clone());
             GuestSample {
                 run_state: seen.run_state,
                 balloon: seen.balloon,
                 trouble,
-                ..unreached(id, name, seen, host, None)
+                ..unreached(id, name, seen, host)
             }
         }
     }
 }
 
-/// What is said of a connection that was asked and does not answer.
-const SILENT: &str = "libvirt does not answer; it may be stopped or stuck";
 /// What is said of a guest that libvirt has not told of.
-const BY_ITS_PROCESS: &str = "known by its process alone and charged at its full size";
+pub const BY_ITS_PROCESS: &str = "known by its process alone and charged at its full size";
 
 /// A guest that cannot be asked: what was last seen of it, or what its process shows.
-fn unreached(
-    id: GuestId,
-    name: GuestName,
-    seen: &Observation,
-    host: &HostView,
-    why: Option<String>,
-) -> GuestSample {
+fn unreached(id: GuestId, name: GuestName, seen: &Observation, host: &HostView) -> GuestSample {
     let mut config = seen.config.clone();
     if host.guaranteed {
         config.untouchable.push(Untouchable::Guaranteed);
     }
     // No libvirt reports this state: it marks what was never seen through one.
-    let trouble = match (why, seen.run_state) {
-        (Some(why), RunState::Unreachable) => Some(format!("{why}; {BY_ITS_PROCESS}")),
-        (None, RunState::Unreachable) => Some(BY_ITS_PROCESS.to_owned()),
-        (why, _) => why,
-    };
+    let trouble = (seen.run_state == RunState::Unreachable).then(|| BY_ITS_PROCESS.to_owned());
     GuestSample {
         id,
         name,

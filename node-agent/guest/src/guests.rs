@@ -153,12 +153,14 @@ impl Guests {
 
     /// How each connection is.
     pub fn connections(&self) -> Vec<ConnectionReport> {
-        let directory =
-            self.directory.iter().map(|d| ConnectionReport { key: None, state: d.state(self.patience) });
-        let each = self
-            .connections
-            .iter()
-            .map(|(key, c)| ConnectionReport { key: Some(key.clone()), state: c.state(self.patience) });
+        let directory = self.directory.iter().map(|d| ConnectionReport {
+            key: None,
+            guest: None,
+            process: None,
+            by_its_process: false,
+            state: d.state(self.patience),
+        });
+        let each = self.connections.iter().map(|(key, c)| self.report(key, c));
         directory.chain(each).collect()
     }
 

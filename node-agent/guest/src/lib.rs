@@ -28,7 +28,7 @@ mod relay;
 mod session;
 mod target;
 
-pub use connection::{ConnectionReport, ConnectionState};
+pub use connection::{BY_ITS_PROCESS, ConnectionReport, ConnectionState};
 pub use facts::MakePort;
 pub use guests::Guests;
 pub use link::Notify;

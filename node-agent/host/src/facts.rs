@@ -229,7 +229,8 @@ impl ProcessPort for ProcessFactsReader {
 }
 
 fn failed(error: &ReadError) -> HostView {
-    HostView { trouble: Some(format!("{error}; the agent needs SYS_PTRACE")), ..HostView::default() }
+    let remedy = if error.is_refusal() { "; the agent needs SYS_PTRACE" } else { "" };
+    HostView { trouble: Some(format!("{error}{remedy}")), ..HostView::default() }
 }
 
 #[cfg(test)]

@@ -6,11 +6,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::files::more_files;
+
 /// A file that could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The kernel refused.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {source}{remedy}", path = path.display(), remedy = remedy(source))]
     Io {
         /// Which file.
         path: PathBuf,
@@ -60,12 +62,21 @@ impl ReadError {
         matches!(self, Self::Io { source, .. }
             if source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(ESRCH))
     }
+    /// True if whoever asked may not know.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
     /// True if file descriptors or memory ran out: then the failure says nothing of the file.
     pub fn is_exhaustion(&self) -> bool {
         const EXHAUSTION: [i32; 3] = [12, 23, 24]; // ENOMEM, ENFILE, EMFILE; same file
         matches!(self, Self::Io { source, .. }
             if source.raw_os_error().is_some_and(|errno| EXHAUSTION.contains(&errno)))
     }
+}
+
+/// What to do about an error that says nothing of the file.
+fn remedy(source: &io::Error) -> String {
+    more_files(source).map_or_else(String::new, |remedy| format!("; {remedy}"))
 }
 
 /// What was read of something that may be gone; nothing if it cannot be looked at.

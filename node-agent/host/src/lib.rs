@@ -19,6 +19,7 @@ mod cgroup;
 mod cpus;
 mod eviction;
 mod facts;
+mod files;
 #[doc(hidden)]
 pub mod fuzz;
 mod glimpse;
@@ -45,6 +46,7 @@ mod vmstat;
 pub use cgroup::{CgroupPlace, Qos};
 pub use eviction::EvictionLine;
 pub use facts::ProcessFactsReader;
+pub use files::more_files;
 pub use glimpse::Glimpses;
 pub use held::ReadError;
 pub use launcher::{Launcher, Launchers, Refusal, Scan};

@@ -51,9 +51,11 @@ impl HostPort for HostReader {
 
 fn required<T>(file: &mut Held, parse: fn(&str) -> Result<T, &'static str>) -> Result<T, PortError> {
     let parsed = file.read().map(parse);
-    parsed.and_then(|r| r.map_err(|what| ReadError::missing(file.path(), what))).map_err(|error| PortError {
-        what: file.path().display().to_string(),
-        why: format!("{error}; the agent needs the host's procfs, mounted readable"),
+    let read = parsed.and_then(|r| r.map_err(|what| ReadError::missing(file.path(), what)));
+    read.map_err(|error| {
+        let remedy =
+            if error.is_exhaustion() { "" } else { "; the agent needs the host's procfs, mounted readable" };
+        PortError { what: file.path().display().to_string(), why: format!("{error}{remedy}") }
     })
 }
 

@@ -12,6 +12,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 
+use crate::files::more_files;
 use crate::proc::Proc;
 use crate::root::Root;
 
@@ -28,7 +29,8 @@ pub enum SocketError {
     Vanished,
     /// The pod's root cannot be opened.
     #[error(
-        "its root directory cannot be opened ({0}); the agent needs SYS_PTRACE and the host's PID namespace"
+        "its root directory cannot be opened ({0}); {remedy}",
+        remedy = more_files(.0).unwrap_or("the agent needs SYS_PTRACE and the host's PID namespace")
     )]
     Root(io::Error),
     /// A QEMU runs without it.

@@ -107,6 +107,7 @@ fn without_descriptors_nothing_is_taken_for_gone_and_the_trouble_ends_with_its_c
             if left == 0 {
                 let told = unopened.sample().unwrap_err().to_string();
                 assert!(told.contains("meminfo") && told.contains("Too many open files"), "{told}");
+                assert!(told.contains("raise the limit of files") && !told.contains("mounted"), "{told}");
             }
             match launchers.scan(|_| true) {
                 Ok(scan) => assert_eq!(scan.launchers.len(), 1, "with {left} descriptors"),
@@ -116,6 +117,9 @@ fn without_descriptors_nothing_is_taken_for_gone_and_the_trouble_ends_with_its_c
             facts.begin_reading();
             let now = facts.look(&who);
             assert!(now.trouble.is_some() || now.facts.resident == seen.facts.resident, "{now:?}");
+            if let Some(told) = &now.trouble {
+                assert!(told.contains("raise the limit of files") && !told.contains("SYS_PTRACE"), "{told}");
+            }
             assert_eq!(facts.running(Some(POD)).len(), 1);
             assert!(glimpses.look(QEMU).is_some(), "files that are open are read");
             let line = EvictionLine::read(&root, Bytes::from_gib(10));

@@ -68,11 +68,20 @@ struct Open {
 
 async fn serve_within(listener: TcpListener, pages: Arc<Pages>, limits: Limits) {
     let mut open: VecDeque<Open> = VecDeque::new();
+    let mut shut = false;
     loop {
         let (stream, peer) = match listener.accept().await {
-            Ok((stream, from)) => (stream, from.ip()),
+            Ok((stream, from)) => {
+                if std::mem::take(&mut shut) {
+                    tracing::info!("no longer: connections cannot be accepted");
+                }
+                (stream, from.ip())
+            }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                // Once, and not five times a second.
+                if !std::mem::replace(&mut shut, true) {
+                    tracing::warn!(%error, "connections cannot be accepted");
+                }
                 tokio::time::sleep(BACK_OFF).await;
                 continue;
             }

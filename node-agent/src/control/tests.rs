@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::sync::mpsc::channel;
 
+use overcommit_core::step::Release;
 use tokio::runtime::Builder;
 
 use super::*;
@@ -51,6 +52,7 @@ fn questions_are_answered_with_or_without_an_end_of_line() {
     let (answer, released) = ask(b"release\n");
     assert!(released && answer.is_some());
     assert!(error(b"explain a/b\n").contains("nothing is done yet"));
+    assert!(error(b"explain \n").contains("name is missing"));
     assert!(error(b"program\n").contains("no program was evaluated yet"));
 }
 
@@ -101,7 +103,7 @@ fn whoever_says_nothing_or_a_letter_now_and_then_is_left_and_holds_nobody_up() {
             }
         }
     });
-    listen(&socket(temp.path()), runtime.handle(), wakes, None).unwrap();
+    listen(&socket(temp.path()), runtime.handle(), wakes, None, Reserve::open()).unwrap();
     let idle: Vec<_> = (0..300).map(|_| UnixStream::connect(socket(temp.path())).unwrap()).collect();
     let answer = put(temp.path(), "status").map_err(|failure| failure.words()).unwrap();
     assert!(answer["error"].as_str().unwrap().contains("nothing is done yet"), "{answer}");
@@ -135,13 +137,13 @@ fn who_asks_an_agent_that_does_not_answer_is_told_so_and_what_follows() {
     }
 }
 
-#[test]
-fn a_release_waits_for_an_agent_that_has_done_nothing_yet_and_not_without_end() {
-    let temp = tempfile::tempdir().unwrap();
-    let listener = UnixListener::bind(socket(temp.path())).unwrap();
-    let error = r#"{"error":"nothing is done yet"}"#;
-    let answers = [error, r#"{"report":{"release":"Done"}}"#, error];
-    let agent = std::thread::spawn(move || {
+/// An agent that gives these answers, one after the other; what it was asked.
+fn agent<const N: usize>(
+    state_dir: &Path,
+    answers: [&'static str; N],
+) -> std::thread::JoinHandle<[String; N]> {
+    let listener = UnixListener::bind(socket(state_dir)).unwrap();
+    std::thread::spawn(move || {
         answers.map(|answer| {
             let (stream, _) = listener.accept().unwrap();
             let mut asked = String::new();
@@ -149,12 +151,49 @@ fn a_release_waits_for_an_agent_that_has_done_nothing_yet_and_not_without_end() 
             (&stream).write_all(answer.as_bytes()).unwrap();
             asked
         })
-    });
-    let answer = released(temp.path(), BEGUN_WITHIN).map_err(|failure| failure.words());
+    })
+}
+
+#[test]
+fn a_release_waits_for_an_agent_that_has_done_nothing_yet_and_not_without_end() {
+    let temp = tempfile::tempdir().unwrap();
+    let error = r#"{"error":"nothing is done yet"}"#;
+    let agent = agent(temp.path(), [error, r#"{"report":{"release":"Done"}}"#, error]);
+    let answer = released(temp.path(), Pace::default(), drop).map_err(|failure| failure.words());
     assert_eq!(answer.unwrap()["report"]["release"], "Done");
-    let failure = released(temp.path(), Duration::ZERO).unwrap_err();
+    let no_time = Pace { begun_within: Duration::ZERO, ..Pace::default() };
+    let failure = released(temp.path(), no_time, drop).unwrap_err();
     assert_eq!(failure.words().unwrap(), "nothing is done yet");
     assert_eq!(agent.join().unwrap(), ["release\n", "status\n", "release\n"]);
+}
+
+#[test]
+fn a_release_says_at_once_what_it_waits_for_and_again_while_it_does() {
+    let temp = tempfile::tempdir().unwrap();
+    let blocked = r#"{"progress":"the node lacks 9 MiB","report":{"release":{"Blocked":{"short":9437184}}}}"#;
+    let begun = r#"{"error":"nothing is done yet"}"#;
+    let agent = agent(temp.path(), [begun, blocked, blocked, r#"{"report":{"release":"Done"}}"#]);
+    let mut told = Vec::new();
+    let each = Pace { told_each: Duration::ZERO, ..Pace::default() };
+    released(temp.path(), each, |words| told.push(words)).map_err(|failure| failure.words()).unwrap();
+    agent.join().unwrap();
+    let begins = |n: usize, words: &str| told[n].starts_with(words) && told[n].ends_with(" s more");
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(begins(0, "giving back: nothing is done yet, for at most 1"), "{told:?}");
+    assert!(begins(1, "giving back: the node lacks 9 MiB, for at most 11"), "{told:?}");
+    assert!(begins(2, "giving back: the node lacks 9 MiB, for at most 11"), "{told:?}");
+}
+
+#[test]
+fn what_a_release_waits_for_is_told_as_by_an_agent_that_ends_with_one() {
+    let mib = overcommit_core::units::Bytes::from_mib;
+    let told = |release, whom| lines::giving_back(release, whom);
+    assert_eq!(told(Some(Release::Underway { outstanding: mib(30) }), None), "30.0 MiB to go");
+    assert_eq!(told(Some(Release::Underway { outstanding: mib(0) }), Some("guests")), "waits for guests");
+    let blocked = Some(Release::Blocked { short: mib(115) });
+    assert_eq!(told(blocked, None), "the node lacks 115.0 MiB; more comes as memory becomes free");
+    assert!(told(blocked, Some("guests")).ends_with("becomes free, and it waits for guests"));
+    assert_eq!(told(None, None), "what guests hold is being asked");
 }
 
 #[test]

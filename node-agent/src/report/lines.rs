@@ -105,6 +105,19 @@ pub(crate) fn to_go(outstanding: Bytes, waits_for: Option<&str>) -> String {
     }
 }
 
+/// How far a release is, for whoever waits for it.
+pub(crate) fn giving_back(release: Option<Release>, waits_for: Option<&str>) -> String {
+    match release {
+        Some(Release::Underway { outstanding }) => to_go(outstanding, waits_for),
+        Some(Release::Blocked { short }) => {
+            let whom = waits_for.map_or_else(String::new, |whom| format!(", and it waits for {whom}"));
+            format!("the node lacks {short}; more comes as memory becomes free{whom}")
+        }
+        Some(Release::Done) => "all is given".to_owned(),
+        None => "what guests hold is being asked".to_owned(),
+    }
+}
+
 /// The node in one line.
 pub(crate) fn headline(report: &Report) -> String {
     let paused = if report.paused { ", paused" } else { "" };

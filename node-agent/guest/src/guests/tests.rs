@@ -6,7 +6,7 @@ use overcommit_core::stranger::Stranger;
 use overcommit_core::units::Bytes;
 
 use super::*;
-use crate::connection::{ConnectionState, name};
+use crate::connection::{BY_ITS_PROCESS, ConnectionState, name};
 
 const TEST: &str = "test:///default";
 
@@ -92,10 +92,10 @@ fn a_launchers_guest_is_known_by_pod_and_named_by_namespace() {
     let first = guest(&mut guests);
     assert!(first.id.as_str().starts_with("pod-1/"));
     assert_eq!(first.config.untouchable, [Untouchable::Guaranteed]);
-    assert_eq!(
-        guests.connections(),
-        [ConnectionReport { key: Some(key), state: ConnectionState::Answering }]
-    );
+    let state = ConnectionState::Answering;
+    let guest = Some(GuestName::standalone("test"));
+    let report = ConnectionReport { key: Some(key), guest, process: None, by_its_process: false, state };
+    assert_eq!(guests.connections(), [report]);
     guests.set_launchers(Vec::new());
     assert!(sample(&mut guests).is_empty());
     assert_eq!(name(true, "default_tiny"), GuestName::namespaced("default", "tiny"));
@@ -193,7 +193,11 @@ fn a_libvirt_out_of_reach_is_told_and_its_guests_stay_known() {
     let samples = guests.sample(Reading::Fresh);
     assert_eq!((samples[0].run_state, samples[0].balloon), (RunState::Unreachable, None));
     assert_eq!(samples[0].config, before.config);
-    assert_eq!(samples[0].trouble.as_deref(), Some("lost"));
+    // Of a guest it is told once, by its name.
+    assert_eq!(samples[0].trouble, None);
+    let told = guests.connections().remove(1);
+    assert_eq!((told.guest, told.by_its_process), (Some(GuestName::standalone("test")), false));
+    assert_eq!(told.state, ConnectionState::Failing("lost".to_owned()));
     assert_eq!(guest(&mut guests).run_state, RunState::Running);
 }
 
@@ -306,7 +310,10 @@ fn a_guest_of_a_launcher_that_never_answered_is_the_same_guest_later() {
         guests.set_launchers(vec![(key.clone(), target)]);
         let seen = guest(&mut guests);
         assert_eq!((seen.run_state, seen.config.full), (state, Bytes::from_gib(8)));
-        assert_eq!(seen.trouble.is_some(), state == RunState::Unreachable, "{:?}", seen.trouble);
+        let told = guests.connections().remove(0);
+        let is_told = told.by_its_process && told.state != ConnectionState::Answering;
+        assert_eq!((is_told, seen.trouble), (state == RunState::Unreachable, None), "{:?}", told.state);
+        assert_eq!(told.guest.as_ref(), Some(&seen.name));
         if state == RunState::Unreachable {
             assert_eq!(seen.name, GuestName::namespaced("default", "tiny?[31m"));
             assert_eq!(seen.balloon, None);
@@ -320,9 +327,10 @@ fn a_guest_of_a_launcher_that_never_answered_is_the_same_guest_later() {
 fn a_refused_launcher_says_why() {
     let mut guests = Guests::in_cluster(running(&test_uuid()));
     guests.set_launchers(vec![(ConnectionKey::new("pod-1"), Target::Refused(Arc::from("tampered with")))]);
-    assert!(guest(&mut guests).trouble.unwrap().starts_with("tampered with; known by its process alone"));
-    let state = guests.connections().remove(0).state;
-    assert_eq!(state, ConnectionState::Failing("tampered with".to_owned()));
+    assert_eq!(guest(&mut guests).run_state, RunState::Unreachable);
+    let told = guests.connections().remove(0);
+    assert!(told.by_its_process);
+    assert_eq!(told.state, ConnectionState::Failing("tampered with".to_owned()));
 }
 
 #[test]
@@ -331,7 +339,8 @@ fn guests_of_a_libvirt_that_never_answered_are_those_whose_processes_run() {
     let mut guests = Guests::standalone(&uri, running(&test_uuid())).with_patience(short());
     let silent = guest(&mut guests);
     assert_eq!((silent.run_state, silent.config.full), (RunState::Unreachable, Bytes::from_gib(8)));
-    assert!(silent.trouble.unwrap().contains("libvirt does not answer"));
+    assert_eq!(silent.trouble.as_deref(), Some(BY_ITS_PROCESS));
+    assert!(matches!(guests.connections().remove(0).state, ConnectionState::Unresponsive(_)));
     drop(listener);
     let mut guests = Guests::standalone(TEST, running("00000000-1111-2222-3333-444444444444"));
     assert_eq!(guest(&mut guests).run_state, RunState::Running, "what libvirt lists is all there is");

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use overcommit_core::ports::Admission;
-use overcommit_core::sample::{GuestName, GuestSample};
+use overcommit_core::sample::{GuestName, GuestSample, RunState};
 
 use super::Guests;
-use crate::connection::{Connection, name};
+use crate::connection::{Connection, ConnectionReport, Directory, name};
 use crate::domain::Observation;
 use crate::facts::{Question, Silent, identity, who};
 use crate::target::ConnectionKey;
@@ -71,6 +71,47 @@ impl Guests {
         self.directory.is_none().then(|| key.text())
     }
 
+    /// The guests of a connection, as last seen through it, or as the kernel shows them while it is silent.
+    fn seen<'a>(
+        &'a self,
+        key: &'a ConnectionKey,
+        connection: &'a Connection,
+    ) -> impl Iterator<Item = &'a Observation> {
+        let in_cluster = self.directory.is_none();
+        let is_new = |uuid: &Arc<str>| connection.seen.iter().all(|s| s.uuid != *uuid);
+        let is_silent = connection.is_silent(self.patience) && (!in_cluster || connection.seen.is_empty());
+        let unseen = self.said.evident.iter().filter(move |g| is_silent && g.key.as_ref() == Some(key));
+        let unseen = unseen.filter(move |g| is_new(&g.seen.uuid)).map(|g| &g.seen);
+        self.counted(key, connection).chain(unseen)
+    }
+
+    /// What a guest is called.
+    fn named(&self, key: &ConnectionKey, seen: &Observation) -> GuestName {
+        let in_cluster = self.directory.is_none();
+        let listed = self.names.get(key.text()).filter(|_| in_cluster).cloned();
+        listed.unwrap_or_else(|| name(in_cluster, &seen.domain))
+    }
+
+    /// How a connection is, and who is behind it.
+    pub(super) fn report(&self, key: &ConnectionKey, connection: &Connection) -> ConnectionReport {
+        let pod = self.pod_uid(key);
+        let report = ConnectionReport {
+            key: Some(key.clone()),
+            guest: pod.and_then(|pod| self.names.get(pod)).cloned(),
+            process: None,
+            by_its_process: false,
+            state: connection.state(self.patience),
+        };
+        let Some(seen) = self.seen(key, connection).next() else { return report };
+        let (host, _) = self.said.of(&identity(pod.map(|pod| &**pod), &seen.uuid));
+        ConnectionReport {
+            guest: Some(self.named(key, seen)),
+            process: host.incarnation.map(|process| process.pid),
+            by_its_process: seen.run_state == RunState::Unreachable,
+            ..report
+        }
+    }
+
     /// All guests as last seen through their connections and by the kernel.
     pub(super) fn samples(&mut self) -> Vec<GuestSample> {
         let mut places = std::mem::take(&mut self.places);
@@ -79,29 +120,19 @@ impl Guests {
         let mut samples = Vec::new();
         for (key, connection) in &self.connections {
             let pod_uid = in_cluster.then(|| key.as_str());
-            let is_new = |uuid: &Arc<str>| connection.seen.iter().all(|s| s.uuid != *uuid);
-            let is_silent =
-                connection.is_silent(self.patience) && (!in_cluster || connection.seen.is_empty());
-            let unseen = self.said.evident.iter().filter(|g| is_silent && g.key.as_ref() == Some(key));
-            let unseen = unseen.filter(|g| is_new(&g.seen.uuid)).map(|g| &g.seen);
-            for seen in self.counted(key, connection).chain(unseen) {
+            for seen in self.seen(key, connection) {
                 let id = identity(pod_uid, &seen.uuid);
                 places.insert(id.clone(), (key.clone(), Arc::clone(&seen.uuid)));
                 let (host, age) = self.said.of(&id);
-                let listed = self.names.get(key.text()).filter(|_| in_cluster).cloned();
-                let named = listed.unwrap_or_else(|| name(in_cluster, &seen.domain));
-                let sample = connection.sample(id, named, seen, &host, self.patience);
+                let sample = connection.sample(id, self.named(key, seen), seen, &host, self.patience);
                 samples.push(GuestSample { facts_age: age, ..sample });
             }
         }
         self.places = places;
-        if let Some(directory) = self.directory.as_ref().filter(|directory| !directory.answered) {
+        if self.directory.as_ref().is_some_and(|directory| !directory.answered) {
             for guest in self.said.evident.iter().filter(|g| g.key.is_none()) {
                 let (host, age) = self.said.of(&guest.id);
-                samples.push(GuestSample {
-                    facts_age: age,
-                    ..directory.sample(&guest.seen, &host, self.patience)
-                });
+                samples.push(GuestSample { facts_age: age, ..Directory::sample(&guest.seen, &host) });
             }
         }
         samples
