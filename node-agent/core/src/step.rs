@@ -191,11 +191,7 @@ impl State {
         self.dealings.meet(input.sample, &self.model, input.keep_found);
         let giving_back = self.gives_back(input);
         let observing = input.policy.mode == Mode::Observe && !giving_back;
-        if observing {
-            self.dealings.let_rest();
-        } else {
-            self.stop_observing();
-        }
+        self.begin_or_end_observing(observing);
         let sample =
             if observing { shadow::overlay(input.sample, &self.dealings, shown) } else { input.sample };
         self.fold(input, sample, observing);
@@ -276,8 +272,10 @@ impl State {
         (begins && self.model.tracks().any(Track::is_unseen)).then_some(Hold::FirstLook)
     }
 
-    fn stop_observing(&mut self) {
-        if self.dealings.iter().any(|(_, dealing)| dealing.shadow.is_some()) {
+    fn begin_or_end_observing(&mut self, observing: bool) {
+        if observing {
+            self.dealings.let_rest();
+        } else if self.dealings.iter().any(|(_, dealing)| dealing.shadow.is_some()) {
             self.dealings.iter_mut().for_each(|dealing| dealing.shadow = None);
             self.model.forget_shadows(&self.dealings);
         }
