@@ -250,22 +250,18 @@ impl Loop {
         }
         self.progress = now + PROGRESS;
         let left = deadline.saturating_duration_since(now).as_secs();
-        match (self.last.as_ref().and_then(|report| report.release), self.parts.knobs.trouble()) {
+        let release = self.last.as_ref().and_then(|report| report.release);
+        let so_far = lines::giving_back(release, self.waits_for().as_deref());
+        match (release, self.parts.knobs.trouble()) {
             (Some(Release::Underway { outstanding: Bytes::ZERO }), Some(trouble)) => tracing::warn!(
                 "giving back: all is given but KSM's knobs, for at most {left} s more: {trouble}"
             ),
-            (Some(Release::Underway { outstanding }), _) => {
-                let to_go = lines::to_go(outstanding, self.waits_for().as_deref());
-                tracing::info!("giving back: {to_go}, for at most {left} s more");
+            (Some(Release::Blocked { .. }), _) => {
+                tracing::warn!("giving back: {so_far}, for at most {left} s more");
             }
-            (Some(Release::Blocked { short }), _) => tracing::warn!(
-                "giving back: the node lacks {short}; more comes as memory becomes free, for at most {left} s more"
-            ),
-            (Some(Release::Done), _) => {
-                tracing::info!("giving back: all is given, and is being written down");
-            }
-            (None, _) => {
-                tracing::info!("giving back: what guests hold is being asked, for at most {left} s more");
+            (Some(Release::Done), _) => tracing::info!("giving back: {so_far}, and is being written down"),
+            (Some(Release::Underway { .. }) | None, _) => {
+                tracing::info!("giving back: {so_far}, for at most {left} s more");
             }
         }
     }
