@@ -101,11 +101,12 @@ impl Dealing {
     }
 
     /// It has all that it had, to the last page, and nothing of it is the loop's doing any more.
-    fn is_undone(&self) -> bool {
+    fn is_undone(&self, guest: &GuestSample, balloon: &Balloon) -> bool {
         let has_all = |(target, original): (Bytes, Original)| {
-            target >= original.target && self.beneath.actual >= original.target
+            target >= original.target && guest.holds(balloon) >= original.target
         };
-        let settled = self.met && self.force == Force::Known && self.asked.is_none() && !self.hurried;
+        let hurried = self.hurried && balloon.period == Some(SQUEEZED_PERIOD);
+        let settled = self.force == Force::Known && self.asked.is_none() && !hurried;
         settled && self.target.zip(self.original).is_some_and(has_all)
     }
 
@@ -162,11 +163,15 @@ impl Dealings {
 
     /// Guests that were given back all that they had, and from whom nothing is wanted, are as if they had never been touched:
     /// what somebody sets from now on is theirs, also once something is wanted of them again.
-    pub(crate) fn let_rest(&mut self) {
-        self.guests
-            .values_mut()
-            .filter(|dealing| dealing.is_undone())
-            .for_each(|dealing| dealing.target = None);
+    pub(crate) fn let_rest(&mut self, sample: &Sample) {
+        for guest in &sample.guests {
+            let Some((dealing, balloon)) = self.guests.get_mut(&guest.id).zip(guest.balloon) else {
+                continue;
+            };
+            if dealing.is_undone(guest, &balloon) {
+                (dealing.target, dealing.hurried) = (None, false);
+            }
+        }
     }
 
     /// Remembers what a guest had when it was first seen, and forgets guests that are gone. A guest found with an inflated

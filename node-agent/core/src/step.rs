@@ -191,7 +191,7 @@ impl State {
         self.dealings.meet(input.sample, &self.model, input.keep_found);
         let giving_back = self.gives_back(input);
         let observing = input.policy.mode == Mode::Observe && !giving_back;
-        self.begin_or_end_observing(observing);
+        self.begin_or_end_observing(observing, input.sample);
         let sample =
             if observing { shadow::overlay(input.sample, &self.dealings, shown) } else { input.sample };
         self.fold(input, sample, observing);
@@ -272,9 +272,9 @@ impl State {
         (begins && self.model.tracks().any(Track::is_unseen)).then_some(Hold::FirstLook)
     }
 
-    fn begin_or_end_observing(&mut self, observing: bool) {
+    fn begin_or_end_observing(&mut self, observing: bool, sample: &Sample) {
         if observing {
-            self.dealings.let_rest();
+            self.dealings.let_rest(sample);
         } else if self.dealings.iter().any(|(_, dealing)| dealing.shadow.is_some()) {
             self.dealings.iter_mut().for_each(|dealing| dealing.shadow = None);
             self.model.forget_shadows(&self.dealings);

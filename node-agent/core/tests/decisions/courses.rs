@@ -4,12 +4,13 @@
 
 use crate::world::{World, guest, mib, reason, settle, view, world};
 use overcommit_core::conduct::Trust;
+use overcommit_core::dealings::Original;
 use overcommit_core::plan::{Command, Outcome};
 use overcommit_core::policy::Mode;
 use overcommit_core::reason::{Failure, Hold, Reason};
 use overcommit_core::roster::OptOut;
 use overcommit_core::sample::{RunState, Untouchable};
-use overcommit_core::step::{Release, Turn};
+use overcommit_core::step::{Release, State, Turn};
 use overcommit_core::units::{Amount, Bytes, Permille};
 
 #[test]
@@ -201,23 +202,32 @@ fn going_back_to_observe_gives_back_what_was_taken() {
 
 #[test]
 fn what_somebody_sets_while_a_policy_observes_stays_when_it_enforces() {
-    let mut w = world(1100, vec![guest("a", 512, 60), guest("b", 512, 60), guest("c", 512, 60)]);
-    w.keep_found = true;
-    settle(&mut w, 20);
-    w.total = 4096;
-    w.policy.mode = Mode::Observe;
-    settle(&mut w, 20);
-    assert!(w.tick().observing);
-    let had = |w: &World| w.state.dealings().of(&World::id("a")).unwrap().original.unwrap();
-    assert_eq!(had(&w).target, mib(512));
-    w.guest("a").actual = 300;
-    w.tick();
-    w.policy.mode = Mode::Enforce;
-    for _ in 0..10 {
-        let decision = w.tick();
-        assert!(decision.again.is_empty() && decision.plan.is_empty(), "{decision:?}");
+    for adopted in [false, true] {
+        let mut w = world(1100, vec![guest("a", 512, 60), guest("b", 512, 60), guest("c", 512, 60)]);
+        w.keep_found = true;
+        settle(&mut w, 20);
+        w.total = 4096;
+        w.policy.mode = Mode::Observe;
+        settle(&mut w, 20);
+        let had = |w: &World| w.state.dealings().of(&World::id("a")).unwrap().original.unwrap();
+        if adopted {
+            // By another agent, as the last one left it.
+            let original = Original { target: mib(512), period: Some(2) };
+            w.state = State::default();
+            w.state.adopt(&World::id("a"), original, mib(512));
+            settle(&mut w, 2);
+        }
+        assert!(w.tick().observing);
+        assert_eq!(had(&w).target, mib(512));
+        w.guest("a").actual = 300;
+        w.tick();
+        w.policy.mode = Mode::Enforce;
+        for _ in 0..10 {
+            let decision = w.tick();
+            assert!(decision.again.is_empty() && decision.plan.is_empty(), "{adopted} {decision:?}");
+        }
+        assert_eq!(had(&w).target, mib(300));
     }
-    assert_eq!(had(&w).target, mib(300));
 }
 
 #[test]
