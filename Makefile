@@ -62,12 +62,12 @@ parts: setup ## what the test bed runs: Kubernetes, KubeVirt, images; built once
 	cargo build --workspace --bins --locked
 	cargo run --quiet --locked --bin testbed -- build
 
-# Test programs in tests/tests run real parts; all others only compute.
 programs = $(notdir $(patsubst %/main,%,$(basename $(wildcard $(addsuffix /*.rs,$(1)) $(addsuffix /*/main.rs,$(1))))))
-REAL := $(call programs,tests/tests)
-COMPUTING := $(filter-out $(REAL),$(call programs,*/tests */*/tests))
+# Programs that only compute, for minutes, and look at no clock.
+COMPUTING := $(call programs,node-agent/core/tests node-agent/sim/tests)
 # Real guests that rest for minutes and must have no others beside them: what computes has their time, with the lowest weight.
 ALONE := model merging
+REST := $(filter-out $(COMPUTING) $(ALONE),$(call programs,*/tests */*/tests))
 # Tests in a module `waits` wait for guests and API servers, and use a processor for a quarter of their time: so many at a
 # time. All others are as many as there are processors.
 WAITING ?= $$(n=$$(nproc); echo $$((n > 5 ? n : 5)))
@@ -77,15 +77,15 @@ test: parts ## every test
 	@failed=0; \
 	echo "what only computes runs meanwhile, told at its end: target/computing.log"; \
 	setsid bash -c '{ echo 19 > /proc/self/autogroup; } 2>/dev/null || true; exec nice -n 19 "$$@"' computing \
-		$(CARGO_TEST) --lib --bins $(addprefix --test ,$(COMPUTING)) > target/computing.log 2>&1 & \
+		$(CARGO_TEST) $(addprefix --test ,$(COMPUTING)) > target/computing.log 2>&1 & \
 	computing=$$!; \
 	trap 'kill -- -$$computing 2>/dev/null || true' EXIT; \
 	set -x; \
 	$(CARGO_TEST) $(addprefix --test ,$(ALONE)) || failed=$$?; \
 	wait $$computing || failed=$$?; \
 	cat target/computing.log; \
-	$(CARGO_TEST) $(addprefix --test ,$(filter-out $(ALONE),$(REAL))) -- --skip waits:: || failed=$$?; \
-	$(CARGO_TEST) $(addprefix --test ,$(REAL)) -- --test-threads=$(WAITING) waits:: || failed=$$?; \
+	$(CARGO_TEST) --lib --bins $(addprefix --test ,$(REST)) -- --skip waits:: || failed=$$?; \
+	$(CARGO_TEST) $(addprefix --test ,$(REST)) -- --test-threads=$(WAITING) waits:: || failed=$$?; \
 	exit $$failed
 
 # Turns that each property of the decisions is shown; `make test` shows 100,000.
