@@ -25,7 +25,7 @@ use crate::contact::Contact;
 use crate::keeper::{BEGINS_WITHIN, SLACK};
 use crate::report::{explain, lines};
 use crate::run::Failure;
-use crate::tick::Wake;
+use crate::tick::{PROGRESS, Wake};
 pub(crate) use door::Reserve;
 
 /// A question is a word; more is not read.
@@ -35,8 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// So many questions are before the loop at a time: each waits on a thread.
 const BEFORE_THE_LOOP: usize = 4;
 const RELEASE_PATIENCE: Duration = Duration::from_mins(2);
-/// Who waits for a release is told this often how far it is.
-const PROGRESS: Duration = Duration::from_secs(3);
 /// An agent that has done nothing yet does so within this time if there is anything to be given back: it looks for launchers,
 /// their guests and the kernel's word about them, for 2 s each at most.
 const BEGUN_WITHIN: Duration = Duration::from_secs(10);

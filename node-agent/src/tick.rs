@@ -45,6 +45,7 @@ use crate::recording::Recording;
 use crate::report::{Report, Reporter};
 use crate::scribe::Scribe;
 use act::Takes;
+pub(crate) use ending::PROGRESS;
 use ending::{HandOver, Unfinished};
 use lane::Watched;
 use panics::Panics;

@@ -18,7 +18,7 @@ const KNOBS_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a hand-over waits for what it sent.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(6);
 /// People are told this often how far a release is.
-const PROGRESS: Duration = Duration::from_secs(3);
+pub(crate) const PROGRESS: Duration = Duration::from_secs(3);
 
 /// What becomes of guests that a lost journal knew.
 const UNSEEN: &str = "the journal was unreadable, and not all guests that ran then were seen since: the next agent looks for \
