@@ -1,13 +1,18 @@
 //! Why a guest has the memory it has: one value that status, events, metrics, logs and `explain` all render.
 
+mod cut;
+mod hold;
+
 use std::fmt;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::roster::OptOut;
 use crate::sample::Untouchable;
 use crate::units::Bytes;
+
+pub use cut::{Cut, FloorKind};
+pub use hold::Hold;
 
 /// The reason for what happened, or did not happen, to one guest in one turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,114 +154,6 @@ pub enum Failure {
     Hurt(Pain),
 }
 
-/// What kept the guard from letting a take pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Hold {
-    /// Statistics are too old.
-    StaleStatistics {
-        /// Age of the last ones.
-        age: Duration,
-    },
-    /// The guest has never sent statistics: no balloon driver, or none that reports.
-    NoStatistics,
-    /// Statistics contradict themselves.
-    ImpossibleStatistics,
-    /// One take per new statistics: the next must come first.
-    AwaitingStatistics,
-    /// It is at its guaranteed minimum.
-    AtFloor(FloorKind),
-    /// The host does not show its process, or what its pod was promised.
-    Unproven,
-    /// The host's kernel has not shown its process for too long.
-    OldFacts {
-        /// Since it last did.
-        age: Duration,
-    },
-    /// It has just booted.
-    Booting,
-    /// It is paused.
-    Paused,
-    /// A migration, dump or snapshot is under way.
-    Busy,
-    /// A migration of it is pending.
-    Migrating,
-    /// What the last agent left it with is not known to be in force yet.
-    Adopting,
-    /// Memory is being plugged into it, or out of it.
-    Plugging,
-    /// It does not follow its balloon target.
-    NotFollowing,
-    /// Its balloon says what its process denies.
-    Untrusted,
-    /// A take failed lately: nothing is tried before this time is over.
-    BackingOff {
-        /// What is left of it.
-        left: Duration,
-        /// Which expectation failed.
-        failure: Failure,
-    },
-    /// This interval's take from one guest is used up.
-    GuestLimit,
-    /// Its balloon has yet to follow the last takes.
-    BalloonLags,
-    /// Somebody else moves its balloon.
-    BalloonMoves,
-    /// This interval's take from the whole node is used up.
-    NodeLimit,
-    /// Somebody paused all taking on this node.
-    TakingPaused,
-    /// The loop has just begun, and does not know yet what each guest holds.
-    FirstLook,
-    /// The policy's reserve leaves the node no memory for guests.
-    ReserveTooLarge,
-    /// It hurts, and no program takes from such.
-    Hurts(Pain),
-}
-
-/// Why the guard allowed less than was wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Cut {
-    /// The interval's limit for one guest.
-    GuestLimit,
-    /// The interval's limit for the node.
-    NodeLimit,
-    /// The guest's floor.
-    Floor(FloorKind),
-    /// There is no more to spare.
-    Spare,
-    /// Its pod may hold no more.
-    PodLimit,
-}
-
-impl fmt::Display for Cut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::GuestLimit => f.write_str("limits.takePerGuest leaves no more for this interval"),
-            Self::NodeLimit => f.write_str("limits.takePerNode leaves no more for this interval"),
-            Self::Floor(kind) => write!(f, "it keeps {kind}"),
-            Self::Spare => f.write_str("there is no more to spare"),
-            Self::PodLimit => f.write_str("its pod may hold no more"),
-        }
-    }
-}
-
-/// Which guaranteed minimum is the highest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FloorKind {
-    /// Percent of the full size.
-    Part,
-    /// Bytes.
-    Bytes,
-    /// What the scheduler promised the pod.
-    Request,
-    /// The guest's own working set with headroom.
-    WorkingSet,
-    /// What it keeps in a declared emergency.
-    Emergency,
-    /// What it keeps while it waits its turn.
-    Turn,
-}
-
 impl Reason {
     /// A stable name for labels and status: letters only, at most 32.
     pub const fn code(self) -> &'static str {
@@ -302,43 +199,6 @@ impl Failure {
             Self::NotFreed { .. } => "UndoNotFreed",
             Self::Silent => "UndoSilent",
             Self::Hurt(_) => "UndoHurt",
-        }
-    }
-}
-
-impl Hold {
-    /// A stable name for labels and status.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::StaleStatistics { .. } => "StaleStatistics",
-            Self::NoStatistics => "NoStatistics",
-            Self::ImpossibleStatistics => "ImpossibleStatistics",
-            Self::AwaitingStatistics => "AwaitingStatistics",
-            Self::AtFloor(FloorKind::Part) => "AtFloorPercent",
-            Self::AtFloor(FloorKind::Bytes) => "AtFloorBytes",
-            Self::AtFloor(FloorKind::Request) => "AtFloorRequest",
-            Self::AtFloor(FloorKind::WorkingSet) => "AtFloorWorkingSet",
-            Self::AtFloor(FloorKind::Emergency) => "AtFloorEmergency",
-            Self::AtFloor(FloorKind::Turn) => "AtFloorTurn",
-            Self::Unproven => "Unproven",
-            Self::OldFacts { .. } => "OldFacts",
-            Self::Booting => "Booting",
-            Self::Paused => "Paused",
-            Self::Busy => "Busy",
-            Self::Migrating => "Migrating",
-            Self::Adopting => "Adopting",
-            Self::Plugging => "Plugging",
-            Self::NotFollowing => "NotFollowing",
-            Self::Untrusted => "Untrusted",
-            Self::BackingOff { .. } => "BackingOff",
-            Self::GuestLimit => "GuestLimit",
-            Self::BalloonLags => "BalloonLags",
-            Self::BalloonMoves => "BalloonMoves",
-            Self::NodeLimit => "NodeLimit",
-            Self::TakingPaused => "TakingPaused",
-            Self::FirstLook => "FirstLook",
-            Self::ReserveTooLarge => "ReserveTooLarge",
-            Self::Hurts(_) => "Hurts",
         }
     }
 }
@@ -430,58 +290,6 @@ impl fmt::Display for Failure {
             Self::Silent => f.write_str("it sent no statistics that can be used after it"),
             Self::Hurt(pain) => write!(f, "it began to hurt ({pain})"),
         }
-    }
-}
-
-impl fmt::Display for Hold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::StaleStatistics { age } => write!(f, "its statistics are {} s old", age.as_secs()),
-            Self::NoStatistics => f.write_str("it sends no statistics (is its balloon driver loaded?)"),
-            Self::ImpossibleStatistics => f.write_str("its statistics contradict themselves"),
-            Self::AwaitingStatistics => f.write_str("the effect of the last take is not visible yet"),
-            Self::AtFloor(kind) => write!(f, "it is at its floor: {kind}"),
-            Self::Unproven => f.write_str("its process, or what its pod was promised, cannot be read"),
-            Self::OldFacts { age } => {
-                write!(f, "what the host's kernel says of its process is {} s old", age.as_secs())
-            }
-            Self::Booting => f.write_str("it has just booted"),
-            Self::Paused => f.write_str("it is paused"),
-            Self::Busy => f.write_str("a migration, dump or snapshot is under way"),
-            Self::Migrating => f.write_str("a migration of it is pending"),
-            Self::Adopting => f.write_str("what the last agent left it with is being made sure of"),
-            Self::Plugging => f.write_str("memory is being plugged into it or out of it"),
-            Self::NotFollowing => f.write_str("it does not follow its balloon target"),
-            Self::Untrusted => f.write_str(
-                "its process kept what its balloon said it gave; it is tried again once its QEMU or the agent is started anew",
-            ),
-            Self::BackingOff { left, failure } => {
-                write!(f, "not tried again for {} s, because {failure}", left.as_secs())
-            }
-            Self::GuestLimit => f.write_str("this interval's limit for one guest is used up"),
-            Self::BalloonLags => f.write_str("its balloon has yet to follow the last takes"),
-            Self::BalloonMoves => f.write_str("somebody else moves its balloon"),
-            Self::NodeLimit => f.write_str("this interval's limit for the node is used up"),
-            Self::TakingPaused => f.write_str("taking is paused on this node"),
-            Self::FirstLook => {
-                f.write_str("the agent has just begun, and the kernel has not shown all guests yet")
-            }
-            Self::ReserveTooLarge => f.write_str("the policy's reserve.minimum is all that the node has"),
-            Self::Hurts(pain) => write!(f, "it hurts ({pain})"),
-        }
-    }
-}
-
-impl fmt::Display for FloorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Part => "its class's part of its size",
-            Self::Bytes => "its class's bytes",
-            Self::Request => "its pod's memory request",
-            Self::WorkingSet => "its working set with headroom",
-            Self::Emergency => "what it keeps in an emergency",
-            Self::Turn => "what it keeps while it waits its turn",
-        })
     }
 }
 

@@ -68,9 +68,8 @@ impl ReadError {
     }
     /// True if file descriptors or memory ran out: then the failure says nothing of the file.
     pub fn is_exhaustion(&self) -> bool {
-        const EXHAUSTION: [i32; 3] = [12, 23, 24]; // ENOMEM, ENFILE, EMFILE; same file
         matches!(self, Self::Io { source, .. }
-            if source.raw_os_error().is_some_and(|errno| EXHAUSTION.contains(&errno)))
+            if more_files(source).is_some() || source.kind() == io::ErrorKind::OutOfMemory)
     }
 }
 

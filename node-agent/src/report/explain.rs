@@ -28,7 +28,7 @@ pub(crate) fn explanation(report: &Report, guest: &GuestView) -> String {
         ("contested", guest.contested.map(|contested| contested.to_string())),
         ("next", Some(next(guest))),
         ("node", Some(lines::headline(report).trim_end().to_owned())),
-        ("trouble", troubles(report)),
+        ("trouble", troubles(report, guest)),
         ("unlisted", lines::unlisted(report)),
     ];
     let rows = rows.into_iter().filter_map(|(name, text)| Some(format!("  {name:<10} {}\n", text?)));
@@ -120,9 +120,11 @@ fn trust(guest: &GuestView) -> Option<String> {
     }
 }
 
-/// What does not work on this node: it may be why nothing is taken, or given.
-fn troubles(report: &Report) -> Option<String> {
-    let told: Vec<&str> = report.troubles.own().collect();
+/// What does not work on this node, or with the guest: it may be why nothing is taken, or given.
+fn troubles(report: &Report, guest: &GuestView) -> Option<String> {
+    let its = format!("{}: ", guest.name);
+    let of_guest = report.troubles.of_guests().filter(|trouble| trouble.starts_with(&its));
+    let told: Vec<&str> = report.troubles.own().chain(of_guest).collect();
     (!told.is_empty()).then(|| told.join("\n             "))
 }
 
@@ -257,11 +259,14 @@ mod tests {
         let code = |line: &'static str| line.split_once("=> \"")?.1.strip_suffix("\",");
         let named =
             |code: &&str| code.starts_with(char::is_uppercase) && code.chars().all(char::is_alphanumeric);
-        let sources =
-            [include_str!("../../core/src/reason.rs"), include_str!("../../core/src/ksm/reason.rs")];
+        let sources = [
+            include_str!("../../core/src/reason.rs"),
+            include_str!("../../core/src/reason/hold.rs"),
+            include_str!("../../core/src/ksm/reason.rs"),
+        ];
         let codes: Vec<&str> =
             sources.iter().flat_map(|source| source.lines()).filter_map(code).filter(named).collect();
-        assert!(codes.contains(&"KsmPays"));
+        assert!(["FullSize", "AtFloorTurn", "KsmPays"].iter().all(|code| codes.contains(code)), "{codes:?}");
         assert!(codes.len() > 40, "{codes:?}");
         for code in codes {
             assert!(documented.contains(&format!("`{code}`")), "docs/reasons.md does not explain {code}");
