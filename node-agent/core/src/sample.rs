@@ -256,6 +256,9 @@ pub struct GuestConfig {
     pub free_page_reporting: bool,
     /// Facts for which a guest is never touched, in the order found.
     pub untouchable: Vec<Untouchable>,
+    /// Virtual CPUs that it has now (`<vcpu>`); for programs alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vcpus: Option<u32>,
 }
 
 impl Clone for GuestConfig {
@@ -355,6 +358,18 @@ pub struct ProcessFacts {
     pub bound: Option<Bytes>,
     /// How much more of it the kernel may swap out by the limits of its pod; absent when unlimited.
     pub swappable: Option<Bytes>,
+    /// Page faults of QEMU since its start; for programs alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<Faults>,
+}
+
+/// Page faults of a process (`minflt`, `majflt`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Faults {
+    /// Those for which nothing was read.
+    pub minor: u64,
+    /// Those for which something was.
+    pub major: u64,
 }
 
 impl ProcessFacts {
@@ -372,6 +387,7 @@ impl ProcessFacts {
             // A promise is cut by it, so it must still hold: a reading that came says, too, that there is none.
             bound: if self.anon.is_some() { self.bound } else { before.bound },
             swappable: self.swappable.or(before.swappable),
+            faults: self.faults.or(before.faults),
         }
     }
 }

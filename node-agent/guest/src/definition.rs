@@ -68,6 +68,7 @@ pub(crate) fn parse(xml: &str) -> Result<Definition, DefinitionError> {
             has_balloon: balloon.is_some(),
             free_page_reporting: balloon.is_some_and(|b| b.attribute("freePageReporting") == Some("on")),
             untouchable: untouchable(domain, devices),
+            vcpus: child(domain, "vcpu").and_then(vcpus),
         },
         period: balloon.map(period),
         pluggable: pluggable.into_iter().map(|p| p.size).collect(),
@@ -97,6 +98,7 @@ pub(crate) fn unknown(max: Bytes) -> Definition {
         has_balloon: false,
         free_page_reporting: false,
         untouchable: Vec::new(),
+        vcpus: None,
     };
     Definition { config, period: None, pluggable: Vec::new() }
 }
@@ -120,6 +122,11 @@ fn pluggable(devices: Option<Node<'_, '_>>) -> Result<Vec<Pluggable>, Definition
         Ok(Pluggable { size, requested, current: says("current").unwrap_or(requested) })
     };
     children(devices, "memory").filter(|m| m.attribute("model") == Some("virtio-mem")).map(of).collect()
+}
+
+/// How many it has now: fewer than it may have where some are plugged in later.
+fn vcpus(node: Node<'_, '_>) -> Option<u32> {
+    node.attribute("current").or_else(|| node.text())?.trim().parse().ok().filter(|count| *count > 0)
 }
 
 /// A size that is not nothing.
@@ -210,6 +217,22 @@ mod tests {
         assert!(definition.config.has_balloon && definition.config.free_page_reporting);
         assert_eq!(definition.period, Some(10));
         assert_eq!(definition.config.untouchable, []);
+        assert_eq!(definition.config.vcpus, Some(1));
+    }
+
+    #[test]
+    fn processors_are_those_that_it_has_now() {
+        for (vcpu, want) in [
+            ("<vcpu>4</vcpu>", Some(4)),
+            ("<vcpu placement='static' current='2'>\n4 </vcpu>", Some(2)),
+            ("<vcpu>0</vcpu>", None),
+            ("<vcpu>-1</vcpu>", None),
+            ("<vcpu/>", None),
+            ("", None),
+        ] {
+            let xml = format!("<domain><memory>1024</memory>{vcpu}</domain>");
+            assert_eq!(parse(&xml).unwrap().config.vcpus, want, "{vcpu}");
+        }
     }
 
     #[test]

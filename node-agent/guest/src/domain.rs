@@ -43,6 +43,7 @@ impl Observation {
                 has_balloon: evident.has_balloon,
                 free_page_reporting: false,
                 untouchable: Vec::new(),
+                vcpus: None,
             },
             pluggable: Vec::new(),
             run_state: RunState::Unreachable,

@@ -158,7 +158,9 @@ impl ProcessFactsReader {
         };
         let status = Status::read(&known.process)?;
         let overhead = known.overhead(&self.root, &mut self.reading.measured, who, status)?;
-        known.view(status, overhead, self.capacity)
+        let mut view = known.view(status, overhead, self.capacity)?;
+        view.facts.faults = known.faults();
+        Ok(view)
     }
 
     fn not_found(&self, who: &Who) -> String {

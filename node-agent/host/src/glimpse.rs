@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use overcommit_core::lane::Glimpse;
-use overcommit_core::sample::Incarnation;
+use overcommit_core::sample::{Faults, Incarnation};
 use overcommit_core::units::Bytes;
 
 use crate::held::Held;
@@ -73,6 +73,13 @@ pub(crate) fn faults(text: &str) -> Option<(u64, u64)> {
     Some((faults, fields.nth(9)?.parse().ok()?))
 }
 
+/// Fields 10 (`minflt`) and 12 (`majflt`).
+pub(crate) fn all_faults(text: &str) -> Option<Faults> {
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    let minor = fields.nth(7)?.parse().ok()?;
+    Some(Faults { minor, major: fields.nth(1)?.parse().ok()? })
+}
+
 /// The larger of what was asked of files and of disks: a cached image costs no disk, direct I/O asks no file.
 pub(crate) fn bytes_read(text: &str) -> u64 {
     let value = |line| counter_line(line).filter(|(name, _)| matches!(*name, "rchar:" | "read_bytes:"));
@@ -103,6 +110,11 @@ mod tests {
     #[test]
     fn hostile_names_and_broken_text_are_no_counters() {
         assert_eq!(faults("7 (a) 1 2) S 1 1 1 0 -1 0 5 0 77 0 0 0 0 0 20 0 1 0 99 1"), Some((77, 99)));
+        let all = all_faults("7 (a) 1 2) S 1 1 1 0 -1 0 5 3 77 9 0 0 0 0 20 0 1 0 99 1");
+        assert_eq!(all, Some(Faults { minor: 5, major: 77 }));
+        for text in ["", ")", "1 (x) S", "1 (x) S 1 1 1 0 -1 0 5 3", "1 (x) S 1 1 1 0 -1 0 y 3 7"] {
+            assert_eq!(all_faults(text), None, "{text}");
+        }
         for text in ["", ")", "1 (x) S", "1 (x) S 1 1 1 0 -1 0 5 0 x 0 0 0 0 0 20 0 1 0 99"] {
             assert_eq!(faults(text), None, "{text}");
         }

@@ -2,6 +2,7 @@
 
 use overcommit_core::ports::{HostPort, PortError};
 use overcommit_core::sample::HostSample;
+use overcommit_core::units::Bytes;
 
 use crate::held::{Held, ReadError};
 use crate::ksm::KsmFiles;
@@ -45,6 +46,7 @@ impl HostPort for HostReader {
             ksm_unread: ksm.is_err(),
             ksm: ksm.unwrap_or_default(),
             cpus: self.cpus.read().ok().and_then(cpus::count),
+            page: u64::try_from(rustix::param::page_size()).ok().map(Bytes::new),
         })
     }
 }

@@ -147,6 +147,7 @@ impl Plant {
                 has_balloon: true,
                 free_page_reporting: guest.group.free_page_reporting,
                 untouchable: Vec::new(),
+                vcpus: None,
             },
             run_state: guest.run_state(),
             balloon: None,

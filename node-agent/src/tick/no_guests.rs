@@ -67,6 +67,7 @@ pub(crate) fn guest(id: &str, name: GuestName, full: Bytes) -> GuestSample {
         has_balloon: true,
         free_page_reporting: false,
         untouchable: Vec::new(),
+        vcpus: None,
     };
     GuestSample {
         id: GuestId::new(id),

@@ -260,6 +260,7 @@ fn guest(name: &str, run_state: RunState, balloon: Option<Balloon>, facts: Proce
             has_balloon: true,
             free_page_reporting: false,
             untouchable: Vec::new(),
+            vcpus: None,
         },
         run_state,
         balloon,

@@ -12,11 +12,11 @@ use crate::guard::Scene;
 use crate::ksm::{Advisor, Knobs};
 use crate::model::Track;
 use crate::policy::Class;
-use crate::sample::{Balloon, Ksm, Sample};
+use crate::sample::{Balloon, Faults, Ksm, Sample};
 use crate::units::{Bytes, Monotonic};
 
-/// MOM and the kernel count in pages of this size.
-const PAGE: u64 = 4096;
+/// The kernel's pages, where nobody said how large they are.
+const PAGE: Bytes = Bytes::from_kib(4);
 
 /// A sample: values in the order of [`HOST`] or [`GUEST`]; nil where it was not to be had.
 pub(super) type Row = Vec<Option<i64>>;
@@ -53,7 +53,7 @@ pub(super) const HOST: [&str; 27] = [
 ];
 
 /// Fields of a guest that are collected.
-pub(super) const GUEST: [&str; 13] = [
+pub(super) const GUEST: [&str; 16] = [
     "mem_available",
     "mem_unused",
     "swap_in",
@@ -67,6 +67,9 @@ pub(super) const GUEST: [&str; 13] = [
     "vcpu_user_limit",
     "vcpu_quota",
     "vcpu_period",
+    "host_minor_faults",
+    "host_major_faults",
+    "vcpu_count",
 ];
 
 /// What MOM says of processors that nobody limits (`getVmCpuTuneInfo` of its libvirt interface): all percents of the host's.
@@ -77,16 +80,8 @@ const QUOTA: i64 = -1;
 const PERIOD: i64 = 100_000;
 
 /// Fields of a guest that nobody collects here; `KubeVirt` tunes nothing of its processors and disks.
-pub(super) const GUEST_NIL: [&str; 8] = [
-    "mem_free",
-    "swap_total",
-    "swap_usage",
-    "host_major_faults",
-    "host_minor_faults",
-    "vcpu_count",
-    "io_tune",
-    "io_tune_current",
-];
+pub(super) const GUEST_NIL: [&str; 5] =
+    ["mem_free", "swap_total", "swap_usage", "io_tune", "io_tune_current"];
 
 /// What a kernel says that merges nothing and was never told to (mm/ksm.c). It stands for one without KSM, and for knobs that
 /// cannot be read: a program that compares or adds nil fails as a whole, and no balloon would ever move on such a node.
@@ -152,13 +147,19 @@ fn kib(bytes: Bytes) -> i64 {
     whole(bytes.to_kib_floor())
 }
 
-fn pages(bytes: Bytes) -> i64 {
-    whole(bytes.get() / PAGE)
+/// As the kernel counts them.
+fn pages(bytes: Bytes, page: Bytes) -> i64 {
+    whole(bytes.get().checked_div(page.get()).unwrap_or_default())
+}
+
+/// The kernel's.
+pub(super) fn page(sample: &Sample) -> Bytes {
+    sample.host.page.unwrap_or(PAGE)
 }
 
 /// A sample of the host.
 pub(super) fn host_row(scene: &Scene<'_>, sample: &Sample, before: Option<&Counters>, now: &Counters) -> Row {
-    let (memory, ksm) = (&sample.host.memory, merging(sample));
+    let (memory, ksm, page) = (&sample.host.memory, merging(sample), page(sample));
     let tracks = scene.model.tracks();
     let shareable: Bytes = tracks.map(|t| t.sample.config.full.plus(t.plugged())).sum();
     let since = |of: fn(&Counters) -> u64| before.map(|before| whole(of(now).saturating_sub(of(before))));
@@ -175,8 +176,8 @@ pub(super) fn host_row(scene: &Scene<'_>, sample: &Sample, before: Option<&Count
         ksm.knobs.map(|knobs| whole(knobs.pages_to_scan)),
         ksm.knobs.map(|knobs| whole(knobs.sleep_millisecs)),
         ksm.merge_across_nodes.map(i64::from),
-        Some(pages(ksm.shared)),
-        Some(pages(ksm.sharing)),
+        Some(pages(ksm.shared, page)),
+        Some(pages(ksm.sharing, page)),
         ksm.pages_unshared.map(whole),
         ksm.pages_volatile.map(whole),
         Some(whole(ksm.full_scans)),
@@ -199,8 +200,13 @@ fn clock(seconds: u64) -> [u64; 6] {
     [year, month, day, hour, minute, second]
 }
 
-/// A sample of a guest.
-pub(super) fn guest_row(track: &Track, class: &Class) -> Row {
+/// A sample of a guest, on a host with pages of that size; its process's faults are those since `before`, none in the first.
+pub(super) fn guest_row(track: &Track, class: &Class, page: Bytes, before: Option<Faults>) -> Row {
+    let faults = track.sample.facts.faults;
+    let since = |of: fn(&Faults) -> u64| {
+        let now = faults.as_ref().map(of)?;
+        Some(whole(now.saturating_sub(before.as_ref().map_or(now, of))))
+    };
     let Balloon { available, unused, swap_in, swap_out, major_faults, minor_faults, .. } =
         track.sample.balloon.unwrap_or_default();
     vec![
@@ -214,10 +220,13 @@ pub(super) fn guest_row(track: &Track, class: &Class) -> Row {
         Some(kib(track.ceiling)),
         // A guest on a host without Kubernetes that was found smaller than its floor may have no more than it was found with.
         Some(kib(floor::of(track, class).0.min(track.ceiling))),
-        track.sample.facts.resident.map(pages),
+        track.sample.facts.resident.map(|resident| pages(resident, page)),
         Some(USER_LIMIT),
         Some(QUOTA),
         Some(PERIOD),
+        since(|faults| faults.minor),
+        since(|faults| faults.major),
+        track.sample.config.vcpus.map(i64::from),
     ]
 }
 

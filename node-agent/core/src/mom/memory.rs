@@ -16,7 +16,7 @@ use crate::guard::Scene;
 use crate::ksm::Asked;
 use crate::model::Track;
 use crate::reason::Reason;
-use crate::sample::{GuestId, Sample};
+use crate::sample::{Faults, GuestId, Sample};
 use crate::units::Monotonic;
 use crate::view::GuestView;
 
@@ -42,6 +42,9 @@ pub(super) struct Subject {
     alive_since: Option<Monotonic>,
     /// Oldest first.
     pub(super) history: VecDeque<Row>,
+    /// What its process's faults were in the last sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    faults: Option<Faults>,
     pub(super) variables: Variables,
     /// What was refused of it in the last cycle, and why.
     pub(super) refused: Option<Refusal>,
@@ -84,7 +87,7 @@ impl Memory {
 
     /// One sample of the host, and of each guest that the program may see.
     pub(super) fn take_in(&mut self, scene: &Scene<'_>, sample: &Sample) {
-        let now = Counters::of(sample);
+        let (now, page) = (Counters::of(sample), fields::page(sample));
         self.host.push(fields::host_row(scene, sample, self.counters.as_ref(), &now));
         self.counters = Some(now);
         self.guests.retain(|id, _| scene.model.track(id).is_some());
@@ -93,7 +96,8 @@ impl Memory {
             if guest.alive_since != Some(track.alive_since) {
                 *guest = Subject { alive_since: Some(track.alive_since), ..Subject::default() };
             }
-            guest.push(fields::guest_row(track, class));
+            guest.push(fields::guest_row(track, class, page, guest.faults));
+            guest.faults = track.sample.facts.faults.or(guest.faults);
         }
         for (id, guest) in &mut self.guests {
             // Whom the program does not see it cannot fail on.

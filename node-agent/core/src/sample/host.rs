@@ -24,6 +24,9 @@ pub struct HostSample {
     /// Processors that are online; for programs alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u32>,
+    /// Size of the kernel's pages, in which it counts for programs; absent in recordings of builds that did not read it: 4 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<Bytes>,
 }
 
 /// The lines of `/proc/meminfo` that the ledger and programs use (Documentation/filesystems/proc.rst).

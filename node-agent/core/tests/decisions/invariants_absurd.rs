@@ -19,8 +19,8 @@ use overcommit_core::policy::Policy;
 use overcommit_core::reason::Pain;
 use overcommit_core::roster::{Membership, Roster};
 use overcommit_core::sample::{
-    Balloon, GuestConfig, GuestId, GuestName, GuestSample, HostCounters, HostMemory, HostSample, Incarnation,
-    Ksm, Pressure, ProcessFacts, RunState, Sample, Untouchable,
+    Balloon, Faults, GuestConfig, GuestId, GuestName, GuestSample, HostCounters, HostMemory, HostSample,
+    Incarnation, Ksm, Pressure, ProcessFacts, RunState, Sample, Untouchable,
 };
 use overcommit_core::step::{Input, Mandate, State, Turn};
 use overcommit_core::stranger::Stranger;
@@ -82,7 +82,9 @@ fn host() -> impl Strategy<Value = HostSample> {
             let counters =
                 HostCounters { swap_in_pages, swap_out_pages, major_faults, oom_kills: Some(kills) };
             let cpus = u32::try_from(kills).ok();
-            HostSample { memory, counters, pressure, ksm_unread: unread && ksm.is_none(), ksm, cpus }
+            // Also none at all, which no kernel has.
+            let page = (!hugetlb.is_zero()).then_some(left);
+            HostSample { memory, counters, pressure, ksm_unread: unread && ksm.is_none(), ksm, cpus, page }
         },
     )
 }
@@ -120,6 +122,7 @@ fn facts() -> impl Strategy<Value = ProcessFacts> {
             request,
             limit,
             swappable,
+            faults: swappable.map(|n| Faults { minor: n.get(), major: n.get() }),
         },
     )
 }
@@ -166,6 +169,7 @@ fn guest() -> impl Strategy<Value = GuestSample> {
                     has_balloon,
                     free_page_reporting: reporting,
                     untouchable: untouchable.into_iter().collect(),
+                    vcpus: u32::try_from(full.get()).ok(),
                 },
                 run_state,
                 balloon,

@@ -6,7 +6,7 @@
 use overcommit_core::policy::{KsmMode, Mode, Mom, Slot};
 use overcommit_core::reason::{Hold, Pain, Reason, Spot};
 use overcommit_core::step::{Decision, Turn};
-use overcommit_core::units::{Amount, Permille};
+use overcommit_core::units::{Amount, Bytes, Permille};
 
 use crate::course::prove::written_and_read;
 use crate::world::{World, guest, mib, reason, settle, view, world};
@@ -105,6 +105,82 @@ fn a_kernel_without_ksm_is_shown_as_one_that_merges_nothing() {
 }
 
 #[test]
+fn pages_are_the_kernels_whatever_their_size() {
+    use overcommit_core::sample::Ksm;
+    let ksm = Ksm { shared: Bytes::from_kib(640), sharing: Bytes::from_kib(6400), ..Ksm::default() };
+    for (page, [shared, sharing, resident]) in
+        [(None, [160, 1600, 76_800]), (Some(64), [10, 100, 4800]), (Some(4), [160, 1600, 76_800])]
+    {
+        let mut world = running(&format!(
+            "(if (and (== Host.ksm_pages_shared {shared}) (== Host.ksm_pages_sharing {sharing})) 0 (/ 1 0))
+             (with Guests g (if (== g.rss {resident}) 0 (/ 1 0)))"
+        ));
+        world.now += 5;
+        let mut sample = world.sample();
+        (sample.host.ksm, sample.host.page) = (Some(ksm), page.map(Bytes::from_kib));
+        let decision = world.decide_on(&sample, Turn::Tick);
+        assert_eq!((&told(&decision).trouble, told(&decision).failed), (&None, 0), "{page:?}");
+    }
+}
+
+#[test]
+fn what_a_guests_process_faulted_since_the_last_cycle_and_its_processors_are_shown() {
+    use overcommit_core::sample::Faults;
+    let mut world = running("0");
+    let mut seen = |faults: Option<(u64, u64)>, shown: &str| {
+        let program_text = format!("(with Guests g (if (and {shown} (== g.vcpu_count 3)) 0 (/ 1 0)))");
+        world.policy.mom = Some(program(&[("main", &program_text)]));
+        world.now += 5;
+        let mut sample = world.sample();
+        for guest in &mut sample.guests {
+            guest.facts.faults = faults.map(|(minor, major)| Faults { minor, major });
+            guest.config.vcpus = Some(3);
+        }
+        told(&world.decide_on(&sample, Turn::Tick)).failed
+    };
+    let since =
+        |minor: u64, major: u64| format!("(== g.host_minor_faults {minor}) (== g.host_major_faults {major})");
+    assert_eq!(seen(None, "(null g.host_minor_faults g.host_major_faults)"), 0);
+    assert_eq!(seen(Some((1000, 50)), &since(0, 0)), 0, "since when, nobody knows");
+    assert_eq!(seen(Some((1700, 53)), &since(700, 3)), 0);
+    assert_eq!(seen(Some((1701, 53)), &since(1, 0)), 0);
+    assert_eq!(seen(Some((5, 5)), &since(0, 0)), 0, "another process");
+}
+
+/// The program that `docs/mom.md` explains.
+fn documented() -> &'static str {
+    let docs = include_str!("../../../../docs/mom.md");
+    docs.split_once("```lisp\n").unwrap().1.split_once("```").unwrap().0
+}
+
+#[test]
+fn the_program_that_the_documentation_explains_does_what_it_says() {
+    let checked = overcommit_policy::Program::parse(&[overcommit_policy::Source {
+        name: "patient",
+        bytes: documented().as_bytes(),
+    }]);
+    assert_eq!(checked.unwrap().check(), []);
+    let mut world = running(documented());
+    for _ in 0..2 {
+        assert!(world.tick().plan.is_empty());
+    }
+    let third = world.tick();
+    assert_eq!(told(&third).failed, 0, "{:?}", third.guests);
+    assert_eq!([world.target("a"), world.target("b")], [950, 950]);
+    // Who is not idle begins anew.
+    world.guest("a").used = 500;
+    world.tick();
+    assert_eq!([world.target("a"), world.target("b")], [950, 902]);
+    world.guest("a").used = 300;
+    for _ in 0..2 {
+        world.tick();
+        assert_eq!(world.target("a"), 950);
+    }
+    world.tick();
+    assert_eq!(world.target("a"), 902);
+}
+
+#[test]
 fn a_program_decides_in_the_place_of_the_adaptive_engine() {
     // The node promised 2000 MiB and has 1500: the adaptive engine would take.
     let mut world = running("(defvar x 1)");
@@ -121,7 +197,7 @@ fn a_program_decides_in_the_place_of_the_adaptive_engine() {
 fn a_guest_is_shown_as_one_whose_processors_nobody_limits() {
     let limited =
         "(with Guests g (if (and (== g.vcpu_user_limit 100) (== g.vcpu_quota -1) (== g.vcpu_period 100000)
-        (not (valid g.vcpu_count g.io_tune))) (g.Control \"balloon_target\" 972800) (/ 1 0)))";
+        (null g.vcpu_count g.io_tune)) (g.Control \"balloon_target\" 972800) (/ 1 0)))";
     let mut world = running(limited);
     assert_eq!(view(&world.tick(), "a").target, mib(950));
 }

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use overcommit_core::ports::{HostView, Who};
-use overcommit_core::sample::{Incarnation, ProcessFacts};
+use overcommit_core::sample::{Faults, Incarnation, ProcessFacts};
 use overcommit_core::units::Bytes;
 
 use crate::cgroup::{self, CgroupPlace, Holds, Qos};
+use crate::glimpse;
 use crate::held::{ReadError, read_text};
 use crate::mounts::CgroupMounts;
 use crate::oom_score::{self, request_from_score};
@@ -105,6 +106,7 @@ impl Known {
                 limit,
                 bound: qos.and_then(|_| cgroup::bound(&limits, holds, || self.holds(1))),
                 swappable: version.and_then(|v| cgroup::swappable(&self.directories, v)),
+                faults: None,
             },
             trouble: unreached.then(|| {
                 "the pod's cgroup cannot be reached, so its limit is unknown; the agent needs SYS_PTRACE and the \
@@ -119,6 +121,11 @@ impl Known {
         let pages: u64 = self.process.text("ksm_merging_pages").ok()?.trim().parse().ok()?;
         let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
         Some(Bytes::new(pages.saturating_mul(page)))
+    }
+
+    /// Its page faults.
+    pub(super) fn faults(&self) -> Option<Faults> {
+        glimpse::all_faults(&self.process.text("stat").ok()?)
     }
 
     /// What this level of its pod or scope holds, the outermost first; absent if it has none of its own.

@@ -328,6 +328,7 @@ impl Guest {
             limit,
             bound: limit,
             swappable: None,
+            faults: None,
         }
     }
 

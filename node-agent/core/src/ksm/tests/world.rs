@@ -262,6 +262,7 @@ fn guest(number: usize, namespace: Option<&'static str>, huge: bool, resident: B
             has_balloon: true,
             free_page_reporting: false,
             untouchable: huge.then_some(Untouchable::HugePages).into_iter().collect(),
+            vcpus: None,
         },
         run_state: RunState::Running,
         balloon: None,

@@ -314,6 +314,7 @@ impl Body {
             request: g.request,
             limit: g.limit,
             bound: g.limit,
+            faults: None,
         }
     }
 
@@ -332,6 +333,7 @@ impl Body {
                 has_balloon: g.has_balloon,
                 free_page_reporting: false,
                 untouchable: g.untouchable.into_iter().collect(),
+                vcpus: None,
             },
             run_state: g.state,
             balloon: (!g.silent && g.state != RunState::Unreachable).then(|| self.balloon(used)),

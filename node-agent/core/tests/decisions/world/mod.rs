@@ -347,6 +347,7 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
             has_balloon: g.has_balloon,
             free_page_reporting: false,
             untouchable: g.untouchable.clone(),
+            vcpus: None,
         },
         run_state: g.state,
         balloon: (g.state != RunState::Unreachable).then(|| Balloon {
@@ -372,6 +373,7 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
             limit: g.limit.map(mib),
             bound: g.bound.map(mib),
             swappable: g.swappable.map(mib),
+            faults: None,
         },
         trouble: None,
     }
