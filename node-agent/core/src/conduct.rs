@@ -25,14 +25,16 @@ use trial::{SETTLE, Trial, excess, hurt};
 
 /// First back-off; doubled with each failure.
 const BACK_OFF: Duration = Duration::from_secs(30);
-/// Longest back-off.
-const BACK_OFF_MAX: Duration = Duration::from_mins(32);
-/// The seventh failure in a row has the longest back-off (30 s × 2⁶). More make nothing longer, and are not counted: a guest that
-/// is repaired after a day of them would be known for hours by what it was.
+/// The seventh failure in a row has the longest back-off: 32 min (30 s × 2⁶). More make nothing longer, and are not counted: a guest
+/// that is repaired after a day of them would be known for hours by what it was.
 const MOST_STRIKES: u32 = 7;
+/// Of takes that hurt the tenth: 4 h 16 min (30 s × 2⁹). Nobody repairs a guest that needs what it has, and where the needs of all do
+/// not fit it would be hurt each half hour for ever, in vain.
+const MOST_PAINS: u32 = 10;
 /// One failure is forgotten for each such time without another after the end of its back-off; the kubelet forgets a
 /// container's after as long a time, from the failure on (twice its longest back-off of 5 min: client-go,
-/// `util/flowcontrol/backoff.go`, `hasExpired`).
+/// `util/flowcontrol/backoff.go`, `hasExpired`). That a take hurt is remembered for twice the back-off that it had, if that is
+/// longer: where several may be taken from in turn, each is left alone for longer than ten minutes beyond its back-off.
 const FORGOTTEN: Duration = Duration::from_mins(10);
 
 /// How one guest behaved so far.
@@ -41,7 +43,10 @@ pub struct Conduct {
     trial: Option<Trial>,
     undo: Option<Undo>,
     last_failure: Option<Failure>,
+    /// Failures that count, and takes that hurt.
     strikes: u32,
+    #[serde(default, skip_serializing_if = "is_none")]
+    pains: u32,
     until: Option<Monotonic>,
     trust: Trust,
     /// The least target that `actual` reached, and what it was really given since.
@@ -103,8 +108,8 @@ impl Conduct {
     /// A new life, or a balloon that only shadows moved for a while: what is under observation says nothing any more, but
     /// failures count. Nor is it believed more than before: that it rebooted is its own word too.
     pub fn begin_life_anew(&mut self) {
-        let (strikes, until, trust, last_failure) = (self.strikes, self.until, self.trust, self.last_failure);
-        *self = Self { last_failure, strikes, until, trust, ..Self::default() };
+        let Self { last_failure, strikes, pains, until, trust, .. } = *self;
+        *self = Self { last_failure, strikes, pains, until, trust, ..Self::default() };
     }
 
     /// A take was carried out.
@@ -228,22 +233,41 @@ impl Conduct {
         }
     }
 
+    /// How long since its last back-off ended.
+    fn quiet(&self, at: Monotonic) -> Duration {
+        self.until.map_or(Duration::ZERO, |until| at.since(until))
+    }
+
     /// Failures that count still.
     fn strikes(&self, at: Monotonic) -> u32 {
-        let quiet = self.until.map_or(Duration::ZERO, |until| at.since(until));
-        let forgotten = quiet.as_secs().checked_div(FORGOTTEN.as_secs()).unwrap_or_default();
+        let forgotten = self.quiet(at).as_secs().checked_div(FORGOTTEN.as_secs()).unwrap_or_default();
         self.strikes.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
     }
 
+    /// Takes that hurt, as far as they count still.
+    fn pains(&self, at: Monotonic) -> u32 {
+        let (mut quiet, mut pains) = (self.quiet(at), self.pains);
+        while let Some(fewer) = pains.checked_sub(1) {
+            let lasts = FORGOTTEN.max(back_off(fewer, MOST_PAINS).saturating_mul(2));
+            let Some(left) = quiet.checked_sub(lasts) else { break };
+            (quiet, pains) = (left, fewer);
+        }
+        pains
+    }
+
     fn fail(&mut self, failure: Failure, back_to: Bytes, at: Monotonic) {
-        let strikes = self.strikes(at);
-        let wait = BACK_OFF.saturating_mul(1 << strikes.min(MOST_STRIKES)).min(BACK_OFF_MAX);
+        (self.strikes, self.pains) = (self.strikes(at), self.pains(at));
+        let (count, most) = match failure {
+            Failure::Hurt(_) => (&mut self.pains, MOST_PAINS),
+            _ => (&mut self.strikes, MOST_STRIKES),
+        };
+        let wait = back_off(*count, most);
+        *count = count.saturating_add(1).min(most);
         self.trial = None;
         self.reached = None;
         self.deflation = None;
         self.undo = Some(Undo { to: back_to, failure });
         self.last_failure = Some(failure);
-        self.strikes = strikes.saturating_add(1).min(MOST_STRIKES);
         self.until = Some(at.after(wait));
         self.trust = match failure {
             // Who was found out is not believed again for doing something else.
@@ -253,4 +277,14 @@ impl Conduct {
             Failure::Silent | Failure::Hurt(_) => self.trust,
         };
     }
+}
+
+/// After so many failures that count, of which `most` have the longest.
+fn back_off(count: u32, most: u32) -> Duration {
+    BACK_OFF.saturating_mul(1 << count.min(most.saturating_sub(1)))
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }

@@ -231,21 +231,54 @@ fn each_failure_doubles_the_back_off_and_ten_minutes_after_its_end_halve_it() {
     assert_eq!(hurts(&mut conduct, 1160 + 86_400), 30, "a day later nothing is left of it");
 }
 
+/// Falls silent at this second; the back-off that follows.
+fn falls_silent(conduct: &mut Conduct, second: u64) -> u64 {
+    let now = seen(second, 512, 512, 512);
+    conduct.took(MIB(512), MIB(400), &now);
+    let later = seen(second, 400, 400, 400);
+    conduct.observe(&later);
+    conduct.observe(&Seen { heard: None, asked: true, ..later });
+    assert!(matches!(conduct.last_failure(), Some(Failure::Silent)), "{conduct:?}");
+    conduct.back_off(now.at).unwrap().0.as_secs()
+}
+
+/// The back-offs of a guest that fails each time that it is tried, for days, and then is left in peace for so many minutes.
+#[allow(clippy::arithmetic_side_effects, reason = "a test's own clock")]
+fn costs(fails: fn(&mut Conduct, u64) -> u64, minutes: u64) -> (Vec<u64>, u64) {
+    let (mut conduct, mut second, mut waits) = (Conduct::default(), 0, Vec::new());
+    for _ in 0..45 {
+        waits.push(fails(&mut conduct, second));
+        second += waits.last().unwrap();
+    }
+    waits.dedup();
+    (waits, fails(&mut conduct, second + minutes * 60))
+}
+
 #[test]
 fn a_day_of_failures_is_forgotten_as_soon_as_those_that_made_the_back_off_its_longest() {
-    let failed_for_a_day = || {
-        let (mut conduct, mut second) = (Conduct::default(), 0);
-        for _ in 0..45 {
-            second += hurts(&mut conduct, second);
-        }
-        assert_eq!(second, 1890 + 39 * 1920, "half an hour at once, then each 32 min");
-        (conduct, second)
-    };
-    let costs = |minutes: u64| {
-        let (mut conduct, healed) = failed_for_a_day();
-        hurts(&mut conduct, healed + minutes * 60)
-    };
-    assert_eq!([9, 19, 20, 30, 60, 70].map(costs), [1920, 1920, 960, 480, 60, 30]);
+    assert_eq!(costs(falls_silent, 0).0, [30, 60, 120, 240, 480, 960, 1920], "32 min");
+    let after = |minutes: u64| costs(falls_silent, minutes).1;
+    assert_eq!([9, 19, 20, 30, 60, 70].map(after), [1920, 1920, 960, 480, 60, 30]);
+}
+
+#[test]
+fn takes_that_hurt_are_tried_ever_more_seldom_and_remembered_for_twice_as_long() {
+    let hours = [1920, 3840, 7680, 15_360];
+    assert_eq!(costs(hurts, 0).0, [&[30, 60, 120, 240, 480, 960], &hours[..]].concat(), "4 h 16 min");
+    let after = |minutes: u64| costs(hurts, minutes).1;
+    // 512 minutes for the longest, and half as long for each before it; the last ones have ten.
+    assert_eq!([511, 767, 768, 895, 896].map(after), [15_360, 15_360, 7680, 7680, 3840]);
+    assert_eq!([512 * 2, 512 * 3].map(after), [240, 30]);
+}
+
+#[test]
+fn what_hurts_makes_no_disobedience_worse_nor_the_other_way_round() {
+    let mut conduct = Conduct::default();
+    assert_eq!([0, 100, 200].map(|second| hurts(&mut conduct, second)), [30, 60, 120]);
+    assert_eq!([400, 500].map(|second| falls_silent(&mut conduct, second)), [30, 60]);
+    assert_eq!(hurts(&mut conduct, 600), 240);
+    // Each is forgotten by time of its own.
+    assert_eq!(falls_silent(&mut conduct, 840 + 1200), 30);
 }
 
 #[test]

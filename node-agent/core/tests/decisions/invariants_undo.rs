@@ -18,12 +18,13 @@ use proptest::prelude::*;
 
 /// Nothing is tried again for so long after the first failure, and for twice as long after each more.
 const FIRST: Duration = Duration::from_secs(30);
-/// No longer than this.
+/// The longest, but where it hurt.
 const LONGEST: Duration = Duration::from_mins(32);
-/// One failure is forgotten for each such time after the end of a back-off.
-const FORGOTTEN: Duration = Duration::from_mins(10);
-/// Failures beyond those that make a back-off longer.
+/// So many failures in a row make it longer; more where it hurt.
 const MOST: u32 = 7;
+const MOST_THAT_HURT: u32 = 10;
+/// One failure is forgotten for each such time after the end of a back-off, or, of takes that hurt, for twice its back-off.
+const FORGOTTEN: Duration = Duration::from_mins(10);
 /// Turns within which a guest that may be taken from again is.
 const SOON: u32 = 4;
 /// The agent's own tolerance between a target and what a guest holds.
@@ -331,12 +332,19 @@ impl Stage<'_> {
     /// For how long nothing is tried.
     fn count(&mut self, told: &Told) -> Verdict {
         let quiet = self.until.map_or(Duration::ZERO, |until| told.at.since(until));
-        let forgotten = u32::try_from(quiet.as_secs() / FORGOTTEN.as_secs()).unwrap();
-        self.strikes = self.strikes.saturating_sub(forgotten);
-        let wait = FIRST.saturating_mul(1 << self.strikes).min(LONGEST);
+        let hurts = matches!(self.course.wrong, Wrong::Hurts { .. });
+        let most = if hurts { MOST_THAT_HURT } else { MOST };
+        let wait = |strikes: u32| FIRST * (1 << strikes.min(most - 1));
+        let mut left = quiet;
+        while self.strikes > 0 {
+            let remembered = if hurts { wait(self.strikes - 1) * 2 } else { Duration::ZERO };
+            let Some(less) = left.checked_sub(remembered.max(FORGOTTEN)) else { break };
+            (left, self.strikes) = (less, self.strikes - 1);
+        }
+        let wait = wait(self.strikes);
         prop_assert_eq!(told.view.back_off, Some(wait), "failure {} in a row", self.strikes + 1);
         self.until = Some(told.at.after(wait));
-        self.strikes = (self.strikes + 1).min(MOST);
+        self.strikes = (self.strikes + 1).min(most);
         Ok(())
     }
 }
@@ -346,8 +354,8 @@ fn is_undo(view: &GuestView) -> bool {
 }
 
 /// Invariants 6 and 7: a take whose effect fails is undone at once, its target no lower than what the guest holds, and it is
-/// tried again after 30 s, then after twice as long each time, up to 32 min; a take that succeeds forgives nothing, and ten
-/// quiet minutes one failure.
+/// tried again after 30 s, then after twice as long each time, up to 32 min, or 4 h 16 min where it hurt; a take that succeeds
+/// forgives nothing, and ten quiet minutes one failure, of those that hurt twice their back-off.
 #[test]
 fn a_take_that_fails_is_undone_and_its_guest_left_alone_for_twice_as_long_each_time() {
     show(course(), |course| {
