@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use overcommit_core::dealings::Dealing;
+use overcommit_core::conduct::FOLLOW_TOLERANCE;
+use overcommit_core::dealings::{Dealing, Force, Original};
 use overcommit_core::ksm::Held;
 use overcommit_core::model::Track;
 use overcommit_core::sample::{GuestId, GuestName, GuestSample, Incarnation};
@@ -30,6 +31,11 @@ const OWED: &str = "what guests had is not known, so that each of them that is s
 /// That one could not be read is told for so long at least: longer than a status takes to be written and looked at.
 const TOLD_FOR: Duration = Duration::from_mins(5);
 
+/// It says that an agent has written a journal here.
+const BEGUN: &str = "begun";
+/// So many guests that ended are remembered.
+const ENDED: usize = 128;
+
 /// The journal of one state directory.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -40,6 +46,10 @@ pub(crate) struct Journal {
     found: BTreeMap<GuestId, Entry>,
     /// The same of the kernel's knobs for merging.
     found_knobs: Option<Held>,
+    /// Guests that ended while they lacked something.
+    ended: Vec<(GuestId, Entry)>,
+    /// Processes of guests of which it is known whether they are restored.
+    judged: BTreeMap<GuestId, Incarnation>,
     /// When one was lost, to this agent or one before it: what guests had that ran then is not known.
     lost_at: Option<Monotonic>,
     /// All of them were seen since, and what they are owed is in what is written next.
@@ -64,9 +74,13 @@ impl Journal {
                 let boot_id = if boot_id.is_empty() { content.boot_id } else { empty.boot_id };
                 Self::of(dir, Content { boot_id, ..content })
             }
-            // Balloons do not outlive a boot of the host.
-            Ok(Some(_)) => Self::of(dir, empty),
-            Ok(None) if dir.has(learned::FILE) => {
+            // Balloons do not outlive a boot of the host, but in guests that were saved to files.
+            Ok(Some(content)) => {
+                let ended = content.guests.into_iter().filter(|(id, entry)| may_be_restored(id, entry));
+                let ended = content.ended.into_iter().chain(ended).collect();
+                Self::of(dir, Content { ended, ..empty })
+            }
+            Ok(None) if dir.has(BEGUN) || dir.has(learned::FILE) => {
                 let what = "the journal is missing, although an agent has worked here";
                 Self::lost(dir, empty, format!("{what}: {OWED}"))
             }
@@ -92,6 +106,8 @@ impl Journal {
             shown: dir.shown(FILE),
             found: written.guests.clone(),
             found_knobs: written.ksm.clone(),
+            ended: written.ended.clone(),
+            judged: BTreeMap::new(),
             written,
             lost_at,
             saw_all: false,
@@ -104,6 +120,10 @@ impl Journal {
     fn begun(dir: &StateDir, empty: Content) -> Self {
         let mut journal = Self::of(dir, empty);
         journal.write_first(dir, journal.written.clone());
+        // Not before: a start that came to nothing is no journal that is lost.
+        if journal.unwritten.is_none() {
+            drop(dir.replace(BEGUN, &[]));
+        }
         journal
     }
 
@@ -167,11 +187,59 @@ impl Journal {
             // Of whom no process was known when it was written: what he had is worth more than to know that he is the same.
             let fits = |entry: &Entry| entry.incarnation.is_none() || entry.incarnation == guest.incarnation;
             if guest.incarnation.is_some() || self.found.get(&guest.id).is_some_and(fits) {
-                adopted.extend(self.found.remove(&guest.id).filter(fits).map(|entry| (guest, entry)));
+                match self.found.remove(&guest.id) {
+                    Some(entry) if fits(&entry) => adopted.push((guest, entry)),
+                    Some(entry) => self.end(&guest.id, entry),
+                    None => {}
+                }
             }
         }
-        self.found.retain(|_, entry| entry.incarnation.is_none_or(&runs));
+        let over = |entry: &Entry| entry.incarnation.is_some_and(|process| !runs(process));
+        let over: Vec<_> =
+            self.found.iter().filter(|(_, entry)| over(entry)).map(|(id, _)| id.clone()).collect();
+        for id in over {
+            if let Some(entry) = self.found.remove(&id) {
+                self.end(&id, entry);
+            }
+        }
         adopted
+    }
+
+    fn end(&mut self, id: &GuestId, entry: Entry) {
+        if may_be_restored(id, &entry) {
+            self.ended.retain(|(ended, _)| ended != id);
+            self.ended.push((id.clone(), entry));
+        }
+    }
+
+    /// What guests had that were restored from a file, of those that `state` knows as the same process or not at all, each once. A
+    /// guest that starts anew has all of its memory; who holds no less than what the last process was left with, and less than
+    /// that had, is no new one.
+    pub(crate) fn restored<'a>(
+        &mut self,
+        guests: &'a [GuestSample],
+        state: &State,
+    ) -> Vec<(&'a GuestSample, Original)> {
+        let mut restored = Vec::new();
+        if self.judged.len() > guests.len() {
+            self.judged.retain(|id, _| guests.iter().any(|guest| guest.id == *id));
+        }
+        for guest in guests {
+            let (Some(process), Some(balloon)) = (guest.incarnation, guest.balloon) else { continue };
+            if self.judged.get(&guest.id) == Some(&process) || !state.model().is_same_process(guest) {
+                continue;
+            }
+            let ended = self.ended.iter().position(|(id, _)| *id == guest.id);
+            let of_another =
+                |entry: &&Entry| entry.incarnation.is_some_and(|other| other != process) && entry.lacks();
+            let written = self.written.guests.get(&guest.id).filter(of_another).cloned();
+            let entry = ended.map(|place| self.ended.remove(place).1).or(written);
+            self.judged.insert(guest.id.clone(), process);
+            let holds = guest.holds(&balloon).plus(FOLLOW_TOLERANCE);
+            let is_restored = |entry: &Entry| holds >= entry.target && holds < entry.original.target;
+            restored.extend(entry.filter(is_restored).map(|entry| (guest, entry.original)));
+        }
+        restored
     }
 
     /// What is held of the kernel's knobs for merging, once.
@@ -211,14 +279,36 @@ impl Journal {
             let incarnation = incarnations.get(id).copied().flatten().or_else(|| known?.incarnation);
             let met = state.model().track(id).map(|track| &track.sample.name);
             let name = met.or_else(|| known?.name.as_ref()).cloned();
-            Some((id.clone(), Entry { incarnation, original, target, name }))
+            let was_whole = known
+                .is_some_and(|known| known.whole && (known.original, known.target) == (original, target));
+            let stands = dealing.force == Force::Known && dealing.asked.is_none();
+            let whole = !about_to.contains_key(id) && (has_all(state, id) || (was_whole && stands));
+            Some((id.clone(), Entry { incarnation, original, target, whole, name }))
         };
         // Last, so that it stays: what is known of those by their balloon alone may be what they were left with.
         let unseen = self.found.iter().map(|(id, entry)| (id.clone(), entry.clone()));
         let guests = state.dealings().iter().filter_map(entry).chain(unseen).collect();
         let ksm = state.merging().held().or(self.found_knobs.as_ref()).cloned();
-        let content = Content { boot_id: self.written.boot_id.clone(), guests, ksm, lost_at: self.lost_at() };
+        let (boot_id, ended) = (self.written.boot_id.clone(), self.ended_by(state));
+        let content = Content { boot_id, guests, ksm, lost_at: self.lost_at(), ended };
         (content != self.written || self.is_behind()).then_some(content)
+    }
+
+    /// Guests that ended, also those that are written as if they ran.
+    fn ended_by(&self, state: &State) -> Vec<(GuestId, Entry)> {
+        let is_over = |(id, entry): &(&GuestId, &Entry)| {
+            let runs = state.model().track(id).is_some_and(|track| {
+                track.sample.incarnation.is_none() || track.sample.incarnation == entry.incarnation
+            });
+            let judged = self.judged.get(*id).is_some_and(|process| Some(*process) != entry.incarnation);
+            may_be_restored(id, entry) && !runs && !self.found.contains_key(*id) && !judged
+        };
+        let over: Vec<_> = self.written.guests.iter().filter(is_over).collect();
+        let before = self.ended.iter().filter(|(id, _)| !over.iter().any(|(other, _)| *other == id));
+        let all = before.cloned().chain(over.iter().map(|(id, entry)| ((*id).clone(), (*entry).clone())));
+        let mut all: Vec<_> = all.collect();
+        all.drain(..all.len().saturating_sub(ENDED));
+        all
     }
 
     /// `content` was written, or not; true if it was. Without it nothing may be taken.
@@ -229,6 +319,7 @@ impl Journal {
                     tracing::info!("everybody was seen who ran when the journal was lost: it is whole again");
                     (self.lost_at, self.saw_all) = (None, false);
                 }
+                self.ended.clone_from(&content.ended);
                 self.written = content;
                 if self.unwritten.take().is_some() {
                     tracing::info!("the journal can be written again");
@@ -252,6 +343,8 @@ impl Journal {
     pub(crate) fn forget_adoptions(&mut self) {
         self.found = self.written.guests.clone();
         self.found_knobs = self.written.ksm.clone();
+        self.ended.clone_from(&self.written.ended);
+        self.judged.clear();
         self.saw_all = false;
     }
 
@@ -270,24 +363,41 @@ impl Journal {
 
     /// Guests that hold less than they had, as far as is on disk, and whose process `runs`.
     pub(crate) fn squeezed(&self, runs: impl Fn(Incarnation) -> bool) -> impl Iterator<Item = &GuestId> {
-        let lacks = |entry: &Entry| entry.target < entry.original.target;
-        self.alive(runs).filter(move |(_, entry)| lacks(entry)).map(|(id, _)| id)
+        self.alive(runs).filter(|(_, entry)| entry.lacks()).map(|(id, _)| id)
     }
 
-    /// True if it says of a guest that something is owed to it, and that was given back and is there.
+    /// True if it says of a guest that something is owed to it, or may be, and that was given back and is there.
     pub(crate) fn is_outdated(&self, state: &State) -> bool {
         let given_back = |id: &GuestId| {
             let (dealing, track) = (state.dealings().of(id), state.model().track(id));
             let is_owed_nothing = dealing.is_some_and(|d| d.original.is_some() && !d.holds_anything());
-            !self.found.contains_key(id) && is_owed_nothing && track.is_some_and(Track::has_arrived)
+            is_owed_nothing && track.is_some_and(Track::has_arrived)
         };
-        self.squeezed(|_| true).any(given_back)
+        let mut seen = self.entries().filter(|(id, _)| !self.found.contains_key(*id));
+        seen.any(
+            |(id, entry)| {
+                if entry.lacks() { given_back(id) } else { !entry.whole && has_all(state, id) }
+            },
+        )
     }
 
     /// True while there are entries of guests that run and were not seen since the start.
     pub(crate) fn misses_guests(&self) -> bool {
         !self.found.is_empty()
     }
+}
+
+/// It was seen to have all that it had.
+fn has_all(state: &State, id: &GuestId) -> bool {
+    let guest = state.model().track(id).map(|track| &track.sample);
+    let seen = guest.and_then(|guest| Some((guest, guest.balloon.as_ref()?)));
+    let dealing = state.dealings().of(id);
+    dealing.zip(seen).is_some_and(|(dealing, (guest, balloon))| dealing.is_undone(guest, balloon))
+}
+
+/// A pod's guest has a pod of its own each time, and comes back from no file.
+fn may_be_restored(id: &GuestId, entry: &Entry) -> bool {
+    id.pod().is_none() && entry.lacks()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use overcommit_tests::agent::{Agent, OpenFiles, nobodys_kubeconfig, seal};
+use overcommit_tests::api::free_port;
+use overcommit_tests::http;
 use overcommit_tests::process::{Launch, Process};
 use overcommit_tests::session::Session;
 use overcommit_tests::wait::until;
@@ -443,6 +446,40 @@ fn who_asks_is_answered_by_an_agent_that_may_open_no_more_files_which_it_tells_o
         ensure!(told() == 2 && agent.output().contains("no longer: questions"), "{}", agent.log_tail());
         Ok::<_, anyhow::Error>(())
     })?;
+    ensure!(agent.terminate(SOON)?.success());
+    Ok(())
+}
+
+#[test]
+fn a_probe_finds_an_agent_again_that_might_open_no_more_files_which_it_told_once() -> Result<()> {
+    let (place, port) = (Place::prompt()?, free_port()?);
+    let launch = Launch::new("agent", Agent::program()?).args(place.run());
+    let agent = spawn(launch.args(["--http", &format!("127.0.0.1:{port}")]))?;
+    agent.ready(SOON, "its first report", || place.told())?;
+    ensure!(http::get(port, "/healthz")?.0 == 200);
+    let files = OpenFiles::of(u32::try_from(the_loop(&agent)?.as_raw_nonzero().get())?)?;
+    until(SOON, "no room for a file", || {
+        ensure!(files.allow_no_more()?, "there was room");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    let _waits = TcpStream::connect(("127.0.0.1", port))?;
+    let told = || agent.output().matches("connections cannot be accepted").count();
+    until(SOON, "what is wrong to be told", || {
+        files.allow_no_more()?;
+        ensure!(told() == 1, "{}", agent.log_tail());
+        Ok::<_, anyhow::Error>(())
+    })?;
+    // It is tried several times between two turns.
+    let first = place.told()?;
+    until(SOON, "a later report", || {
+        files.allow_no_more()?;
+        ensure!(place.told()?["at"] != first["at"]);
+        Ok::<_, anyhow::Error>(())
+    })?;
+    ensure!(told() == 1, "{}", agent.log_tail());
+    files.allow_as_before()?;
+    ensure!(http::get(port, "/healthz")?.0 == 200, "{}", agent.log_tail());
+    ensure!(told() == 2 && agent.output().contains("no longer: connections"), "{}", agent.log_tail());
     ensure!(agent.terminate(SOON)?.success());
     Ok(())
 }

@@ -95,13 +95,13 @@ impl Dealing {
             || self.target.zip(self.original).is_some_and(|(target, original)| target < original.target)
     }
 
-    /// With a guest that is its owner's, but perhaps for its statistics period.
+    /// With a guest that is its owner's.
     pub(crate) fn left(original: Original) -> Self {
-        Self { original: Some(original), hurried: true, ..Self::default() }
+        Self { original: Some(original), ..Self::default() }
     }
 
     /// It has all that it had, to the last page, and nothing of it is the loop's doing any more.
-    fn is_undone(&self, guest: &GuestSample, balloon: &Balloon) -> bool {
+    pub fn is_undone(&self, guest: &GuestSample, balloon: &Balloon) -> bool {
         let has_all = |(target, original): (Bytes, Original)| {
             target >= original.target && guest.holds(balloon) >= original.target
         };

@@ -73,8 +73,8 @@ impl State {
         self.dealings.with(id).force = Force::Supposed;
     }
 
-    /// Takes over what a journal knows of a guest that is owed nothing, and whose balloon somebody else set since: that is its
-    /// owner's, as if it had never been touched. Only its statistics period may still be the loop's doing.
+    /// Takes over what a journal knows of a guest that was seen to have all that it had: what it holds by now is its owner's doing, as if it
+    /// had never been touched.
     pub fn leave(&mut self, id: &GuestId, original: Original) {
         *self.dealings.with(id) = Dealing::left(original);
     }
@@ -191,7 +191,7 @@ impl State {
         self.dealings.meet(input.sample, &self.model, input.keep_found);
         let giving_back = self.gives_back(input);
         let observing = input.policy.mode == Mode::Observe && !giving_back;
-        self.begin_or_end_observing(observing, input.sample);
+        self.begin_or_end_taking(observing, giving_back, input.sample);
         let sample =
             if observing { shadow::overlay(input.sample, &self.dealings, shown) } else { input.sample };
         self.fold(input, sample, observing);
@@ -272,10 +272,15 @@ impl State {
         (begins && self.model.tracks().any(Track::is_unseen)).then_some(Hold::FirstLook)
     }
 
-    fn begin_or_end_observing(&mut self, observing: bool, sample: &Sample) {
-        if observing {
+    /// While nothing is taken for good, who has all that it had is let go; once it is no plan any more, shadows are over.
+    fn begin_or_end_taking(&mut self, observing: bool, giving_back: bool, sample: &Sample) {
+        if observing || giving_back {
             self.dealings.let_rest(sample);
-        } else if self.dealings.iter().any(|(_, dealing)| dealing.shadow.is_some()) {
+        }
+        if observing {
+            return;
+        }
+        if self.dealings.iter().any(|(_, dealing)| dealing.shadow.is_some()) {
             self.dealings.iter_mut().for_each(|dealing| dealing.shadow = None);
             self.model.forget_shadows(&self.dealings);
         }

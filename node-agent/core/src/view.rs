@@ -104,9 +104,15 @@ impl GuestView {
 
     /// Why, in words, with what the program said.
     pub fn why(&self) -> String {
+        let reason = match (self.reason, self.left) {
+            (Reason::FullSize, Some(left)) => {
+                format!("has all that it had: somebody else had left it {left}")
+            }
+            (reason, _) => reason.to_string(),
+        };
         match &self.program {
-            Some(words) => format!("{} ({words})", self.reason),
-            None => self.reason.to_string(),
+            Some(words) => format!("{reason} ({words})"),
+            None => reason,
         }
     }
 }

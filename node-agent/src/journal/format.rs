@@ -19,9 +19,19 @@ pub(crate) struct Entry {
     pub(crate) original: Original,
     /// The target in force, or about to be.
     pub(crate) target: Bytes,
+    /// It was seen to have all that it had, and nothing of it was an agent's doing any more: what it holds later is its owner's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) whole: bool,
     /// What it was called, for people; absent where an older agent wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<GuestName>,
+}
+
+impl Entry {
+    /// It holds less than it had, by an agent's doing.
+    pub(crate) fn lacks(&self) -> bool {
+        self.target < self.original.target
+    }
 }
 
 /// All entries of one boot.
@@ -38,6 +48,10 @@ pub(crate) struct Content {
     /// guests lack that are not in here may be owed to them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lost_at: Option<Monotonic>,
+    /// Guests that ended while they lacked something, of this boot or one before it, the last one last. One that is restored
+    /// from a file goes on with its balloon as it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ended: Vec<(GuestId, Entry)>,
 }
 
 impl Content {

@@ -108,12 +108,14 @@ fn what_a_guest_was_called_stays_with_its_entry_and_may_be_missing() {
     let id = GuestId::new("a");
     let called = |name: Option<GuestName>| {
         let (pid, original) = (incarnations()[&id], Original { target: Bytes::from_mib(512), period: None });
-        let entry = Entry { incarnation: pid, original, target: Bytes::from_mib(400), name };
+        let target = Bytes::from_mib(400);
+        let entry = Entry { incarnation: pid, original, target, whole: false, name };
         Content {
             boot_id: "b".to_owned(),
             guests: BTreeMap::from([(id.clone(), entry)]),
             ksm: None,
             lost_at: None,
+            ended: Vec::new(),
         }
     };
     let kept = |content: &Content| {
@@ -180,4 +182,66 @@ fn a_second_agent_is_refused() {
     let (temp, _dir) = dir();
     let error = StateDir::open(temp.path()).unwrap_err();
     assert!(format!("{error:#}").contains("another agent"), "{error:#}");
+}
+
+/// Another process of the guest, that holds so many MiB.
+fn anew(mib: u64) -> GuestSample {
+    let actual = Bytes::from_mib(mib);
+    let balloon = Some(overcommit_core::sample::Balloon { actual, ..Default::default() });
+    GuestSample { balloon, ..guest(Some(Incarnation { pid: 8, start_ticks: 99 })) }
+}
+
+#[test]
+fn who_ended_while_it_lacked_something_is_known_when_it_is_restored_with_that_balloon_also_after_a_boot() {
+    for boot in ["b", "c"] {
+        for (holds, had) in [(400, Some(512)), (450, Some(512)), (300, None), (512, None)] {
+            let (_temp, dir) = dir();
+            let mut journal = Journal::open(&dir, "b");
+            record(&dir, &mut journal, &state(400), &incarnations(), &BTreeMap::new()).unwrap();
+            // It is gone, and others are written of.
+            record(&dir, &mut journal, &State::default(), &BTreeMap::new(), &BTreeMap::new()).unwrap();
+            assert!(journal.written.guests.is_empty() && journal.written.ended.len() == 1);
+            let mut journal = Journal::open(&dir, boot);
+            let guests = [anew(holds)];
+            let restored = |journal: &mut Journal| {
+                let restored = journal.restored(&guests, &State::default());
+                restored.first().map(|(_, original)| original.target.get() >> 20)
+            };
+            assert_eq!(restored(&mut journal), had, "{boot} {holds}");
+            assert_eq!(restored(&mut journal), None, "once");
+            assert!(journal.ended.is_empty());
+            // A loop that has forgotten what it knew.
+            journal.forget_adoptions();
+            assert_eq!(restored(&mut journal), had, "{boot} {holds}");
+        }
+    }
+}
+
+#[test]
+fn of_guests_that_ended_the_last_ones_are_remembered() {
+    let (_temp, dir) = dir();
+    let mut journal = Journal::open(&dir, "b");
+    let entry = Entry {
+        incarnation: incarnations()[&GuestId::new("a")],
+        original: Original { target: Bytes::from_mib(512), period: None },
+        target: Bytes::from_mib(400),
+        whole: false,
+        name: None,
+    };
+    for number in 0..300 {
+        journal.end(&GuestId::new(format!("{number:03}")), entry.clone());
+        journal.end(&GuestId::new("pod-1/uuid"), entry.clone());
+    }
+    record(&dir, &mut journal, &State::default(), &BTreeMap::new(), &BTreeMap::new()).unwrap();
+    let kept: Vec<&str> = journal.ended.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!((kept.len(), kept[0], kept[127]), (128, "172", "299"));
+}
+
+#[test]
+fn a_journal_that_is_gone_is_missed_though_nothing_was_learned_yet_and_a_first_one_is_not() {
+    let (temp, dir) = dir();
+    assert!(!Journal::open(&dir, "b").is_lost());
+    assert!(!Journal::open(&dir, "b").is_lost());
+    std::fs::remove_file(temp.path().join(FILE)).unwrap();
+    assert!(Journal::open(&dir, "b").is_lost());
 }

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use overcommit_core::conduct::FOLLOW_TOLERANCE;
+use overcommit_core::sample::RunState;
 use overcommit_core::step::{Release, Turn};
 use overcommit_core::units::Bytes;
+use overcommit_core::view::GuestView;
 use overcommit_host::Root;
 
 use super::{Loop, Stop};
@@ -20,6 +23,8 @@ const HANDOVER_PATIENCE: Duration = Duration::from_secs(6);
 /// People are told this often how far a release is.
 pub(crate) const PROGRESS: Duration = Duration::from_secs(3);
 
+/// So many guests that a release waits for are named.
+const NAMED: usize = 3;
 /// What becomes of guests that a lost journal knew.
 const UNSEEN: &str = "the journal was unreadable, and not all guests that ran then were seen since: the next agent looks for \
                       them, and until then those that are squeezed stay so";
@@ -227,18 +232,34 @@ impl Loop {
         }
     }
 
-    /// Whom a release waits for that nobody has seen yet; absent if all were.
+    /// Whom a release waits for: that nobody has seen yet, or that cannot take what is given; absent if there is nobody.
     pub(super) fn waits_for(&self) -> Option<String> {
         let unseen = self.parts.guests.unseen();
         let (missing, lost) = (self.parts.journal.misses_guests(), self.parts.journal.is_lost());
         let whom = match (missing, lost) {
-            (false, false) => return None,
+            (false, false) => return self.held_up(),
             (true, _) => "guests in the journal that were not seen yet",
             (false, true) => "guests that ran when the journal was lost and were not all seen since",
         };
         // A node that has just begun has not looked yet.
         let silent = (unseen > 0).then(|| format!("; of {unseen} libvirts there is no list of guests"));
         Some(format!("{whom}{}", silent.unwrap_or_default()))
+    }
+
+    /// Guests that cannot take what they are owed, the first of them by their names.
+    fn held_up(&self) -> Option<String> {
+        let why = |guest: &GuestView| match guest.run_state {
+            RunState::Paused => Some("is paused"),
+            RunState::Unreachable => Some("has a hypervisor that does not answer"),
+            RunState::Running | RunState::Busy => None,
+        };
+        let lacks = |guest: &&GuestView| guest.actual.plus(FOLLOW_TOLERANCE) < guest.ceiling();
+        let guests = self.last.iter().flat_map(|report| &report.guests).filter(lacks);
+        let held_up: Vec<String> =
+            guests.filter_map(|guest| Some(format!("{}, which {}", guest.name, why(guest)?))).collect();
+        let (first, more) = held_up.split_at(held_up.len().min(NAMED));
+        let more = if more.is_empty() { String::new() } else { format!(", and {} more", more.len()) };
+        (!first.is_empty()).then(|| format!("{}{more}", first.join("; ")))
     }
 
     /// Says how far a release is.

@@ -1,5 +1,6 @@
 //! The loop with real guests' port and a kernel that hangs.
 
+mod adopted;
 mod doubt;
 mod knobs;
 mod lost;

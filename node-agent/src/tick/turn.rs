@@ -11,7 +11,7 @@ use overcommit_core::ports::{Admission, Reading};
 use overcommit_core::sample::{GuestId, GuestName, GuestSample, HostSample, Incarnation, Sample};
 use overcommit_core::step::{Decision, Input, Mandate, Release, Turn};
 use overcommit_core::troubles::Troubles;
-use overcommit_core::units::Monotonic;
+use overcommit_core::units::{Bytes, Monotonic};
 use overcommit_host::Root;
 
 use super::panics::TOLD_FOR;
@@ -159,10 +159,24 @@ impl Loop {
         let root = Root::default();
         let runs = |process| overcommit_host::runs(&root, process);
         for (guest, entry) in self.parts.journal.adopt(&sample.guests, runs) {
-            let (target, original) = (entry.target.min(entry.original.target), entry.original);
+            let target = entry.target.min(entry.original.target);
+            // What it has beyond what it had somebody else gave it.
+            let holds = guest.balloon.map_or(Bytes::ZERO, |balloon| guest.holds(&balloon));
+            let original = Original { target: entry.original.target.max(holds), ..entry.original };
+            if entry.whole {
+                // It was seen to have all that it had: what it holds by now somebody else has set.
+                self.state.leave(&guest.id, original);
+                continue;
+            }
             tracing::info!(guest = %guest.name, %target, original = %original.target, "adopted");
             self.state.suppose(&guest.id, original, target);
             self.unconfirmed.insert(guest.id.clone(), None);
+            self.panics.adopted();
+        }
+        for (guest, original) in self.parts.journal.restored(&sample.guests, &self.state) {
+            let holds = guest.balloon.map_or(original.target, |balloon| guest.holds(&balloon));
+            tracing::info!(guest = %guest.name, %holds, original = %original.target, "restored with the balloon that it was saved with");
+            self.state.adopt(&guest.id, original, holds);
             self.panics.adopted();
         }
         if let Some(held) = self.parts.journal.adopt_knobs() {
@@ -214,19 +228,9 @@ impl Loop {
         self.unconfirmed.remove(&guest.id);
         let dealing = self.state.dealings().of(&guest.id)?;
         let (original, target) = dealing.original.zip(dealing.target)?;
-        if holds.plus(FOLLOW_TOLERANCE) < target {
-            let owed = target < original.target;
-            let theirs = if owed {
-                "what it is owed is given from there"
-            } else {
-                "it is owed nothing and keeps that"
-            };
-            tracing::warn!(guest = %guest.name, %holds, %target, "somebody else set its balloon since: {theirs}");
-            if owed {
-                self.state.adopt(&guest.id, original, holds);
-            } else {
-                self.state.leave(&guest.id, original);
-            }
+        if holds.plus(FOLLOW_TOLERANCE) < target && target < original.target {
+            tracing::warn!(guest = %guest.name, %holds, %target, "somebody else set its balloon since: what it is owed is given from there");
+            self.state.adopt(&guest.id, original, holds);
             return None;
         }
         // Also where somebody else gave it more than it had: this command is not to take anything.

@@ -121,6 +121,19 @@ impl Bench {
         Ok(target.context("no guest in the journal")? / MIB)
     }
 
+    /// Waits until the journal on disk says that each guest was seen to have all that it had.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn wait_written_whole(&self) -> Result<()> {
+        wait::until(SOON, "all to be written as given back", || {
+            let guests = self.journalled()?;
+            let whole = |entry: &Value| entry.get("whole") == Some(&Value::Bool(true));
+            ensure!(guests.values().all(whole), "{guests:?}");
+            Ok(())
+        })
+    }
+
     fn journalled(&self) -> Result<Map<String, Value>> {
         let text = std::fs::read_to_string(self.dir.join("journal"))?;
         let (_, journal) = text.split_once('\n').context("a journal without a seal")?;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -176,6 +176,16 @@ impl Guest {
     /// Lets it go on.
     pub fn resume(&self) -> Result<()> {
         self.virsh.call(&["resume", &self.name]).map(drop)
+    }
+
+    /// Writes all of it to a file, and ends it.
+    pub fn save(&self, file: &Path) -> Result<()> {
+        self.virsh.call(&["save", &self.name, &file.to_string_lossy()]).map(drop)
+    }
+
+    /// Has it go on from there, in a process of its own.
+    pub fn restore(&self, file: &Path) -> Result<()> {
+        self.virsh.call(&["restore", &file.to_string_lossy()]).map(drop)
     }
 
     /// libvirt's word for its state, such as `running`.

@@ -15,7 +15,7 @@ fn unordered(
 ) -> (Loop, NoGuests) {
     let entry = |(id, name, target): &(&str, Option<GuestName>, Bytes)| {
         let original = Original { target: Bytes::from_gib(1), period: None };
-        let entry = Entry { incarnation: None, original, target: *target, name: name.clone() };
+        let entry = Entry { incarnation: None, original, target: *target, whole: false, name: name.clone() };
         (GuestId::new(*id), entry)
     };
     leave_journal(temp, guests.iter().map(entry));

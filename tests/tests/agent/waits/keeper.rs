@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use overcommit_core::units::Bytes;
+use overcommit_core::view::GuestView;
 use overcommit_tests::agent::{Agent, Bench, HostMemory, SOON};
 use overcommit_tests::guests::{GuestSpec, Hypervisor, Load};
 use overcommit_tests::session::Session;
@@ -300,27 +301,57 @@ fn what_somebody_else_set_while_no_agent_ran_is_not_overwritten() -> Result<()> 
     expect_all_back(&bench)
 }
 
+/// By a release the journal forgets it; after a hand-over it knows that it was seen to have all.
 #[test]
 fn what_somebody_else_set_after_all_was_given_back_stays() -> Result<()> {
     let mut bench = squeezed(&[])?;
-    bench.relieve()?;
-    bench.agent().interrupt()?;
-    expect_full(&bench)?;
-    let other = SIZE - 84;
-    bench.guest().set_balloon_mib(other)?;
-    wait::until(SOON, "the other's size", || bench.holds_mib().is_ok_and(|holds| holds == other))?;
-    bench.start_agent(&[])?;
-    wait::until(SOON, "the agent to notice", || bench.agent().process().output().contains("somebody else"))
-        .with_context(|| bench.agent().process().log_tail())?;
-    bench.wait(SOON, "to be its owner's", |g| g.left == Some(Bytes::from_mib(other)))?;
-    bench.agent().interrupt()?;
-    ensure!(
-        bench.holds_mib()? == other,
-        "{} MiB: {}",
-        bench.holds_mib()?,
-        bench.agent().process().log_tail()
-    );
+    for released in [true, false] {
+        bench.relieve()?;
+        if released {
+            bench.agent().interrupt()?;
+        } else {
+            bench.wait(SOON, "to have all", |g| g.target == g.full && g.actual == g.full)?;
+            bench.wait_written_whole()?;
+            bench.agent().terminate()?;
+        }
+        expect_full(&bench)?;
+        let other = SIZE - 84;
+        bench.guest().set_balloon_mib(other)?;
+        wait::until(SOON, "the other's size", || bench.holds_mib().is_ok_and(|holds| holds == other))?;
+        bench.start_agent(&[])?;
+        bench.wait(SOON, "to be its owner's", |g| g.left == Some(Bytes::from_mib(other)))?;
+        bench.agent().interrupt()?;
+        let holds = bench.holds_mib()?;
+        ensure!(holds == other, "{holds} MiB: {}", bench.agent().process().log_tail());
+        if released {
+            bench.guest().set_balloon_mib(SIZE)?;
+            bench.squeeze()?;
+            bench.start_agent(&[])?;
+            bench.wait_take()?;
+        }
+    }
     Ok(())
+}
+
+/// A process that was restored from a file has the balloon that it was saved with.
+#[test]
+fn who_is_saved_while_squeezed_gets_back_what_it_had_once_it_is_restored() -> Result<()> {
+    let (mut bench, _) = left_squeezed()?;
+    let dir = Session::shared()?.fresh_dir("saved")?;
+    let pass_through_a_file = |bench: &Bench, file: &str| {
+        let (file, left) = (dir.join(file), bench.holds_mib()?);
+        bench.guest().save(&file)?;
+        bench.guest().restore(&file)?;
+        wait::until(SOON, "the balloon", || bench.holds_mib().is_ok_and(|holds| holds == left))
+    };
+    // While no agent runs, and while one does.
+    pass_through_a_file(&bench, "one")?;
+    bench.start_agent(&[])?;
+    let owed = |g: &GuestView| g.left.is_none() && g.target < g.full;
+    bench.wait(SOON, "to be owed what it had", owed)?;
+    pass_through_a_file(&bench, "other")?;
+    bench.wait(SOON, "to be owed that still", owed)?;
+    expect_all_back(&bench)
 }
 
 #[test]
