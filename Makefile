@@ -147,8 +147,9 @@ simulate: setup ## a scenario on a model of a node: table, and target/SCENARIO.s
 	cargo run --quiet --release --locked -p overcommit-sim --bin simulate -- --scenario node-agent/sim/scenarios/$(SCENARIO).yaml \
 		--policy $(POLICY) --svg target/$(SCENARIO).svg
 
-compare: setup ## the loop beside nobody, a fixed split, a naive loop, MOM and an oracle, on all scenarios; POLICY=FILE
-	cargo run --quiet --release --locked -p overcommit-sim --bin compare -- --policy $(POLICY) node-agent/sim/scenarios/*.yaml
+compare: setup ## the loop beside nobody, a fixed split, a naive loop, MOM and an oracle, on all scenarios, into docs/adaptive.md; POLICY=FILE only shows
+	cargo run --quiet --release --locked -p overcommit-sim --bin compare -- --policy $(POLICY) \
+		$(if $(filter command line environment,$(origin POLICY)),,--page docs/adaptive.md) node-agent/sim/scenarios/*.yaml
 
 pictures: setup ## what each parameter of a policy trades, drawn for docs/parameters.md: docs/pictures/*.svg, and a table
 	cargo run --quiet --locked -p overcommit-sim --bin pictures -- --scenarios node-agent/sim/scenarios \

@@ -51,6 +51,22 @@ pub struct GuestSeries {
     pub distress: Vec<u64>,
 }
 
+impl NodeSeries {
+    /// For so many points.
+    fn with_room(points: usize) -> Self {
+        let list = || Vec::with_capacity(points);
+        Self { budget: list(), committed: list(), resident: list(), ended: Vec::new() }
+    }
+}
+
+impl GuestSeries {
+    /// The same.
+    fn with_room(points: usize) -> Self {
+        let list = || Vec::with_capacity(points);
+        Self { need: list(), holds: list(), target: list(), distress: Vec::with_capacity(points) }
+    }
+}
+
 /// Writes a [`Series`].
 #[derive(Clone, Debug)]
 pub(crate) struct Chart {
@@ -65,8 +81,11 @@ impl Chart {
     pub(crate) fn new(lasts: Duration, step: Duration, guests: usize) -> Self {
         let steps = millis(lasts).div_ceil(millis(step).max(1)).div_ceil(POINTS).max(1);
         let every = Duration::from_millis(steps.saturating_mul(millis(step)));
-        let series = Series { every, guests: vec![GuestSeries::default(); guests], ..Series::default() };
-        Self { series, next: Duration::ZERO, distressed: vec![Duration::ZERO; guests] }
+        let room = usize::try_from(POINTS).unwrap_or_default().saturating_add(1);
+        let guests: Vec<GuestSeries> = (0..guests).map(|_| GuestSeries::with_room(room)).collect();
+        let distressed = vec![Duration::ZERO; guests.len()];
+        let series = Series { every, guests, node: NodeSeries::with_room(room) };
+        Self { series, next: Duration::ZERO, distressed }
     }
 
     /// A guest was ended.

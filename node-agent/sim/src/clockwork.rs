@@ -111,6 +111,9 @@ impl<'a> Clockwork<'a> {
         for command in &commands {
             plant.carry_out(command);
         }
+        for write in &decision.ksm.writes {
+            plant.write(*write);
+        }
         let done = |command| Outcome { command, result: Ok(()) };
         self.state.note(&commands.into_iter().map(done).collect::<Vec<Outcome>>());
     }

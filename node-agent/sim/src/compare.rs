@@ -1,5 +1,7 @@
 //! The agent's loop beside others on the same scenario: how much of the way from nobody to one who knows everything each goes.
 
+pub mod page;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 

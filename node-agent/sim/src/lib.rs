@@ -103,6 +103,7 @@ fn run<'a>(name: &str, policy: &str, scenario: &Scenario, hand: impl FnOnce(&Pla
     while plant.time() < lasts {
         let ended = plant.pass(step);
         score.passed(plant.moments(), step, ended);
+        score.merged(plant.host.merging(), step);
         if plant.host.stalled {
             score.stalled(step);
         }
@@ -112,7 +113,8 @@ fn run<'a>(name: &str, policy: &str, scenario: &Scenario, hand: impl FnOnce(&Pla
         match &mut hand {
             Hand::Loop(clockwork) => {
                 if let Some(decision) = clockwork.work(&mut plant) {
-                    score.decided(&decision, |id| plant.place(id).map(|place| (place, plant.need(place))));
+                    let find = |id: &_| plant.place(id).map(|place| (place, plant.need(place)));
+                    score.decided(&decision, find, |_, _| true);
                     ledger = Some(decision.ledger);
                     clockwork.reuse(decision);
                 }

@@ -1,10 +1,11 @@
 //! The plant: what the loop sees of a scenario, and what its commands do there.
 //!
-//! Pure: no clock, no chance but the seed's. What it cannot tell (throughput, huge pages, several NUMA nodes, KSM, live
-//! migration) stands in `docs/simulator.md`.
+//! Pure: no clock, no chance but the seed's. What it cannot tell (throughput, huge pages, several NUMA nodes) stands in
+//! `docs/simulator.md`.
 
 mod guest;
 mod host;
+mod ksmd;
 mod memory;
 mod words;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use overcommit_core::ksm::Write;
 use overcommit_core::lane::Glimpse;
 use overcommit_core::plan::Command;
 use overcommit_core::ports::Reading;
@@ -168,6 +170,11 @@ impl Plant {
         }
     }
 
+    /// A knob of the kernel's merging is written.
+    pub(crate) fn write(&mut self, write: Write) {
+        self.host.ksmd.write(write);
+    }
+
     /// Who is at this place.
     pub(crate) fn id(&self, place: usize) -> Option<GuestId> {
         self.ids.get(place).cloned()
@@ -219,6 +226,8 @@ fn name(guest: &Guest) -> GuestName {
 
 #[cfg(test)]
 mod tests {
+    use overcommit_core::sample::RunState;
+
     use super::*;
     use crate::scenario;
 
@@ -281,6 +290,32 @@ mod tests {
             plant.read(Reading::Fresh).guests.len() < 3
         });
         assert!(killed, "{:?}", plant.host);
+    }
+
+    #[test]
+    fn one_that_is_migrated_here_is_paused_until_its_memory_has_come_and_runs_on_without_a_boot() {
+        let mut plant = plant("files: 200Mi, starts: 5s, arrives: 10s");
+        pass(&mut plant, 4);
+        assert!(plant.read(Reading::Fresh).guests.is_empty());
+        pass(&mut plant, 6);
+        let half = plant.guests[0].resident();
+        assert_eq!(plant.read(Reading::Fresh).guests[0].run_state, RunState::Paused);
+        pass(&mut plant, 6);
+        let seen = plant.read(Reading::Fresh).guests[0].clone();
+        assert_eq!((seen.run_state, plant.guests[0].resident() > half), (RunState::Running, true));
+        pass(&mut plant, 2);
+        assert!(plant.guests[0].stamp().is_some() && !plant.guests[0].felt.distress);
+        assert_eq!(plant.guests[0].glimpse().read, Bytes::ZERO, "its files came with it");
+    }
+
+    #[test]
+    fn one_that_is_migrated_away_is_busy_until_it_is_gone_and_was_ended_by_nobody() {
+        let mut plant = plant("events: [{at: 5s, what: Migrates, lasts: 10s}]");
+        pass(&mut plant, 6);
+        assert_eq!(plant.read(Reading::Fresh).guests[0].run_state, RunState::Busy);
+        pass(&mut plant, 10);
+        assert!(plant.read(Reading::Fresh).guests.is_empty());
+        assert_eq!(plant.guests[0].moment().presence, crate::moment::Presence::Away);
     }
 
     #[test]

@@ -86,6 +86,9 @@ pub struct Group {
     pub overhead: Size,
     /// What its programs need.
     pub demand: Course,
+    /// Which part of that holds the same as in all others of its group.
+    #[serde(default = "defaults::none")]
+    pub equal: Part,
     /// What its files would fill of the page cache.
     #[serde(default)]
     pub files: Course,
@@ -113,6 +116,8 @@ pub struct Group {
     /// When it starts.
     #[serde(default)]
     pub starts: Span,
+    /// It does not boot then: it is migrated to this node, live, and that takes so long.
+    pub arrives: Option<Span>,
     /// How long after it was killed it is back; it stays away unless said.
     pub returns: Option<Span>,
     /// How it treats its balloon.
@@ -161,6 +166,8 @@ pub enum Happening {
     Freezes,
     /// Its statistics stop.
     FallsSilent,
+    /// It is migrated to another node, live.
+    Migrates,
     /// It ends.
     Stops,
 }
@@ -268,6 +275,9 @@ mod defaults {
     /// QEMU's own 90 MiB, launcher 60, virtqemud 38 (KubeVirt 1.7).
     pub(super) fn overhead() -> Size {
         Size(Bytes::from_mib(188))
+    }
+    pub(super) fn none() -> Part {
+        Part(Permille::new(0))
     }
     /// Half of it: reads by chance would make it all, copies and logs nothing.
     pub(super) fn hot() -> Part {

@@ -95,6 +95,10 @@ pub struct NodeScore {
     pub turns: u64,
     /// Decisions that were made.
     pub decisions: u64,
+    /// What merging of equal pages left the host, on average, bytes.
+    pub merged: Bytes,
+    /// CPU time that ksmd took for it.
+    pub ksmd: Duration,
 }
 
 /// Counts as a scenario goes on.
@@ -105,6 +109,7 @@ pub(crate) struct Score {
     time: Duration,
     shortfall: Bytes,
     emergency: bool,
+    merged: u128,
 }
 
 /// A target's last turning point, and which way it went since.
@@ -156,6 +161,13 @@ impl Score {
         self.node.stalled = self.node.stalled.saturating_add(time);
     }
 
+    /// Merging left the host so much for so long, and took that CPU time so far.
+    pub(crate) fn merged(&mut self, (merged, cpu): (Bytes, Duration), time: Duration) {
+        let merged = u128::from(merged.get()).saturating_mul(u128::from(millis(time)));
+        self.merged = self.merged.saturating_add(merged);
+        self.node.ksmd = cpu;
+    }
+
     /// Targets were set; `find` says where each guest stands, and what it needs.
     pub(crate) fn commanded(
         &mut self,
@@ -172,8 +184,13 @@ impl Score {
         }
     }
 
-    /// A decision was made and carried out; `find` as above.
-    pub(crate) fn decided(&mut self, decision: &Decision, find: impl Fn(&GuestId) -> Option<(usize, Bytes)>) {
+    /// A decision was made; those of its targets are set that `count`. `find` as above.
+    pub(crate) fn decided(
+        &mut self,
+        decision: &Decision,
+        find: impl Fn(&GuestId) -> Option<(usize, Bytes)>,
+        mut count: impl FnMut(&GuestId, Bytes) -> bool,
+    ) {
         self.node.decisions = self.node.decisions.saturating_add(1);
         self.shortfall = decision.ledger.shortfall;
         self.emergency = decision.emergency;
@@ -185,18 +202,28 @@ impl Score {
         };
         let needs =
             |id: &GuestId| find(id).map(|(at, need)| (at, if waits(id) { Bytes::ZERO } else { need }));
-        self.commanded(decision.plan.commands().chain(decision.again.iter().cloned()), needs);
-        for step in decision.plan.moves().iter().filter(|step| matches!(step.reason, Reason::Undo(_))) {
+        let targets = decision.plan.commands().chain(decision.again.iter().cloned());
+        let counted: Vec<Command> = targets
+            .filter(|target| match target {
+                Command::SetTarget { id, to, .. } => count(id, *to),
+                Command::SetPeriod { .. } => false,
+            })
+            .collect();
+        let undone = decision.plan.moves().iter().filter(|step| matches!(step.reason, Reason::Undo(_)));
+        let is_counted = |id: &GuestId| counted.iter().any(|command| command.id() == id);
+        for step in undone.filter(|step| is_counted(&step.id)) {
             if let Some(score) = find(&step.id).and_then(|(place, _)| self.guests.get_mut(place)) {
                 score.undone = score.undone.saturating_add(1);
             }
         }
+        self.commanded(counted, needs);
     }
 
     /// The sums, once all is over.
     pub(crate) fn sum_up(mut self) -> (NodeScore, Vec<GuestScore>) {
         let node = &mut self.node;
         let whole = u128::from(millis(self.time).max(1));
+        node.merged = Bytes::new(u64::try_from(self.merged / whole).unwrap_or(u64::MAX));
         for score in &mut self.guests {
             score.reclaimed = Bytes::new(u64::try_from(score.held / whole).unwrap_or(u64::MAX));
             node.reclaimed = node.reclaimed.plus(score.reclaimed);

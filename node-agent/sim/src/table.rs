@@ -51,6 +51,12 @@ fn head(outcome: &Outcome) -> String {
     let NodeScore { distress, distress_squeezed, reclaimed, killed, evicted, killed_within, .. } = node;
     let NodeScore { stalled, shortfall, short, emergency, commands, undone, turns, decisions, .. } = node;
     let overshoot = tenths(node.overshoot_permille);
+    let merging = if node.ksmd.is_zero() {
+        String::new()
+    } else {
+        let (merged, cpu) = (node.merged, time(node.ksmd));
+        format!("merging       {merged} saved on average, for {cpu} of a processor\n")
+    };
     let (lasted, stalled) = (time(*lasted), time(*stalled));
     let seed = seed.map_or_else(String::new, |seed| format!("seed {seed}, "));
     let ended = if outcome.seed.is_some() {
@@ -66,7 +72,7 @@ fn head(outcome: &Outcome) -> String {
          distress      {} of guests' time, {} of it while their balloons held memory\n\
          reclaimed     {reclaimed} on average\n\
          {ended}short {}, by {shortfall} at most; emergencies {}\n\
-         control       {decisions} decisions, {commands} targets set, {undone} takes undone, {turns} turns, overshoot {overshoot} % at most\n\n",
+         control       {decisions} decisions, {commands} targets set, {undone} takes undone, {turns} turns, overshoot {overshoot} % at most\n{merging}\n",
         time(*distress),
         time(*distress_squeezed),
         time(*short),

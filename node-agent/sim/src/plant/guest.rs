@@ -29,10 +29,22 @@ const LACK: (u64, u64, Bytes) = (1, 100, Bytes::from_mib(2));
 /// What a guest lives through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
-    Away { until: Option<Duration> },
-    Boots { until: Duration },
+    Away {
+        until: Option<Duration>,
+    },
+    Boots {
+        until: Duration,
+    },
     Runs,
-    Frozen { until: Duration, boots: Option<Duration> },
+    Frozen {
+        until: Duration,
+        boots: Option<Duration>,
+    },
+    /// It still runs on another node, and its memory comes.
+    Arrives {
+        since: Duration,
+        until: Duration,
+    },
 }
 
 /// What happened to it in one step, for whoever counts.
@@ -51,6 +63,9 @@ pub(crate) struct Guest {
     pub(crate) group: Arc<Group>,
     pub(crate) memory: Memory,
     pub(crate) felt: Felt,
+    /// What of its memory is merged with others', and what of that they are charged for.
+    pub(super) merged: Bytes,
+    pub(super) charged_elsewhere: Bytes,
     life: Life,
     /// The node ended it, and it is not back.
     ended: bool,
@@ -62,6 +77,10 @@ pub(crate) struct Guest {
     period: u32,
     next_words: Duration,
     silent_until: Duration,
+    /// It runs here until then, and its memory goes to another node.
+    migrates_until: Option<Duration>,
+    /// It is yet to come from another node, and that takes so long.
+    arrives: Option<Duration>,
     words: Option<Words>,
     counters: Counters,
     programs_again: Duration,
@@ -79,12 +98,16 @@ impl Guest {
     pub(crate) fn new(name: Arc<str>, group: &Arc<Group>, number: u32, chance: &mut Rng) -> Self {
         let size = group.size.0;
         let starts = group.starts.0;
-        let life = if starts.is_zero() { Life::Runs } else { Life::Away { until: Some(starts) } };
+        let arrives = group.arrives.map(|span| span.0);
+        let is_here = starts.is_zero() && arrives.is_none();
+        let life = if is_here { Life::Runs } else { Life::Away { until: Some(starts) } };
         let period = u32::try_from(group.statistics.0.as_secs()).unwrap_or(u32::MAX);
         Self {
             name,
             memory: Memory::new(size, group.swap.0),
             felt: Felt::default(),
+            merged: Bytes::ZERO,
+            charged_elsewhere: Bytes::ZERO,
             life,
             ended: false,
             device: size,
@@ -93,6 +116,8 @@ impl Guest {
             period,
             next_words: up_to(chance, group.statistics.0),
             silent_until: Duration::ZERO,
+            migrates_until: None,
+            arrives,
             words: None,
             counters: Counters::default(),
             programs_again: Duration::ZERO,
@@ -133,6 +158,7 @@ impl Guest {
         self.go_on(now);
         match self.life {
             Life::Away { .. } | Life::Frozen { .. } => return,
+            Life::Arrives { since, until } => return self.arrive(now, since, until),
             Life::Boots { .. } => self.want = Want::default(),
             Life::Runs => self.want = self.wants(now),
         }
@@ -153,6 +179,13 @@ impl Guest {
         let killed_within = cost.killed;
         let distress = now < self.programs_again || cost.lack > noise || self.suffers_from_host || stalled;
         self.felt = Felt { distress, killed_within };
+    }
+
+    /// Its memory comes at an even pace; what its programs do they do elsewhere.
+    fn arrive(&mut self, now: Duration, since: Duration, until: Duration) {
+        self.want = self.wants(now);
+        let (gone, whole) = (millis(now.saturating_sub(since)), millis(until.saturating_sub(since)));
+        self.memory.receive(self.want, gone, whole);
     }
 
     fn wants(&mut self, now: Duration) -> Want {
@@ -197,6 +230,7 @@ impl Guest {
                 Happening::Freezes => self.freeze(until, event.lasts.0),
                 Happening::FallsSilent => self.silent_until = until,
                 Happening::Stops => self.leave(None),
+                Happening::Migrates => self.migrates_until = Some(until),
             }
         }
     }
@@ -206,14 +240,22 @@ impl Guest {
         let boots = match self.life {
             Life::Boots { until } => Some(until.saturating_add(lasts)),
             Life::Frozen { boots, .. } => boots.map(|boots| boots.saturating_add(lasts)),
-            Life::Runs | Life::Away { .. } => None,
+            Life::Runs | Life::Away { .. } | Life::Arrives { .. } => None,
         };
         self.life = Life::Frozen { until, boots };
     }
 
     fn go_on(&mut self, now: Duration) {
+        if self.migrates_until.is_some_and(|until| until <= now) {
+            self.leave(None);
+        }
         match self.life {
             Life::Away { until: Some(until) } if until <= now => self.start(now),
+            Life::Arrives { until, .. } if until <= now => {
+                self.memory.receive(self.want, 1, 1);
+                self.next_words = now.saturating_add(Duration::from_secs(u64::from(self.period)));
+                self.life = Life::Runs;
+            }
             Life::Frozen { until, boots: Some(boots) } if until <= now && boots > now => {
                 self.life = Life::Boots { until: boots };
             }
@@ -240,11 +282,16 @@ impl Guest {
         (self.read, self.host_faults) = (Bytes::ZERO, 0);
         let pid = self.process.pid.saturating_add(10_000);
         self.process = Incarnation { pid, start_ticks: millis(now) / 10 };
-        self.boot(now);
+        match self.arrives.take() {
+            Some(takes) => self.life = Life::Arrives { since: now, until: now.saturating_add(takes) },
+            None => self.boot(now),
+        }
     }
 
     fn leave(&mut self, until: Option<Duration>) {
         self.life = Life::Away { until };
+        (self.merged, self.charged_elsewhere) = (Bytes::ZERO, Bytes::ZERO);
+        self.migrates_until = None;
         self.memory = Memory::new(self.group.size.0, self.group.swap.0);
         self.want = Want::default();
         self.felt = Felt::default();
@@ -290,11 +337,20 @@ impl Guest {
         self.process
     }
     pub(crate) fn run_state(&self) -> RunState {
-        if self.is_here() { RunState::Running } else { RunState::Unreachable }
+        match self.life {
+            Life::Away { .. } => RunState::Unreachable,
+            Life::Arrives { .. } => RunState::Paused,
+            _ if self.migrates_until.is_some() => RunState::Busy,
+            _ => RunState::Running,
+        }
     }
     /// What its pod holds of the host's memory.
     pub(crate) fn resident(&self) -> Bytes {
         if self.is_here() { self.memory.resident().plus(self.group.overhead.0) } else { Bytes::ZERO }
+    }
+    /// What the host has in memory for its pod alone.
+    pub(crate) fn charged(&self) -> Bytes {
+        self.resident().minus(self.charged_elsewhere)
     }
     /// How it is now, for whoever counts.
     pub(crate) fn moment(&self) -> Moment {
@@ -320,9 +376,9 @@ impl Guest {
         let limit = self.group.limit.map(|size| size.0);
         ProcessFacts {
             resident: Some(self.resident()),
-            anon: Some(self.resident()),
+            anon: Some(self.charged()),
             repeated: None,
-            merging: None,
+            merging: Some(self.merged).filter(|merged| !merged.is_zero()),
             overhead: Some(self.group.overhead.0),
             request: Some(self.group.request.0),
             limit,

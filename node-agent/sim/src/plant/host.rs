@@ -6,6 +6,7 @@ use overcommit_core::sample::{HostCounters, HostMemory, HostSample, Pressure};
 use overcommit_core::units::{Bytes, Permille};
 
 use super::guest::Guest;
+use super::ksmd::Ksmd;
 use super::memory::watermark;
 use crate::course::{Course, millis};
 use crate::scenario::Host as Written;
@@ -45,6 +46,7 @@ pub(crate) struct Host {
     swap_out: Bytes,
     kills: u64,
     next_housekeeping: Duration,
+    pub(super) ksmd: Ksmd,
     /// `full avg10`, in hundredths of a percent.
     stalls: u64,
     /// It does nothing but look for memory.
@@ -68,6 +70,7 @@ impl Host {
             swap_out: Bytes::ZERO,
             kills: 0,
             next_housekeeping: Duration::ZERO,
+            ksmd: Ksmd::default(),
             stalls: 0,
             stalled: false,
         }
@@ -85,16 +88,27 @@ impl Host {
 
     /// What guests could have if all else stays as it is.
     pub(crate) fn for_guests(&self) -> Bytes {
-        self.memory.minus(self.huge_pages).minus(self.kernel).minus(self.others).minus(self.eviction)
+        let kept = self.huge_pages.plus(self.kernel()).plus(self.others).plus(self.eviction);
+        self.memory.minus(kept)
+    }
+
+    /// What its kernel needs for itself.
+    fn kernel(&self) -> Bytes {
+        self.kernel.plus(self.ksmd.memory())
+    }
+
+    /// What merging leaves it now, and what ksmd took for that so far.
+    pub(crate) fn merging(&self) -> (Bytes, Duration) {
+        (self.ksmd.saved(), self.ksmd.cpu())
     }
 
     fn available(&self, guests: &[Guest]) -> Bytes {
-        self.for_guests().plus(self.eviction).minus(guests.iter().map(Guest::resident).sum())
+        self.for_guests().plus(self.eviction).minus(guests.iter().map(Guest::charged).sum())
     }
 
     /// What the host cannot hold in memory: its kernel keeps some free, as a guest's does.
     fn overrun(&self, guests: &[Guest]) -> Bytes {
-        let used: Bytes = guests.iter().map(Guest::resident).sum();
+        let used: Bytes = guests.iter().map(Guest::charged).sum();
         used.plus(self.watermark).minus(self.for_guests().plus(self.eviction))
     }
 
@@ -106,6 +120,7 @@ impl Host {
         guests: &mut [Guest],
     ) -> Option<(usize, End)> {
         self.others = self.other.at(now);
+        self.ksmd.live(time, guests);
         let mut budget = self.swap_speed.scaled(millis(time), 1000);
         let mut busy = false;
         if !self.swap.is_zero() {
@@ -215,8 +230,8 @@ impl Host {
             total: self.memory,
             free: available,
             available,
-            anon: guests.iter().map(Guest::resident).sum::<Bytes>().plus(self.others),
-            slab_unreclaimable: self.kernel,
+            anon: guests.iter().map(Guest::charged).sum::<Bytes>().plus(self.others),
+            slab_unreclaimable: self.kernel(),
             hugetlb: self.huge_pages,
             swap_total: self.swap,
             swap_free: self.swap.minus(self.swapped),
@@ -230,6 +245,6 @@ impl Host {
         };
         let full_avg10 = u32::try_from(self.stalls).unwrap_or(u32::MAX);
         let pressure = Some(Pressure { some_avg10: full_avg10, full_avg10 });
-        HostSample { memory, counters, pressure, ..HostSample::default() }
+        HostSample { memory, counters, pressure, ksm: Some(self.ksmd.sample()), ..HostSample::default() }
     }
 }

@@ -152,6 +152,13 @@ impl Memory {
         *self = Self { touched, host_swapped, ..Self::new(size, swap) };
     }
 
+    /// It comes from another node: that part of what its programs and files want is here.
+    pub(crate) fn receive(&mut self, want: Want, part: u64, whole: u64) {
+        self.hot = want.hot;
+        (self.anon, self.files) = (want.anon.scaled(part, whole), want.files.scaled(part, whole));
+        self.touched = self.touched.max(self.in_use().min(self.size));
+    }
+
     /// Time passes. The balloon is to hold `balloon`; absent while no driver moves it.
     pub(crate) fn live(
         &mut self,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use overcommit_core::plan::Move;
 use overcommit_core::sample::{GuestId, GuestName};
-use overcommit_core::units::Bytes;
+use overcommit_core::units::{Bytes, Permille};
 use overcommit_core::view::GuestView;
 use overcommit_record::Made;
 
@@ -17,6 +17,8 @@ use crate::score::Score;
 
 /// So many differences are told one by one.
 const TOLD: usize = 20;
+/// What another policy wants of a guest is the same as before if it is as near as that, of the guest's size.
+const SAME: Permille = Permille::new(50);
 /// Turns are as close as the lane's poll.
 const STEP: Duration = Duration::from_millis(200);
 
@@ -48,6 +50,8 @@ pub(super) struct Telling {
     score: Score,
     chart: Chart,
     moments: Vec<Moment>,
+    /// What another policy would have set last.
+    wanted: BTreeMap<GuestId, Bytes>,
     now: Duration,
     /// When the decision before was made; absent where nobody knows what was between.
     last: Option<Duration>,
@@ -64,6 +68,7 @@ impl Telling {
             score: Score::new(names),
             chart: Chart::new(survey.lasts, STEP, survey.guests.len()),
             moments: vec![Moment::default(); survey.guests.len()],
+            wanted: BTreeMap::new(),
             now: Duration::ZERO,
             last: None,
             decisions: 0,
@@ -99,7 +104,18 @@ impl Telling {
             Some((place, self.moments.get(place)?.need))
         };
         self.score.passed(self.moments.iter().copied(), time, None);
-        self.score.decided(decision, find);
+        let sizes: BTreeMap<&GuestId, Bytes> = decision.guests.iter().map(|g| (&g.id, g.full)).collect();
+        let wanted = &mut self.wanted;
+        self.score.decided(decision, find, |id, to| {
+            // Nobody carried out what another policy wants: it wants that again and again.
+            let same = sizes.get(id).copied().unwrap_or_default().share(SAME);
+            let near = |before: &Bytes| before.minus(to).max(to.minus(*before)) <= same;
+            let is_new = made.instead.is_none() || !wanted.get(id).is_some_and(near);
+            if is_new {
+                wanted.insert(id.clone(), to);
+            }
+            is_new
+        });
         self.chart.passed(now, time, self.moments.iter().copied(), Some(&decision.ledger));
         self.decisions = self.decisions.saturating_add(1);
         self.compare(made, now);

@@ -93,6 +93,11 @@ impl Group {
         if !(Duration::from_secs(1)..=Duration::from_mins(5)).contains(&self.statistics.0) {
             wrong.push(format!("{place}.statistics: must be from 1s to 5m"));
         }
+        if self.arrives.is_some_and(|span| span.0.is_zero()) {
+            wrong.push(format!(
+                "{place}.arrives: must be more than nothing: write how long it takes, such as 30s"
+            ));
+        }
         self.demand.contradictions(&format!("{place}.demand"), wrong);
         self.files.contradictions(&format!("{place}.files"), wrong);
         for (number, pair) in self.events.windows(2).enumerate() {
@@ -104,7 +109,8 @@ impl Group {
             }
         }
         for (number, event) in self.events.iter().enumerate() {
-            let lasting = matches!(event.what, Happening::Freezes | Happening::FallsSilent);
+            let lasting =
+                matches!(event.what, Happening::Freezes | Happening::FallsSilent | Happening::Migrates);
             if lasting && event.lasts.0.is_zero() {
                 wrong.push(format!(
                     "{place}.events[{number}].lasts: is missing: write for how long, such as 1m"

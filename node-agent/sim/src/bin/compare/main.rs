@@ -1,12 +1,12 @@
 //! `compare`: the agent's loop beside others who could drive the balloons.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
 use clap::Parser;
-use overcommit_sim::compare::{Comparison, compare, table};
+use overcommit_sim::compare::{Comparison, compare, page, table};
 use overcommit_sim::files::{self, BAD_INPUT};
 use overcommit_sim::{Orders, scenario};
 
@@ -24,6 +24,9 @@ struct Args {
     /// Writes everything as JSON, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// A page whose table of scenarios gets the rows of these; the others stay.
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,9 @@ fn prepare(args: &Args) -> anyhow::Result<(Orders, Vec<Named>)> {
     let scenarios =
         args.scenarios.iter().map(|path| files::scenario(path)).collect::<anyhow::Result<Vec<Named>>>()?;
     files::check_outlets(&args.json, args.scenarios.iter().chain([&args.policy]))?;
+    if let Some(path) = &args.page {
+        page::replace(&page_at(path)?, &[]).with_context(|| path.display().to_string())?;
+    }
     Ok((orders, scenarios))
 }
 
@@ -56,8 +62,21 @@ fn run(args: &Args, orders: &Orders, scenarios: &[Named]) -> anyhow::Result<()> 
         std::io::stdout().write_all(text.as_bytes()).context("standard output cannot be written")?;
         all.push(comparison);
     }
-    let Some(path) = &args.json else { return Ok(()) };
-    let text =
-        serde_json::to_vec_pretty(&all).map_err(|error| anyhow!("the comparison is no JSON: {error}"))?;
-    std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
+    let write = |path: &Path, text: Vec<u8>| {
+        std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
+    };
+    if let Some(path) = &args.json {
+        let text =
+            serde_json::to_vec_pretty(&all).map_err(|error| anyhow!("the comparison is no JSON: {error}"))?;
+        write(path, text)?;
+    }
+    if let Some(path) = &args.page {
+        let text = page::replace(&page_at(path)?, &all).with_context(|| path.display().to_string())?;
+        write(path, text.into_bytes())?;
+    }
+    Ok(())
+}
+
+fn page_at(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
 }
