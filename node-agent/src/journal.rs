@@ -10,7 +10,7 @@ use overcommit_core::conduct::FOLLOW_TOLERANCE;
 use overcommit_core::dealings::{Dealing, Force, Original};
 use overcommit_core::ksm::Held;
 use overcommit_core::model::Track;
-use overcommit_core::sample::{GuestId, GuestName, GuestSample, Incarnation};
+use overcommit_core::sample::{GuestId, GuestName, GuestSample, Incarnation, RunState};
 use overcommit_core::step::State;
 use overcommit_core::units::{Bytes, Monotonic};
 
@@ -226,7 +226,9 @@ impl Journal {
         }
         for guest in guests {
             let (Some(process), Some(balloon)) = (guest.incarnation, guest.balloon) else { continue };
-            if self.judged.get(&guest.id) == Some(&process) || !state.model().is_same_process(guest) {
+            // While it is being restored its device says that it has all of its memory.
+            let runs = guest.run_state == RunState::Running && state.model().is_same_process(guest);
+            if !runs || self.judged.get(&guest.id) == Some(&process) {
                 continue;
             }
             let ended = self.ended.iter().position(|(id, _)| *id == guest.id);
@@ -287,21 +289,24 @@ impl Journal {
         };
         // Last, so that it stays: what is known of those by their balloon alone may be what they were left with.
         let unseen = self.found.iter().map(|(id, entry)| (id.clone(), entry.clone()));
-        let guests = state.dealings().iter().filter_map(entry).chain(unseen).collect();
+        let guests: BTreeMap<_, _> = state.dealings().iter().filter_map(entry).chain(unseen).collect();
         let ksm = state.merging().held().or(self.found_knobs.as_ref()).cloned();
-        let (boot_id, ended) = (self.written.boot_id.clone(), self.ended_by(state));
+        let (boot_id, ended) = (self.written.boot_id.clone(), self.ended_by(state, &guests));
         let content = Content { boot_id, guests, ksm, lost_at: self.lost_at(), ended };
         (content != self.written || self.is_behind()).then_some(content)
     }
 
-    /// Guests that ended, also those that are written as if they ran.
-    fn ended_by(&self, state: &State) -> Vec<(GuestId, Entry)> {
+    /// Guests that ended, also those that are written as if they ran, and `go_on` not.
+    fn ended_by(&self, state: &State, go_on: &BTreeMap<GuestId, Entry>) -> Vec<(GuestId, Entry)> {
         let is_over = |(id, entry): &(&GuestId, &Entry)| {
-            let runs = state.model().track(id).is_some_and(|track| {
-                track.sample.incarnation.is_none() || track.sample.incarnation == entry.incarnation
+            let had = state.dealings().of(id).and_then(|dealing| dealing.original);
+            let runs = state.model().track(id).is_some_and(|track| match track.sample.incarnation {
+                Some(process) => Some(process) == entry.incarnation,
+                // Whose process is not shown yet is another if it had something else.
+                None => had.is_some_and(|had| had.target == entry.original.target),
             });
             let judged = self.judged.get(*id).is_some_and(|process| Some(*process) != entry.incarnation);
-            may_be_restored(id, entry) && !runs && !self.found.contains_key(*id) && !judged
+            may_be_restored(id, entry) && !runs && !go_on.contains_key(*id) && !judged
         };
         let over: Vec<_> = self.written.guests.iter().filter(is_over).collect();
         let before = self.ended.iter().filter(|(id, _)| !over.iter().any(|(other, _)| *other == id));

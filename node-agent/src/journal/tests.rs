@@ -188,7 +188,8 @@ fn a_second_agent_is_refused() {
 fn anew(mib: u64) -> GuestSample {
     let actual = Bytes::from_mib(mib);
     let balloon = Some(overcommit_core::sample::Balloon { actual, ..Default::default() });
-    GuestSample { balloon, ..guest(Some(Incarnation { pid: 8, start_ticks: 99 })) }
+    let run_state = RunState::Running;
+    GuestSample { balloon, run_state, ..guest(Some(Incarnation { pid: 8, start_ticks: 99 })) }
 }
 
 #[test]
@@ -202,6 +203,9 @@ fn who_ended_while_it_lacked_something_is_known_when_it_is_restored_with_that_ba
             record(&dir, &mut journal, &State::default(), &BTreeMap::new(), &BTreeMap::new()).unwrap();
             assert!(journal.written.guests.is_empty() && journal.written.ended.len() == 1);
             let mut journal = Journal::open(&dir, boot);
+            // While it comes from the file it is paused.
+            let comes = [GuestSample { run_state: RunState::Paused, ..anew(512) }];
+            assert!(journal.restored(&comes, &State::default()).is_empty());
             let guests = [anew(holds)];
             let restored = |journal: &mut Journal| {
                 let restored = journal.restored(&guests, &State::default());
