@@ -6,11 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use overcommit_core::conduct::FOLLOW_TOLERANCE;
-use overcommit_core::dealings::{Dealing, Force, Original};
+use overcommit_core::dealings::{Dealing, Force};
 use overcommit_core::ksm::Held;
 use overcommit_core::model::Track;
-use overcommit_core::sample::{GuestId, GuestName, GuestSample, Incarnation, RunState};
+use overcommit_core::sample::{GuestId, GuestName, GuestSample, Incarnation};
 use overcommit_core::step::State;
 use overcommit_core::units::{Bytes, Monotonic};
 
@@ -19,8 +18,10 @@ use crate::envelope;
 use crate::learned;
 use crate::state_dir::{StateDir, refusal};
 
+mod ended;
 mod format;
 
+use ended::may_be_restored;
 pub(crate) use format::{Content, Entry};
 
 /// Its name in the state directory.
@@ -33,8 +34,6 @@ const TOLD_FOR: Duration = Duration::from_mins(5);
 
 /// It says that an agent has written a journal here.
 const BEGUN: &str = "begun";
-/// So many guests that ended are remembered.
-const ENDED: usize = 128;
 
 /// The journal of one state directory.
 #[derive(Debug)]
@@ -205,45 +204,6 @@ impl Journal {
         adopted
     }
 
-    fn end(&mut self, id: &GuestId, entry: Entry) {
-        if may_be_restored(id, &entry) {
-            self.ended.retain(|(ended, _)| ended != id);
-            self.ended.push((id.clone(), entry));
-        }
-    }
-
-    /// What guests had that were restored from a file, of those that `state` knows as the same process or not at all, each once. A
-    /// guest that starts anew has all of its memory; who holds no less than what the last process was left with, and less than
-    /// that had, is no new one.
-    pub(crate) fn restored<'a>(
-        &mut self,
-        guests: &'a [GuestSample],
-        state: &State,
-    ) -> Vec<(&'a GuestSample, Original)> {
-        let mut restored = Vec::new();
-        if self.judged.len() > guests.len() {
-            self.judged.retain(|id, _| guests.iter().any(|guest| guest.id == *id));
-        }
-        for guest in guests {
-            let (Some(process), Some(balloon)) = (guest.incarnation, guest.balloon) else { continue };
-            // While it is being restored its device says that it has all of its memory.
-            let runs = guest.run_state == RunState::Running && state.model().is_same_process(guest);
-            if !runs || self.judged.get(&guest.id) == Some(&process) {
-                continue;
-            }
-            let ended = self.ended.iter().position(|(id, _)| *id == guest.id);
-            let of_another =
-                |entry: &&Entry| entry.incarnation.is_some_and(|other| other != process) && entry.lacks();
-            let written = self.written.guests.get(&guest.id).filter(of_another).cloned();
-            let entry = ended.map(|place| self.ended.remove(place).1).or(written);
-            self.judged.insert(guest.id.clone(), process);
-            let holds = guest.holds(&balloon).plus(FOLLOW_TOLERANCE);
-            let is_restored = |entry: &Entry| holds >= entry.target && holds < entry.original.target;
-            restored.extend(entry.filter(is_restored).map(|entry| (guest, entry.original)));
-        }
-        restored
-    }
-
     /// What is held of the kernel's knobs for merging, once.
     pub(crate) fn adopt_knobs(&mut self) -> Option<Held> {
         self.found_knobs.take()
@@ -294,26 +254,6 @@ impl Journal {
         let (boot_id, ended) = (self.written.boot_id.clone(), self.ended_by(state, &guests));
         let content = Content { boot_id, guests, ksm, lost_at: self.lost_at(), ended };
         (content != self.written || self.is_behind()).then_some(content)
-    }
-
-    /// Guests that ended, also those that are written as if they ran, and `go_on` not.
-    fn ended_by(&self, state: &State, go_on: &BTreeMap<GuestId, Entry>) -> Vec<(GuestId, Entry)> {
-        let is_over = |(id, entry): &(&GuestId, &Entry)| {
-            let had = state.dealings().of(id).and_then(|dealing| dealing.original);
-            let runs = state.model().track(id).is_some_and(|track| match track.sample.incarnation {
-                Some(process) => Some(process) == entry.incarnation,
-                // Whose process is not shown yet is another if it had something else.
-                None => had.is_some_and(|had| had.target == entry.original.target),
-            });
-            let judged = self.judged.get(*id).is_some_and(|process| Some(*process) != entry.incarnation);
-            may_be_restored(id, entry) && !runs && !go_on.contains_key(*id) && !judged
-        };
-        let over: Vec<_> = self.written.guests.iter().filter(is_over).collect();
-        let before = self.ended.iter().filter(|(id, _)| !over.iter().any(|(other, _)| *other == id));
-        let all = before.cloned().chain(over.iter().map(|(id, entry)| ((*id).clone(), (*entry).clone())));
-        let mut all: Vec<_> = all.collect();
-        all.drain(..all.len().saturating_sub(ENDED));
-        all
     }
 
     /// `content` was written, or not; true if it was. Without it nothing may be taken.
@@ -398,11 +338,6 @@ fn has_all(state: &State, id: &GuestId) -> bool {
     let seen = guest.and_then(|guest| Some((guest, guest.balloon.as_ref()?)));
     let dealing = state.dealings().of(id);
     dealing.zip(seen).is_some_and(|(dealing, (guest, balloon))| dealing.is_undone(guest, balloon))
-}
-
-/// A pod's guest has a pod of its own each time, and comes back from no file.
-fn may_be_restored(id: &GuestId, entry: &Entry) -> bool {
-    id.pod().is_none() && entry.lacks()
 }
 
 #[cfg(test)]

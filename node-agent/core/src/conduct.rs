@@ -43,9 +43,10 @@ pub struct Conduct {
     trial: Option<Trial>,
     undo: Option<Undo>,
     last_failure: Option<Failure>,
-    /// Failures that count, and takes that hurt.
+    /// Failures that count, but for takes that hurt.
     strikes: u32,
-    #[serde(default, skip_serializing_if = "is_none")]
+    /// Those.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pains: u32,
     until: Option<Monotonic>,
     trust: Trust,
@@ -233,30 +234,21 @@ impl Conduct {
         }
     }
 
-    /// How long since its last back-off ended.
-    fn quiet(&self, at: Monotonic) -> Duration {
-        self.until.map_or(Duration::ZERO, |until| at.since(until))
-    }
-
-    /// Failures that count still.
-    fn strikes(&self, at: Monotonic) -> u32 {
-        let forgotten = self.quiet(at).as_secs().checked_div(FORGOTTEN.as_secs()).unwrap_or_default();
-        self.strikes.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
-    }
-
-    /// Takes that hurt, as far as they count still.
-    fn pains(&self, at: Monotonic) -> u32 {
-        let (mut quiet, mut pains) = (self.quiet(at), self.pains);
-        while let Some(fewer) = pains.checked_sub(1) {
-            let lasts = FORGOTTEN.max(back_off(fewer, MOST_PAINS).saturating_mul(2));
-            let Some(left) = quiet.checked_sub(lasts) else { break };
-            (quiet, pains) = (left, fewer);
+    /// What still counts of so many failures, the last of which is remembered for so long, and so on.
+    fn remembered(&self, mut count: u32, at: Monotonic, lasts: impl Fn(u32) -> Duration) -> u32 {
+        let mut quiet = self.until.map_or(Duration::ZERO, |until| at.since(until));
+        while let Some(fewer) = count.checked_sub(1) {
+            let Some(left) = quiet.checked_sub(lasts(fewer)) else { break };
+            (quiet, count) = (left, fewer);
         }
-        pains
+        count
     }
 
     fn fail(&mut self, failure: Failure, back_to: Bytes, at: Monotonic) {
-        (self.strikes, self.pains) = (self.strikes(at), self.pains(at));
+        let twice = |fewer| back_off(fewer, MOST_PAINS).saturating_mul(2);
+        let strikes = self.remembered(self.strikes, at, |_| FORGOTTEN);
+        let pains = self.remembered(self.pains, at, |fewer| FORGOTTEN.max(twice(fewer)));
+        (self.strikes, self.pains) = (strikes, pains);
         let (count, most) = match failure {
             Failure::Hurt(_) => (&mut self.pains, MOST_PAINS),
             _ => (&mut self.strikes, MOST_STRIKES),
@@ -285,6 +277,6 @@ fn back_off(count: u32, most: u32) -> Duration {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_none(count: &u32) -> bool {
+fn is_zero(count: &u32) -> bool {
     *count == 0
 }

@@ -277,10 +277,7 @@ impl State {
         if observing || giving_back {
             self.dealings.let_rest(sample);
         }
-        if observing {
-            return;
-        }
-        if self.dealings.iter().any(|(_, dealing)| dealing.shadow.is_some()) {
+        if !observing && self.dealings.iter().any(|(_, dealing)| dealing.shadow.is_some()) {
             self.dealings.iter_mut().for_each(|dealing| dealing.shadow = None);
             self.model.forget_shadows(&self.dealings);
         }

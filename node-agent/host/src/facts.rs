@@ -158,9 +158,7 @@ impl ProcessFactsReader {
         };
         let status = Status::read(&known.process)?;
         let overhead = known.overhead(&self.root, &mut self.reading.measured, who, status)?;
-        let mut view = known.view(status, overhead, self.capacity)?;
-        view.facts.faults = known.faults();
-        Ok(view)
+        known.view(status, overhead, self.capacity)
     }
 
     fn not_found(&self, who: &Who) -> String {

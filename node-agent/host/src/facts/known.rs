@@ -106,7 +106,7 @@ impl Known {
                 limit,
                 bound: qos.and_then(|_| cgroup::bound(&limits, holds, || self.holds(1))),
                 swappable: version.and_then(|v| cgroup::swappable(&self.directories, v)),
-                faults: None,
+                faults: self.faults(),
             },
             trouble: unreached.then(|| {
                 "the pod's cgroup cannot be reached, so its limit is unknown; the agent needs SYS_PTRACE and the \
@@ -124,7 +124,7 @@ impl Known {
     }
 
     /// Its page faults.
-    pub(super) fn faults(&self) -> Option<Faults> {
+    fn faults(&self) -> Option<Faults> {
         glimpse::all_faults(&self.process.text("stat").ok()?)
     }
 
