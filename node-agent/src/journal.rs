@@ -174,15 +174,22 @@ impl Journal {
         self.unwritten.is_some()
     }
 
-    /// Entries of guests that are seen for the first time and run as the same process. An entry of a guest that is not
-    /// seen yet is kept for as long as its process `runs`: what cannot be reached now must not lose its original.
+    /// Entries of guests that are seen for the first time and run as the same process, also of those that `state` has forgotten,
+    /// for they were not in a sample for a moment. An entry of a guest that is not seen yet is kept for as long as its process
+    /// `runs`: what cannot be reached now must not lose its original.
     pub(crate) fn adopt<'a>(
         &mut self,
         guests: &'a [GuestSample],
+        state: &State,
         runs: impl Fn(Incarnation) -> bool,
     ) -> Vec<(&'a GuestSample, Entry)> {
         let mut adopted = Vec::new();
         for guest in guests {
+            let forgotten = guest.incarnation.filter(|_| state.dealings().of(&guest.id).is_none());
+            let of_it = |entry: &&Entry| entry.incarnation == forgotten;
+            if let Some(entry) = forgotten.and_then(|_| self.written.guests.get(&guest.id).filter(of_it)) {
+                self.found.entry(guest.id.clone()).or_insert_with(|| entry.clone());
+            }
             // Of whom no process was known when it was written: what he had is worth more than to know that he is the same.
             let fits = |entry: &Entry| entry.incarnation.is_none() || entry.incarnation == guest.incarnation;
             if guest.incarnation.is_some() || self.found.get(&guest.id).is_some_and(fits) {
@@ -235,8 +242,10 @@ impl Journal {
     ) -> Option<Content> {
         let entry = |(id, dealing): (&GuestId, &Dealing)| {
             let (original, current) = (dealing.original?, dealing.target);
-            let target = about_to.get(id).copied().or(current)?;
             let known = self.written.guests.get(id);
+            // Of whom nothing was taken, but for whom statistics come more often.
+            let hurried = || state.model().track(id).filter(|_| dealing.hurried).map(|track| track.actual);
+            let target = about_to.get(id).copied().or(current).or_else(hurried)?;
             // A loop that has just begun anew has seen nobody yet.
             let incarnation = incarnations.get(id).copied().flatten().or_else(|| known?.incarnation);
             let met = state.model().track(id).map(|track| &track.sample.name);
@@ -311,14 +320,15 @@ impl Journal {
         self.alive(runs).filter(|(_, entry)| entry.lacks()).map(|(id, _)| id)
     }
 
-    /// True if it says of a guest that something is owed to it, or may be, and that was given back and is there.
-    pub(crate) fn is_outdated(&self, state: &State) -> bool {
+    /// True if it says of a guest that something is owed to it, or may be, and that was given back and is there. Of whom something
+    /// `is_lowered` just now that will be so.
+    pub(crate) fn is_outdated(&self, state: &State, is_lowered: impl Fn(&GuestId) -> bool) -> bool {
         let given_back = |id: &GuestId| {
             let (dealing, track) = (state.dealings().of(id), state.model().track(id));
             let is_owed_nothing = dealing.is_some_and(|d| d.original.is_some() && !d.holds_anything());
             is_owed_nothing && track.is_some_and(Track::has_arrived)
         };
-        let mut seen = self.entries().filter(|(id, _)| !self.found.contains_key(*id));
+        let mut seen = self.entries().filter(|(id, _)| !self.found.contains_key(*id) && !is_lowered(id));
         seen.any(
             |(id, entry)| {
                 if entry.lacks() { given_back(id) } else { !entry.whole && has_all(state, id) }

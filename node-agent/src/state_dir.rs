@@ -91,7 +91,7 @@ pub(crate) struct StateDir {
     /// A file that could not be understood: it stands until it is replaced, and is kept under another name then.
     odd: Mutex<Option<&'static str>>,
     /// The folder itself: a lock file could not be made on a disk that became read-only.
-    _lock: File,
+    lock: File,
 }
 
 impl StateDir {
@@ -107,9 +107,13 @@ impl StateDir {
         })?;
         let lock = File::open(path).with_context(|| format!("state directory {shown} cannot be opened"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).with_context(|| {
-            format!("another agent works with {shown}: stop it, or name another with --state-dir")
+            // Of two agents with the same guests each takes what the other left them for what they had.
+            format!(
+                "another agent works with {shown}: stop it; another directory (--state-dir) is for the guests of another \
+                 hypervisor (--connect) alone"
+            )
         })?;
-        let dir = Self { path: path.to_owned(), odd: Mutex::default(), _lock: lock };
+        let dir = Self { path: path.to_owned(), odd: Mutex::default(), lock };
         dir.remove_leftovers();
         if let Err(error) = dir.replace(TRIED, b"") {
             if !dir.has(journal::FILE) {
@@ -156,6 +160,7 @@ impl StateDir {
             return Err(std::io::Error::new(ErrorKind::FileTooLarge, format!("more than {MAX_BYTES} bytes")));
         }
         let fresh = self.fresh(name);
+        self.is_in_place()?;
         let written = write(&fresh, content)
             .and_then(|()| self.spare_odd(name))
             .and_then(|()| fs::rename(&fresh, self.path.join(name)));
@@ -165,6 +170,14 @@ impl StateDir {
             drop(fs::remove_file(&fresh));
         }
         written.and_then(|()| File::open(&self.path)?.sync_all())
+    }
+
+    /// The folder that is locked is the one that its name leads to: another agent may work in one that came in its place.
+    fn is_in_place(&self) -> std::io::Result<()> {
+        let (ours, there) = (self.lock.metadata()?, fs::metadata(&self.path)?);
+        let is_ours = (ours.dev(), ours.ino()) == (there.dev(), there.ino());
+        let why = || std::io::Error::new(ErrorKind::NotFound, "another folder is in its place");
+        is_ours.then_some(()).ok_or_else(why)
     }
 
     /// Where it is.
@@ -279,6 +292,7 @@ pub(crate) fn refusal(error: &std::io::Error) -> (&'static str, &'static str) {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ("disk full", "free space there"),
         ErrorKind::ReadOnlyFilesystem => ("read-only", "remount it writable"),
+        ErrorKind::NotFound => ("the folder is gone", "put it back, or start the agent anew"),
         _ if more_files(error).is_some() => ("too many open files", "raise the agent's limit of them"),
         _ => ("refused", "see the agent's log"),
     }

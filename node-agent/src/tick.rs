@@ -15,6 +15,7 @@ mod panics;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod under_way;
 mod without_orders;
 
 use std::collections::BTreeMap;
@@ -49,6 +50,7 @@ pub(crate) use ending::PROGRESS;
 use ending::{HandOver, Unfinished};
 use lane::Watched;
 use panics::Panics;
+use under_way::UnderWay;
 
 /// A tick on the way out comes this often, and a host that could not be read is tried again.
 const SOON: Duration = Duration::from_secs(1);
@@ -166,6 +168,8 @@ pub(crate) struct Loop {
     since: jiff::Timestamp,
     /// Takes that wait for the journal.
     takes: Option<Takes>,
+    /// What lowers what was found, and nobody has answered.
+    under_way: UnderWay,
     /// Moves whose outcomes are not known yet.
     moves: BTreeMap<GuestId, Move>,
     /// What failed since the last tick, for people.
@@ -204,6 +208,7 @@ impl Loop {
             began: clock::now(),
             since: jiff::Timestamp::now(),
             takes: None,
+            under_way: UnderWay::default(),
             moves: BTreeMap::new(),
             failures: Vec::new(),
             last: None,

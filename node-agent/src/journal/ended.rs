@@ -35,22 +35,41 @@ impl Journal {
         }
         for guest in guests {
             let (Some(process), Some(balloon)) = (guest.incarnation, guest.balloon) else { continue };
-            // While it is being restored its device says that it has all of its memory.
-            let runs = guest.run_state == RunState::Running && state.model().is_same_process(guest);
-            if !runs || self.judged.get(&guest.id) == Some(&process) {
+            if !state.model().is_same_process(guest) || self.judged.get(&guest.id) == Some(&process) {
                 continue;
             }
-            let ended = self.ended.iter().position(|(id, _)| *id == guest.id);
-            let of_another =
-                |entry: &&Entry| entry.incarnation.is_some_and(|other| other != process) && entry.lacks();
-            let written = self.written.guests.get(&guest.id).filter(of_another).cloned();
-            let entry = ended.map(|place| self.ended.remove(place).1).or(written);
-            self.judged.insert(guest.id.clone(), process);
             let holds = guest.holds(&balloon).plus(FOLLOW_TOLERANCE);
-            let is_restored = |entry: &Entry| holds >= entry.target && holds < entry.original.target;
-            restored.extend(entry.filter(is_restored).map(|entry| (guest, entry.original)));
+            let is_restored = |entry: &&Entry| holds >= entry.target && holds < entry.original.target;
+            let original = self.before(guest).filter(is_restored).map(|entry| entry.original);
+            // While it is being restored its device says that it has all of its memory.
+            if original.is_none() && guest.run_state != RunState::Running {
+                continue;
+            }
+            self.ended.retain(|(id, _)| *id != guest.id);
+            self.judged.insert(guest.id.clone(), process);
+            restored.extend(original.map(|original| (guest, original)));
         }
         restored
+    }
+
+    /// True if it cannot be told yet of one of them whether it is restored: it was seen just now, or its hypervisor is silent.
+    pub(crate) fn doubts(&self, guests: &[GuestSample], state: &State) -> bool {
+        let is_judged = |guest: &GuestSample| {
+            let judged = self.judged.get(&guest.id);
+            judged.is_some() && judged == guest.incarnation.as_ref()
+        };
+        let is_told = |guest: &GuestSample| guest.balloon.is_some() && state.model().is_same_process(guest);
+        guests.iter().any(|guest| !is_judged(guest) && !is_told(guest) && self.before(guest).is_some())
+    }
+
+    /// What is known of the last process of a guest, if that lacked something.
+    fn before(&self, guest: &GuestSample) -> Option<&Entry> {
+        let of_another = |entry: &&Entry| {
+            let (process, other) = (guest.incarnation, entry.incarnation);
+            process.is_some() && other.is_some() && process != other && entry.lacks()
+        };
+        let ended = self.ended.iter().find(|(id, _)| *id == guest.id).map(|(_, entry)| entry);
+        ended.or_else(|| self.written.guests.get(&guest.id).filter(of_another))
     }
 
     /// Guests that ended, also those that are written as if they ran, and `go_on` not.

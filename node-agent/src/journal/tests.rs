@@ -61,20 +61,20 @@ fn what_a_guest_had_is_kept_until_it_is_seen_or_its_process_ends() {
     let incarnation = incarnations()[&GuestId::new("a")];
     record(&dir, &mut Journal::open(&dir, "b"), &state(400), &incarnations(), &BTreeMap::new()).unwrap();
     let mut journal = Journal::open(&dir, "b");
-    assert!(journal.adopt(&[], |_| true).is_empty());
+    assert!(journal.adopt(&[], &State::default(), |_| true).is_empty());
     record(&dir, &mut journal, &State::default(), &BTreeMap::new(), &BTreeMap::new()).unwrap();
     let mut journal = Journal::open(&dir, "b");
     let guests = [guest(incarnation)];
-    assert_eq!(journal.adopt(&guests, |_| true).remove(0).1.target, Bytes::from_mib(400));
-    assert!(journal.adopt(&guests, |_| true).is_empty(), "once");
+    assert_eq!(journal.adopt(&guests, &State::default(), |_| true).remove(0).1.target, Bytes::from_mib(400));
+    assert!(journal.adopt(&guests, &state(400), |_| true).is_empty(), "once");
 
     let mut journal = Journal::open(&dir, "b");
-    assert!(journal.adopt(&[guest(None)], |_| true).is_empty(), "its process is not seen");
+    assert!(journal.adopt(&[guest(None)], &State::default(), |_| true).is_empty(), "its process is not seen");
     let other = incarnation.map(|i| Incarnation { pid: 8, ..i });
-    assert!(journal.adopt(&[guest(other)], |_| true).is_empty(), "another process");
-    assert!(journal.adopt(&guests, |_| true).is_empty(), "the entry was another's");
+    assert!(journal.adopt(&[guest(other)], &State::default(), |_| true).is_empty(), "another process");
+    assert!(journal.adopt(&guests, &state(400), |_| true).is_empty(), "the entry was another's");
     let mut journal = Journal::open(&dir, "b");
-    assert!(journal.adopt(&[], |_| false).is_empty());
+    assert!(journal.adopt(&[], &State::default(), |_| false).is_empty());
     record(&dir, &mut journal, &State::default(), &BTreeMap::new(), &BTreeMap::new()).unwrap();
     assert!(Journal::open(&dir, "b").written.guests.is_empty(), "its process ended");
 }
@@ -99,7 +99,10 @@ fn a_loop_that_has_seen_nobody_yet_forgets_neither_whose_an_entry_is_nor_what_he
     journal.written.guests.get_mut(&id).unwrap().incarnation = None;
     journal.forget_adoptions();
     let seen = [guest(incarnations()[&id])];
-    assert_eq!(journal.adopt(&seen, |_| true).remove(0).1.original.target, Bytes::from_mib(512));
+    assert_eq!(
+        journal.adopt(&seen, &State::default(), |_| true).remove(0).1.original.target,
+        Bytes::from_mib(512)
+    );
 }
 
 #[test]
@@ -122,7 +125,7 @@ fn what_a_guest_was_called_stays_with_its_entry_and_may_be_missing() {
         dir.replace(FILE, &envelope::seal(content)).unwrap();
         let mut journal = Journal::open(&dir, "b");
         let seen = [guest(incarnations()[&id])];
-        journal.adopt(&seen, |_| true);
+        journal.adopt(&seen, &State::default(), |_| true);
         record(&dir, &mut journal, &state(300), &incarnations(), &BTreeMap::new()).unwrap();
         Journal::open(&dir, "b").alive(|_| true).map(|(_, entry)| entry.name.clone()).collect::<Vec<_>>()
     };
@@ -144,7 +147,7 @@ fn a_boot_that_cannot_be_told_forgets_nothing_and_another_one_all() {
         let mut journal = Journal::open(&dir, read);
         assert_eq!(journal.entries().count(), known, "{written:?} {read:?}");
         // Nor does what this one writes.
-        journal.adopt(&[guest(incarnations()[&GuestId::new("a")])], |_| true);
+        journal.adopt(&[guest(incarnations()[&GuestId::new("a")])], &State::default(), |_| true);
         record(&dir, &mut journal, &state(300), &incarnations(), &BTreeMap::new()).unwrap();
         assert_eq!(Journal::open(&dir, if read.is_empty() { written } else { read }).entries().count(), 1);
     }

@@ -108,3 +108,18 @@ fn a_directory_in_which_others_can_write_is_refused_with_the_remedy() {
     assert!(refused().contains("belongs to user 65534") && refused().contains("chown"), "{}", refused());
     assert!(check(&temp.path().join("new")).is_ok(), "one that is to be made");
 }
+
+#[test]
+fn nothing_is_written_into_a_folder_that_came_in_the_place_of_the_one_that_is_locked() {
+    let temp = tempfile::tempdir().unwrap();
+    let (place, moved) = (temp.path().join("state"), temp.path().join("moved"));
+    let dir = StateDir::open(&place).unwrap();
+    fs::rename(&place, &moved).unwrap();
+    assert!(dir.replace(TRIED, b"ours").is_err());
+    let other = StateDir::open(&place).unwrap();
+    fs::write(place.join(".journal.new"), "being written").unwrap();
+    let why = dir.replace(journal::FILE, b"ours").unwrap_err();
+    assert_eq!(refusal(&why).0, "the folder is gone");
+    assert_eq!(fs::read_to_string(place.join(".journal.new")).unwrap(), "being written");
+    assert!(!other.has(journal::FILE));
+}

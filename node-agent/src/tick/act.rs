@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use overcommit_core::dealings::Force;
 use overcommit_core::ksm::Write;
 use overcommit_core::plan::{Command, Failed, Outcome};
-use overcommit_core::sample::{GuestId, Incarnation, Sample};
-use overcommit_core::step::{Decision, SQUEEZED_PERIOD, Turn};
+use overcommit_core::sample::{GuestId, GuestSample, Incarnation, Sample};
+use overcommit_core::step::{Decision, Turn};
 
 use super::Loop;
+use super::under_way::changes_what_was_found;
 use crate::failpoint;
 use crate::journal::Content;
 use crate::report::{Action, Report};
@@ -27,11 +28,6 @@ pub(super) struct Takes {
     /// The kernel's for merging.
     knobs: Vec<Write>,
     decided: Instant,
-}
-
-/// What was there before has to be on disk first: a size that is lowered, and a period that is shortened.
-fn changes_what_was_found(command: &Command) -> bool {
-    command.takes() || matches!(command, Command::SetPeriod { seconds: SQUEEZED_PERIOD, .. })
 }
 
 /// Of targets that are set again a decision has no steps, which are told by themselves.
@@ -64,7 +60,7 @@ impl Loop {
         }
         let knobs = self.set_knobs(&decision.ksm);
         if !takes.is_empty() || !knobs.is_empty() {
-            self.take(takes, knobs, sample);
+            self.take(takes, knobs, &sample.guests);
         }
     }
 
@@ -82,8 +78,8 @@ impl Loop {
         }
     }
 
-    fn take(&mut self, commands: Vec<Command>, knobs: Vec<Write>, sample: &Sample) {
-        let incarnations = sample.guests.iter().map(|g| (g.id.clone(), g.incarnation)).collect();
+    pub(super) fn take(&mut self, commands: Vec<Command>, knobs: Vec<Write>, guests: &[GuestSample]) {
+        let incarnations = guests.iter().map(|g| (g.id.clone(), g.incarnation)).collect();
         match self.write_ahead(&commands, &incarnations) {
             None => self.take_now(&commands, knobs),
             // One write at a time; what the disk holds up is decided anew on later statistics.
@@ -103,21 +99,18 @@ impl Loop {
             failpoint::reach("knobs-sent");
         }
         if !commands.is_empty() {
+            self.under_way.sent(commands);
             self.parts.guests.send(commands);
         }
     }
 
-    /// The journal as it has to be before `commands` are sent; absent if it is.
+    /// The journal as it has to be before `commands` are sent, while others are under way; absent if it is.
     fn write_ahead(
         &self,
         commands: &[Command],
         incarnations: &BTreeMap<GuestId, Option<Incarnation>>,
     ) -> Option<Content> {
-        let about_to = commands.iter().filter_map(|command| match command {
-            Command::SetTarget { id, to, .. } => Some((id.clone(), *to)),
-            Command::SetPeriod { .. } => None,
-        });
-        self.parts.journal.next(&self.state, incarnations, &about_to.collect())
+        self.parts.journal.next(&self.state, incarnations, &self.lowered_by(commands))
     }
 
     /// A journal that could not be written is tried again each turn, so that it is known when the disk is well, whether
@@ -143,14 +136,18 @@ impl Loop {
 
     /// Gives need no disk. But what was given back is written down soon, or a later agent would think that it is still owed.
     pub(super) fn record_given_back(&mut self) {
-        if self.parts.journal.is_outdated(&self.state) {
+        if self.is_outdated() {
             self.record_all();
         }
     }
 
     /// It was not written down yet, and could be.
     pub(super) fn is_to_be_recorded(&self) -> bool {
-        self.parts.journal.is_outdated(&self.state) && !self.parts.journal.is_behind()
+        self.is_outdated() && !self.parts.journal.is_behind()
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.parts.journal.is_outdated(&self.state, |id| self.under_way.concerns(id))
     }
 
     /// The journal is written, or cannot be.
@@ -177,6 +174,7 @@ impl Loop {
         if !heard.outcomes.is_empty() {
             failpoint::reach("heard");
         }
+        self.under_way.answered(&heard.outcomes);
         self.state.note(&heard.outcomes);
         self.tell(&heard.outcomes);
         self.glanced(&heard.glances);

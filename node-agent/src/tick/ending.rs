@@ -172,6 +172,10 @@ impl Loop {
 
     /// How the loop ended, once it has.
     pub(super) fn ended(&mut self) -> Option<Result<(), Unfinished>> {
+        // What was answered since the last word was written, or while something else was.
+        if self.stopping.is_some_and(|(stop, _)| stop == Stop::Handover) && !self.parts.journal.is_behind() {
+            self.record_all();
+        }
         let ended = self.guests_ended()?;
         let left = self.knobs_left();
         if let Some(left) = &left {

@@ -84,7 +84,9 @@ impl Loop {
         self.state.begin_anew();
         self.parts.journal.forget_adoptions();
         self.unconfirmed.clear();
-        self.takes = None;
+        // What is being written is no receipt of what is decided next.
+        self.forget_takes(|_| true);
+        self.forget_knobs();
         self.moves.clear();
         self.watched.clear();
         self.lane = overcommit_core::lane::Lane::default();

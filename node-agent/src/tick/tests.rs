@@ -5,6 +5,7 @@ mod doubt;
 mod knobs;
 mod lost;
 mod released;
+mod under_way;
 mod without_orders;
 
 use std::io::Write as _;

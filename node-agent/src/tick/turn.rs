@@ -146,11 +146,18 @@ impl Loop {
                 (false, true) => Mandate::GiveOnly,
                 (false, false) => Mandate::Full,
             },
-            // What was never touched needs no release; without a journal nobody knows what was.
-            complete: !journal.misses_guests() && !journal.is_lost(),
+            complete: self.knows_what_is_owed(sample),
             eviction: self.eviction,
             keep_found: orders.is_standalone(),
         })
+    }
+
+    /// What was never touched needs no release; without a journal nobody knows what was, nor of whom it is not judged yet, nor
+    /// before what was sent is answered.
+    fn knows_what_is_owed(&self, sample: &Sample) -> bool {
+        let journal = &self.parts.journal;
+        let known = !journal.misses_guests() && !journal.is_lost();
+        known && self.under_way.is_empty() && !journal.doubts(&sample.guests, &self.state)
     }
 
     /// On the first sight of a guest: take over what the journal knows. The target that QEMU has cannot be read, so it
@@ -158,7 +165,7 @@ impl Loop {
     fn adopt(&mut self, sample: &Sample, turn: Turn) {
         let root = Root::default();
         let runs = |process| overcommit_host::runs(&root, process);
-        for (guest, entry) in self.parts.journal.adopt(&sample.guests, runs) {
+        for (guest, entry) in self.parts.journal.adopt(&sample.guests, &self.state, runs) {
             let target = entry.target.min(entry.original.target);
             // What it has beyond what it had somebody else gave it.
             let holds = guest.balloon.map_or(Bytes::ZERO, |balloon| guest.holds(&balloon));

@@ -346,6 +346,23 @@ fn who_is_saved_while_squeezed_and_no_agent_runs_gets_back_what_it_had_once_it_i
 }
 
 #[test]
+fn who_is_saved_and_restored_while_the_agent_runs_gets_back_what_it_had_also_at_once() -> Result<()> {
+    let bench = squeezed(&[])?;
+    let file = Session::shared()?.fresh_dir("saved")?.join("guest");
+    let save_and_restore = |bench: &Bench| {
+        bench.wait_at_peace()?;
+        bench.guest().save(&file)?;
+        bench.guest().restore(&file)
+    };
+    save_and_restore(&bench)?;
+    wait::until(SOON, "it to be known", || {
+        bench.agent().process().output().contains("restored with the balloon")
+    })?;
+    save_and_restore(&bench)?;
+    expect_all_back(&bench)
+}
+
+#[test]
 fn killed_while_it_turns_the_kernels_knobs_the_next_one_puts_them_back() -> Result<()> {
     let hypervisor = Hypervisor::start()?;
     let guest = hypervisor.define_and_start(&GuestSpec::new("merges", SIZE))?;
