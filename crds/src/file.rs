@@ -169,7 +169,7 @@ fn typed(value: &Value) -> Result<OvercommitPolicy, FileError> {
     let parsed = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string().replace(".?", "")));
     let policy = parsed.map_err(|e: serde_json::Error| {
         let place = at.path().to_string();
-        let told = out_of_range(&place, value);
+        let told = out_of_range(&place, value).or_else(|| no_better_in_quotes(&place, value));
         FileError::NotYaml(told.unwrap_or_else(|| words::refusal(&place, &e.to_string(), value)))
     })?;
     // The derived root type does not know its own type fields; `read` has checked them.
@@ -179,15 +179,26 @@ fn typed(value: &Value) -> Result<OvercommitPolicy, FileError> {
 
 /// What is said of a number that no field can hold: the same as of the largest that one can, for that names the range.
 fn out_of_range(place: &str, value: &Value) -> Option<String> {
-    let pointer = words::pointer(place);
-    let number = value.pointer(&pointer)?.as_number()?;
+    let number = value.pointer(&words::pointer(place))?.as_number()?;
     let largest = words::largest(number)?;
-    let mut held = value.clone();
-    *held.pointer_mut(&pointer)? = largest.into();
-    let refused = crate::resolve::check(&typed(&held).ok()?.spec).err()?;
-    let told =
-        refused.iter().map(ToString::to_string).find(|told| told.starts_with(&format!("{place}: ")))?;
+    let told = refused_there(place, value, largest.into())?;
     Some(told.replace(&largest.to_string(), &number.to_string()))
+}
+
+/// What is said of a number where text belongs that would be refused in quotes too, such as a duration without its unit.
+fn no_better_in_quotes(place: &str, value: &Value) -> Option<String> {
+    let number = value.pointer(&words::pointer(place))?.as_number()?;
+    number.as_f64().filter(|number| *number >= 0.0)?;
+    let text = number.to_string();
+    Some(refused_there(place, value, text.as_str().into())?.replace(&format!("{text:?}"), &text))
+}
+
+/// What is said of this in that place; nothing where it would do, or does not belong.
+fn refused_there(place: &str, value: &Value, other: Value) -> Option<String> {
+    let mut held = value.clone();
+    *held.pointer_mut(&words::pointer(place))? = other;
+    let refused = crate::resolve::check(&typed(&held).ok()?.spec).err()?;
+    refused.iter().map(ToString::to_string).find(|told| told.starts_with(&format!("{place}: ")))
 }
 
 #[cfg(test)]
@@ -247,6 +258,10 @@ mod tests {
             (
                 "spec: {reserve: {minimum: 1073741824}}",
                 "spec.reserve.minimum: 1073741824 is a number: write it in quotes, \"1073741824\"",
+            ),
+            (
+                "spec: {interval: 5}",
+                "spec.interval: 5 is no period: write a duration from 1s to 5m in one unit, such as 5s or 90s",
             ),
             (
                 "spec: {classes: [{name: a, floor: {percent: 25%}}]}",

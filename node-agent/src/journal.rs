@@ -320,15 +320,14 @@ impl Journal {
         self.alive(runs).filter(|(_, entry)| entry.lacks()).map(|(id, _)| id)
     }
 
-    /// True if it says of a guest that something is owed to it, or may be, and that was given back and is there. Of whom something
-    /// `is_lowered` just now that will be so.
-    pub(crate) fn is_outdated(&self, state: &State, is_lowered: impl Fn(&GuestId) -> bool) -> bool {
+    /// True if it says of a guest that something is owed to it, or may be, and that was given back and is there.
+    pub(crate) fn is_outdated(&self, state: &State) -> bool {
         let given_back = |id: &GuestId| {
             let (dealing, track) = (state.dealings().of(id), state.model().track(id));
             let is_owed_nothing = dealing.is_some_and(|d| d.original.is_some() && !d.holds_anything());
             is_owed_nothing && track.is_some_and(Track::has_arrived)
         };
-        let mut seen = self.entries().filter(|(id, _)| !self.found.contains_key(*id) && !is_lowered(id));
+        let mut seen = self.entries().filter(|(id, _)| !self.found.contains_key(*id));
         seen.any(
             |(id, entry)| {
                 if entry.lacks() { given_back(id) } else { !entry.whole && has_all(state, id) }

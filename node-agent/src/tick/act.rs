@@ -136,18 +136,14 @@ impl Loop {
 
     /// Gives need no disk. But what was given back is written down soon, or a later agent would think that it is still owed.
     pub(super) fn record_given_back(&mut self) {
-        if self.is_outdated() {
+        if self.parts.journal.is_outdated(&self.state) {
             self.record_all();
         }
     }
 
     /// It was not written down yet, and could be.
     pub(super) fn is_to_be_recorded(&self) -> bool {
-        self.is_outdated() && !self.parts.journal.is_behind()
-    }
-
-    fn is_outdated(&self) -> bool {
-        self.parts.journal.is_outdated(&self.state, |id| self.under_way.concerns(id))
+        self.parts.journal.is_outdated(&self.state) && !self.parts.journal.is_behind()
     }
 
     /// The journal is written, or cannot be.

@@ -34,11 +34,6 @@ impl UnderWay {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-
-    /// Something of this guest is lowered.
-    pub(super) fn concerns(&self, id: &GuestId) -> bool {
-        self.0.iter().any(|command| command.id() == id)
-    }
 }
 
 impl Loop {

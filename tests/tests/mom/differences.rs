@@ -145,6 +145,42 @@ pub(crate) fn compare(mom: &Answer, ours: &Ours) -> Verdict {
         .map_or(Verdict::Unexplained, |row| Verdict::OnPurpose(row.name))
 }
 
+/// Whether two errors are one error in each evaluator's words, by MOM's exception; true of answers that are not errors both.
+pub(crate) fn alike(mom: &Answer, ours: &Ours) -> bool {
+    let (stage, class, why) = match (mom, ours) {
+        (Answer::Error { stage, class, .. }, Ours::NoProgram(why)) => (stage == "load", class, why),
+        (Answer::Error { stage, class, .. }, Ours::Failed(why)) => (stage == "run", class, why),
+        _ => return true,
+    };
+    let words: &[&str] = match class.as_str() {
+        "KeyError" => &["undefined ", "no collector has", "there is no property", " takes a name"],
+        "PolicyError" => &[
+            "undefined ",
+            " takes ",
+            "stands where a value",
+            "a name is due",
+            "is no name",
+            "a list begins with",
+        ],
+        "TypeError" => &[
+            " takes ",
+            " cannot be ",
+            " no order",
+            " no amount",
+            "stands where a value",
+            "are no list",
+            "only integers",
+        ],
+        "IndexError" => &[" takes ", "an empty list"],
+        "ZeroDivisionError" => &["division by zero"],
+        "OverflowError" => &["too large"],
+        "ValueError" => &["a shift by less than 0"],
+        "RecursionError" => &["nested deeper"],
+        _ => &[],
+    };
+    stage && words.iter().any(|words| why.contains(words))
+}
+
 /// Whether the row can be why.
 pub(crate) fn explains(row: &Row, mom: &Answer, ours: &Ours) -> bool {
     compare(mom, ours) != Verdict::Same && (row.explains)(mom, ours)

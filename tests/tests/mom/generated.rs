@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow, bail};
 use overcommit_tests::mom::{Answer, Oracle};
 use overcommit_tests::parts::say;
 
-use crate::differences::{Verdict, explains, judge, row};
+use crate::differences::{ISOLATION, Verdict, alike, explains, judge, row};
 use crate::generate::{CONSTRUCTS, Generated, Node};
 use crate::ours::Ours;
 
@@ -103,13 +103,22 @@ fn work(next: &AtomicU64, seed: u64, programs: u64) -> Result<Tally> {
     }
 }
 
-/// As [`judge`]; some programs have a text in them that is no token.
+/// As [`judge`], and two errors have to be one, or MOM's a guest's, which ends all of it there; some programs have a text in them
+/// that is no token.
 fn answers(oracle: &mut Oracle, generated: &Generated) -> Result<(Answer, Ours, Verdict)> {
     let case = generated.case();
     let ours = Ours::of(&case);
     let (mom, verdict) = judge(oracle, &case, &ours)?;
+    let verdict = match verdict {
+        Verdict::Same if alike(&mom, &ours) => Verdict::Same,
+        Verdict::Same if alike(&oracle.ask_isolating(&case)?, &ours) => Verdict::OnPurpose(ISOLATION),
+        Verdict::Same => Verdict::Unexplained,
+        other => other,
+    };
     let unlexable = row("unlexable-text").filter(|_| generated.counts.contains_key("unlexable"));
-    let unlexable = unlexable.filter(|row| explains(row, &mom, &ours));
+    // What comes before it may fail in MOM, which drops the rest.
+    let fails_both = verdict == Verdict::Unexplained && matches!(ours, Ours::NoProgram(_));
+    let unlexable = unlexable.filter(|row| fails_both || explains(row, &mom, &ours));
     let verdict = unlexable.map_or(verdict, |row| Verdict::OnPurpose(row.name));
     Ok((mom, ours, verdict))
 }
