@@ -32,7 +32,7 @@ pub use bench::{Bench, SOON};
 pub use cluster::{NODE, nobodys_kubeconfig, seal};
 pub use files::OpenFiles;
 pub use ordered::{OrderedNode, SYSTEM, enforcing, entry};
-pub use replayed::expect_replayed;
+pub use replayed::{expect_replayed, statistics_between};
 pub use turns::{Account, Action, Turn, Turns};
 
 /// From start to the first report: connecting and one turn.

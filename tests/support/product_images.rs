@@ -35,7 +35,7 @@ const LIBVIRT: &str = "/usr/lib/x86_64-linux-gnu/libvirt.so.0";
 
 /// [`OPERATOR_ARCHIVE`] and [`AGENT_ARCHIVE`]; made anew whenever the product's sources change.
 pub static PRODUCT_IMAGES: Part =
-    Part { name: "product-images", cost: Duration::from_mins(5), needs: &[], inputs, build };
+    Part { name: "product-images", cost: Duration::from_mins(10), needs: &[], inputs, build };
 
 fn inputs() -> Result<Vec<Vec<u8>>> {
     let root = source_tree();

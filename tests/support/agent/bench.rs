@@ -2,6 +2,7 @@
 //!
 //! Memory is made short by what the agent is shown as its host's, not by squeezing the machine.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use overcommit_core::units::Bytes;
 use overcommit_core::view::GuestView;
 use serde_json::{Map, Value};
 
-use super::{Action, Agent, HostMemory, expect_replayed};
+use super::{Action, Agent, HostMemory, expect_replayed, statistics_between};
 use crate::api::free_port;
 use crate::guests::{Guest, GuestSpec, Hypervisor};
 use crate::http;
@@ -147,6 +148,25 @@ impl Bench {
     /// When one comes out differently, or none was recorded.
     pub fn expect_replayed(&self) -> Result<()> {
         expect_replayed(&recording(&self.dir))
+    }
+
+    /// How many statistics of the guest the agents saw from the first reading of a host on which everything fits again until they gave
+    /// it its full size, once no agent runs.
+    ///
+    /// # Errors
+    /// When that did not happen.
+    pub fn statistics_until_given(&self, size_mib: u64) -> Result<usize> {
+        let (full, was_short) = (Bytes::from_mib(size_mib), Cell::new(false));
+        statistics_between(
+            &recording(&self.dir),
+            self.guest.name(),
+            |sample| {
+                let fits = sample.host.memory.total >= Bytes::from_mib(PLENTY);
+                was_short.set(was_short.get() || !fits);
+                fits && was_short.get()
+            },
+            |made| made.recorded.moves.iter().any(|step| step.to >= full),
+        )
     }
 
     /// Lets everything fit.

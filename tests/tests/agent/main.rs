@@ -5,6 +5,7 @@ mod without_orders;
 /// Run several at a time: see `make test`.
 mod waits {
     mod blocked;
+    mod capped;
     mod conduct;
     mod contested;
     mod descriptors;
