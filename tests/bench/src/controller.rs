@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
+use jiff::Timestamp;
 use overcommit_tests::agent::Agent;
 use overcommit_tests::cost::{cpu_ms, released, whole};
 use overcommit_tests::guests::Hypervisor;
@@ -15,6 +16,8 @@ use overcommit_tests::parts::{mom_modules, mom_program, mom_rules, say};
 use overcommit_tests::process::{Launch, Process};
 use overcommit_tests::session::Session;
 use serde::{Deserialize, Serialize};
+
+use crate::commands::{self, Told};
 
 /// Debian's, whatever else `PATH` has.
 const PYTHON: &str = "/usr/bin/python3";
@@ -108,6 +111,15 @@ impl Running {
         let memory = whole(&pids)?;
         let cpu_ms = pids.into_iter().map(cpu_ms).sum::<Result<f64>>()?;
         Ok(Some(Cost { cpu_ms, resident_mib: memory.anonymous + memory.file }))
+    }
+
+    /// What it told the guests' balloons, from its start on.
+    pub(crate) fn told(&self, began: Timestamp) -> Result<Vec<Told>> {
+        match self {
+            Self::Nobody => Ok(Vec::new()),
+            Self::Agent(agent) => commands::of_agent(agent, began),
+            Self::Mom(process) => Ok(commands::of_mom(&process.output(), began)),
+        }
     }
 
     /// Fails when it died: that is its result, and no fault of the bench.

@@ -2,7 +2,7 @@
 
 use crate::outcome::Outcome;
 
-const HEADS: [&str; 21] = [
+const HEADS: [&str; 23] = [
     "scenario",
     "controller",
     "seed",
@@ -19,6 +19,8 @@ const HEADS: [&str; 21] = [
     "controller_died",
     "least_by_mean",
     "host_swap_mib",
+    "takes",
+    "gives",
     "cpu_s",
     "memory_mib",
     "libvirt_cpu_s",
@@ -35,10 +37,11 @@ pub(crate) fn csv(outcomes: &[Outcome]) -> String {
     text
 }
 
-fn line(outcome: &Outcome) -> [String; 21] {
+fn line(outcome: &Outcome) -> [String; 23] {
     let number = |value: f64| format!("{value:.3}");
     let known = |value: Option<f64>| value.map_or(String::new(), number);
     let key = outcome.key;
+    let takes = outcome.told.iter().filter(|told| told.takes()).count();
     [
         key.scenario.to_string(),
         key.controller.to_string(),
@@ -56,6 +59,8 @@ fn line(outcome: &Outcome) -> [String; 21] {
         outcome.controller_died.clone().unwrap_or_default(),
         known(outcome.fairness()),
         outcome.host_swap_mib().to_string(),
+        takes.to_string(),
+        (outcome.told.len() - takes).to_string(),
         known(outcome.cost.map(|cost| cost.cpu_ms / 1000.0)),
         known(outcome.cost.map(|cost| cost.resident_mib)),
         number(outcome.libvirt_cpu_ms / 1000.0),
@@ -86,7 +91,7 @@ mod tests {
         let text = csv(&[outcome(Controller::None, 1, &[25_600]), failed]);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0].split(',').count(), HEADS.len());
-        assert!(lines[1].starts_with("f,none,1,1,b,,1.000,100.000,0.000,1,1,0,,,1.000,0,,,"), "{text}");
+        assert!(lines[1].starts_with("f,none,1,1,b,,1.000,100.000,0.000,1,1,0,,,1.000,0,0,0,,,"), "{text}");
         assert_eq!(lines[1].split(',').count(), HEADS.len());
         assert!(text.contains("f,mom,1,2,b,\"it said \"\"no\"\",\nand ended\",0.000,"), "{text}");
     }

@@ -1,6 +1,7 @@
 //! `make bench`: real guests on a squeezed host, the same demand under every controller that a user could pick instead, in turn.
 //! Keeps each window's outcome as it ends, and writes a report of all that there are.
 
+mod commands;
 mod controller;
 mod csv;
 mod figures;

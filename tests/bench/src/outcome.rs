@@ -5,6 +5,7 @@ use std::time::Duration;
 use overcommit_tests::valve::{Cause, Opening};
 use serde::{Deserialize, Serialize};
 
+use crate::commands::Told;
 use crate::controller::{Controller, Cost};
 use crate::origin::Origin;
 use crate::pace::Pace;
@@ -45,6 +46,8 @@ pub(crate) struct Outcome {
     pub(crate) relief: Option<Relief>,
     /// Why the controller ended before the window did.
     pub(crate) controller_died: Option<String>,
+    /// What the controller told the guests' balloons, from its start on.
+    pub(crate) told: Vec<Told>,
     /// What the controller used, from its start on.
     pub(crate) cost: Option<Cost>,
     /// CPU time of libvirt during the window, in ms.
@@ -126,6 +129,7 @@ impl Outcome {
             host_kills: 0,
             relief: None,
             controller_died: None,
+            told: Vec::new(),
             cost: None,
             libvirt_cpu_ms: 0.0,
             qemu_cpu_ms: 0.0,

@@ -34,7 +34,7 @@ pub(crate) fn page(machine: &str, outcomes: &[Outcome]) -> String {
             let _ = writeln!(
                 text,
                 "<figure>{}<figcaption>{}, round {}: what the guests hold, one above the other, and what the machine has \
-                 beside (dashed); red: a kill or a livelock.</figcaption></figure>",
+                 beside (dashed); below them what their balloons were told to take (down) and to give (up); red: a kill or a livelock.</figcaption></figure>",
                 course::course(outcome),
                 outcome.key.controller,
                 outcome.key.round
@@ -61,6 +61,7 @@ mod tests {
     use super::*;
     use overcommit_tests::valve::Cause;
 
+    use crate::commands::Told;
     use crate::controller::Controller;
     use crate::outcome::tests::{outcome, relief};
     use crate::outcome::{GuestMoment, HostMoment};
@@ -73,11 +74,15 @@ mod tests {
             ours.guests[0].course.push(GuestMoment { at, written: 1, resident_mib: 100 });
             ours.host.push(HostMoment { at, available_mib: 900, swapped_in_mib: 0, swapped_out_mib: 0 });
         }
+        let told = |at, to_mib| Told { at, guest: "g0".into(), from_mib: 300, to_mib };
+        ours.told = vec![told(-5.0, 200), told(1.0, 200), told(2.0, 300)];
         ours.relief = Some(relief(2.0, Cause::Livelock));
         let page = page("A <machine>.", &[outcome(Controller::None, 1, &[10, 20]), ours]);
         assert!(page.contains("A &lt;machine&gt;.") && page.contains("ours, round 1"));
         assert_eq!(page.matches("<svg").count(), 3);
         assert!(!page.contains("src=") && !page.contains("href="));
         assert!(page.contains("#c22"), "the livelock is marked");
+        let commands = ["#b5651d", "#2a7a2a"].map(|colour| page.matches(colour).count());
+        assert_eq!(commands, [1, 1], "those of the window");
     }
 }

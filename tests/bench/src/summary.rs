@@ -27,6 +27,8 @@ pub(crate) struct Row {
     pub(crate) fairness: Option<Figure>,
     /// MiB swapped by the machine.
     pub(crate) host_swap_mib: Option<Figure>,
+    /// Targets that the controller set.
+    pub(crate) commands: Option<Figure>,
     /// CPU time of the controller, in s, and its memory, in MiB.
     pub(crate) cpu_s: Option<Figure>,
     pub(crate) resident_mib: Option<Figure>,
@@ -38,10 +40,10 @@ pub(crate) const LEGEND: &str = "Medians, in brackets the interval in which nine
      the whole window, at the machine's median pace; time in which the machine stood still is work not done. of none, of the \
      ceiling: beside the same round without a controller, and without a squeeze; ∞ where that did nothing at all and this something. \
      unhurt: guests of which nothing was killed and that could be told to work, in the worst round. least/mean: of the guests that \
-     were to work. CPU, memory: the controller's own. steal: processor time that the machine wanted and did not get.";
+     were to work. targets: set by the controller, from its start on. CPU, memory: the controller's own. steal: processor time that the machine wanted and did not get.";
 
 /// What stands over a table of rows.
-pub(crate) const HEADS: [&str; 13] = [
+pub(crate) const HEADS: [&str; 14] = [
     "controller",
     "rounds",
     "MiB/s",
@@ -52,6 +54,7 @@ pub(crate) const HEADS: [&str; 13] = [
     "livelocks",
     "least/mean",
     "host swap, MiB",
+    "targets",
     "CPU, s",
     "memory, MiB",
     "steal, %",
@@ -59,7 +62,7 @@ pub(crate) const HEADS: [&str; 13] = [
 
 impl Row {
     /// What is told of it, below [`HEADS`].
-    pub(crate) fn cells(&self) -> [String; 13] {
+    pub(crate) fn cells(&self) -> [String; 14] {
         let told = |figure: Option<Figure>, digits: usize| {
             figure.map_or_else(|| "–".to_owned(), |figure| format!("{figure:.digits$}"))
         };
@@ -74,6 +77,7 @@ impl Row {
             self.livelocks.to_string(),
             told(self.fairness, 2),
             told(self.host_swap_mib, 0),
+            told(self.commands, 0),
             told(self.cpu_s, 1),
             told(self.resident_mib, 0),
             told(self.steal_percent, 1),
@@ -121,6 +125,7 @@ fn rows(controllers: &BTreeMap<Controller, Vec<&Outcome>>) -> Vec<Row> {
             guests: outcomes.iter().map(|outcome| outcome.guests.len()).max().unwrap_or(0),
             fairness: figure(&Outcome::fairness),
             host_swap_mib: figure(&|outcome| u32::try_from(outcome.host_swap_mib()).ok().map(f64::from)),
+            commands: figure(&|outcome| u32::try_from(outcome.told.len()).ok().map(f64::from)),
             cpu_s: figure(&|outcome| outcome.cost.map(|cost| cost.cpu_ms / 1000.0)),
             resident_mib: figure(&|outcome| outcome.cost.map(|cost| cost.resident_mib)),
             steal_percent: figure(&|outcome| Some(outcome.pace.steal_percent)),

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use jiff::Timestamp;
 use overcommit_tests::cost::cpu_ms;
 use overcommit_tests::guests::{Guest, Hypervisor};
 use overcommit_tests::kernel_counts::oom_kills;
@@ -116,7 +117,7 @@ fn work(stage: &Stage<'_>) -> Result<Outcome> {
     let used = (cpu(&libvirt), cpu(pids));
     let mut looks = Looks::begin(guests, pids, |number| load(number).keeps_writing())?;
     let pace = Watch::begin();
-    let (began, clock) = (Instant::now(), valve::now());
+    let (began, clock, wall) = (Instant::now(), valve::now(), Timestamp::now());
     let (refused, relief) = ordered(
         guests,
         |number, guest| guest.begin(&load(number)),
@@ -139,6 +140,7 @@ fn work(stage: &Stage<'_>) -> Result<Outcome> {
         host_kills: oom_kills()?.saturating_sub(kills),
         relief,
         controller_died: controller.check().err().map(|error| format!("{error:#}")),
+        told: controller.told(wall).unwrap_or_default(),
         cost: controller.cost().unwrap_or_default(),
         libvirt_cpu_ms: since(&used.0, &cpu(&libvirt)),
         qemu_cpu_ms: since(&used.1, &cpu(pids)),

@@ -11,6 +11,8 @@ const HEIGHT: f64 = 180.0;
 /// Where the axis' words are.
 const LEFT: f64 = 60.0;
 const BOTTOM: f64 = 18.0;
+/// How long a command is drawn.
+const TICK: f64 = 7.0;
 /// One for each guest, and from the first again.
 const COLOURS: [&str; 8] =
     ["#4a7fb5", "#7fb069", "#e6a23c", "#9b6fb0", "#5bb0a8", "#b5654a", "#8a8a3c", "#6f7fa0"];
@@ -52,6 +54,9 @@ pub(super) fn course(outcome: &Outcome) -> Document {
             .set("stroke", "#222")
             .set("stroke-dasharray", "4 3"),
     );
+    for told in outcome.told.iter().filter(|told| (0.0..=outcome.window_s).contains(&told.at)) {
+        document = document.add(tick(told.takes(), across(told.at)));
+    }
     for at in hurts(outcome) {
         let x = format!("{:.1}", across(at));
         let mark = Line::new().set("x1", x.clone()).set("x2", x).set("y1", 0).set("y2", HEIGHT - BOTTOM);
@@ -65,6 +70,13 @@ pub(super) fn course(outcome: &Outcome) -> Document {
         );
     }
     document
+}
+
+/// A balloon was told something: down from the axis for a take, up for a give.
+fn tick(takes: bool, x: f64) -> Line {
+    let (colour, to) = if takes { ("#b5651d", TICK) } else { ("#2a7a2a", -TICK) };
+    let (x, axis) = (format!("{x:.1}"), HEIGHT - BOTTOM);
+    Line::new().set("x1", x.clone()).set("x2", x).set("y1", axis).set("y2", axis + to).set("stroke", colour)
 }
 
 fn way(points: impl Iterator<Item = (f64, f64)>) -> Data {
