@@ -292,7 +292,10 @@ pub(crate) fn refusal(error: &std::io::Error) -> (&'static str, &'static str) {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ("disk full", "free space there"),
         ErrorKind::ReadOnlyFilesystem => ("read-only", "remount it writable"),
-        ErrorKind::NotFound => ("the folder is gone", "put it back, or start the agent anew"),
+        // A start with another folder would take what squeezed guests hold for all they had.
+        ErrorKind::NotFound => {
+            ("the folder is gone", "put it back, or end the agent by SIGINT, which gives everything back")
+        }
         _ if more_files(error).is_some() => ("too many open files", "raise the agent's limit of them"),
         _ => ("refused", "see the agent's log"),
     }

@@ -1,4 +1,5 @@
-//! Who decides about memory during a window: nobody, this project's agent, MOM, or nobody and no squeeze either.
+//! Who decides about memory during a window: nobody, somebody once and for all, this project's agent, MOM, or nobody and no squeeze
+//! either.
 
 use std::fmt;
 use std::fs;
@@ -10,11 +11,12 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use overcommit_tests::agent::Agent;
 use overcommit_tests::cost::{cpu_ms, released, whole};
-use overcommit_tests::guests::Hypervisor;
+use overcommit_tests::guests::{Guest, Hypervisor};
 use overcommit_tests::machine::{self, MIB};
 use overcommit_tests::parts::{mom_modules, mom_program, mom_rules, say};
 use overcommit_tests::process::{Launch, Process};
 use overcommit_tests::session::Session;
+use overcommit_tests::wait;
 use serde::{Deserialize, Serialize};
 
 use crate::commands::{self, Told};
@@ -23,6 +25,8 @@ use crate::commands::{self, Told};
 const PYTHON: &str = "/usr/bin/python3";
 /// From its start to MOM's first look at the guests.
 const MOM_BEGINS: Duration = Duration::from_mins(2);
+/// By then a guest that has booted has sent some.
+const STATISTICS: Duration = Duration::from_mins(1);
 /// From SIGTERM to MOM's end.
 const MOM_ENDS: Duration = Duration::from_mins(1);
 /// What the agent keeps for the node, of what is left of it. A policy's default is 5 % of the whole node, of which the squeeze has
@@ -38,6 +42,8 @@ pub(crate) enum Controller {
     Ceiling,
     /// Nobody decides.
     None,
+    /// Each guest has the same part of what the agent would divide, from the beginning to the end.
+    Split,
     /// The agent, with the defaults of a policy that enforces.
     Ours,
     /// The agent, which only observes: what that costs.
@@ -58,16 +64,17 @@ impl Controller {
     /// What it needs is there.
     pub(crate) fn prepare(self) -> Result<()> {
         match self {
-            Self::Ceiling | Self::None => Ok(()),
+            Self::Ceiling | Self::None | Self::Split => Ok(()),
             Self::Ours | Self::Observe => released("overcommit-agent").map(drop),
             Self::Mom | Self::MomScaled => mom_modules().map(drop),
         }
     }
 
-    /// Starts it on a machine of which `room_mib` are left.
-    pub(crate) fn start(self, hypervisor: &Hypervisor, room_mib: u64) -> Result<Running> {
+    /// Starts it on a machine of which `room_mib` are left for these idle guests.
+    pub(crate) fn start(self, hypervisor: &Hypervisor, guests: &[Guest], room_mib: u64) -> Result<Running> {
         match self {
             Self::Ceiling | Self::None => Ok(Running::Nobody),
+            Self::Split => split(guests, room_mib),
             Self::Ours => agent("Enforce", hypervisor, room_mib),
             Self::Observe => agent("Observe", hypervisor, room_mib),
             Self::Mom => mom(&stock()?, hypervisor),
@@ -150,6 +157,34 @@ impl Running {
             say(&format!("bench: a controller did not end as told: {error:#}"));
         }
     }
+}
+
+/// The same for all, of what is left of the machine without what the agent keeps for the node and what the emulators need.
+fn split(guests: &[Guest], room_mib: u64) -> Result<Running> {
+    let beside = guests.iter().map(beside_mib).sum::<Result<u64>>()?;
+    let share = share_mib(room_mib, beside, guests.len() as u64);
+    let share = share.with_context(|| format!("emulators need {beside} MiB, of {room_mib}"))?;
+    for guest in guests {
+        let had = guest.memory_stats()?.actual_kib / 1024;
+        guest.set_balloon_mib(share.min(had))?;
+    }
+    Ok(Running::Nobody)
+}
+
+/// What each of so many guests may hold; absent where nothing is left for them.
+fn share_mib(room_mib: u64, beside_mib: u64, guests: u64) -> Option<u64> {
+    let divided = room_mib - room_mib * KEPT_PERCENT / 100;
+    divided.checked_sub(beside_mib)?.checked_div(guests).filter(|share| *share > 0)
+}
+
+/// What its emulator holds beside the pages that the guest uses, once it has said how many those are.
+fn beside_mib(guest: &Guest) -> Result<u64> {
+    let used_kib = wait::until(STATISTICS, format!("statistics of {}", guest.name()), || {
+        let stats = guest.memory_stats()?;
+        let used = stats.available_kib.zip(stats.unused_kib).map(|(all, unused)| all.saturating_sub(unused));
+        used.with_context(|| format!("{stats:?}"))
+    })?;
+    Ok((guest.resident_bytes()? / MIB).saturating_sub(used_kib / 1024))
 }
 
 fn agent(mode: &str, hypervisor: &Hypervisor, room_mib: u64) -> Result<Running> {
@@ -235,6 +270,13 @@ mod tests {
             "(defvar pressure_threshold 0.025000)\n(defvar pressure_critical 0.006250)\n(defvar ksm_free_percent 0.025000)\n\
              (if (and (< (+ ksm_pressure_threshold ksm_committed) 3145728)"
         );
+    }
+
+    #[test]
+    fn what_is_divided_is_what_neither_the_node_nor_an_emulator_needs() {
+        assert_eq!(share_mib(3000, 480, 8), Some((3000 - 360 - 480) / 8));
+        assert_eq!(share_mib(3000, 2700, 8), None);
+        assert_eq!(share_mib(3000, 2639, 8), None, "less than a MiB each");
     }
 
     #[test]

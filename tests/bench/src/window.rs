@@ -72,7 +72,7 @@ fn try_run(key: Key, origin: &Origin) -> Result<Outcome> {
     let squeeze = room.map(|room| squeeze(session, key.scenario, &guests, room)).transpose()?;
     let room = room.map_or_else(|| Ok(machine::meminfo("MemTotal")? / MIB), Ok::<_, anyhow::Error>)?;
     let kills = oom_kills()?;
-    let controller = key.controller.start(&hypervisor, room).context("starting the controller")?;
+    let controller = key.controller.start(&hypervisor, &guests, room).context("starting the controller")?;
     let worked = work(&Stage {
         key,
         origin,
