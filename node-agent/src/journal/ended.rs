@@ -35,7 +35,7 @@ impl Journal {
         }
         for guest in guests {
             let (Some(process), Some(balloon)) = (guest.incarnation, guest.balloon) else { continue };
-            if !state.model().is_same_process(guest) || self.judged.get(&guest.id) == Some(&process) {
+            if !state.model().is_same_process(guest) || self.is_judged(guest) {
                 continue;
             }
             let holds = guest.holds(&balloon).plus(FOLLOW_TOLERANCE);
@@ -54,12 +54,13 @@ impl Journal {
 
     /// True if it cannot be told yet of one of them whether it is restored: it was seen just now, or its hypervisor is silent.
     pub(crate) fn doubts(&self, guests: &[GuestSample], state: &State) -> bool {
-        let is_judged = |guest: &GuestSample| {
-            let judged = self.judged.get(&guest.id);
-            judged.is_some() && judged == guest.incarnation.as_ref()
-        };
         let is_told = |guest: &GuestSample| guest.balloon.is_some() && state.model().is_same_process(guest);
-        guests.iter().any(|guest| !is_judged(guest) && !is_told(guest) && self.before(guest).is_some())
+        guests.iter().any(|guest| !self.is_judged(guest) && !is_told(guest) && self.before(guest).is_some())
+    }
+
+    /// It is known of its process whether it is restored.
+    fn is_judged(&self, guest: &GuestSample) -> bool {
+        guest.incarnation.is_some_and(|process| self.judged.get(&guest.id) == Some(&process))
     }
 
     /// What is known of the last process of a guest, if that lacked something.

@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow, bail};
 use overcommit_tests::mom::{Answer, Oracle};
 use overcommit_tests::parts::say;
 
-use crate::differences::{ISOLATION, Verdict, alike, explains, judge, row};
+use crate::differences::{ISOLATION, Verdict, alike, compare, explains, judge, row};
 use crate::generate::{CONSTRUCTS, Generated, Node};
 use crate::ours::Ours;
 
@@ -109,9 +109,10 @@ fn answers(oracle: &mut Oracle, generated: &Generated) -> Result<(Answer, Ours, 
     let case = generated.case();
     let ours = Ours::of(&case);
     let (mom, verdict) = judge(oracle, &case, &ours)?;
+    let is_one = |mom: &Answer| compare(mom, &ours) == Verdict::Same && alike(mom, &ours);
     let verdict = match verdict {
-        Verdict::Same if alike(&mom, &ours) => Verdict::Same,
-        Verdict::Same if alike(&oracle.ask_isolating(&case)?, &ours) => Verdict::OnPurpose(ISOLATION),
+        Verdict::Same if is_one(&mom) => Verdict::Same,
+        Verdict::Same if is_one(&oracle.ask_isolating(&case)?) => Verdict::OnPurpose(ISOLATION),
         Verdict::Same => Verdict::Unexplained,
         other => other,
     };

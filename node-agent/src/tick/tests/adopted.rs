@@ -72,12 +72,26 @@ impl Finder {
         self.work.hear();
     }
 
+    /// From now on the guest holds this.
+    pub(super) fn holds(&mut self, holds: Bytes) {
+        let guest = GuestSample { incarnation: self.port.but[0].incarnation, ..holding("a", holds) };
+        self.port.but = vec![guest];
+        self.work.parts.guests = Box::new(self.port.clone());
+    }
+
     /// Until what is being written is.
     pub(super) fn wait_for_disk(&mut self) {
         while self.work.takes.is_some() {
             self.work.work(Ok(self.inbox.recv_timeout(DEADLINE).unwrap()));
         }
     }
+}
+
+/// What the journal has of the guest.
+pub(super) fn entry(temp: &std::path::Path) -> Option<Entry> {
+    let written = std::fs::read(temp.join("state").join(journal::FILE)).unwrap();
+    let mut content: Content = envelope::open(&written).unwrap();
+    content.guests.remove(&GuestId::new("a"))
 }
 
 /// The guest, running, when it holds so much.

@@ -3,7 +3,7 @@
 use overcommit_core::plan::{Failed, Outcome};
 use overcommit_core::sample::GuestId;
 
-use super::adopted::{Adopted, FULL, HALF, holding, obey};
+use super::adopted::{Adopted, FULL, HALF, entry, holding, obey};
 use super::*;
 use crate::tick::no_guests::locked;
 
@@ -129,9 +129,7 @@ fn what_was_given_and_not_seen_to_come_is_not_written_as_if_it_had() {
         finder.turn(&[Turn::Tick; 3]);
         finder.work.stop(Stop::Handover);
         finder.wait_for_disk();
-        let written = std::fs::read(temp.path().join("state").join(journal::FILE)).unwrap();
-        let content: Content = envelope::open(&written).unwrap();
-        let entry = &content.guests[&GuestId::new("a")];
+        let entry = entry(temp.path()).unwrap();
         assert_eq!((entry.target, entry.whole), (FULL, whole), "{:?}", finder.told);
     }
 }

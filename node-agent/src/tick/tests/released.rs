@@ -102,7 +102,7 @@ fn what_somebody_sets_after_a_release_stays_though_its_agent_runs_on() {
     finder.turn(&[Turn::Tick; 3]);
     assert_eq!(finder.work.last.clone().unwrap().release, Some(Release::Done));
     let told = finder.told.len();
-    finder.work.parts.guests = Box::new(NoGuests { but: vec![holding("a", HALF)], ..finder.port.clone() });
+    finder.holds(HALF);
     finder.turn(&[Turn::Tick; 4]);
     assert_eq!(finder.told.len(), told, "{:?}", finder.told);
 }

@@ -3,7 +3,7 @@
 use overcommit_core::plan::{Failed, Outcome};
 use overcommit_core::step::Release;
 
-use super::adopted::{Adopted, FULL, Finder, HALF, holding, obey};
+use super::adopted::{Adopted, FULL, Finder, HALF, entry, obey};
 use super::*;
 use crate::tick::no_guests::locked;
 
@@ -43,20 +43,11 @@ impl Finder {
         }
         self.work.hear();
     }
-
-    /// From now on the guest holds this.
-    fn holds(&mut self, holds: Bytes) {
-        let guest = GuestSample { incarnation: self.port.but[0].incarnation, ..holding("a", holds) };
-        self.port.but = vec![guest];
-        self.work.parts.guests = Box::new(self.port.clone());
-    }
 }
 
 /// Target and original in the journal.
 fn written(temp: &std::path::Path) -> Option<(Bytes, Bytes)> {
-    let written = std::fs::read(temp.join("state").join(journal::FILE)).unwrap();
-    let content: Content = envelope::open(&written).unwrap();
-    content.guests.get(&GuestId::new("a")).map(|entry| (entry.target, entry.original.target))
+    entry(temp).map(|entry| (entry.target, entry.original.target))
 }
 
 #[test]
