@@ -31,6 +31,7 @@ pub(super) fn gives(
     let other = within_reach().filter(|s| !s.is_urgent() && s.track.origin != Origin::Supposed);
     let other = Vec::from_iter_in(other, arena);
     let wanted: Bytes = urgent.iter().filter(|s| s.is_worth_a_take(policy)).map(|s| s.cost()).sum();
+    let urgent_lack = urgent.iter().map(|s| s.cost()).sum::<Bytes>() > spare;
     // Who takes no part in turns is not made to hurt by them; then whose turn it is gets all that it needs before the next
     // gets anything.
     let calm = |seat: &&Seat<'_>| seat.track.turn.is_none() && seat.track.evidence.fresh().is_some();
@@ -47,8 +48,11 @@ pub(super) fn gives(
     let urgent = Vec::from_iter_in(urgent.iter().copied().filter(others), arena);
     spare = spare.minus(hand_out(&urgent, spare, Bytes::ZERO, scene, moves));
     let slack: Bytes = other.iter().map(|s| s.cost()).sum();
-    let worthwhile =
-        spare >= slack || spare >= ledger.total.share(SLACK_LINE) || purpose == Purpose::Handover;
+    let worthwhile = match purpose {
+        // What is left of too little for the urgent is what whole pages make of their parts.
+        Purpose::Handover => !urgent_lack,
+        Purpose::Control => spare >= slack || spare >= ledger.total.share(SLACK_LINE),
+    };
     if worthwhile {
         let keep = if purpose == Purpose::Handover { Bytes::ZERO } else { Bytes::new(1) };
         hand_out(&other, spare, keep, scene, moves);

@@ -84,6 +84,24 @@ fn what_a_cgroup_forbids_to_one_goes_to_the_other() {
 }
 
 #[test]
+fn a_page_that_parts_leave_over_is_no_slack_while_somebody_hurts() {
+    let mut w = world(1000, ["a", "b", "c", "d"].map(|name| guest(name, 512, 100)).to_vec());
+    settle(&mut w, 30);
+    w.guest("d").cache = 400;
+    for name in ["a", "b", "c"] {
+        w.guest(name).swap_in += 50;
+    }
+    // Somebody has more than its part, so that there is one for "d" too; the three parts of 100 MiB in whole pages leave one.
+    w.guests.push(guest("rich", 1024, 50));
+    w.total += 1024 + 100;
+    let decision = w.decide(1, Turn::Handover);
+    let reasons = ["a", "b", "c", "d"].map(|name| decision.plan.of(&World::id(name)).map(|step| step.reason));
+    let [hurting @ .., calm] = reasons;
+    assert!(hurting.iter().all(|r| matches!(r, Some(Reason::GiveDistress(_)))), "{hurting:?}");
+    assert_eq!(calm, None);
+}
+
+#[test]
 fn a_limit_of_nothing_takes_nothing() {
     let mut w = world(600, vec![guest("a", 512, 50), guest("b", 512, 50)]);
     w.policy.limits.take_per_guest = Amount::Part(Permille::new(0));
