@@ -39,14 +39,15 @@ pub(crate) fn work(load: &Load, name: &str) -> ! {
         let began = Instant::now();
         let wanted = load.wanted_mib(start.elapsed().as_secs());
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        let in_time = || began.elapsed() < SECOND;
         let mut pages = match load.spares_mib() {
             Some(spare) => buffer.grow_into(wanted, spare),
-            None => buffer.resize(wanted),
+            None => buffer.resize(wanted, in_time),
         };
         if load.keeps_writing() {
             let pace = load.pace_mib().and_then(|mib| usize::try_from(mib).ok());
             let most = pace.map_or(usize::MAX, |mib| mib.saturating_mul(PAGES_PER_PIECE));
-            while began.elapsed() < SECOND && pages < most && !buffer.pieces.is_empty() {
+            while in_time() && pages < most && !buffer.pieces.is_empty() {
                 pages += buffer.write_some();
             }
         }
@@ -70,11 +71,12 @@ fn hash(text: &str) -> u64 {
 }
 
 impl Buffer {
-    /// Grows, writing each new page once, or shrinks. Returns the pages written.
-    fn resize(&mut self, wanted: usize) -> usize {
+    /// Grows while there is time, writing each new page once, or shrinks. What is wanted next does not wait for what could not be
+    /// had. Returns the pages written.
+    fn resize(&mut self, wanted: usize, in_time: impl Fn() -> bool) -> usize {
         self.pieces.truncate(wanted);
         let mut pages = 0;
-        while self.pieces.len() < wanted {
+        while self.pieces.len() < wanted && in_time() {
             let mut piece = vec![0; PAGE_WORDS * PAGES_PER_PIECE];
             fill(&mut piece, &mut self.random);
             self.pieces.push(piece);
@@ -88,7 +90,7 @@ impl Buffer {
     fn grow_into(&mut self, wanted: usize, spare: u64) -> usize {
         let mut pages = 0;
         while self.pieces.len() < wanted && usable_mib() > spare {
-            pages += self.resize(self.pieces.len() + 1);
+            pages += self.resize(self.pieces.len() + 1, || true);
         }
         pages
     }
@@ -147,6 +149,7 @@ fn report(since: Duration, buffer: &Buffer, pages: usize, took: Duration, writte
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::collections::HashSet;
 
     use super::*;
@@ -155,8 +158,17 @@ mod tests {
     fn pages(word: &str, name: &str) -> HashSet<Vec<u64>> {
         let load: Load = word.parse().unwrap();
         let mut buffer = Buffer { pieces: Vec::new(), next: 0, random: start(&load, name) };
-        buffer.resize(usize::try_from(load.wanted_mib(0)).unwrap());
+        buffer.resize(usize::try_from(load.wanted_mib(0)).unwrap(), || true);
         buffer.pieces.iter().flat_map(|piece| piece.chunks(PAGE_WORDS)).map(<[u64]>::to_vec).collect()
+    }
+
+    #[test]
+    fn what_could_not_be_had_in_time_keeps_nobody_from_wanting_less() {
+        let mut buffer = Buffer { pieces: Vec::new(), next: 0, random: 1 };
+        let looks = Cell::new(0);
+        let twice = || looks.replace(looks.get() + 1) < 2;
+        assert_eq!(buffer.resize(100, twice), 2 * PAGES_PER_PIECE);
+        assert_eq!((buffer.resize(1, || false), buffer.pieces.len()), (0, 1));
     }
 
     #[test]
