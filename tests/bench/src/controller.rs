@@ -12,11 +12,11 @@ use jiff::Timestamp;
 use overcommit_tests::agent::Agent;
 use overcommit_tests::cost::{cpu_ms, released, whole};
 use overcommit_tests::guests::{Guest, Hypervisor};
+use overcommit_tests::kernel_counts::QemuMemory;
 use overcommit_tests::machine::{self, MIB};
 use overcommit_tests::parts::{mom_modules, mom_program, mom_rules, say};
 use overcommit_tests::process::{Launch, Process};
 use overcommit_tests::session::Session;
-use overcommit_tests::wait;
 use serde::{Deserialize, Serialize};
 
 use crate::commands::{self, Told};
@@ -25,8 +25,6 @@ use crate::commands::{self, Told};
 const PYTHON: &str = "/usr/bin/python3";
 /// From its start to MOM's first look at the guests.
 const MOM_BEGINS: Duration = Duration::from_mins(2);
-/// By then a guest that has booted has sent some.
-const STATISTICS: Duration = Duration::from_mins(1);
 /// From SIGTERM to MOM's end.
 const MOM_ENDS: Duration = Duration::from_mins(1);
 /// What the agent keeps for the node, of what is left of it. A policy's default is 5 % of the whole node, of which the squeeze has
@@ -177,14 +175,10 @@ fn share_mib(room_mib: u64, beside_mib: u64, guests: u64) -> Option<u64> {
     divided.checked_sub(beside_mib)?.checked_div(guests).filter(|share| *share > 0)
 }
 
-/// What its emulator holds beside the pages that the guest uses, once it has said how many those are.
+/// What its emulator holds beside the guest's memory, of which it may fill all that its share is.
 fn beside_mib(guest: &Guest) -> Result<u64> {
-    let used_kib = wait::until(STATISTICS, format!("statistics of {}", guest.name()), || {
-        let stats = guest.memory_stats()?;
-        let used = stats.available_kib.zip(stats.unused_kib).map(|(all, unused)| all.saturating_sub(unused));
-        used.with_context(|| format!("{stats:?}"))
-    })?;
-    Ok((guest.resident_bytes()? / MIB).saturating_sub(used_kib / 1024))
+    let full = guest.memory_stats()?.actual_kib << 10;
+    Ok(QemuMemory::read(guest.qemu_pid()?, full)?.beside.div_ceil(MIB))
 }
 
 fn agent(mode: &str, hypervisor: &Hypervisor, room_mib: u64) -> Result<Running> {
