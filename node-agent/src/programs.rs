@@ -84,7 +84,7 @@ fn read_all(paths: &[PathBuf]) -> Result<Vec<Read>, Failure> {
     let (mut files, mut room) = (Vec::new(), MAX_BYTES);
     for path in paths {
         if path.is_dir() {
-            let dir = path.display();
+            let dir = name(path);
             return Err(Failure::bad_input(anyhow!(
                 "{dir}: a directory; name its files, in the order in which they run, such as {dir}/*.policy"
             )));
@@ -104,21 +104,26 @@ fn read_all(paths: &[PathBuf]) -> Result<Vec<Read>, Failure> {
 
 fn bounded(path: &Path, most: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let file = File::open(path).with_context(|| name(path))?;
     let most = u64::try_from(most).unwrap_or(u64::MAX);
-    file.take(most).read_to_end(&mut bytes).with_context(|| path.display().to_string())?;
+    file.take(most).read_to_end(&mut bytes).with_context(|| name(path))?;
     Ok(bytes)
+}
+
+/// A file's name for a message.
+fn name(path: &Path) -> String {
+    plain(&path.display().to_string())
 }
 
 fn world(path: &Path) -> Result<World, Failure> {
     if path.is_dir() {
-        let dir = path.display();
+        let dir = name(path);
         return Err(Failure::bad_input(anyhow!(
             "{dir}: a directory; --input wants a file in JSON, such as overcommit-agent policy input prints it"
         )));
     }
     let bytes = bounded(path, MAX_INPUT.saturating_add(1)).map_err(Failure::bad_input)?;
-    exchange::read(&bytes).map_err(|why| Failure::bad_input(anyhow!("{}: {why}", path.display())))
+    exchange::read(&bytes).map_err(|why| Failure::bad_input(anyhow!("{}: {}", name(path), plain(&why))))
 }
 
 /// The place comes first in the line.

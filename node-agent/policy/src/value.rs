@@ -56,6 +56,9 @@ impl List {
 
 /// What a value weighs at least, in bytes.
 const BASE_WEIGHT: u64 = 32;
+/// The longest name of a guest, in bytes: a namespace of 63, a slash, and a name of 253, as Kubernetes bounds them
+/// (apimachinery, `util/validation`).
+pub(crate) const LONGEST_NAME: usize = 317;
 
 /// Whom a policy can ask and tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,6 +212,10 @@ impl Value {
             Self::Big(value) => BASE_WEIGHT.saturating_add(value.bits() / 3),
             Self::Text(text) => BASE_WEIGHT.saturating_add(u64::try_from(text.len()).unwrap_or(u64::MAX)),
             Self::List(list) => list.weight,
+            // It is written as a name.
+            Self::Entity(Entity::Guest(_)) | Self::Method(Entity::Guest(_), _) => {
+                BASE_WEIGHT + LONGEST_NAME as u64
+            }
             _ => BASE_WEIGHT,
         }
     }

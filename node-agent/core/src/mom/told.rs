@@ -59,8 +59,13 @@ impl Told {
             self.note(&format!("{ACROSS_NODES} is not applied: everything would have to be unmerged first"));
         }
         let run = self.knob(host, "ksm_run");
-        if run.is_some_and(|run| run > 1) {
-            self.note("ksm_run 2 is taken as 0: what is unmerged at once may be more than the node has");
+        if let Some(run) = run.filter(|run| *run > 1) {
+            let why = if run == 2 {
+                "what is unmerged at once may be more than the node has"
+            } else {
+                "the kernel takes no more than 2"
+            };
+            self.note(&format!("ksm_run {run} is taken as 0: {why}"));
         }
         let pages_to_scan = self.knob(host, "ksm_pages_to_scan");
         let sleep_millisecs = self.knob(host, "ksm_sleep_millisecs");

@@ -487,6 +487,10 @@ fn what_a_program_asks_of_merging_is_noted_where_it_cannot_be_done() {
         assert!(notes.iter().any(|note| note.starts_with(words)), "{words}: {notes:?}");
     }
     assert!(told(&decision).trouble.is_none());
+    let mut world = running("(Host.Control \"ksm_run\" 3)");
+    world.policy.ksm.mode = KsmMode::Program;
+    let notes = told(&world.tick()).notes.clone();
+    assert!(notes.contains("ksm_run 3 is taken as 0: the kernel takes no more than 2"), "{notes:?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a policy can ask and tell: the fields of MOM's collectors with their units, properties, and controls.
 
+use super::nearest::nearest;
 use super::units::Unit;
 
 /// Who has it.
@@ -100,6 +101,12 @@ pub(super) const OF_DISKS: [&str; 18] = [
 /// Fields of that name: one, or the host's and the guests'.
 pub(super) fn fields_named(name: &str) -> impl Iterator<Item = &'static Field> + Clone {
     FIELDS.iter().filter(move |field| field.name == name)
+}
+
+/// The field or control that is called so, or about so.
+pub(super) fn word(text: &str) -> Option<&'static str> {
+    let names = || CONTROLS.iter().map(|control| control.name).chain(FIELDS.iter().map(|field| field.name));
+    names().find(|name| *name == text).or_else(|| nearest(text, names()))
 }
 
 /// What is counted over a time on which the collectors do not agree.

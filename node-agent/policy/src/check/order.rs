@@ -32,6 +32,9 @@ enum Step {
     /// What comes until the end of it is evaluated more than once.
     Repeat,
     Leave,
+    /// What comes until the end of it may never be evaluated.
+    Branch,
+    Join,
 }
 
 struct Order<'a> {
@@ -45,6 +48,8 @@ struct Order<'a> {
     bodies: BTreeMap<Name, NodeId>,
     /// So many calls of functions and turns of lists are under way.
     inside: usize,
+    /// So many branches of which nobody knows whether they are taken.
+    branches: usize,
 }
 
 /// The first use of each name that something defines, and only later.
@@ -55,7 +60,7 @@ pub(super) fn early(program: &Program, all: &Facts) -> Vec<Early> {
     }
     let ahead = program.syntax.top().iter().rev().map(|id| Step::Evaluate(*id)).collect();
     let (now, bodies) = (Facts::given(program), bodies(program));
-    let mut order = Order { program, all, now, ahead, early: Vec::new(), bodies, inside: 0 };
+    let mut order = Order { program, all, now, ahead, early: Vec::new(), bodies, inside: 0, branches: 0 };
     while let Some(step) = order.ahead.pop() {
         match step {
             Step::Evaluate(id) => order.evaluate(id),
@@ -65,6 +70,8 @@ pub(super) fn early(program: &Program, all: &Facts) -> Vec<Early> {
             Step::Enter(name) => order.enter(name),
             Step::Repeat => order.inside = order.inside.saturating_add(1),
             Step::Leave => order.inside = order.inside.saturating_sub(1),
+            Step::Branch => order.branches = order.branches.saturating_add(1),
+            Step::Join => order.branches = order.branches.saturating_sub(1),
         }
     }
     order.early
@@ -107,6 +114,13 @@ impl Order<'_> {
             // At its next call, or in its next turn, another branch may be taken, and a list have elements that had none.
             (Builtin::If | Builtin::With, [first, ..]) if self.inside > 0 => {
                 self.then([Step::Evaluate(*first)].into_iter());
+            }
+            (Builtin::If, [condition, branches @ ..]) => {
+                let branches = branches.iter().map(|id| Step::Evaluate(*id));
+                let unsure = [Step::Branch].into_iter().chain(branches).chain([Step::Join]);
+                self.then(
+                    [Step::Evaluate(*condition)].into_iter().chain(unsure).collect::<Vec<_>>().into_iter(),
+                );
             }
             (Builtin::Def, _) => self.define(arguments),
             (Builtin::Defvar, [name, value]) => {
@@ -161,9 +175,9 @@ impl Order<'_> {
         self.ahead.extend(call);
     }
 
-    /// The first call of a function that is there.
+    /// The first call of a function that is there. One in a branch may be none: by the next one there may be more.
     fn enter(&mut self, name: Name) {
-        if self.now.function(name).is_none() {
+        if self.branches > 0 || self.now.function(name).is_none() {
             return;
         }
         if let Some(body) = self.bodies.remove(&name) {

@@ -5,8 +5,6 @@ mod calls;
 mod forms;
 mod names;
 
-use std::collections::HashSet;
-
 use super::Severity;
 use super::facts::Facts;
 use crate::builtin::Builtin;
@@ -39,8 +37,10 @@ pub(super) struct Walk<'a> {
     counters: Vec<&'static str>,
     /// What disks have was warned of.
     disks: bool,
-    /// What is multiplied, divided or shifted: it may change its unit by that.
-    scaled: HashSet<NodeId>,
+    /// Where `rss` is read first.
+    rss: Option<NodeId>,
+    /// Pages are multiplied, divided or shifted somewhere: whoever does that knows of them.
+    scales_pages: bool,
 }
 
 pub(super) fn walk(program: &Program) -> Vec<Found> {
@@ -53,13 +53,15 @@ pub(super) fn walk(program: &Program) -> Vec<Found> {
         ahead: program.syntax.top().iter().rev().copied().collect(),
         counters: Vec::new(),
         disks: false,
-        scaled: HashSet::new(),
+        rss: None,
+        scales_pages: false,
     };
     walk.bindings();
     walk.early();
     while let Some(id) = walk.ahead.pop() {
         walk.value(id);
     }
+    walk.pages();
     walk.count_untold();
     walk.found
 }
@@ -93,6 +95,17 @@ impl<'a> Walk<'a> {
 
     fn tell(&mut self, id: NodeId, severity: Severity, message: String, unsupported: Option<&'static str>) {
         self.found.push(Found { at: self.program.syntax.at(id), severity, message, unsupported });
+    }
+
+    /// What nobody knows by heart who reads `rss` as it is.
+    fn pages(&mut self) {
+        if let Some(id) = self.rss.filter(|_| !self.scales_pages) {
+            self.warning(id, |_| {
+                "rss is in pages of the node's kernel, other than balloons and memory, which are in KiB: where those have 4 KiB, \
+                 multiply it with 4"
+                    .to_owned()
+            });
+        }
     }
 
     /// How many more there are, at the place of the last one that is told.
@@ -145,9 +158,6 @@ impl<'a> Walk<'a> {
                 }
             }
             Node::Dotted { whole, base, attribute } => {
-                if self.scaled.contains(&id) {
-                    self.scaled.extend(arguments.first());
-                }
                 self.method_call(*head, *whole, (*base, *attribute), arguments);
                 self.evaluated(arguments);
             }
@@ -161,10 +171,6 @@ impl<'a> Walk<'a> {
                 self.error(*head, |_| format!("a list begins with what it calls, and this is {kind}"));
             }
         }
-    }
-
-    fn scaled(&self, id: NodeId) -> bool {
-        self.scaled.contains(&id)
     }
 
     /// Whether a variable may stand in for what is called so.

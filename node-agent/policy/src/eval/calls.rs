@@ -90,17 +90,23 @@ impl<'a> Run<'a> {
     }
 
     fn debug(&mut self, at: At, arguments: &'a [NodeId]) -> Result<Value> {
-        let mut line = String::new();
+        // What nobody reads is not written: a node has no log.
+        let mut line = (self.logged < self.limits.log).then(String::new);
         let mut last = None;
         for argument in arguments {
             let value = self.value(*argument)?;
-            if !line.is_empty() {
-                line.push(' ');
+            if let Some(line) = &mut line {
+                if !line.is_empty() {
+                    line.push(' ');
+                }
+                words::append(line, &value, self.world);
             }
-            words::append(&mut line, &value, self.world);
             last = Some(value);
         }
         let Some(last) = last else { return Err(arity(at, "debug", "1 argument or more", 0)) };
+        let Some(line) = line else { return Ok(last) };
+        let effort = u64::try_from(line.len() / 4).unwrap_or(u64::MAX);
+        self.work(effort.saturating_add(self.program.text.effort(at)), at)?;
         self.logged = self.logged.saturating_add(line.len()).saturating_add(32);
         if self.logged <= self.limits.log {
             self.world.log.push((self.program.text.place(at), line));

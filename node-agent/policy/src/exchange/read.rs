@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::json::{Json, Wrong, kind, name, parse};
 use crate::ops;
-use crate::value::Value;
+use crate::value::{LONGEST_NAME, Value};
 use crate::world::{Subject, Table, World};
 
 /// Fields whose values are objects in MOM. Nobody acts on them here: they are read as nil, whatever they hold.
@@ -24,6 +24,8 @@ pub fn read(bytes: &[u8]) -> Read<World> {
     }
     let text = std::str::from_utf8(bytes)
         .map_err(|why| format!("it is not UTF-8 from byte {} on", why.valid_up_to()))?;
+    // Files are edited on Windows, too.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let json = parse(text).map_err(|wrong| at(text, &wrong))?;
     let (mut world, mut names) = (World::default(), HashSet::new());
     for (key, value) in object(json, "")? {
@@ -89,7 +91,14 @@ fn subject(world: &mut World, json: Json, path: &str, guest: Option<()>) -> Read
                 }
             }
             ("name", Some(())) => {
-                subject.name = name(&text(value, &path)?);
+                let text = text(value, &path)?;
+                if text.len() > LONGEST_NAME {
+                    let bytes = text.len();
+                    return Err(format!(
+                        "{path}: it has {bytes} bytes, and no guest's name more than {LONGEST_NAME}"
+                    ));
+                }
+                subject.name = name(&text);
                 named = true;
             }
             _ => {
@@ -102,7 +111,15 @@ fn subject(world: &mut World, json: Json, path: &str, guest: Option<()>) -> Read
             }
         }
     }
-    if named { Ok(subject) } else { Err(format!("{path}.name is missing")) }
+    if !named {
+        return Err(format!("{path}.name is missing"));
+    }
+    if guest.is_some() {
+        // As everywhere in MOM, and on a node.
+        let own = Value::Text(Arc::clone(&subject.name));
+        subject.properties.entry(name("name")).or_insert(own);
+    }
+    Ok(subject)
 }
 
 fn object(json: Json, path: &str) -> Read<Vec<(String, Json)>> {

@@ -62,12 +62,33 @@ fn what_was_proposed_and_remembered_before_is_there() {
 
 #[test]
 fn a_world_that_is_written_down_is_read_as_it_was() {
-    let world = r#"{"host":{"properties":{"interval":5},"fields":["mem_free","never"],"history":[{"mem_free":123456789012345678901234567890},{"mem_free":null}],"variables":{"n":[1,"\"é\u0001"]},"controls":{}},"guests":[{"name":"a/b","properties":{},"fields":["mem_free","rss"],"history":[{"rss":NaN},{"mem_free":-Infinity,"rss":0.1}],"variables":{},"controls":{"balloon_target":5}},{"name":"c","properties":{},"fields":[],"history":[{}],"variables":{},"controls":{}}]}"#;
+    let world = r#"{"host":{"properties":{"interval":5},"fields":["mem_free","never"],"history":[{"mem_free":123456789012345678901234567890},{"mem_free":null}],"variables":{"n":[1,"\"é\u0001"]},"controls":{}},"guests":[{"name":"a/b","properties":{"name":"a/b"},"fields":["mem_free","rss"],"history":[{"rss":NaN},{"mem_free":-Infinity,"rss":0.1}],"variables":{},"controls":{"balloon_target":5}},{"name":"c","properties":{"name":"other"},"fields":[],"history":[{}],"variables":{},"controls":{}}]}"#;
     assert_eq!(exchange::write_world(&exchange::read(world.as_bytes()).unwrap()), world);
     assert_eq!(
         exchange::write_world(&exchange::read(b"{}").unwrap()),
         exchange::write_world(&overcommit_policy::World::default())
     );
+}
+
+#[test]
+fn a_guest_has_its_name_as_a_property_too() {
+    let name = r#"(with Guests g (g.Prop "name"))"#;
+    assert_eq!(values_in(name, r#"{"guests": [{"name": "web"}]}"#), r#"[["web"]]"#);
+    let own = r#"{"guests": [{"properties": {"name": "own"}, "name": "web"}]}"#;
+    assert_eq!(values_in(name, own), r#"[["own"]]"#);
+}
+
+#[test]
+fn a_name_is_no_longer_than_one_of_kubernetes_can_be() {
+    let world = |bytes| format!(r#"{{"guests": [{{"name": "{}"}}]}}"#, "a".repeat(bytes));
+    assert_eq!(values_in("1", &world(63 + 1 + 253)), "[1]");
+    refused(world(63 + 1 + 254), "guests[0].name: it has 318 bytes, and no guest's name more than 317");
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_world() {
+    assert_eq!(values_in("1", "\u{feff}{}"), "[1]");
+    refused("\u{feff}{\n \"host\": }", "line 2, column 10");
 }
 
 #[test]

@@ -79,7 +79,11 @@ fn words_that_are_hidden_and_functions_that_are_never_called_are_warned_of() {
         ("(defvar Host 1)", &["Host is there from the beginning"]),
         ("(defvar nil 1)", &["nil is nil whatever it is bound to"]),
         ("(defvar a.b 1)", &["a.b has a dot"]),
-        ("(let ((a 1) (a 2)) a)", &["a is bound twice: the first one counts"]),
+        ("(let ((a 1) (a 2)) a)", &["p:1:14: warning: a is bound twice: the first one counts"]),
+        (
+            "(let ((a 1)\n(b 2)\n(a 3)\n(a 4)) a)",
+            &["p:3:2: warning: a is bound twice", "p:4:2: warning: a is bound twice"],
+        ),
         ("(def f (a a) a)", &["a is a parameter twice"]),
     ]);
 }
@@ -102,6 +106,14 @@ fn forms_that_are_none_are_errors() {
         ("(* + 1)", &["the sign + stands where a value is due"]),
         ("(set Host.mem_free 1)", &["Host.mem_free cannot be assigned: attributes are read only"]),
         ("(/ 1 0)", &["division by zero"]),
+        ("(/ 1 0.0)", &["division by zero"]),
+        (
+            "(with Guests g (g.Control balloon_target 1))",
+            &[
+                "p:1:27: error: undefined symbol balloon_target: what methods take is a text, write \"balloon_target\"",
+            ],
+        ),
+        ("(with Guests g (g.Stat baloon_cur))", &["what methods take is a text, write \"balloon_cur\""]),
     ]);
 }
 
@@ -226,8 +238,13 @@ fn what_disks_have_in_io_tune_is_warned_of_once_and_never_fails() {
 #[test]
 fn units_that_do_not_fit_are_warned_of() {
     table(&[
-        ("(with Guests g (> g.rss 1000))", &["p:1:19: warning: rss is in pages of 4 KiB"]),
-        ("(with Guests g (g.Stat \"rss\" 0))", &["rss is in pages of 4 KiB"]),
+        ("(with Guests g (> g.rss 1000))", &["p:1:19: warning: rss is in pages of the node's kernel"]),
+        ("(with Guests g (+ g.rss g.rss))", &["p:1:19: warning: rss is in pages"]),
+        ("(with Guests g (g.Stat \"rss\" 0))", &["rss is in pages"]),
+        ("(with Guests g (if (valid g.rss) (> (* 4 g.rss) g.balloon_cur) 0))", &[]),
+        ("(with Guests g (* 4 (max 0 g.rss)))", &[]),
+        ("(with Guests g (let ((r g.rss)) (> (* r 4) g.balloon_cur)))", &[]),
+        ("(with Guests g (> g.rss (* 2 (g.StatAvg \"rss\"))))", &[]),
         ("(with Guests g (> (* 4 g.rss) g.balloon_cur))", &[]),
         ("(with Guests g (* 4 (g.Stat \"rss\" 0)))", &[]),
         (

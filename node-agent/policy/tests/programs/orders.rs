@@ -48,6 +48,7 @@ fn what_nothing_could_have_defined_before_is_an_error_and_fails() {
         ("(def f () (g)) (f) (def g () 1)", "p:1:12: error: undefined function g"),
         ("(def f () x) (def g () (f)) (+ 1 (g)) (defvar x 1)", "p:1:11: error: undefined symbol x"),
         ("(def f () (if x 1 2)) (f) (defvar x 1)", "p:1:15: error: undefined symbol x"),
+        ("(def f () x) (if (f) 1 2) (defvar x 1)", "p:1:11: error: undefined symbol x"),
     ] {
         let found = findings(text);
         assert!(found.len() == 1 && found[0].starts_with(expected), "{text}: {found:#?}");
@@ -63,6 +64,8 @@ fn what_could_have_been_defined_before_is_no_error() {
         "(def f () (g)) (def g () 1) (f)",
         "(def f (a) (if a x 0)) (f 0) (defvar x 1) (f 1)",
         "(def f () x) (def g () (f)) (defvar x 1) (g)",
+        "(def f () x) (if (== 1 2) (f) 0) (defvar x 1) (f)",
+        "(def f () x) (if (== 1 2) (+ 1 (abs (f))) (if 0 (f) 0)) (let ((x 1)) (f))",
         "(def f () x) (let ((x 1)) (f)) (defvar x 1)",
         "(def f (n) (if (> n 0) (f (- n 1)) 0)) (f 3)",
         "(def f () {(def g () 1) 0}) (f) (g)",

@@ -173,6 +173,29 @@ fn what_is_printed_over_and_over_is_bounded() {
     fails(errors, "p:11:", "is spent");
 }
 
+/// Each is written as the longest name of a guest, whatever it is called here.
+#[test]
+fn guests_in_lists_weigh_what_their_names_do() {
+    let limits = Limits { memory: 1 << 20, ..Limits::default() };
+    let many = |what: &str| format!("(defvar l (with Guests g {what})) (* l 2000)");
+    assert!(run_in(&many("1"), WORLD, &limits).is_ok());
+    for what in ["g", "g.Prop"] {
+        let error = run_in(&many(what), WORLD, &limits).unwrap_err().to_string();
+        assert!(error.ends_with("the budget of 1048576 bytes of memory is spent"), "{error}");
+    }
+}
+
+/// What is written for people is work too, and what nobody reads is not written.
+#[test]
+fn what_debug_writes_counts_and_what_nobody_reads_is_free() {
+    let text = r#"(defvar one "x") (defvar l (* (with one c "") 1024)) (debug l) (debug l)"#;
+    let steps = |steps, log| run_in(text, WORLD, &Limits { steps, log, ..Limits::default() });
+    let error = steps(300, 64 << 10).unwrap_err().to_string();
+    assert!(error.ends_with("the budget of 300 steps is spent"), "{error}");
+    assert_eq!(steps(5_000, 64 << 10).unwrap().1.log.len(), 2);
+    assert_eq!(steps(300, 0).unwrap().1.log.len(), 0);
+}
+
 #[test]
 fn any_single_byte_between_values_is_taken_or_refused_at_its_place() {
     for byte in 0..=255_u8 {

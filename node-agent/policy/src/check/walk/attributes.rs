@@ -64,11 +64,8 @@ impl Walk<'_> {
                     self.counters.push(field.name);
                     self.warning(id, |_| sum(field));
                 }
-                if field.name == "rss" && !self.scaled(id) {
-                    self.warning(id, |_| {
-                        "rss is in pages of 4 KiB, other than balloons and memory, which are in KiB: multiply it with 4"
-                            .to_owned()
-                    });
+                if field.name == "rss" {
+                    self.rss.get_or_insert(id);
                 }
             }
         }

@@ -99,21 +99,22 @@ impl<'a> Walk<'a> {
             return self.error(id, |_| "let takes a list of (NAME VALUE) first".to_owned());
         };
         let mut seen: Vec<Name> = Vec::new();
+        for pair in pairs {
+            let Some([id, _]) = program.syntax.parts_of(*pair) else { continue };
+            match program.syntax.name_of(*id) {
+                Some(name) if seen.contains(&name) => {
+                    let text = program.syntax.text(name);
+                    self.warning(*id, |_| format!("{} is bound twice: the first one counts", shown(text)));
+                }
+                Some(name) if seen.len() < 64 => seen.push(name),
+                _ => {}
+            }
+        }
         for pair in pairs.iter().rev() {
             match program.syntax.parts_of(*pair) {
                 Some([name, value]) => {
                     self.name(*name);
                     self.evaluated(&[*value]);
-                    let known = program.syntax.name_of(*name);
-                    if let Some(name) = known.filter(|_| seen.len() < 64) {
-                        if seen.contains(&name) {
-                            let text = program.syntax.text(name);
-                            self.warning(id, |_| {
-                                format!("{} is bound twice: the first one counts", shown(text))
-                            });
-                        }
-                        seen.push(name);
-                    }
                 }
                 _ => self
                     .error(*pair, |_| "let takes a list of (NAME VALUE) first, and this is none".to_owned()),
@@ -136,15 +137,16 @@ impl<'a> Walk<'a> {
     /// What computes, but probably not what is meant.
     fn suspect(&mut self, builtin: Builtin, head: NodeId, arguments: &[NodeId]) {
         if let (Builtin::Divide, [_, divisor]) = (builtin, arguments)
-            && let Node::Constant(Value::Int(0)) = self.program.syntax.node(*divisor)
+            && let Node::Constant(zero @ (Value::Int(_) | Value::Float(_))) =
+                self.program.syntax.node(*divisor)
+            && !zero.is_true()
         {
             self.error(*divisor, |_| "division by zero".to_owned());
         }
         let scales = Builtin::Arithmetic(Operation::Mul) == builtin
             || matches!(builtin, Builtin::Divide | Builtin::Shift { .. });
-        if scales {
-            self.scaled.extend(arguments);
-        }
+        let is_pages = |id: &NodeId| units::unit(self.program, &self.facts, *id) == Some(Unit::Pages);
+        self.scales_pages |= scales && !self.scales_pages && arguments.iter().take(16).any(is_pages);
         if !units::relates(builtin) {
             return;
         }

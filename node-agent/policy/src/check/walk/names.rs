@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::super::catalog;
 use super::super::nearest::hint;
 use super::super::order::{self, Early};
 use super::Walk;
@@ -41,7 +42,14 @@ impl Walk<'_> {
         }
         let variables = self.facts.names().filter(|name| self.facts.is_bound(*name));
         let variables = variables.map(|name| syntax.text(name).as_ref()).chain(["nil"]);
-        format!("undefined symbol {}{}", shown(text), hint(text, variables))
+        let meant = hint(text, variables);
+        if let Some(word) = catalog::word(text).filter(|_| meant.is_empty()) {
+            return format!(
+                "undefined symbol {}: what methods take is a text, write \"{word}\"",
+                shown(text)
+            );
+        }
+        format!("undefined symbol {}{meant}", shown(text))
     }
 
     pub(super) fn undefined_function(&self, name: Name) -> String {
