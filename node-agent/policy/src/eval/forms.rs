@@ -114,20 +114,21 @@ impl<'a> Run<'a> {
         Ok(chosen.unwrap_or(Value::Nil))
     }
 
+    /// All are evaluated, as in MOM, also behind two that have no order.
     fn extreme(&mut self, most: bool, head: NodeId, operands: &'a [NodeId]) -> Result<Value> {
         let relation = if most { Relation::Greater } else { Relation::Less };
-        let mut chosen: Option<Value> = None;
+        let mut chosen: Result<Option<Value>> = Ok(None);
         for id in operands {
             let value = self.value(*id)?;
-            let better = match &chosen {
-                None => true,
-                Some(chosen) => self.ordered(relation, head, &value, chosen)?,
+            chosen = match chosen {
+                Ok(Some(best)) => self
+                    .ordered(relation, head, &value, &best)
+                    .map(|better| Some(if better { value } else { best })),
+                Ok(None) => Ok(Some(value)),
+                failed => failed,
             };
-            if better {
-                chosen = Some(value);
-            }
         }
-        Ok(chosen.unwrap_or(Value::Nil))
+        Ok(chosen?.unwrap_or(Value::Nil))
     }
 
     fn nothing(&mut self, null: bool, operands: &'a [NodeId]) -> Result<Value> {

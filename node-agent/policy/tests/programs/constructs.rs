@@ -168,6 +168,7 @@ fn min_and_max_take_the_first_of_equals_and_need_an_order() {
         (r#"(max "a" "b") (min nil) (max Host)"#, r#"["b",null,"<Host>"]"#),
         ("(max 1 (- 1e400 1e400)) (max (- 1e400 1e400) 1)", r#"[1,"nan"]"#),
         ("(max 1 nil)", "p:1:2: nil and an integer have no order"),
+        ("(min '' 1 ())", "p:1:11: an empty list cannot be evaluated"),
         ("(min)", "p:1:2: min takes 1 argument or more, and here are 0"),
     ]);
 }
