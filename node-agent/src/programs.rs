@@ -200,6 +200,12 @@ mod tests {
     }
 
     #[test]
+    fn no_name_of_a_file_begins_a_line_of_its_own_or_speaks_to_the_terminal() {
+        let missing = format!("{:#}", bounded(Path::new("we\nird\u{1b}[31m.rules"), 1).unwrap_err());
+        assert!(missing.starts_with(r"we\nird\u{1b}[31m.rules: "), "{missing}");
+    }
+
+    #[test]
     fn no_text_of_a_program_begins_a_line_of_its_own_or_speaks_to_the_terminal() {
         let forged = "p:1:1: unknown \u{1b}[31mred\nx:1:1: error: \u{9b}\u{202e}é";
         assert_eq!(plain(forged), r"p:1:1: unknown \u{1b}[31mred\nx:1:1: error: \u{9b}\u{202e}é");

@@ -23,7 +23,8 @@ pub(super) fn gives(
     moves: &mut Proposal,
 ) -> Bytes {
     let Scene { ledger, policy, arena, .. } = *scene;
-    let mut spare = ledger.spare.minus(owed);
+    let all = ledger.spare.minus(owed);
+    let mut spare = all;
     // Nothing can be given to a guest out of reach: its part is the others'.
     let within_reach = || seats.iter().filter(|seat| seat.track.is_reachable());
     let urgent = Vec::from_iter_in(within_reach().filter(|s| s.is_urgent()), arena);
@@ -31,7 +32,6 @@ pub(super) fn gives(
     let other = within_reach().filter(|s| !s.is_urgent() && s.track.origin != Origin::Supposed);
     let other = Vec::from_iter_in(other, arena);
     let wanted: Bytes = urgent.iter().filter(|s| s.is_worth_a_take(policy)).map(|s| s.cost()).sum();
-    let urgent_lack = urgent.iter().map(|s| s.cost()).sum::<Bytes>() > spare;
     // Who takes no part in turns is not made to hurt by them; then whose turn it is gets all that it needs before the next
     // gets anything.
     let calm = |seat: &&Seat<'_>| seat.track.turn.is_none() && seat.track.evidence.fresh().is_some();
@@ -48,14 +48,16 @@ pub(super) fn gives(
     let urgent = Vec::from_iter_in(urgent.iter().copied().filter(others), arena);
     spare = spare.minus(hand_out(&urgent, spare, Bytes::ZERO, scene, moves));
     let slack: Bytes = other.iter().map(|s| s.cost()).sum();
-    let worthwhile = match purpose {
+    let (worthwhile, band) = match purpose {
         // What is left of too little for the urgent is what whole pages make of their parts.
-        Purpose::Handover => !urgent_lack,
-        Purpose::Control => spare >= slack || spare >= ledger.total.share(SLACK_LINE),
+        Purpose::Handover => {
+            let lack: Bytes = within_reach().filter(|s| s.is_urgent()).map(Seat::cost).sum();
+            (lack <= all, Bytes::ZERO)
+        }
+        Purpose::Control => (spare >= slack || spare >= ledger.total.share(SLACK_LINE), Bytes::new(1)),
     };
     if worthwhile {
-        let keep = if purpose == Purpose::Handover { Bytes::ZERO } else { Bytes::new(1) };
-        hand_out(&other, spare, keep, scene, moves);
+        hand_out(&other, spare, band, scene, moves);
     }
     wanted.plus(owed).minus(ledger.spare)
 }

@@ -117,10 +117,8 @@ impl Order<'_> {
             }
             (Builtin::If, [condition, branches @ ..]) => {
                 let branches = branches.iter().map(|id| Step::Evaluate(*id));
-                let unsure = [Step::Branch].into_iter().chain(branches).chain([Step::Join]);
-                self.then(
-                    [Step::Evaluate(*condition)].into_iter().chain(unsure).collect::<Vec<_>>().into_iter(),
-                );
+                let first = [Step::Evaluate(*condition), Step::Branch];
+                self.then(first.into_iter().chain(branches).chain([Step::Join]));
             }
             (Builtin::Def, _) => self.define(arguments),
             (Builtin::Defvar, [name, value]) => {

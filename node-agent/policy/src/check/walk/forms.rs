@@ -74,21 +74,27 @@ impl<'a> Walk<'a> {
             return self
                 .error(id, |_| "the parameters are no list: this function cannot be called".to_owned());
         };
-        let mut seen: Vec<Name> = Vec::new();
         for parameter in parameters {
-            match program.syntax.name_of(*parameter) {
-                None => self.error(*parameter, |_| {
+            if program.syntax.name_of(*parameter).is_none() {
+                self.error(*parameter, |_| {
                     "a parameter is no name: this function cannot be called".to_owned()
-                }),
-                Some(name) if seen.contains(&name) => {
-                    let text = program.syntax.text(name);
-                    self.warning(*parameter, |_| {
-                        format!("{} is a parameter twice: the first one counts", shown(text))
-                    });
-                }
-                // Who has more parameters than this has other troubles.
-                Some(name) if seen.len() < 64 => seen.push(name),
-                Some(_) => {}
+                });
+            }
+        }
+        self.twice(parameters.iter().copied(), "a parameter");
+    }
+
+    /// Names that stand among these before.
+    fn twice(&mut self, ids: impl Iterator<Item = NodeId>, what: &str) {
+        let syntax = &self.program.syntax;
+        let mut seen: Vec<Name> = Vec::new();
+        for (id, name) in ids.filter_map(|id| Some((id, syntax.name_of(id)?))) {
+            if seen.contains(&name) {
+                let text = syntax.text(name);
+                self.warning(id, |_| format!("{} is {what} twice: the first one counts", shown(text)));
+            } else if seen.len() < 64 {
+                // Who has more of them than this has other troubles.
+                seen.push(name);
             }
         }
     }
@@ -98,18 +104,11 @@ impl<'a> Walk<'a> {
         let Some(pairs) = program.syntax.parts_of(id) else {
             return self.error(id, |_| "let takes a list of (NAME VALUE) first".to_owned());
         };
-        let mut seen: Vec<Name> = Vec::new();
-        for pair in pairs {
-            let Some([id, _]) = program.syntax.parts_of(*pair) else { continue };
-            match program.syntax.name_of(*id) {
-                Some(name) if seen.contains(&name) => {
-                    let text = program.syntax.text(name);
-                    self.warning(*id, |_| format!("{} is bound twice: the first one counts", shown(text)));
-                }
-                Some(name) if seen.len() < 64 => seen.push(name),
-                _ => {}
-            }
-        }
+        let bound = pairs.iter().filter_map(|pair| match program.syntax.parts_of(*pair) {
+            Some([name, _]) => Some(*name),
+            _ => None,
+        });
+        self.twice(bound, "bound");
         for pair in pairs.iter().rev() {
             match program.syntax.parts_of(*pair) {
                 Some([name, value]) => {

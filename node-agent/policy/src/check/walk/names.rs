@@ -43,7 +43,9 @@ impl Walk<'_> {
         let variables = self.facts.names().filter(|name| self.facts.is_bound(*name));
         let variables = variables.map(|name| syntax.text(name).as_ref()).chain(["nil"]);
         let meant = hint(text, variables);
-        if let Some(word) = catalog::word(text).filter(|_| meant.is_empty()) {
+        if meant.is_empty()
+            && let Some(word) = catalog::word(text)
+        {
             return format!(
                 "undefined symbol {}: what methods take is a text, write \"{word}\"",
                 shown(text)
