@@ -30,6 +30,11 @@ pub enum Load {
         /// What it writes per second.
         pace_mib_per_s: u64,
     },
+    /// Touches so much once, however long that takes, and lets it go: the host keeps its pages. `touched:SIZE`
+    Touched {
+        /// How much.
+        mib: u64,
+    },
     /// Fills a buffer once and keeps it. `hold:SIZE`
     Hold {
         /// Size.
@@ -87,7 +92,7 @@ impl Load {
     /// How large the buffer should be, this many seconds after the load began.
     pub fn wanted_mib(&self, second: u64) -> u64 {
         match self {
-            Self::Idle { .. } => 0,
+            Self::Idle { .. } | Self::Touched { .. } => 0,
             Self::Busy { mib, ramp_mib_per_s } | Self::Paced { mib, ramp_mib_per_s, .. } => {
                 ramp_mib_per_s.saturating_mul(second.saturating_add(1)).min(*mib)
             }
@@ -123,9 +128,28 @@ impl Load {
         }
     }
 
+    /// What is touched before all else.
+    pub fn touched_mib(&self) -> Option<u64> {
+        match self {
+            Self::Touched { mib } => Some(*mib),
+            _ => None,
+        }
+    }
+
     /// Whether the buffer is written over and over, rather than once.
     pub fn keeps_writing(&self) -> bool {
-        !matches!(self, Self::Idle { .. } | Self::Hold { .. } | Self::Equal { .. } | Self::Surge { .. })
+        match self {
+            Self::Idle { .. }
+            | Self::Touched { .. }
+            | Self::Hold { .. }
+            | Self::Equal { .. }
+            | Self::Surge { .. } => false,
+            Self::Busy { .. }
+            | Self::Paced { .. }
+            | Self::Waves { .. }
+            | Self::Memknobs { .. }
+            | Self::Steps(_) => true,
+        }
     }
 }
 
@@ -180,6 +204,7 @@ impl fmt::Display for Load {
             Self::Paced { mib, ramp_mib_per_s, pace_mib_per_s } => {
                 write!(f, "paced:{mib}:{ramp_mib_per_s}:{pace_mib_per_s}")
             }
+            Self::Touched { mib } => write!(f, "touched:{mib}"),
             Self::Hold { mib } => write!(f, "hold:{mib}"),
             Self::Equal { mib, seed } => write!(f, "equal:{mib}:{seed}"),
             Self::Waves { low_mib, high_mib, period_s } => write!(f, "waves:{low_mib}:{high_mib}:{period_s}"),
@@ -212,6 +237,7 @@ impl FromStr for Load {
             ("paced", [mib, ramp, pace]) => {
                 Ok(Self::Paced { mib: *mib, ramp_mib_per_s: *ramp, pace_mib_per_s: *pace })
             }
+            ("touched", [mib]) => Ok(Self::Touched { mib: *mib }),
             ("hold", [mib]) => Ok(Self::Hold { mib: *mib }),
             ("equal", [mib, seed]) => Ok(Self::Equal { mib: *mib, seed: *seed }),
             ("waves", [low, high, period]) => {
@@ -222,8 +248,8 @@ impl FromStr for Load {
             }
             ("surge", [spare, ramp]) => Ok(Self::Surge { spare_mib: *spare, ramp_mib_per_s: *ramp }),
             _ => Err(format!(
-                "unknown load: {text} (idle[:CACHE] busy:SIZE:RATE paced:SIZE:RATE:PACE hold:SIZE equal:SIZE:SEED \
-                 waves:LOW:HIGH:PERIOD memknobs:LOW:HIGH:SEED steps:SIZExSECONDS,… surge:SPARE:RATE)"
+                "unknown load: {text} (idle[:CACHE] busy:SIZE:RATE paced:SIZE:RATE:PACE touched:SIZE hold:SIZE \
+                 equal:SIZE:SEED waves:LOW:HIGH:PERIOD memknobs:LOW:HIGH:SEED steps:SIZExSECONDS,… surge:SPARE:RATE)"
             )),
         }
     }
@@ -247,6 +273,7 @@ mod tests {
             "idle:24",
             "busy:300:50",
             "paced:300:50:20",
+            "touched:200",
             "hold:200",
             "equal:64:7",
             "waves:50:250:60",

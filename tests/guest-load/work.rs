@@ -34,6 +34,9 @@ pub(crate) fn work(load: &Load, name: &str) -> ! {
         fill_cache(*cache_mib);
     }
     let mut buffer = Buffer { pieces: Vec::new(), next: 0, random: start(load, name) };
+    if let Some(mib) = load.touched_mib() {
+        buffer.resize(usize::try_from(mib).unwrap_or(usize::MAX), || true);
+    }
     let (start, mut written) = (Instant::now(), 0);
     loop {
         let began = Instant::now();

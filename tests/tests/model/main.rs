@@ -20,8 +20,8 @@ use stage::{PERIOD, STEP, Stage, simulated};
 const MIB: u64 = 512;
 /// The same, for comparisons.
 const SIZE: f64 = 512.0;
-/// What a guest uses before it becomes idle, in MiB, and for how long in seconds.
-const USED: (u64, u64) = (330, 8);
+/// What a guest uses before it becomes idle, in MiB.
+const USED: u64 = 330;
 /// What a guest comes to need, in MiB, and by how much a second.
 const GROWS: (u64, u64) = (220, 5);
 /// A balloon's course is compared for so long after what moved it.
@@ -38,7 +38,7 @@ const LEFT_OUT: &str = "  classes:
 #[test]
 fn an_idle_guest_is_squeezed_and_relieved_in_the_model_as_it_is_in_life() -> Result<()> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let used = Load::Steps(vec![USED, (0, 1)]);
+    let used = Load::Touched { mib: USED };
     let silent = Balloon::Present { free_page_reporting: false, stats_period_s: PERIOD };
     let idle = GuestSpec::new("idles", MIB).balloon(silent).load(used);
     let neighbour = GuestSpec::new("neighbour", 256).stats_period_s(PERIOD);

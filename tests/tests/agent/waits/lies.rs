@@ -41,7 +41,7 @@ fn expect_told(bench: &Bench, code: &str, words: &[&str]) -> Result<()> {
 #[test]
 fn a_driver_that_says_it_gave_and_keeps_every_page_is_found_out_by_what_its_process_holds() -> Result<()> {
     let balloon = Balloon::Present { free_page_reporting: false, stats_period_s: 5 };
-    let touches = Load::Steps(vec![(TOUCHED, 5), (0, 1)]);
+    let touches = Load::Touched { mib: TOUCHED };
     let bench = start(&GuestSpec::new("liar", LARGE).balloon(balloon).load(touches), MUCH, "gives")?;
     bench.wait_take()?;
     // Less than it is accused for: one take is a tenth.

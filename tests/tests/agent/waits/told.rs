@@ -39,7 +39,7 @@ fn told(node: &OrderedNode) -> Result<Vec<Value>> {
 fn a_guest_that_is_found_out_is_named_by_an_event_at_the_api_server() -> Result<()> {
     let node = OrderedNode::start()?;
     let balloon = Balloon::Present { free_page_reporting: false, stats_period_s: 5 };
-    let touches = Load::Steps(vec![(TOUCHED, 5), (0, 1)]);
+    let touches = Load::Touched { mib: TOUCHED };
     let liar = Launcher::start(POD, &GuestSpec::new("liar", LARGE).balloon(balloon).load(touches))?;
     liar.guest.wait_booted()?;
     node.order(&enforcing(KEPT), &[entry("liar", POD)])?;
