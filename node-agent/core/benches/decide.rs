@@ -90,6 +90,7 @@ fn decide(bencher: Bencher<'_, '_>, course: Course) {
             complete: true,
             eviction: Bytes::ZERO,
             keep_found: false,
+            telling: true,
         });
         outcomes.clear();
         outcomes.extend(decision.plan.commands().map(|command| Outcome { command, result: Ok(()) }));

@@ -22,7 +22,7 @@ pub use host::{HostCounters, HostMemory, HostSample, Ksm, Pressure};
 ///
 /// A turn with 110 guests compares some ten thousand of them. Nearly always their first bytes tell them apart, for they are of
 /// random UIDs, and those are compared as one number.
-#[derive(Clone, Eq, Deserialize)]
+#[derive(Eq, Deserialize)]
 #[serde(from = "Arc<str>")]
 pub struct GuestId {
     /// Its first bytes as a number, which orders as they do.
@@ -44,6 +44,24 @@ impl GuestId {
     /// UID of the pod in which it runs, as its cgroup says; absent without Kubernetes.
     pub fn pod(&self) -> Option<&str> {
         self.text.split_once('/').map(|(pod, _)| pod)
+    }
+}
+
+impl Clone for GuestId {
+    fn clone(&self) -> Self {
+        Self { head: self.head, text: Arc::clone(&self.text) }
+    }
+
+    fn clone_from(&mut self, newer: &Self) {
+        self.head = newer.head;
+        renew(&mut self.text, &newer.text);
+    }
+}
+
+/// The same text again costs nothing; counting who shares it does, where that is done of every guest each turn.
+fn renew(text: &mut Arc<str>, newer: &Arc<str>) {
+    if !Arc::ptr_eq(text, newer) {
+        text.clone_from(newer);
     }
 }
 
@@ -97,12 +115,26 @@ impl fmt::Display for GuestId {
 }
 
 /// A guest's name as people know it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct GuestName {
     /// Kubernetes namespace; absent on a host without Kubernetes.
     pub namespace: Option<Arc<str>>,
     /// Name of the VMI, or of the libvirt domain on a host without Kubernetes.
     pub name: Arc<str>,
+}
+
+impl Clone for GuestName {
+    fn clone(&self) -> Self {
+        Self { namespace: self.namespace.clone(), name: Arc::clone(&self.name) }
+    }
+
+    fn clone_from(&mut self, newer: &Self) {
+        renew(&mut self.name, &newer.name);
+        match (&mut self.namespace, &newer.namespace) {
+            (Some(namespace), Some(newer)) => renew(namespace, newer),
+            (namespace, newer) => namespace.clone_from(newer),
+        }
+    }
 }
 
 impl GuestName {

@@ -219,7 +219,9 @@ impl State {
         let program = self.mom.decide(&scene, sample, (!giving_back).then_some(input.turn), wish);
         verdict.plan = plan;
         guard::guard(&wish.proposal, &scene, &mut self.takings, verdict);
-        guests.extend(views(&scene, wish, verdict).map(|view| self.mom.with_words(view)));
+        if input.telling {
+            guests.extend(views(&scene, wish, verdict).map(|view| self.mom.with_words(view)));
+        }
         let mut plan = std::mem::take(&mut verdict.plan);
         if observing {
             self.follow(&plan);
@@ -228,7 +230,7 @@ impl State {
         self.note_asked(&plan);
         periods.extend(self.periods(&plan, input.policy, observing));
         if !observing {
-            self.again(&plan, &guests, giving_back, &mut again);
+            self.again(&plan, input.policy, giving_back, &mut again);
         }
         Decision {
             plan,

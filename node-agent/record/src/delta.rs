@@ -47,7 +47,9 @@ pub(crate) struct Shown {
 impl Shown {
     /// What differs, and is known from here on.
     pub(crate) fn differs<'a>(&mut self, input: &Input<'a>) -> Told<'a> {
-        let Input { sample, policy, roster, turn, mandate, complete, eviction, keep_found } = *input;
+        // Who records a decision reads all of it.
+        let Input { sample, policy, roster, turn, mandate, complete, eviction, keep_found, telling: _ } =
+            *input;
         Told {
             turn,
             mandate,

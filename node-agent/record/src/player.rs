@@ -14,7 +14,7 @@ use crate::recorder::{Before, anew};
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotPlayed {
     /// It stands before any beginning.
-    #[error("no beginning stands before it")]
+    #[error("no beginning stands before it: name the file that was written before this one, too, and first")]
     NoBeginning,
     /// Another format.
     #[error("format {0}, and this build plays format {FORMAT}: use the build that recorded it")]
@@ -137,7 +137,9 @@ impl Player {
         let policy = self.shown.policy.as_ref().ok_or(NotPlayed::Missing)?;
         let roster = self.shown.roster.as_ref().ok_or(NotPlayed::Missing)?;
         let state = self.state.as_mut().ok_or(NotPlayed::NoBeginning)?;
-        let input = Input { sample: &sample, policy, roster, turn, mandate, complete, eviction, keep_found };
+        let telling = true;
+        let input =
+            Input { sample: &sample, policy, roster, turn, mandate, complete, eviction, keep_found, telling };
         let instead = self.instead.as_ref().map(|policy| state.clone().step(&Input { policy, ..input }));
         let decision = state.step(&input);
         self.turn = Some(Turned { sample, decision, instead });

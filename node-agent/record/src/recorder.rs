@@ -127,6 +127,7 @@ impl Recorder {
 
     /// [`State::step`]. What it is decided on is told before: a decision that fails inside can be made again, too.
     pub fn step(&mut self, input: &Input<'_>) -> Decision {
+        let input = &Input { telling: input.telling || self.tape.is_some(), ..*input };
         self.tell(|shown| Line::Turn(Box::new(shown.differs(input))));
         let decision = self.state.step(input);
         if let Some(tape) = &mut self.tape {

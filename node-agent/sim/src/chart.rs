@@ -73,7 +73,31 @@ pub(crate) struct Chart {
     series: Series,
     /// When the next point begins.
     next: Duration,
-    distressed: Vec<Duration>,
+    /// Each guest's last point, once there is one. Beside each other, for every step looks at all of them, and each list of the
+    /// series is elsewhere in memory.
+    last: Vec<Point>,
+    begun: bool,
+}
+
+/// The last point of a [`GuestSeries`], and for how long of it the guest was in distress.
+#[derive(Clone, Copy, Debug, Default)]
+struct Point {
+    need: Bytes,
+    holds: Bytes,
+    target: Bytes,
+    distressed: Duration,
+}
+
+impl Point {
+    /// One more moment of it.
+    fn with(self, now: Self) -> Self {
+        Self {
+            need: self.need.max(now.need),
+            holds: self.holds.min(now.holds),
+            target: now.target,
+            distressed: self.distressed.saturating_add(now.distressed),
+        }
+    }
 }
 
 impl Chart {
@@ -83,9 +107,9 @@ impl Chart {
         let every = Duration::from_millis(steps.saturating_mul(millis(step)));
         let room = usize::try_from(POINTS).unwrap_or_default().saturating_add(1);
         let guests: Vec<GuestSeries> = (0..guests).map(|_| GuestSeries::with_room(room)).collect();
-        let distressed = vec![Duration::ZERO; guests.len()];
+        let last = vec![Point::default(); guests.len()];
         let series = Series { every, guests, node: NodeSeries::with_room(room) };
-        Self { series, next: Duration::ZERO, distressed }
+        Self { series, next: Duration::ZERO, last, begun: false }
     }
 
     /// A guest was ended.
@@ -103,23 +127,22 @@ impl Chart {
     ) {
         let begins = now > self.next;
         if begins {
+            self.keep_last();
             self.catch_up(now, time);
             self.next = self.next.saturating_add(self.series.every);
         }
-        let every = self.series.every;
+        let first = !std::mem::replace(&mut self.begun, true);
         let mut resident = Bytes::ZERO;
-        for ((series, guest), distressed) in
-            self.series.guests.iter_mut().zip(guests).zip(&mut self.distressed)
-        {
+        for (last, guest) in self.last.iter_mut().zip(guests) {
             resident = resident.plus(guest.resident);
             let here = |amount: Bytes| if guest.presence == Presence::Here { amount } else { Bytes::ZERO };
-            merge(&mut series.need, begins, guest.need.min(guest.size), Bytes::max);
-            merge(&mut series.holds, begins, here(guest.holds), Bytes::min);
-            merge(&mut series.target, begins, here(guest.target), |_, now| now);
-            *distressed = if begins { Duration::ZERO } else { *distressed };
-            *distressed = distressed.saturating_add(if guest.distress { time } else { Duration::ZERO });
-            let part = millis(*distressed).saturating_mul(1000) / millis(every).max(1);
-            merge(&mut series.distress, begins, part.min(1000), |_, now| now);
+            let now = Point {
+                need: guest.need.min(guest.size),
+                holds: here(guest.holds),
+                target: here(guest.target),
+                distressed: if guest.distress { time } else { Duration::ZERO },
+            };
+            *last = if first { now } else { last.with(now) };
         }
         let node = &mut self.series.node;
         let (budget, committed) = ledger.map_or((Bytes::ZERO, Bytes::ZERO), |l| (l.budget, l.committed));
@@ -137,17 +160,31 @@ impl Chart {
             for list in [&mut node.budget, &mut node.committed, &mut node.resident] {
                 go_on(list, known);
             }
-            for (guest, distressed) in self.series.guests.iter_mut().zip(&mut self.distressed) {
+            for guest in &mut self.series.guests {
                 for list in [&mut guest.need, &mut guest.holds, &mut guest.target] {
                     go_on(list, known);
                 }
                 go_on(&mut guest.distress, known);
-                *distressed = Duration::ZERO;
             }
         }
     }
 
-    pub(crate) fn series(self) -> Series {
+    /// The last points are over.
+    fn keep_last(&mut self) {
+        let every = millis(self.series.every).max(1);
+        if !std::mem::take(&mut self.begun) {
+            return;
+        }
+        for (series, last) in self.series.guests.iter_mut().zip(&self.last) {
+            series.need.push(last.need);
+            series.holds.push(last.holds);
+            series.target.push(last.target);
+            series.distress.push((millis(last.distressed).saturating_mul(1000) / every).min(1000));
+        }
+    }
+
+    pub(crate) fn series(mut self) -> Series {
+        self.keep_last();
         self.series
     }
 }

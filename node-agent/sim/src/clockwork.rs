@@ -95,6 +95,8 @@ impl<'a> Clockwork<'a> {
             complete: true,
             eviction: self.eviction,
             keep_found: false,
+            // Of a recording each decision is read as a whole, and the recorder asks for that.
+            telling: false,
         });
         match &mut self.known {
             Some((_, ledger)) if reading == Reading::Known => *ledger = decision.ledger,

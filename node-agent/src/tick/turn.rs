@@ -149,6 +149,7 @@ impl Loop {
             complete: self.knows_what_is_owed(sample),
             eviction: self.eviction,
             keep_found: orders.is_standalone(),
+            telling: true,
         })
     }
 

@@ -131,6 +131,7 @@ pub(crate) fn hostile_guest(bytes: &[u8]) {
             complete: true,
             eviction: Bytes::from_mib(100),
             keep_found: false,
+            telling: true,
         };
         let decision = state.step(&input);
         check(&decision, held);
@@ -169,6 +170,7 @@ pub(crate) fn live_with(state: &mut State) {
             complete: true,
             eviction: Bytes::from_mib(100),
             keep_found: false,
+            telling: true,
         };
         let decision = state.step(&input);
         check(&decision, None);

@@ -3,22 +3,22 @@
 use super::State;
 use crate::contest::AGAIN;
 use crate::dealings::Force;
+use crate::eligibility::{Standing, standing};
 use crate::plan::{Command, Guarded, Plan};
-use crate::view::GuestView;
+use crate::policy::Policy;
 
 impl State {
     /// Targets of guests that hold less than theirs, or of which nobody knows whether they are in force, each set again at most
-    /// every [`AGAIN`]; less often where somebody else keeps lowering the balloon of a guest that is well. `views` are of all
-    /// guests, in the model's order.
+    /// every [`AGAIN`]; less often where somebody else keeps lowering the balloon of a guest that is well.
     pub(super) fn again(
         &mut self,
         plan: &Plan<Guarded>,
-        views: &[GuestView],
+        policy: &Policy,
         giving_back: bool,
         commands: &mut Vec<Command>,
     ) {
         let now = self.now;
-        for (track, view) in self.model.tracks().zip(views).filter(|(track, _)| track.is_reachable()) {
+        for track in self.model.tracks().filter(|track| track.is_reachable()) {
             let (id, to, lags) = (&track.sample.id, track.target, track.lags_behind());
             let Some(dealing) = self.dealings.get_mut(id) else { continue };
             let in_doubt = dealing.force == Force::InDoubt;
@@ -29,7 +29,8 @@ impl State {
                 (true, false) => dealing.contest.arrived(to, now),
             }
             let has_all = to >= track.ceiling && (dealing.let_go || track.has_arrived());
-            dealing.let_go = has_all && !in_doubt && view.exempt;
+            let is_exempt = || matches!(standing(track, policy, now), Standing::Exempt(_));
+            dealing.let_go = has_all && !in_doubt && is_exempt();
             if plan.of(id).is_some() || dealing.let_go || !(lags || in_doubt) {
                 continue;
             }

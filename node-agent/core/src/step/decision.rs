@@ -57,6 +57,8 @@ pub struct Input<'a> {
     /// A guest found with an inflated balloon keeps that as its ceiling (a host where others use balloons too);
     /// otherwise every guest may have its full size.
     pub keep_found: bool,
+    /// Somebody reads what is known and decided of every guest. It is the same decision without.
+    pub telling: bool,
 }
 
 /// What a turn decided. A recording compares all of it as it is serialized, so that sums of former builds hold: new fields are
@@ -72,7 +74,7 @@ pub struct Decision {
     pub again: Vec<Command>,
     /// The account.
     pub ledger: Ledger,
-    /// Every guest, with its reason.
+    /// Every guest, with its reason; none where nobody reads of them.
     pub guests: Vec<GuestView>,
     /// Pods that look like guests and are not listed, as a sum.
     pub unlisted: Unlisted,

@@ -46,6 +46,7 @@ fn turn(w: &mut World, turn: Turn, mandate: Mandate) -> Took {
         complete: true,
         eviction: Bytes::ZERO,
         keep_found: false,
+        telling: true,
     };
     let mut decision = None;
     let decided = measure(|| decision = Some(w.state.step(&input)));

@@ -297,6 +297,7 @@ fn take(state: &mut State, lane: &mut Lane, roster: &Roster, absurd: &Absurd) ->
         complete: absurd.complete,
         eviction: absurd.eviction,
         keep_found: absurd.keep_found,
+        telling: true,
     };
     let decision = state.step(&input);
     let known: BTreeSet<&GuestId> = absurd.sample.guests.iter().map(|g| &g.id).collect();
@@ -402,6 +403,7 @@ fn ten_thousand_guests_are_decided_in_time() {
             complete: true,
             eviction: Bytes::ZERO,
             keep_found: false,
+            telling: true,
         };
         let began = worked();
         let decision = w.state.step(&input);

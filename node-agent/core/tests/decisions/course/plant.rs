@@ -102,6 +102,7 @@ impl Plant {
             complete: true,
             eviction: plan.eviction,
             keep_found: self.keep_found,
+            telling: true,
         };
         let decision = state.step(&input);
         let seen = look(&Moment {

@@ -280,6 +280,7 @@ impl World {
             complete: self.complete,
             eviction: Bytes::ZERO,
             keep_found: self.keep_found,
+            telling: true,
         };
         self.state.step(&input)
     }
