@@ -7,6 +7,9 @@ use crate::units::{Bytes, Permille};
 
 /// Usable memory that a guest always keeps, as used × 10 / 9: 10 % of what it holds. KubeVirt alerts below 5 %.
 const WORKING_SET: (u64, u64) = (10, 9);
+/// The same while turns are taken, as used × 16 / 15: 6.25 %, and nobody is taken to hurt above 5 %. What others are left beyond what
+/// they need is what somebody lacks.
+const CLOSE_WORKING_SET: (u64, u64) = (16, 15);
 /// The same in an emergency, as used × 40 / 39: 2.5 %, what its kernel needs to go on reclaiming.
 const EMERGENCY_WORKING_SET: (u64, u64) = (40, 39);
 /// Least part of the full size in an emergency, and of who waits its turn, whatever the guest says it uses.
@@ -21,6 +24,23 @@ pub fn of(track: &Track, class: &Class) -> (Bytes, FloorKind) {
 /// What a guest keeps that uses so much.
 pub(crate) fn of_working_set(used: Bytes) -> Bytes {
     used.scaled(WORKING_SET.0, WORKING_SET.1)
+}
+
+/// What it keeps while turns are taken that uses so much.
+pub(crate) fn of_close_working_set(used: Bytes) -> Bytes {
+    used.scaled(CLOSE_WORKING_SET.0, CLOSE_WORKING_SET.1)
+}
+
+/// As [`of`], while turns are taken: who waits keeps what it was promised, and everybody else its working set with little headroom.
+pub(crate) fn in_turns(track: &Track, class: &Class) -> (Bytes, FloorKind) {
+    if track.waits() { of_waiting(track, class) } else { of_close(track, class) }
+}
+
+/// The same, of a guest that does not wait. Never above its regular floor.
+pub(crate) fn of_close(track: &Track, class: &Class) -> (Bytes, FloorKind) {
+    let (promised, regular) = (promised(track, class), of_regular(track, class));
+    let close = track.used().map_or(Bytes::ZERO, of_close_working_set).max(promised.0);
+    if close < regular.0 { (close, FloorKind::Turn) } else { regular }
 }
 
 /// As [`of`], of a guest that does not wait.

@@ -93,7 +93,11 @@ const EMERGENCY_INTERVAL: Duration = Duration::from_secs(1);
 impl Scene<'_> {
     /// Below this nothing is taken from `track`.
     pub fn floor(&self, track: &Track, class: &Class) -> (Bytes, FloorKind) {
-        if self.emergency { floor::in_emergency(track, class) } else { floor::of(track, class) }
+        match () {
+            () if self.emergency => floor::in_emergency(track, class),
+            () if self.turns => floor::in_turns(track, class),
+            () => floor::of(track, class),
+        }
     }
 
     fn interval(&self) -> Duration {

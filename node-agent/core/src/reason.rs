@@ -223,7 +223,7 @@ impl fmt::Display for Reason {
             Self::TakeUnused => f.write_str("gives memory that nothing in it uses"),
             Self::TakeCache => f.write_str("gives page cache; its working set stays"),
             Self::TakeEmergency => f.write_str("gives below its floor, for the node is about to kill guests"),
-            Self::TakeTurn => f.write_str("gives what others need whole, and then it is its turn"),
+            Self::TakeTurn => f.write_str("gives what others lack, for turns are taken"),
             Self::GiveDistress(pain) => write!(f, "in distress ({pain}): gets all that the budget can give"),
             Self::GiveNeed => f.write_str("needs more than it has"),
             Self::GiveSlack => f.write_str("gets what the node has to spare"),

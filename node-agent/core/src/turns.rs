@@ -20,7 +20,7 @@ use crate::eligibility::{Standing, standing};
 use crate::floor;
 use crate::ledger::Ledger;
 use crate::model::{Model, Track};
-use crate::policy::Policy;
+use crate::policy::{Class, Policy};
 use crate::sample::GuestId;
 use crate::units::{Bytes, Monotonic};
 
@@ -37,6 +37,8 @@ const SATISFIED_WITHIN: Duration = Duration::from_secs(30);
 const FULL: (u64, u64) = (20, 19);
 /// By which part of its size more is tried for one that is served and fills all that it has.
 const STEP: (u64, u64) = (1, 8);
+/// Others lend one that hurts what they are left beyond what they use, if that is this part of its size at least.
+const WORTH: (u64, u64) = (1, 32);
 /// The scale on which time served is counted, by the largest weight.
 const SCALE: u64 = 10_000;
 
@@ -87,7 +89,7 @@ pub(crate) struct Seat {
     whole_since: Option<Monotonic>,
     /// Time for which it was served, by its weight.
     had: u64,
-    /// What it needed when it lacked nothing.
+    /// What it used when it lacked nothing.
     needed: Option<Bytes>,
 }
 
@@ -102,6 +104,8 @@ struct Contender {
     reach: Bytes,
     can_wait: bool,
     hurts: bool,
+    /// What is lent to it is to be more than this.
+    worth: Bytes,
     place: Option<Place>,
 }
 
@@ -136,11 +140,20 @@ impl Turns {
         self.admit(model, policy, now);
         // Nobody hurts, as nearly always: there is nothing to divide.
         let mut contenders = Vec::new_in(arena);
-        let mut room = Bytes::ZERO;
+        let mut enough = true;
         if model.tracks().any(|track| track.seat.is_some()) {
-            room = contend(model, ledger, policy, now, &mut contenders);
+            let scene = (ledger, policy, now);
+            let mut serve_with = |headroom| {
+                contenders.clear();
+                let room = contend(model, scene, headroom, &mut contenders);
+                (room, serve(&mut contenders, room, policy.adaptive.turn, now))
+            };
+            let (room, regular) = serve_with(Headroom::Regular);
+            // Nobody waits for what others are left beyond what they use.
+            let (more, _) = serve_with(Headroom::Close);
+            let lent = more.minus(room);
+            enough = regular.enough && regular.worth.is_none_or(|worth| lent < worth);
         }
-        let enough = serve(&mut contenders, room, policy.adaptive.turn, now);
         self.declare(enough, now);
         let passed = self.last.map_or(Duration::ZERO, |last| now.since(last));
         self.last = Some(now);
@@ -189,7 +202,10 @@ impl Turns {
                 seat = seat.placed(false, false, now);
             } else if !hurts && (seat.served || !self.taken) {
                 // Of one that waits its use follows its cap.
-                seat.needed = track.used().map(floor::of_working_set);
+                seat.needed = track.used();
+            } else if hurts && !self.taken {
+                // What it has by now it needs at least.
+                seat.needed = seat.needed.max(track.used());
             } else if hurts && seat.served && long {
                 seat.needed = None;
             }
@@ -210,12 +226,36 @@ impl Turns {
     }
 }
 
+/// What guests are left beyond what they use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Headroom {
+    /// As long as there is enough.
+    Regular,
+    /// While turns are taken.
+    Close,
+}
+
+impl Headroom {
+    fn around(self, used: Bytes) -> Bytes {
+        match self {
+            Self::Regular => floor::of_working_set(used),
+            Self::Close => floor::of_close_working_set(used),
+        }
+    }
+
+    fn floor(self, track: &Track, class: &Class) -> Bytes {
+        match self {
+            Self::Regular => floor::of_regular(track, class).0,
+            Self::Close => floor::of_close(track, class).0,
+        }
+    }
+}
+
 /// What it takes to serve each; returns what there is for that once everybody has what it keeps in any case.
 fn contend(
     model: &Model,
-    ledger: &Ledger,
-    policy: &Policy,
-    now: Monotonic,
+    (ledger, policy, now): (&Ledger, &Policy, Monotonic),
+    headroom: Headroom,
     contenders: &mut Vec<'_, Contender>,
 ) -> Bytes {
     let mut room = ledger.allowed();
@@ -228,7 +268,7 @@ fn contend(
             Standing::GiveOnly(class, _) => (class, false),
             Standing::Open(class) => (class, track.conduct.trust() == Trust::Trusted),
         };
-        let floor = if open { floor::of_regular(track, class).0 } else { track.reach() };
+        let floor = if open { headroom.floor(track, class) } else { track.reach() };
         room = room.minus(track.beside());
         let Some(seat) = track.seat.filter(|_| is_heard(track)) else {
             room = room.minus(floor.min(track.cap()));
@@ -244,23 +284,32 @@ fn contend(
         };
         let base = base.min(track.cap());
         room = room.minus(base);
-        let want = seat.wants(track).max(track.lost(now)).min(track.cap()).max(base);
+        let want = seat.wants(track, headroom).max(track.lost(now)).min(track.cap()).max(base);
         let (id, weight, place) = (track.sample.id.clone(), class.weight.max(1), None);
-        contenders.push(Contender { id, seat, base, want, weight, reach, can_wait, hurts, place });
+        let worth = track.sample.config.full.scaled(WORTH.0, WORTH.1);
+        contenders.push(Contender { id, seat, base, want, weight, reach, can_wait, hurts, worth, place });
     }
     room
 }
 
-/// Serves as many as can be, whole: those first whose time is not over, then those who had least. True if nobody who hurts
-/// has to wait, or would if others could.
-fn serve(contenders: &mut [Contender], room: Bytes, turn: Duration, now: Monotonic) -> bool {
+/// What serving came to.
+#[derive(Clone, Copy, Debug)]
+struct Service {
+    /// Nobody who hurts has to wait, or would if others could.
+    enough: bool,
+    /// Somebody who is served hurts and lacks something all the same: so much more would be worth while.
+    worth: Option<Bytes>,
+}
+
+/// Serves as many as can be, whole: those first whose time is not over, then those who had least.
+fn serve(contenders: &mut [Contender], room: Bytes, turn: Duration, now: Monotonic) -> Service {
     contenders.sort_unstable_by(|a, b| {
         let key = |c: &Contender| (Reverse(c.seat.goes_on(turn, now)), c.seat.had, c.seat.joined);
         key(a).cmp(&key(b)).then_with(|| a.id.cmp(&b.id))
     });
     let part = room.scaled(1, u64::try_from(contenders.len()).unwrap_or(1).max(1));
     let backed_off = contenders.iter().filter(|contender| contender.is_backed_off()).count();
-    let (mut left, mut enough, mut blocked) = (room, true, false);
+    let (mut left, mut enough, mut blocked, mut worth) = (room, true, false, None);
     for (rank, contender) in contenders.iter_mut().enumerate() {
         let wanted = contender.want.minus(contender.base);
         // What one is given that cannot wait cannot be had back: no more than an even part.
@@ -275,6 +324,7 @@ fn serve(contenders: &mut [Contender], room: Bytes, turn: Duration, now: Monoton
             let others = backed_off > usize::from(contender.is_backed_off());
             enough &= !(contender.hurts && !contender.can_wait && wanted > left && others);
             let gets = lacks.min(left);
+            worth = worth.or((contender.hurts && gets < wanted).then_some(contender.worth));
             left = left.minus(gets);
             contender.place = Some(Place::Served { want: contender.base.plus(gets), rank });
             continue;
@@ -285,7 +335,7 @@ fn serve(contenders: &mut [Contender], room: Bytes, turn: Duration, now: Monoton
         blocked |= contender.hurts && !goes_on;
         contender.place = Some(if contender.can_wait { Place::Waits } else { Place::Keeps });
     }
-    enough
+    Service { enough, worth }
 }
 
 impl Seat {
@@ -316,16 +366,18 @@ impl Seat {
     }
 
     /// What it takes to serve it whole, as far as is known.
-    fn wants(&self, track: &Track) -> Bytes {
+    fn wants(&self, track: &Track, headroom: Headroom) -> Bytes {
         if !self.served {
-            return self.needed.unwrap_or(Bytes::MAX);
+            return self.needed.map_or(Bytes::MAX, |used| headroom.around(used));
         }
         let Some(used) = track.used() else { return Bytes::MAX };
-        let (keeps, reach) = (floor::of_working_set(used.plus(track.rise)), track.reach());
+        let (keeps, reach) = (headroom.around(used.plus(track.rise)), track.reach());
         match () {
             // Who fills all that it has needs more than that, and nobody knows how much. What it is left when it rests is no
             // sign of that, but while it hurts: a small kernel that thrashes keeps that much free for itself.
-            () if used.scaled(FULL.0, FULL.1) >= reach || (hurts(track) && keeps >= reach) => {
+            () if used.scaled(FULL.0, FULL.1) >= reach
+                || (hurts(track) && floor::of_working_set(used) >= reach) =>
+            {
                 reach.plus(track.sample.config.full.scaled(STEP.0, STEP.1))
             }
             // What it reads back from its swap it will need room for.

@@ -13,8 +13,9 @@ use overcommit_sim::scenario::{self, Scenario};
 use overcommit_sim::{GuestScore, GuestSeries, Orders, Outcome, Rival, by_name, simulate, simulate_rival};
 
 /// Every scenario that a test below looks at.
-const SHOWN: [&str; 18] = [
+const SHOWN: [&str; 19] = [
     "all-begin-at-once-after-a-nightly-job",
+    "all-fit-without-headroom",
     "cap-that-proves-itself",
     "equal-guests-are-merged",
     "everybody-surges",
@@ -36,8 +37,11 @@ const SHOWN: [&str; 18] = [
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 /// Where the loop hurts those whom nobody would have: what the account demands is taken from all alike, and what each of them then
-/// needs at once is told by no statistics.
-const HURTS: [(&str, Duration); 1] = [("all-begin-at-once-after-a-nightly-job", Duration::from_mins(5))];
+/// needs at once is told by no statistics; what they need who begin to hurt is found out step by step.
+const HURTS: [(&str, Duration); 2] = [
+    ("all-begin-at-once-after-a-nightly-job", Duration::from_mins(5)),
+    ("all-fit-without-headroom", Duration::from_mins(1)),
+];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
@@ -164,6 +168,18 @@ fn what_is_kept_for_bursts_of_pods_says_whether_guests_are_ended() {
     };
     assert_eq!(keeping(100), 0);
     assert!(keeping(99) >= 1 && keeping(99) < keeping(50) && keeping(50) < ended(&left_alone(name)));
+}
+
+/// And where nothing changes targets come to rest.
+#[test]
+fn nobody_waits_its_turn_for_what_others_are_left_beyond_what_they_need() {
+    let outcome = controlled("all-fit-without-headroom");
+    assert!(outcome.node.suffering() <= MINUTE && outcome.node.turns <= 10, "{:?}", outcome.node);
+    let settled = usize::try_from(20 * MINUTE.as_secs() / outcome.series.every.as_secs()).unwrap();
+    for guest in &outcome.series.guests {
+        let later = guest.target.get(settled..).unwrap();
+        assert!(later.iter().all(|target| *target == later[0]), "{later:?}");
+    }
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl<'a> Seat<'a> {
         let lost = track.lost(scene.now);
         let need = match () {
             () if calm && kind == FloorKind::Emergency => floor,
-            () if calm && scene.turns => track.foreseen().max(lost).min(need).max(least.min(need)),
+            () if calm && scene.turns => track.foreseen_closely().max(lost).min(need).max(least.min(need)),
             () => need,
         };
         let moves = Cell::new(false);
@@ -173,6 +173,7 @@ impl<'a> Seat<'a> {
     pub(super) fn take_to(&self, to: Bytes) -> Move {
         let reason = match self.kind {
             FloorKind::Emergency if to < self.regular_floor() => Reason::TakeEmergency,
+            FloorKind::Turn if to < self.regular_floor() => Reason::TakeTurn,
             _ if self.track.waits() => Reason::TakeTurn,
             _ if to >= self.comfort => Reason::TakeUnused,
             _ => Reason::TakeCache,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Track;
 use crate::evidence::{self, Evidence};
+use crate::floor;
 use crate::policy::Adaptive;
 use crate::reason::Pain;
 use crate::sample::Balloon;
@@ -103,6 +104,12 @@ impl Track {
     /// The same, of what it uses now; nothing while nobody knows.
     pub(crate) fn foreseen(&self) -> Bytes {
         self.used().map_or(Bytes::ZERO, |used| self.soon(used))
+    }
+
+    /// The same with the headroom that is left while turns are taken.
+    pub(crate) fn foreseen_closely(&self) -> Bytes {
+        let soon = |used: Bytes| floor::of_close_working_set(used.plus(self.rise.scaled(AHEAD_SECONDS, 1)));
+        self.used().map_or(Bytes::ZERO, soon)
     }
 
     /// While the balloon rests, `actual` less `MemTotal` is what the guest's kernel keeps for itself.

@@ -56,7 +56,7 @@ impl fmt::Display for FloorKind {
             Self::Request => "its pod's memory request",
             Self::WorkingSet => "its working set with headroom",
             Self::Emergency => "what it keeps in an emergency",
-            Self::Turn => "what it keeps while it waits its turn",
+            Self::Turn => "what it keeps while turns are taken",
         })
     }
 }

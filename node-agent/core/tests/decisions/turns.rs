@@ -118,6 +118,25 @@ fn no_turns_are_taken_where_nobody_has_to_wait() {
     assert!(last.is_none_or(|second| second < 90), "as long as nothing is taken from it: {last:?}");
 }
 
+/// A tenth of what all use is as much as one of them lacks. Three of them grow first, and what they do not need is lent.
+#[test]
+fn nobody_waits_for_the_headroom_of_the_others() {
+    let mut w = crowd();
+    w.total = 4 * 300 + 90;
+    w.guests.iter_mut().for_each(|guest| guest.used = 100);
+    for names in [["a", "b", "c"].as_slice(), &["d"]] {
+        for name in names {
+            w.guest(name).used = 300;
+        }
+        (0..300).for_each(|_| drop(second(&mut w)));
+    }
+    for _ in 0..600 {
+        let decision = second(&mut w);
+        assert!(w.guests.iter().all(|guest| guest.actual >= 300), "{:?}", w.guests);
+        assert!(decision.guests.iter().all(|view| view.turn.is_none()), "all have what they need");
+    }
+}
+
 #[test]
 fn twice_the_weight_is_twice_the_time() {
     let mut w = crowd();

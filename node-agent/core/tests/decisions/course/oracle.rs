@@ -93,6 +93,9 @@ pub fn least(moment: &Moment<'_>, memory: &Memory, id: &GuestId) -> Bytes {
     let (total, usable) = memory.life(id).statistics(guest, moment.sample.at).unwrap_or_default();
     let used = total.minus(usable);
     let (mut least, eighth) = (floor(guest, class, used), share(guest.config.full, 1, 8));
+    if moment.decision.turns {
+        least = close_floor(guest, class, used).min(least);
+    }
     if view(moment, id).turn == Some(Place::Waits) {
         least = floor(guest, class, Bytes::ZERO).max(eighth.min(least));
     }
@@ -104,6 +107,11 @@ pub fn least(moment: &Moment<'_>, memory: &Memory, id: &GuestId) -> Bytes {
 pub fn most_given(guest: &GuestSample, step: &Move) -> Bytes {
     let restores = matches!(step.reason, Reason::GiveRelease | Reason::GiveExempt | Reason::Undo(_));
     if restores { Bytes::MAX } else { limit(guest) }
+}
+
+/// The least that it keeps while others would have to wait for what it does not use.
+fn close_floor(guest: &GuestSample, class: &Class, used: Bytes) -> Bytes {
+    floor(guest, class, Bytes::ZERO).max(share(used, 16, 15))
 }
 
 /// The least that it keeps while the node is about to kill.
