@@ -212,7 +212,12 @@ impl Merging {
         }
         match self.objection(scene) {
             Some(reason) => {
-                self.control.stop();
+                match (reason, &scene.sample.host.ksm) {
+                    (Reason::NotNeeded, Some(ksm)) => {
+                        self.control.give_up(ksm, scene.sample.at, &scene.sample.guests);
+                    }
+                    _ => self.control.stop(),
+                }
                 // Whoever is paused begins nothing.
                 let begins = reason == Reason::Paused && self.held.is_none();
                 (if begins { Wish::HandsOff } else { Wish::Stop }, reason)

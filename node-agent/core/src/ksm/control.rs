@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::judge::{Change, Course, Mark, Scan, Verdict, judge};
+use super::judge::{Change, Course, Mark, STAYS, Scan, Verdict, judge};
 use super::knobs::{Advisor, Knobs};
 use super::need::Need;
 use super::reason::Reason;
@@ -36,6 +36,10 @@ const REST: Duration = Duration::from_mins(1);
 /// The longest, but where this would be too little: what finds nothing may take one of so many parts of a CPU.
 const REST_MOST: Duration = Duration::from_hours(1);
 const PARTS_FOR_NOTHING: u32 = 100;
+/// What is left of what was merged as long as it has not come apart.
+const MOST: Permille = Permille::new(875);
+/// What stayed merged for so long, half of what is taken for it, and comes apart may be merged anew.
+const WORTH_A_LOOK: Duration = Duration::from_mins(5);
 /// New guests end a rest that has lasted so long.
 const REST_LEAST: Duration = Duration::from_secs(30);
 
@@ -61,9 +65,53 @@ struct Rest {
     since: Monotonic,
     lasts: Duration,
     need: Need,
-    merged: Bytes,
     guests: BTreeSet<GuestId>,
     why: Reason,
+}
+
+/// What became of the most that was merged lately. A ksmd that is stopped does not notice all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Kept {
+    /// Since when most of it was.
+    since: Monotonic,
+    merged: Bytes,
+    /// The least of it that was left, and when.
+    least: Bytes,
+    at: Monotonic,
+}
+
+impl Kept {
+    fn of(merged: Bytes, at: Monotonic) -> Self {
+        Self { since: at, merged, least: merged, at }
+    }
+
+    /// With what is merged now.
+    fn seen(self, sharing: Bytes, at: Monotonic) -> Self {
+        match () {
+            () if sharing > self.merged => {
+                let since = if self.merged < sharing.share(MOST) { at } else { self.since };
+                Self { since, ..Self::of(sharing, at) }
+            }
+            () if sharing < self.least => Self { least: sharing, at, ..self },
+            () => self,
+        }
+    }
+
+    /// An eighth of it has come apart.
+    fn has_come_apart(self) -> bool {
+        self.least < self.merged.share(MOST)
+    }
+
+    /// For how long it stays merged, if it comes apart as evenly as it did; no longer than what is taken for it anyway. Where it did
+    /// not come apart it may stay twice as long as was `known`.
+    fn stays(self, known: Option<Duration>) -> Duration {
+        if !self.has_come_apart() {
+            return known.unwrap_or(STAYS).saturating_mul(2).min(STAYS);
+        }
+        let (age, gone) = (self.at.since(self.since), self.merged.minus(self.least));
+        let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(Bytes::new(millis).scaled(self.merged.get(), gone.get()).get()).min(STAYS)
+    }
 }
 
 /// The control, from turn to turn.
@@ -74,6 +122,11 @@ pub(super) struct Control {
     rest: Option<Rest>,
     /// How long the next rest is.
     next_rest: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<Kept>,
+    /// For how long what was merged stayed so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stays: Option<Duration>,
     /// The last measurement: when, ksmd's CPU time then, and its knobs.
     meter: Option<(Monotonic, Option<Duration>, Option<Knobs>)>,
     share: Option<Permille>,
@@ -102,6 +155,31 @@ impl Control {
     /// ksmd must not scan: what was measured of this scan says nothing of the next.
     pub(super) fn stop(&mut self) {
         self.scan = None;
+    }
+
+    /// Takes in what is merged now.
+    fn look(&mut self, ksm: &Ksm, at: Monotonic) {
+        self.kept = Some(self.kept.map_or(Kept::of(ksm.sharing, at), |kept| kept.seen(ksm.sharing, at)));
+    }
+
+    /// ksmd has come by everywhere: what has come apart by now was noticed. From here on what is merged now counts, if any has.
+    fn learn_stays(&mut self, ksm: &Ksm, at: Monotonic) {
+        let Some(kept) = self.kept.filter(|kept| !kept.merged.is_zero()) else { return };
+        self.stays = Some(kept.stays(self.stays));
+        if kept.has_come_apart() {
+            self.kept = Some(Kept::of(ksm.sharing, at));
+        }
+    }
+
+    /// Nothing is needed of it for now. What it took and has not paid for by then was for nothing, or a need that comes and goes would
+    /// have it note what pages hold again and again.
+    pub(super) fn give_up(&mut self, ksm: &Ksm, at: Monotonic, guests: &[GuestSample]) {
+        self.look(ksm, at);
+        let Some(scan) = self.scan.take() else { return };
+        if matches!(scan.told, Reason::Measuring | Reason::Slower { .. }) {
+            let now = self.mark(ksm, at);
+            self.rest(&scan, now, guests, Reason::Exhausted { per_cpu: scan.earned(&now) });
+        }
     }
 
     /// Takes in what ksmd did since the last turn.
@@ -156,8 +234,9 @@ impl Control {
         need: Need,
         guests: &[GuestSample],
     ) -> (Option<Pace>, Reason) {
+        self.look(ksm, at);
         if let Some(rest) = &self.rest {
-            if !rest.is_over(ksm, at, need, guests) {
+            if !rest.is_over(self.kept, at, need, guests) {
                 return (None, rest.why);
             }
             self.rest = None;
@@ -169,6 +248,8 @@ impl Control {
             return (Some(self.begin(now, need)), Reason::Measuring);
         };
         if scan.noting && scan.has_noted(&now, course) {
+            self.learn_stays(ksm, at);
+            scan.stays = self.stays;
             // What equals a page that was merged before a rest is merged meanwhile.
             if scan.paid(&now, need) {
                 (self.next_rest, scan.begun) = (None, now);
@@ -187,13 +268,7 @@ impl Control {
                 (Some(self.pace(share)), scan.told)
             }
             Verdict::Rest(why) => {
-                self.scan = None;
-                let (took, spent) = (now.at.since(scan.begun.at), now.cpu.saturating_sub(scan.begun.cpu));
-                let lasts = self.next_rest.unwrap_or(REST.max(took));
-                let most = REST_MOST.max(spent.saturating_mul(PARTS_FOR_NOTHING));
-                self.next_rest = Some(lasts.saturating_mul(2).min(most));
-                let guests = guests.iter().map(|guest| guest.id.clone()).collect();
-                self.rest = Some(Rest { since: at, lasts, need, merged: ksm.sharing, guests, why });
+                self.rest(&scan, now, guests, why);
                 (None, why)
             }
             Verdict::Go(change, per_cpu) => {
@@ -218,6 +293,17 @@ impl Control {
         }
     }
 
+    /// The scan is over.
+    fn rest(&mut self, scan: &Scan, now: Mark, guests: &[GuestSample], why: Reason) {
+        self.scan = None;
+        let (took, spent) = (now.at.since(scan.begun.at), now.cpu.saturating_sub(scan.begun.cpu));
+        let lasts = self.next_rest.unwrap_or(REST.max(took));
+        let most = REST_MOST.max(spent.saturating_mul(PARTS_FOR_NOTHING));
+        self.next_rest = Some(lasts.saturating_mul(2).min(most));
+        let guests = guests.iter().map(|guest| guest.id.clone()).collect();
+        self.rest = Some(Rest { since: now.at, lasts, need: scan.need, guests, why });
+    }
+
     fn begin(&mut self, now: Mark, need: Need) -> Pace {
         // What a page cost before a rest may be long ago, of other guests.
         self.cost = None;
@@ -232,14 +318,15 @@ impl Control {
             seen: 0,
             need,
             told: Reason::Measuring,
+            stays: self.stays,
         });
         self.pace(share)
     }
 
     fn mark(&self, ksm: &Ksm, at: Monotonic) -> Mark {
-        let sharing = || i64::try_from(ksm.sharing.get()).unwrap_or(i64::MAX);
-        let saved = ksm.profit.unwrap_or_else(sharing);
-        Mark { at, cpu: self.counted, saved, scans: ksm.full_scans }
+        let sharing = i64::try_from(ksm.sharing.get()).unwrap_or(i64::MAX);
+        let saved = ksm.profit.unwrap_or(sharing);
+        Mark { at, cpu: self.counted, saved, sharing, scans: ksm.full_scans }
     }
 
     /// A batch of n pages and a sleep take n·cost of n·cost + sleep.
@@ -256,13 +343,13 @@ impl Control {
 
 impl Rest {
     /// Its time is over, or what it rests on has changed: memory got short, guests wrote an eighth of what was merged, or
-    /// there are new ones.
-    fn is_over(&self, ksm: &Ksm, at: Monotonic, need: Need, guests: &[GuestSample]) -> bool {
+    /// there are new ones. What does not stay merged for half as long as it is taken to is not worth looking for again at once.
+    fn is_over(&self, kept: Option<Kept>, at: Monotonic, need: Need, guests: &[GuestSample]) -> bool {
         let age = at.since(self.since);
         age >= self.lasts
             || need > self.need
             || (age >= REST_LEAST
-                && (ksm.sharing < self.merged.share(Permille::new(875))
+                && (kept.is_some_and(|kept| kept.has_come_apart() && kept.stays(None) >= WORTH_A_LOOK)
                     || guests.iter().any(|guest| !self.guests.contains(&guest.id))))
     }
 }

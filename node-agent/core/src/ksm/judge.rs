@@ -11,11 +11,13 @@ use crate::units::{Bytes, Monotonic, Permille};
 
 /// The least with which it is worth running: below that a pass over a large node takes days.
 const LEAST: Permille = Permille::new(10);
-/// What a second of CPU time has to save. A node has about 4 GiB for each CPU (general-purpose machine types of the large
-/// clouds), so that a CPU is worth 4 GiB; what is merged is taken to stay merged for ten minutes.
-const PRICE_WANTED: Bytes = Bytes::new((4 << 30) / 600);
-/// Where memory is short a byte is worth more: as if it stayed merged for an hour.
-const PRICE_PRESSED: Bytes = Bytes::new((4 << 30) / 3600);
+/// What a CPU is worth: a node has about 4 GiB for each (general-purpose machine types of the large clouds). So a second of CPU time
+/// has to save as much for a second, or a part of it for as much longer.
+const WORTH: Bytes = Bytes::new(4 << 30);
+/// What is merged is taken to stay merged for so long, until it is seen for how long it does.
+pub(super) const STAYS: Duration = Duration::from_mins(10);
+/// Where memory is short a byte is worth so much more: as if it stayed merged for an hour.
+const PRESSED: u32 = 6;
 
 /// After it began, ksmd notes what each page holds, and merges nothing but what equals a page that is merged already; only
 /// when it comes by again does it merge what has not changed (mm/ksm.c, `cmp_and_merge_page`). So it is judged from the moment
@@ -40,8 +42,19 @@ pub(super) struct Mark {
     pub(super) at: Monotonic,
     /// ksmd's CPU time.
     pub(super) cpu: Duration,
+    /// What is merged, less what the kernel needs to remember pages.
     pub(super) saved: i64,
+    /// What is merged.
+    pub(super) sharing: i64,
     pub(super) scans: u64,
+}
+
+impl Mark {
+    /// What was saved since by merging. That the kernel need not remember pages any more that guests gave up is no merit of a scan.
+    fn gained(&self, now: &Self) -> Bytes {
+        let gained = now.saved.saturating_sub(self.saved).min(now.sharing.saturating_sub(self.sharing));
+        Bytes::new(u64::try_from(gained).unwrap_or(0))
+    }
 }
 
 /// A scan under way. What another version of the agent has not written down of it begins anew.
@@ -60,6 +73,9 @@ pub(super) struct Scan {
     pub(super) seen: u64,
     pub(super) need: Need,
     pub(super) told: Reason,
+    /// For how long what it merges stays merged, as far as that was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) stays: Option<Duration>,
 }
 
 /// What there is to come by.
@@ -124,10 +140,21 @@ impl Scan {
 
     /// What it saved since `since`, and what that has to be for what it took.
     fn account(&self, now: &Mark, need: Need) -> (Bytes, Bytes) {
-        let gained = now.saved.saturating_sub(self.since.saved);
-        let price = if need == Need::Pressed { PRICE_PRESSED } else { PRICE_WANTED };
-        let costs = of_time(price, now.cpu.saturating_sub(self.since.cpu));
-        (Bytes::new(u64::try_from(gained).unwrap_or(0)), costs)
+        let gained = self.since.gained(now);
+        let costs = of_time(self.price(need), now.cpu.saturating_sub(self.since.cpu));
+        (gained, costs)
+    }
+
+    /// What it saved for each second of CPU time since it paid last.
+    pub(super) fn earned(&self, now: &Mark) -> Bytes {
+        per_second(self.begun.gained(now), now.cpu.saturating_sub(self.begun.cpu))
+    }
+
+    /// What a second of CPU time has to save.
+    fn price(&self, need: Need) -> Bytes {
+        let stays =
+            self.stays.unwrap_or(STAYS).saturating_mul(if need == Need::Pressed { PRESSED } else { 1 });
+        WORTH.scaled(1000, millis(stays).max(1000))
     }
 
     /// That was worth it.

@@ -573,6 +573,50 @@ fn a_rest_ends_with_new_guests_with_what_was_merged_and_with_pressure() {
     assert_eq!(world.knobs.run, 0, "and with nothing else");
 }
 
+/// What ksmd took of a processor in six hours in which the world changes after each turn, in thousandths.
+fn taken_of_six_hours(change: impl Fn(u32, &mut World)) -> u128 {
+    let (mut world, mut merging) = (World::new(), Merging::default());
+    let turns = 6 * 3600 / u32::try_from(STEP.as_secs()).unwrap();
+    for turn in 0..turns {
+        world.turn(&mut merging);
+        change(turn, &mut world);
+    }
+    world.cpu.as_nanos() * 1000 / (STEP * turns).as_nanos()
+}
+
+#[test]
+fn what_comes_apart_soon_is_not_worth_what_it_would_be_if_it_stayed() {
+    let apart_each = |turns: u32| {
+        taken_of_six_hours(move |turn, world| {
+            // A sixty-fourth of all that there is.
+            if turn % turns == 0 {
+                (world.equal, world.sharing) = (1 << 14, 0);
+            }
+        })
+    };
+    assert!(apart_each(6) < 20, "half a minute: {}", apart_each(6));
+    assert!(apart_each(720) > 5, "an hour is worth it: {}", apart_each(720));
+}
+
+#[test]
+fn a_need_that_comes_and_goes_has_nothing_noted_again_and_again() {
+    let taken = taken_of_six_hours(|turn, world| {
+        world.equal = 0;
+        (world.available, world.promised) =
+            if turn % 12 < 6 { (8 << 30, 16 << 30) } else { (15 << 30, 1 << 30) };
+    });
+    assert!(taken < 20, "{taken}");
+}
+
+#[test]
+fn that_the_kernel_need_not_remember_pages_any_more_is_no_merit_of_a_scan() {
+    let taken = taken_of_six_hours(|turn, world| {
+        world.equal = 0;
+        world.pages = if turn % 20 < 15 { 1 << 20 } else { 1 << 16 };
+    });
+    assert!(taken < 20, "{taken}");
+}
+
 #[test]
 fn one_that_cannot_be_seen_is_taken_for_a_slow_one() {
     let (mut world, mut merging) = (World { visible: false, ..World::new() }, Merging::default());
