@@ -14,12 +14,12 @@ PACKAGES := etcd-server runc containernetworking-plugins iptables conntrack libv
 	libvirt-dev libvirt-clients qemu-system-x86 qemu-utils debootstrap busybox-static cpio pkg-config iproute2 libcap2-bin \
 	openssl procps util-linux xz-utils g++ python3 python3-libvirt debian-archive-keyring
 
-.PHONY: help setup parts check test soak fuzz mutants generate demo demo-end demo-host measure bench simulate compare pictures replay chance fixtures bench-core bench-sim bench-mom bench-policy clean
+.PHONY: help cargo setup parts check test soak fuzz mutants generate demo demo-end demo-host measure bench simulate compare pictures replay chance fixtures bench-core bench-sim bench-mom bench-policy clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: ## Debian packages and the pinned Rust toolchain, where they are missing
+setup: cargo ## Debian packages and the pinned Rust toolchain, where they are missing
 	@# dpkg-query fails for each package that was never heard of: that is the very case.
 	@missing=$$({ dpkg-query -W -f='$${Package} $${Status}\n' $(PACKAGES) 2>/dev/null || true; } \
 		| awk '/ok installed/{print $$1}' | sort | comm -13 - <(printf '%s\n' $(PACKAGES) | sort)); \
@@ -40,6 +40,9 @@ setup: ## Debian packages and the pinned Rust toolchain, where they are missing
 			exit 1; \
 		fi; \
 	done
+
+# What only computes needs nothing else.
+cargo:
 	@cargo --version >/dev/null || { echo "cargo is missing: install rustup, then the toolchain of rust-toolchain.toml"; exit 1; }
 
 $(DENY):
@@ -143,25 +146,27 @@ bench: setup ## real guests on a squeezed host under each controller, 5 minutes 
 # A scenario of the library by its name, and any policy file.
 SCENARIO ?= everybody-surges
 POLICY ?= deploy/samples/enforce.yaml
-simulate: setup ## a scenario on a model of a node: table, and target/SCENARIO.svg; SCENARIO=night-and-day-110-guests POLICY=FILE
-	cargo run --quiet --release --locked -p overcommit-sim --bin simulate -- --scenario node-agent/sim/scenarios/$(SCENARIO).yaml \
-		--policy $(POLICY) --svg target/$(SCENARIO).svg
+# One of the library, or a file.
+SCENARIO_FILE = $(or $(wildcard $(SCENARIO)),node-agent/sim/scenarios/$(SCENARIO).yaml)
+simulate: cargo ## a scenario on a model of a node: table, and target/SCENARIO.svg; SCENARIO=night-and-day-110-guests or FILE POLICY=FILE
+	cargo run --quiet --release --locked -p overcommit-sim --bin simulate -- --scenario $(SCENARIO_FILE) \
+		--policy $(POLICY) --svg target/$(basename $(notdir $(SCENARIO_FILE))).svg
 
-compare: setup ## the loop beside nobody, a fixed split, a naive loop, MOM and an oracle, on all scenarios, into docs/adaptive.md; POLICY=FILE only shows
+compare: cargo ## the loop beside nobody, a fixed split, a naive loop, MOM and an oracle, on all scenarios, into docs/adaptive.md; POLICY=FILE only shows
 	cargo run --quiet --release --locked -p overcommit-sim --bin compare -- --policy $(POLICY) \
 		$(if $(filter command line environment,$(origin POLICY)),,--page docs/adaptive.md) node-agent/sim/scenarios/*.yaml
 
-pictures: setup ## what each parameter of a policy trades, drawn for docs/parameters.md: docs/pictures/*.svg, and a table
+pictures: cargo ## what each parameter of a policy trades, drawn for docs/parameters.md: docs/pictures/*.svg, and a table
 	cargo run --quiet --locked -p overcommit-sim --bin pictures -- --scenarios node-agent/sim/scenarios \
 		--policy deploy/samples/enforce.yaml --into docs/pictures
 
 # POLICY stands for the simulator's default above: another policy is taken where one is named.
-replay: setup ## a recorded node once more: RECORDING=FILE, or "FILE.1 FILE"; POLICY=FILE asks what that would have decided
+replay: cargo ## a recorded node once more: RECORDING=FILE, or "FILE.1 FILE"; POLICY=FILE asks what that would have decided
 	cargo run --quiet --release --locked -p overcommit-sim --bin replay -- $(or $(RECORDING),$(error name RECORDING=FILE)) \
 		$(if $(filter command line environment,$(origin POLICY)),--policy $(POLICY)) --svg target/replay.svg
 
 # After a change of the engine.
-chance: setup ## writes down how nodes that chance made fare: node-agent/sim/tests/chance.txt, to be compared with what it was
+chance: cargo ## writes down how nodes that chance made fare: node-agent/sim/tests/chance.txt, to be compared with what it was
 	OVERCOMMIT_WRITE_CHANCE=1 cargo test -p overcommit-sim --locked --test chance
 	git diff --stat -- node-agent/sim/tests/chance.txt
 
@@ -174,16 +179,16 @@ fixtures: setup ## writes down what is decided in the recorded runs of real gues
 	fi
 	OVERCOMMIT_WRITE_DECISIONS=1 cargo test -p overcommit-sim --locked --test recordings
 
-bench-core: setup ## what one decision costs at 110 guests: time and allocations
+bench-core: cargo ## what one decision costs at 110 guests: time and allocations
 	cargo bench -p overcommit-core --bench decide
 
-bench-policy: setup ## what MOM's stock balloon policy costs at 110 guests: time and allocations
+bench-policy: cargo ## what MOM's stock balloon policy costs at 110 guests: time and allocations
 	cargo bench --locked -p overcommit-policy --bench stock
 
 bench-mom: setup ## how much faster than MOM's own evaluator ours is, at 110 guests, in one run
 	MOM=$$(cargo run --quiet --locked --bin testbed -- mom) cargo bench --quiet --locked -p overcommit-policy --bench mom
 
-bench-sim: setup ## how fast a week of 110 guests is simulated, and that its memory stays flat
+bench-sim: cargo ## how fast a week of 110 guests is simulated, and that its memory stays flat
 	cargo bench --locked -p overcommit-sim --bench week
 
 clean: ## removes what was built here; the cache of built parts stays

@@ -35,6 +35,18 @@ fn bad_input_is_refused_with_the_file_the_place_and_the_remedy() {
             "scenario file short.yaml: lasts: \"5 m\" is no duration",
         ),
         (
+            SCENARIO.replace("demand", "swapSpeed: '0', demand"),
+            POLICY.to_owned(),
+            vec![],
+            "guests[0].swapSpeed: must be more than nothing",
+        ),
+        (
+            SCENARIO.replace("2Gi", "2Gi, eviction: 2Gi"),
+            POLICY.to_owned(),
+            vec![],
+            "host.eviction: must be less than host.memory",
+        ),
+        (
             SCENARIO.to_owned(),
             POLICY.replace("Enforce", "Force"),
             vec![],
@@ -84,6 +96,29 @@ fn an_output_that_the_disk_refuses_is_told_apart_from_bad_input_and_nothing_that
     let refused = run(folder.path(), SCENARIO, POLICY, &["--svg", "/dev/full"]);
     let said = text(&refused.stderr);
     assert!(refused.status.code() == Some(1) && said.contains("/dev/full cannot be written"), "{said}");
+}
+
+#[test]
+fn a_policy_that_does_nothing_for_these_guests_is_simulated_and_doubted() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = "spec: {mode: Enforce, nodeSelector: {matchLabels: {a: b}}, limits: {takePerNode: 0%}, reserve: {minimum: 2Gi}, \
+                classes: [{name: gold, selector: {matchLabels: {tier: gold}}}]}";
+    let done = run(folder.path(), SCENARIO, &POLICY.replace("spec: {mode: Enforce}", spec), &[]);
+    let told = text(&done.stderr);
+    assert!(done.status.success(), "{told}");
+    for doubt in [
+        "spec.limits.takePerNode is 0%, so nothing is ever taken",
+        "spec.nodeSelector selects nothing here",
+        "spec.reserve.minimum keeps all that the node has",
+        "2 guests match no class and are left alone: a",
+    ] {
+        assert!(
+            told.contains(&format!("policy file policy.yaml: warning: {doubt}")),
+            "no {doubt:?} in {told}"
+        );
+    }
+    let meant = run(folder.path(), SCENARIO, POLICY, &[]);
+    assert!(!text(&meant.stderr).contains("warning"), "{}", text(&meant.stderr));
 }
 
 #[test]

@@ -200,6 +200,15 @@ fn what_is_missing_is_told_and_the_rest_is_played() {
     assert!(matches!(again(&[], None), Err(NotReplayed::Empty { .. })));
 }
 
+#[test]
+fn a_recording_of_another_format_is_told_as_one_and_not_by_what_follows_from_that() {
+    let (_, mut lines) = recorded("reboot-while-squeezed", usize::MAX);
+    let begin = String::from_utf8(lines.remove(0)).unwrap();
+    lines.insert(0, begin.replacen("\"format\":", "\"format\":9", 1).into_bytes());
+    let told = again(&lines, None).unwrap_err().to_string();
+    assert!(told.contains("use the build that recorded it"), "{told}");
+}
+
 /// How large the state is, each so many decisions.
 #[derive(Clone, Default)]
 struct Sizes {

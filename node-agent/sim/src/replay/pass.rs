@@ -29,7 +29,7 @@ pub(super) struct Pass {
     player: Player,
     clock: Clock,
     version: Option<String>,
-    /// Why lines cannot be played, and how many.
+    /// Why lines cannot be played, and how many: the reason of the first, for others may follow from that.
     broken: Option<(NotPlayed, u64)>,
 }
 
@@ -65,8 +65,8 @@ impl Pass {
             }
             Ok(Played::Changed) => {}
             Err(why) => {
-                let count = self.broken.take().map_or(0, |(_, count)| count);
-                self.broken = Some((why, count.saturating_add(1)));
+                let (first, count) = self.broken.take().unwrap_or((why, 0));
+                self.broken = Some((first, count.saturating_add(1)));
             }
         });
         if let Some((why, count)) = self.broken {

@@ -34,6 +34,10 @@ impl Scenario {
                 "host.memory: must be more than hugePages and kernel, which guests cannot have".to_owned(),
             );
         }
+        if self.host.eviction.0 >= self.host.memory.0 {
+            wrong
+                .push("host.eviction: must be less than host.memory: the kubelet would evict all".to_owned());
+        }
         self.host.other.contradictions("host.other", &mut wrong);
         if self.guests.iter().map(|group| u64::from(group.count)).sum::<u64>() > MOST_GUESTS {
             wrong.push(format!("guests: must be {MOST_GUESTS} at most, all counts together"));
@@ -86,6 +90,15 @@ impl Group {
         }
         if self.size.0 < SMALLEST {
             wrong.push(format!("{place}.size: must be at least 16Mi"));
+        }
+        for (field, speed) in [
+            ("swapSpeed", self.swap_speed),
+            ("diskSpeed", self.disk_speed),
+            ("balloonSpeed", self.balloon_speed),
+        ] {
+            if speed.0.is_zero() {
+                wrong.push(format!("{place}.{field}: must be more than nothing: write what is moved in a second, such as 20Mi"));
+            }
         }
         if self.count == 0 {
             wrong.push(format!("{place}.count: must be at least 1"));

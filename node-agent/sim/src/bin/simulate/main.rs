@@ -45,6 +45,9 @@ impl Work {
             "scenario file {course}: step {step:?} is not shorter than the policy's interval {interval:?}: what the loop does \
              between two ticks would be missing; write a shorter step"
         );
+        for doubt in orders.doubts(&scenario) {
+            drop(writeln!(std::io::stderr(), "policy file {}: warning: {doubt}", args.policy.display()));
+        }
         if let Some(path) = &args.record {
             Writer::check(path).with_context(|| format!("--record {}", path.display()))?;
         }
