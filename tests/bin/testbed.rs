@@ -69,9 +69,9 @@ fn main() -> Result<()> {
     }
 }
 
-/// What tests and demonstrations run: a cluster's parts, the product's own images, and MOM to compare with.
+/// What tests and demonstrations run: a cluster's parts, the product's own images, and MOM and ksmtuned to compare with.
 fn everything() -> Vec<&'static parts::Part> {
-    PARTS.iter().copied().chain([&PRODUCT_IMAGES, &parts::MOM]).collect()
+    PARTS.iter().copied().chain([&PRODUCT_IMAGES, &parts::MOM, &parts::KSMTUNED]).collect()
 }
 
 fn plan() -> Result<()> {

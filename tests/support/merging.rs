@@ -109,6 +109,18 @@ impl Drop for Merging {
     }
 }
 
+/// The kernel thread that merges.
+///
+/// # Errors
+/// When the kernel has none.
+pub fn daemon() -> Result<u32> {
+    let is_ksmd =
+        |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "ksmd");
+    let entries = fs::read_dir("/proc")?.flatten();
+    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.find(is_ksmd).context("no ksmd")
+}
+
 fn path(name: &str) -> PathBuf {
     PathBuf::from(FOLDER).join(name)
 }

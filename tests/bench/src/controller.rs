@@ -1,5 +1,5 @@
-//! Who decides about memory during a window: nobody, somebody once and for all, this project's agent, MOM, or nobody and no squeeze
-//! either.
+//! Who decides about memory during a window: nobody, somebody once and for all, this project's agent, MOM, ksmtuned, or nobody and no
+//! squeeze either.
 
 use std::fmt;
 use std::fs;
@@ -14,19 +14,22 @@ use overcommit_tests::cost::{cpu_ms, released, whole};
 use overcommit_tests::guests::{Guest, Hypervisor};
 use overcommit_tests::kernel_counts::QemuMemory;
 use overcommit_tests::machine::{self, MIB};
-use overcommit_tests::parts::{mom_modules, mom_program, mom_rules, say};
+use overcommit_tests::parts::{ksmtuned_program, mom_modules, mom_program, mom_rules, say};
 use overcommit_tests::process::{Launch, Process};
 use overcommit_tests::session::Session;
 use serde::{Deserialize, Serialize};
 
 use crate::commands::{self, Told};
+use crate::scenario::Scenario;
 
 /// Debian's, whatever else `PATH` has.
 const PYTHON: &str = "/usr/bin/python3";
 /// From its start to MOM's first look at the guests.
 const MOM_BEGINS: Duration = Duration::from_mins(2);
-/// From SIGTERM to MOM's end.
-const MOM_ENDS: Duration = Duration::from_mins(1);
+/// From its start to ksmtuned's loop, which decides a minute later for the first time.
+const KSMTUNED_BEGINS: Duration = Duration::from_secs(30);
+/// From SIGTERM to the end of MOM or ksmtuned.
+const ENDS: Duration = Duration::from_mins(1);
 /// What the agent keeps for the node, of what is left of it. A policy's default is 5 % of the whole node, of which the squeeze has
 /// taken most away; what the tools and the emulators need beside the guests has not become less by that: with 5 % of what is
 /// left the machine stood still after 26 s (scenario f).
@@ -42,7 +45,7 @@ pub(crate) enum Controller {
     None,
     /// Each guest has the same part of what the agent would divide, from the beginning to the end.
     Split,
-    /// The agent, with the defaults of a policy that enforces.
+    /// The agent, with the defaults of a policy that enforces; where guests have equal pages it merges them.
     Ours,
     /// The agent, which only observes: what that costs.
     Observe,
@@ -50,6 +53,8 @@ pub(crate) enum Controller {
     Mom,
     /// The same, with thresholds that are parts of what the squeeze leaves.
     MomScaled,
+    /// ksmtuned, which merges equal pages and leaves balloons alone.
+    Ksmtuned,
 }
 
 impl fmt::Display for Controller {
@@ -65,21 +70,30 @@ impl Controller {
             Self::Ceiling | Self::None | Self::Split => Ok(()),
             Self::Ours | Self::Observe => released("overcommit-agent").map(drop),
             Self::Mom | Self::MomScaled => mom_modules().map(drop),
+            Self::Ksmtuned => ksmtuned_program().map(drop),
         }
     }
 
     /// Starts it on a machine of which `room_mib` are left for these idle guests.
-    pub(crate) fn start(self, hypervisor: &Hypervisor, guests: &[Guest], room_mib: u64) -> Result<Running> {
+    pub(crate) fn start(
+        self,
+        scenario: Scenario,
+        hypervisor: &Hypervisor,
+        guests: &[Guest],
+        room_mib: u64,
+    ) -> Result<Running> {
+        let agent = |mode| agent(mode, scenario.has_equal_pages(), hypervisor, room_mib);
         match self {
             Self::Ceiling | Self::None => Ok(Running::Nobody),
             Self::Split => split(guests, room_mib),
-            Self::Ours => agent("Enforce", hypervisor, room_mib),
-            Self::Observe => agent("Observe", hypervisor, room_mib),
+            Self::Ours => agent("Enforce"),
+            Self::Observe => agent("Observe"),
             Self::Mom => mom(&stock()?, hypervisor),
             Self::MomScaled => {
                 let total_mib = machine::meminfo("MemTotal")? / MIB;
                 mom(&scaled(&stock()?, room_mib, total_mib)?, hypervisor)
             }
+            Self::Ksmtuned => ksmtuned(),
         }
     }
 }
@@ -90,6 +104,7 @@ pub(crate) enum Running {
     Nobody,
     Agent(Agent),
     Mom(Process),
+    Ksmtuned(Process),
 }
 
 /// What a controller used.
@@ -107,7 +122,7 @@ impl Running {
         let pids = match self {
             Self::Nobody => return Ok(None),
             Self::Agent(agent) => agent.pids(),
-            Self::Mom(process) => process.members(),
+            Self::Mom(process) | Self::Ksmtuned(process) => process.members(),
         };
         // What a dead one used is gone with it.
         if pids.is_empty() {
@@ -121,7 +136,7 @@ impl Running {
     /// What it told the guests' balloons, from its start on.
     pub(crate) fn told(&self, began: Timestamp) -> Result<Vec<Told>> {
         match self {
-            Self::Nobody => Ok(Vec::new()),
+            Self::Nobody | Self::Ksmtuned(_) => Ok(Vec::new()),
             Self::Agent(agent) => commands::of_agent(agent, began),
             Self::Mom(process) => Ok(commands::of_mom(&process.output(), began)),
         }
@@ -132,7 +147,7 @@ impl Running {
         let process = match self {
             Self::Nobody => return Ok(()),
             Self::Agent(agent) => agent.process(),
-            Self::Mom(process) => process,
+            Self::Mom(process) | Self::Ksmtuned(process) => process,
         };
         match process.ended()? {
             Some(status) => anyhow::bail!("ended with {status}; {}", process.log_tail()),
@@ -149,7 +164,7 @@ impl Running {
         let asked = match &self {
             Self::Nobody => Ok(()),
             Self::Agent(agent) => agent.kill(),
-            Self::Mom(process) => process.terminate(MOM_ENDS).map(drop),
+            Self::Mom(process) | Self::Ksmtuned(process) => process.terminate(ENDS).map(drop),
         };
         if let Err(error) = asked {
             say(&format!("bench: a controller did not end as told: {error:#}"));
@@ -181,11 +196,12 @@ fn beside_mib(guest: &Guest) -> Result<u64> {
     Ok(QemuMemory::read(guest.qemu_pid()?, full)?.beside.div_ceil(MIB))
 }
 
-fn agent(mode: &str, hypervisor: &Hypervisor, room_mib: u64) -> Result<Running> {
+fn agent(mode: &str, merges: bool, hypervisor: &Hypervisor, room_mib: u64) -> Result<Running> {
     let kept = room_mib * KEPT_PERCENT / 100;
+    let ksm = if merges { "Auto" } else { "\"Off\"" };
     let policy = format!(
         "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {{name: bench}}\nspec:\n  mode: {mode}\n  \
-         reserve: {{minimum: {kept}Mi}}\n"
+         reserve: {{minimum: {kept}Mi}}\n  ksm: {{mode: {ksm}}}\n"
     );
     let state = Session::shared()?.fresh_dir("state")?;
     let program = released("overcommit-agent")?;
@@ -217,6 +233,20 @@ fn mom(rules: &str, hypervisor: &Hypervisor) -> Result<Running> {
     let looks = || process.output().contains("Policy Engine starting");
     process.ready(MOM_BEGINS, "MOM's policy engine", looks)?;
     Ok(Running::Mom(process))
+}
+
+/// The script puts its loop behind itself and ends; who runs it so waits for the loop.
+fn ksmtuned() -> Result<Running> {
+    let session = Session::shared()?;
+    let pid = session.fresh_dir("ksmtuned")?.join("pid");
+    let launch = Launch::new("ksmtuned", "bash")
+        .args(["-c", "source \"$0\"; wait"])
+        .arg(ksmtuned_program()?)
+        .env("PIDFILE", &pid)
+        .env("DEBUG", "1");
+    let process = session.spawn(launch)?;
+    process.ready(KSMTUNED_BEGINS, "ksmtuned's loop", || pid.is_file())?;
+    Ok(Running::Ksmtuned(process))
 }
 
 /// As MOM's example for balloon and KSM, with what that leaves open.
@@ -283,7 +313,7 @@ mod tests {
     #[test]
     fn one_that_died_is_told_of_and_ends_without_a_fault() {
         let process = Session::shared().unwrap().spawn(Launch::new("momd", "false")).unwrap();
-        process.wait(MOM_ENDS).unwrap();
+        process.wait(ENDS).unwrap();
         let died = Running::Mom(process);
         assert!(died.check().unwrap_err().to_string().contains("ended with"));
         assert_eq!(died.cost().unwrap(), None);

@@ -2,7 +2,7 @@
 
 use crate::outcome::Outcome;
 
-const HEADS: [&str; 23] = [
+const HEADS: [&str; 25] = [
     "scenario",
     "controller",
     "seed",
@@ -19,6 +19,8 @@ const HEADS: [&str; 23] = [
     "controller_died",
     "least_by_mean",
     "host_swap_mib",
+    "merged_mib",
+    "ksmd_cpu_s",
     "takes",
     "gives",
     "cpu_s",
@@ -37,7 +39,7 @@ pub(crate) fn csv(outcomes: &[Outcome]) -> String {
     text
 }
 
-fn line(outcome: &Outcome) -> [String; 23] {
+fn line(outcome: &Outcome) -> [String; 25] {
     let number = |value: f64| format!("{value:.3}");
     let known = |value: Option<f64>| value.map_or(String::new(), number);
     let key = outcome.key;
@@ -59,6 +61,8 @@ fn line(outcome: &Outcome) -> [String; 23] {
         outcome.controller_died.clone().unwrap_or_default(),
         known(outcome.fairness()),
         outcome.host_swap_mib().to_string(),
+        outcome.merged_mib().to_string(),
+        number(outcome.ksmd_cpu_ms / 1000.0),
         takes.to_string(),
         (outcome.told.len() - takes).to_string(),
         known(outcome.cost.map(|cost| cost.cpu_ms / 1000.0)),
@@ -91,7 +95,10 @@ mod tests {
         let text = csv(&[outcome(Controller::None, 1, &[25_600]), failed]);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0].split(',').count(), HEADS.len());
-        assert!(lines[1].starts_with("f,none,1,1,b,,1.000,100.000,0.000,1,1,0,,,1.000,0,0,0,,,"), "{text}");
+        assert!(
+            lines[1].starts_with("f,none,1,1,b,,1.000,100.000,0.000,1,1,0,,,1.000,0,0,0.000,0,0,,,"),
+            "{text}"
+        );
         assert_eq!(lines[1].split(',').count(), HEADS.len());
         assert!(text.contains("f,mom,1,2,b,\"it said \"\"no\"\",\nand ended\",0.000,"), "{text}");
     }

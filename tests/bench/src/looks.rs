@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use overcommit_tests::guests::Guest;
 use overcommit_tests::machine::{self, MIB};
+use overcommit_tests::merging::Merging;
 
 use crate::outcome::{GuestMoment, GuestOutcome, HostMoment};
 
@@ -19,6 +20,7 @@ const KILLED: &str = "Killed process";
 /// The looks so far.
 pub(crate) struct Looks<'a> {
     guests: Vec<(&'a Guest, u32, GuestOutcome)>,
+    merging: &'a Merging,
     host: Vec<HostMoment>,
     swapped: (u64, u64),
     count: u32,
@@ -32,7 +34,12 @@ pub(crate) struct Seen {
 
 impl<'a> Looks<'a> {
     /// Before the work begins.
-    pub(crate) fn begin(guests: &'a [Guest], pids: &[u32], works: impl Fn(u64) -> bool) -> Result<Self> {
+    pub(crate) fn begin(
+        guests: &'a [Guest],
+        pids: &[u32],
+        merging: &'a Merging,
+        works: impl Fn(u64) -> bool,
+    ) -> Result<Self> {
         let outcome = |((guest, pid), number): ((&'a Guest, &u32), u64)| {
             let outcome = GuestOutcome {
                 name: guest.name().to_owned(),
@@ -46,7 +53,7 @@ impl<'a> Looks<'a> {
             (guest, *pid, outcome)
         };
         let guests = guests.iter().zip(pids).zip(0..).map(outcome).collect();
-        Ok(Self { guests, host: Vec::new(), swapped: swapped()?, count: 0 })
+        Ok(Self { guests, merging, host: Vec::new(), swapped: swapped()?, count: 0 })
     }
 
     /// Waits for the next second since `began`, and looks.
@@ -69,6 +76,7 @@ impl<'a> Looks<'a> {
             available_mib,
             swapped_in_mib: in_mib - self.swapped.0,
             swapped_out_mib: out_mib - self.swapped.1,
+            merged_mib: u64::try_from(self.merging.saved_mib()?)?,
         });
         Ok(())
     }
@@ -124,7 +132,8 @@ mod tests {
         let moment = |(at, written)| GuestMoment { at, written, resident_mib: 1 };
         let mut guest = outcome(Controller::None, 1, &[90]).guests.remove(0);
         guest.course = [(1.0, 10), (2.0, 20), (9.0, 90)].map(moment).to_vec();
-        let host = |at| HostMoment { at, available_mib: 1, swapped_in_mib: 0, swapped_out_mib: 0 };
+        let host =
+            |at| HostMoment { at, available_mib: 1, swapped_in_mib: 0, swapped_out_mib: 0, merged_mib: 0 };
         let mut seen = Seen { guests: vec![guest], host: vec![host(2.0), host(9.0)] };
         seen.cut(2.5);
         let left = (seen.guests[0].written, seen.guests[0].course.len(), seen.host.len());

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use overcommit_tests::about;
 use overcommit_tests::cost::released;
 use overcommit_tests::guest_image::GUEST_KERNEL;
-use overcommit_tests::parts::{MOM, fingerprint};
+use overcommit_tests::parts::{KSMTUNED, MOM, fingerprint};
 use serde::{Deserialize, Serialize};
 
 /// Sources that shape a window. Others only tell of it.
@@ -26,7 +26,7 @@ const SOURCES: [&str; 9] = [
 /// What was run, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Origin {
-    /// Hash of the bench with its policies, the agent, what the guests boot, and the peer.
+    /// Hash of the bench with its policies, the agent, what the guests boot, and the peers.
     pub(crate) build: String,
     /// In words.
     pub(crate) machine: String,
@@ -40,7 +40,7 @@ impl Origin {
     pub(crate) fn here() -> Result<Self> {
         let agent = released("overcommit-agent")?;
         Ok(Self {
-            build: build(&SOURCES, &agent, &[&GUEST_KERNEL.hash()?, &MOM.hash()?])?,
+            build: build(&SOURCES, &agent, &[&GUEST_KERNEL.hash()?, &MOM.hash()?, &KSMTUNED.hash()?])?,
             machine: about::description()?,
         })
     }

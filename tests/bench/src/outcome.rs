@@ -54,6 +54,8 @@ pub(crate) struct Outcome {
     pub(crate) libvirt_cpu_ms: f64,
     /// CPU time of all emulators during the window, in ms.
     pub(crate) qemu_cpu_ms: f64,
+    /// CPU time of the kernel's merging of equal pages, from the controller's start on, in ms.
+    pub(crate) ksmd_cpu_ms: f64,
     /// How fast the machine was meanwhile.
     pub(crate) pace: Pace,
 }
@@ -113,6 +115,8 @@ pub(crate) struct HostMoment {
     /// MiB swapped in and out by the machine since the beginning.
     pub(crate) swapped_in_mib: u64,
     pub(crate) swapped_out_mib: u64,
+    /// What merging of equal pages saves it, in MiB.
+    pub(crate) merged_mib: u64,
 }
 
 impl Outcome {
@@ -133,6 +137,7 @@ impl Outcome {
             cost: None,
             libvirt_cpu_ms: 0.0,
             qemu_cpu_ms: 0.0,
+            ksmd_cpu_ms: 0.0,
             pace: Pace::default(),
         }
     }
@@ -181,6 +186,11 @@ impl Outcome {
         let (least, sum) = (each.iter().copied().fold(f64::INFINITY, f64::min), each.iter().sum::<f64>());
         let count = f64::from(u32::try_from(each.len()).unwrap_or(u32::MAX));
         (sum > 0.0).then(|| least * count / sum)
+    }
+
+    /// MiB that merging saved at the end.
+    pub(crate) fn merged_mib(&self) -> u64 {
+        self.host.last().map_or(0, |last| last.merged_mib)
     }
 
     /// MiB that the machine swapped, in and out.

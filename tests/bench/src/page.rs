@@ -72,7 +72,13 @@ mod tests {
         for second in 1..=3_u32 {
             let at = f64::from(second);
             ours.guests[0].course.push(GuestMoment { at, written: 1, resident_mib: 100 });
-            ours.host.push(HostMoment { at, available_mib: 900, swapped_in_mib: 0, swapped_out_mib: 0 });
+            ours.host.push(HostMoment {
+                at,
+                available_mib: 900,
+                swapped_in_mib: 0,
+                swapped_out_mib: 0,
+                merged_mib: 0,
+            });
         }
         let told = |at, to_mib| Told { at, guest: "g0".into(), from_mib: 300, to_mib };
         ours.told = vec![told(-5.0, 200), told(1.0, 200), told(2.0, 300)];

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 const SIZE: u64 = 512;
 /// Between these a Memknobs buffer grows and shrinks, in MiB: a guest's kernel leaves a little more than the larger.
 const MEMKNOBS: (u64, u64) = (60, 400);
+/// What a guest holds whose pages could be merged, or could not, in MiB.
+const HELD: u64 = 200;
 /// A guest that has a swap has this much, in MiB: all that it could ever put there.
 const GUEST_SWAP: u64 = 1024;
 /// Swap of a host that has one, in MiB.
@@ -41,6 +43,8 @@ pub(crate) enum Scenario {
     G,
     /// The same, and guests without swap either.
     GNoSwap,
+    /// Half of the guests hold the same pages, and little is left; a host without swap.
+    H,
 }
 
 impl Scenario {
@@ -55,6 +59,7 @@ impl Scenario {
             Self::FNoSwap => "Memknobs, and nobody has swap",
             Self::G => "all surge at once on a host without swap",
             Self::GNoSwap => "all surge at once, and nobody has swap",
+            Self::H => "half of the guests hold the same pages, on a host without swap",
         }
     }
 
@@ -73,6 +78,7 @@ impl Scenario {
             Self::C => Some(2048),
             Self::E => None,
             Self::F | Self::FNoSwap | Self::G | Self::GNoSwap => Some(3072),
+            Self::H => Some(4096),
         }
     }
 
@@ -86,10 +92,17 @@ impl Scenario {
         matches!(self, Self::A | Self::B | Self::C).then_some(HOST_SWAP)
     }
 
+    /// Guests hold pages that others hold too.
+    pub(crate) fn has_equal_pages(self) -> bool {
+        matches!(self, Self::H)
+    }
+
     /// How long the work counts.
     pub(crate) fn window(self) -> Duration {
         match self {
             Self::G | Self::GNoSwap => Duration::from_secs(140),
+            // ksmtuned decides each minute, and goes faster each time.
+            Self::H => Duration::from_mins(4),
             _ => Duration::from_secs(150),
         }
     }
@@ -109,10 +122,13 @@ impl Scenario {
 
     /// What that guest does while the work counts; the same for the same seed.
     pub(crate) fn load(self, number: u64, seed: u64) -> Load {
+        let equal = seed;
         let seed = seed.wrapping_mul(1000).wrapping_add(number);
         let (low_mib, high_mib) = MEMKNOBS;
         match self {
             Self::C if !number.is_multiple_of(3) => Load::Idle { cache_mib: SIZE },
+            Self::H if number.is_multiple_of(2) => Load::Equal { mib: HELD, seed: equal },
+            Self::H => Load::Hold { mib: HELD },
             Self::G | Self::GNoSwap => Load::Steps(vec![(100, 30), (400, 40), (100, 70)]),
             _ => Load::Memknobs { low_mib, high_mib, seed },
         }
@@ -148,6 +164,13 @@ mod tests {
     fn a_machine_that_is_too_small_is_told_what_fits() {
         assert_eq!(fitting(Scenario::C.needs_mib()), "these fit: c");
         assert_eq!(fitting(100), "none fits");
+    }
+
+    #[test]
+    fn half_of_the_guests_hold_the_same_and_the_others_what_nobody_else_does() {
+        let words = |number| Scenario::H.load(number, 3).to_string();
+        assert!(words(0) == words(2) && words(0).starts_with("equal:"));
+        assert!((1..8).step_by(2).all(|number| words(number).starts_with("hold:")));
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub(crate) struct Row {
     pub(crate) fairness: Option<Figure>,
     /// MiB swapped by the machine.
     pub(crate) host_swap_mib: Option<Figure>,
+    /// MiB that merging saved at the end, and its CPU time, in s.
+    pub(crate) merged_mib: Option<Figure>,
+    pub(crate) ksmd_cpu_s: Option<Figure>,
     /// Targets that the controller set.
     pub(crate) commands: Option<Figure>,
     /// CPU time of the controller, in s, and its memory, in MiB.
@@ -40,10 +43,10 @@ pub(crate) const LEGEND: &str = "Medians, in brackets the interval in which nine
      the whole window, at the machine's median pace; time in which the machine stood still is work not done. of none, of the \
      ceiling: beside the same round without a controller, and without a squeeze; ∞ where that did nothing at all and this something. \
      unhurt: guests of which nothing was killed and that could be told to work, in the worst round. least/mean: of the guests that \
-     were to work. targets: set by the controller, from its start on. CPU, memory: the controller's own. steal: processor time that the machine wanted and did not get.";
+     were to work. merged, ksmd: what merging of equal pages saves at the end, and its CPU time from the controller's start on. targets: set by the controller, from its start on. CPU, memory: the controller's own. steal: processor time that the machine wanted and did not get.";
 
 /// What stands over a table of rows.
-pub(crate) const HEADS: [&str; 14] = [
+pub(crate) const HEADS: [&str; 16] = [
     "controller",
     "rounds",
     "MiB/s",
@@ -54,6 +57,8 @@ pub(crate) const HEADS: [&str; 14] = [
     "livelocks",
     "least/mean",
     "host swap, MiB",
+    "merged, MiB",
+    "ksmd, s",
     "targets",
     "CPU, s",
     "memory, MiB",
@@ -62,7 +67,7 @@ pub(crate) const HEADS: [&str; 14] = [
 
 impl Row {
     /// What is told of it, below [`HEADS`].
-    pub(crate) fn cells(&self) -> [String; 14] {
+    pub(crate) fn cells(&self) -> [String; 16] {
         let told = |figure: Option<Figure>, digits: usize| {
             figure.map_or_else(|| "–".to_owned(), |figure| format!("{figure:.digits$}"))
         };
@@ -77,6 +82,8 @@ impl Row {
             self.livelocks.to_string(),
             told(self.fairness, 2),
             told(self.host_swap_mib, 0),
+            told(self.merged_mib, 0),
+            told(self.ksmd_cpu_s, 1),
             told(self.commands, 0),
             told(self.cpu_s, 1),
             told(self.resident_mib, 0),
@@ -125,6 +132,8 @@ fn rows(controllers: &BTreeMap<Controller, Vec<&Outcome>>) -> Vec<Row> {
             guests: outcomes.iter().map(|outcome| outcome.guests.len()).max().unwrap_or(0),
             fairness: figure(&Outcome::fairness),
             host_swap_mib: figure(&|outcome| u32::try_from(outcome.host_swap_mib()).ok().map(f64::from)),
+            merged_mib: figure(&|outcome| u32::try_from(outcome.merged_mib()).ok().map(f64::from)),
+            ksmd_cpu_s: figure(&|outcome| Some(outcome.ksmd_cpu_ms / 1000.0)),
             commands: figure(&|outcome| u32::try_from(outcome.told.len()).ok().map(f64::from)),
             cpu_s: figure(&|outcome| outcome.cost.map(|cost| cost.cpu_ms / 1000.0)),
             resident_mib: figure(&|outcome| outcome.cost.map(|cost| cost.resident_mib)),

@@ -10,7 +10,7 @@ use overcommit_tests::cost::cpu_ms;
 use overcommit_tests::guests::{Guest, Hypervisor};
 use overcommit_tests::kernel_counts::oom_kills;
 use overcommit_tests::machine::{self, MIB};
-use overcommit_tests::merging::Merging;
+use overcommit_tests::merging::{Merging, daemon};
 use overcommit_tests::session::Session;
 use overcommit_tests::squeeze::Squeeze;
 use overcommit_tests::valve;
@@ -45,6 +45,9 @@ struct Stage<'a> {
     pids: &'a [u32],
     controller: &'a Running,
     squeeze: Option<&'a Squeeze>,
+    merging: &'a Merging,
+    /// What ksmd had used before the controller began, in ms.
+    ksmd: f64,
     /// What the kernel had killed before the controller began.
     kills: u64,
 }
@@ -63,7 +66,7 @@ pub(crate) fn run(key: Key, origin: &Origin) -> Outcome {
 fn try_run(key: Key, origin: &Origin) -> Result<Outcome> {
     let session = Session::shared()?;
     // MOM's KSM rules write knobs and put nothing back.
-    let _merging = Merging::take_over(session, PATIENCE)?;
+    let merging = Merging::take_over(session, PATIENCE)?;
     let _swap = key.scenario.host_swap_mib().map(|mib| HostSwap::on(session, mib)).transpose()?;
     let hypervisor = Hypervisor::start()?;
     let guests = boot(key.scenario, &hypervisor)?;
@@ -71,8 +74,9 @@ fn try_run(key: Key, origin: &Origin) -> Result<Outcome> {
     let room = key.scenario.room_mib().filter(|_| key.controller != Controller::Ceiling);
     let squeeze = room.map(|room| squeeze(session, key.scenario, &guests, room)).transpose()?;
     let room = room.map_or_else(|| Ok(machine::meminfo("MemTotal")? / MIB), Ok::<_, anyhow::Error>)?;
-    let kills = oom_kills()?;
-    let controller = key.controller.start(&hypervisor, &guests, room).context("starting the controller")?;
+    let (kills, ksmd) = (oom_kills()?, cpu_ms(daemon()?)?);
+    let controller = key.controller.start(key.scenario, &hypervisor, &guests, room);
+    let controller = controller.context("starting the controller")?;
     let worked = work(&Stage {
         key,
         origin,
@@ -81,6 +85,8 @@ fn try_run(key: Key, origin: &Origin) -> Result<Outcome> {
         pids: &pids,
         controller: &controller,
         squeeze: squeeze.as_ref(),
+        merging: &merging,
+        ksmd,
         kills,
     });
     // First of all: whatever comes next needs a machine that answers.
@@ -110,12 +116,12 @@ fn squeeze(session: &'static Session, scenario: Scenario, guests: &[Guest], room
 }
 
 fn work(stage: &Stage<'_>) -> Result<Outcome> {
-    let Stage { key, origin, hypervisor, guests, pids, controller, squeeze, kills } = *stage;
+    let Stage { key, origin, hypervisor, guests, pids, controller, squeeze, merging, ksmd, kills } = *stage;
     settle(squeeze);
     let load = |number| key.scenario.load(number, key.seed);
     let libvirt = [hypervisor.daemon_pid()];
     let used = (cpu(&libvirt), cpu(pids));
-    let mut looks = Looks::begin(guests, pids, |number| load(number).keeps_writing())?;
+    let mut looks = Looks::begin(guests, pids, merging, |number| load(number).keeps_writing())?;
     let pace = Watch::begin();
     let (began, clock, wall) = (Instant::now(), valve::now(), Timestamp::now());
     let (refused, relief) = ordered(
@@ -144,6 +150,7 @@ fn work(stage: &Stage<'_>) -> Result<Outcome> {
         cost: controller.cost().unwrap_or_default(),
         libvirt_cpu_ms: since(&used.0, &cpu(&libvirt)),
         qemu_cpu_ms: since(&used.1, &cpu(pids)),
+        ksmd_cpu_ms: cpu_ms(daemon()?)? - ksmd,
         pace,
     })
 }

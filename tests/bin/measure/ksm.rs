@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use overcommit_tests::agent::{Agent, HostMemory};
 use overcommit_tests::guests::{Guest, GuestSpec, Hypervisor, Load};
 use overcommit_tests::machine::MIB;
-use overcommit_tests::merging::Merging;
+use overcommit_tests::merging::{Merging, daemon};
 use overcommit_tests::parts::say;
 use overcommit_tests::session::Session;
 use overcommit_tests::wait;
@@ -120,16 +120,6 @@ fn agent(hypervisor: &Hypervisor, host: &HostMemory) -> Result<Agent> {
 /// What QEMU holds, as ksmtuned counts it.
 fn committed_mib(guests: &[Guest]) -> Result<u64> {
     Ok(guests.iter().map(Guest::resident_bytes).sum::<Result<u64>>()? / MIB)
-}
-
-/// The kernel thread that merges.
-fn daemon() -> Result<u32> {
-    let is_ksmd = |pid: &u32| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "ksmd")
-    };
-    let entries = std::fs::read_dir("/proc")?.flatten();
-    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.find(is_ksmd).context("no ksmd")
 }
 
 /// The rule of ksmtuned 0.1.0, written anew from its description: stop if QEMU's resident memory and a fifth of the host together

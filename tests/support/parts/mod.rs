@@ -7,8 +7,10 @@
 pub mod command;
 mod debian;
 mod golang;
+mod ksmtuned;
 mod kubevirt;
 mod mom;
+mod packages;
 mod progress;
 mod small;
 mod store;
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 pub use debian::TRIXIE;
 pub use golang::{CONTAINERD, HELM, KUBERNETES, KUBERNETES_VERSION, KUBEVIRT, KUBEVIRT_VERSION};
+pub use ksmtuned::{KSMTUNED, ksmtuned_program};
 pub use kubevirt::{KUBEVIRT_CONTROL_IMAGE, KUBEVIRT_IMAGES, KUBEVIRT_NODE_IMAGE};
 pub use mom::{MOM, mom_modules, mom_program, mom_rules};
 pub use progress::{Progress, say, told};
