@@ -74,9 +74,9 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose, wish: &mut Wish) {
     }
     divide(&mut seats, ledger.allowed().minus(exempt), arena);
     seats.iter_mut().for_each(Seat::wait_for_verdict);
-    let short_of_need = gives(&seats, owed, scene, purpose, moves);
+    let lacks = gives(&seats, owed, scene, purpose, moves);
     if purpose == Purpose::Control {
-        takes(&seats, scene, short_of_need, moves);
+        takes(&seats, scene, lacks, moves);
     }
     for seat in seats.iter().filter(|seat| !seat.moves.get()) {
         rest.insert(seat.track.sample.id.clone(), seat.rest_reason());

@@ -39,6 +39,10 @@ const AHEAD_MILLIS: u64 = 1000;
 const FILLING: Bytes = Bytes::from_mib(32);
 /// Who goes on hurting is decided on again after it. What one turn gave takes as long to show, and who thrashes may send no words.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Reading that lasts so long, with no longer pause than this, is no start of a program.
+const GOES_ON: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+/// A guest whose kernel has less than this part free has filled what it has: kernels keep that much for themselves.
+const FREE: Permille = Permille::new(50);
 /// Rates over less than this are noise.
 const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -81,6 +85,9 @@ struct Seen {
     actual_at_words: Bytes,
     /// When its pain was last worth a turn.
     told: Option<Monotonic>,
+    /// Since when it reads with all its memory full, and when it did last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reads: Option<(Monotonic, Monotonic)>,
 }
 
 /// What a look at a guest shows.
@@ -96,7 +103,9 @@ impl Lane {
     /// Looks at one squeezed guest; says how it hurts if that can be seen from outside.
     pub fn look(&mut self, track: &Track, glimpse: Glimpse, at: Monotonic) -> Option<Felt> {
         let words = track.last_update;
-        let new = Seen { at, glimpse, words, at_words: glimpse, actual_at_words: track.actual, told: None };
+        let at_words = glimpse;
+        let new =
+            Seen { at, glimpse, words, at_words, actual_at_words: track.actual, told: None, reads: None };
         let last = self.last.entry(track.sample.id.clone()).or_insert(new);
         // What it took since it was looked at last may be newer than its words.
         let (at_words, actual_at_words) = if last.words == words {
@@ -104,11 +113,20 @@ impl Lane {
         } else {
             (last.glimpse, track.actual)
         };
-        let seen = Seen { at_words, actual_at_words, told: last.told, ..new };
-        let before = std::mem::replace(last, seen);
-        let pain = seen.pain(&before, track)?;
-        let news = track.pain.is_none() || seen.told.is_none_or(|told| at.since(told) >= AGAIN);
-        if news {
+        let reads = last.reads.filter(|(_, then)| at.since(*then) < GOES_ON.1);
+        let mut seen = Seen { at_words, actual_at_words, told: last.told, reads, ..new };
+        let (rate, pain) = (seen.reading(last, track), seen.pain(last, track));
+        if rate.is_some() {
+            seen.reads = Some((reads.map_or(at, |(since, _)| since), at));
+        }
+        *last = seen;
+        let again = seen.told.is_none_or(|told| at.since(told) >= AGAIN);
+        // That others have memory of no use to them waits for the next tick.
+        let goes_on = seen.reads.is_some_and(|(since, _)| at.since(since) >= GOES_ON.0);
+        let rereads = rate.filter(|_| goes_on && again).map(|per_second| Pain::Rereads { per_second });
+        let news = pain.is_some() && (track.pain.is_none() || again);
+        let pain = pain.or(rereads)?;
+        if news || matches!(pain, Pain::Rereads { .. }) {
             last.told = Some(at);
         }
         Some(Felt { pain, news })
@@ -121,6 +139,18 @@ impl Lane {
 }
 
 impl Seen {
+    /// What it reads per second while all its memory is full of files, by its own words.
+    fn reading(&self, before: &Self, track: &Track) -> Option<Bytes> {
+        let elapsed = self.at.since(before.at);
+        let full = track.evidence.fresh().is_some_and(|words| words.unused < words.total.share(FREE));
+        if elapsed < SHORTEST || !track.is_squeezed() || !full || !says_usable(track) {
+            return None;
+        }
+        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let read = self.glimpse.read.minus(before.glimpse.read).scaled(1000, millis);
+        Some(read).filter(|read| *read >= READ_BURST)
+    }
+
     /// How the guest hurts, by what changed since the look before.
     fn pain(&self, before: &Self, track: &Track) -> Option<Pain> {
         let (old, new) = (&before.glimpse, &self.glimpse);

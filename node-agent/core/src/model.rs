@@ -117,6 +117,9 @@ pub struct Track {
     /// The last one that was read: a guest may reboot while its hypervisor is silent.
     last_balloon: Option<Balloon>,
     pain_at: Option<Monotonic>,
+    /// When it was seen last to go on reading files with all its memory full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rereads_at: Option<Monotonic>,
 }
 
 /// All guests.
@@ -155,6 +158,10 @@ impl Model {
     /// Pain that was seen from outside at `at`.
     pub fn note_pain(&mut self, id: &GuestId, pain: Pain, at: Monotonic) {
         if let Some(track) = self.tracks.get_mut(id) {
+            if let Pain::Rereads { .. } = pain {
+                track.rereads_at = Some(at);
+                return;
+            }
             track.demand = track.ceiling;
             // What is foreseen hides nothing that hurts already.
             if pain.is_foreseen() && track.pain.is_some_and(|known| !known.is_foreseen()) {
@@ -263,6 +270,7 @@ impl Track {
             last_update_at: None,
             last_balloon: guest.balloon,
             pain_at: None,
+            rereads_at: None,
         };
         if let Some(balloon) = guest.balloon {
             track.actual = guest.holds(&balloon);
@@ -396,7 +404,7 @@ impl Track {
         self.reboots = self.reboots.saturating_add(1);
         self.alive_since = at;
         self.last_update_at = None;
-        self.pain = None;
+        (self.pain, self.rereads_at) = (None, None);
         self.demand = Bytes::ZERO;
         (self.swaps, self.turn) = (false, None);
         self.seat = self.seat.map(Seat::begin_life_anew);

@@ -121,12 +121,18 @@ pub enum Pain {
         /// Faults per second.
         per_second: u64,
     },
+    /// Seen from outside: it goes on reading files, of which it has all the memory full. It lacks nothing that anybody else should be
+    /// hurt for; what others have nothing in is of use there.
+    Rereads {
+        /// Bytes per second.
+        per_second: Bytes,
+    },
 }
 
 impl Pain {
-    /// It does not hurt yet, and need not: what it fills may be page cache, which is usable still.
+    /// It does not hurt yet, and need not: what it fills may be page cache, which is usable still, as is what it reads.
     pub const fn is_foreseen(self) -> bool {
-        matches!(self, Self::Filling { .. })
+        matches!(self, Self::Filling { .. } | Self::Rereads { .. })
     }
 }
 
@@ -270,6 +276,9 @@ impl fmt::Display for Pain {
             }
             Self::HostFaults { per_second } => {
                 write!(f, "waits for {per_second} pages/s that the host swapped out")
+            }
+            Self::Rereads { per_second } => {
+                write!(f, "goes on reading {per_second}/s of files with all its memory full")
             }
         }
     }

@@ -13,13 +13,14 @@ use overcommit_sim::scenario::{self, Scenario};
 use overcommit_sim::{GuestScore, GuestSeries, Orders, Outcome, Rival, by_name, simulate, simulate_rival};
 
 /// Every scenario that a test below looks at.
-const SHOWN: [&str; 19] = [
+const SHOWN: [&str; 20] = [
     "all-begin-at-once-after-a-nightly-job",
     "all-fit-without-headroom",
     "cap-that-proves-itself",
     "equal-guests-are-merged",
     "everybody-surges",
     "fast-growth-without-swap",
+    "files-that-are-read-again",
     "gold-and-silver-take-turns",
     "guest-that-is-migrated-here",
     "guest-that-lies",
@@ -38,9 +39,10 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 /// Where the loop hurts those whom nobody would have: what the account demands is taken from all alike, and what each of them then
 /// needs at once is told by no statistics; what they need who begin to hurt is found out step by step.
-const HURTS: [(&str, Duration); 2] = [
+const HURTS: [(&str, Duration); 3] = [
     ("all-begin-at-once-after-a-nightly-job", Duration::from_mins(5)),
     ("all-fit-without-headroom", Duration::from_mins(1)),
+    ("files-that-are-read-again", Duration::from_secs(30)),
 ];
 
 fn folder() -> PathBuf {
@@ -180,6 +182,18 @@ fn nobody_waits_its_turn_for_what_others_are_left_beyond_what_they_need() {
         let later = guest.target.get(settled..).unwrap();
         assert!(later.iter().all(|target| *target == later[0]), "{later:?}");
     }
+}
+
+/// And never what others have read.
+#[test]
+fn who_reads_files_again_and_again_gets_room_for_them_that_others_have_nothing_in() {
+    let outcome = controlled("files-that-are-read-again");
+    assert!(guest(&outcome, "default/reader").distress <= 30 * SECOND, "{:?}", outcome.node);
+    let read = Bytes::from_mib(300 + 500);
+    for other in ["default/other-0", "default/other-1"] {
+        assert!(held(&outcome, other, 110 * MINUTE) > read, "{:?}", held(&outcome, other, 110 * MINUTE));
+    }
+    assert!(outcome.node.commands < 60 && outcome.node.turns <= 3, "it comes to rest: {:?}", outcome.node);
 }
 
 #[test]

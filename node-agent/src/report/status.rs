@@ -207,9 +207,13 @@ fn shortage(report: &Report) -> Option<(&'static str, String)> {
     }
     if report.declared.turns {
         let waiting = report.guests.iter().filter(|guest| guest.turn.is_some_and(Place::is_behind)).count();
-        let message = format!(
-            "guests need more than there is: {waiting} wait their turn while others are served whole"
-        );
+        let message = match waiting {
+            0 => "guests hurt, and are lent what others have usable beyond 6.25 %; nobody has to wait"
+                .to_owned(),
+            waiting => format!(
+                "guests need more than there is: {waiting} wait their turn while others are served whole"
+            ),
+        };
         return Some(("TakingTurns", message));
     }
     let rest = match report.guests.iter().filter(|guest| requests_all(guest)).count() {
@@ -262,13 +266,15 @@ mod tests {
     #[test]
     fn turns_say_how_many_wait() {
         let waits = GuestView { turn: Some(Place::Waits), ..fixture::guest(1, Reason::WaitsItsTurn) };
-        let report = Report {
-            declared: Declared { turns: true, ..Declared::default() },
-            ..fixture::report(vec![waits, fixture::guest(2, Reason::Enough)])
-        };
-        let (degraded, reason, message) = degradation(&report);
-        assert_eq!((degraded, reason), (true, "TakingTurns"));
-        assert!(message.contains("1 wait their turn"), "{message}");
+        let calm = || fixture::guest(2, Reason::Enough);
+        for (guests, told) in
+            [(vec![waits, calm()], "1 wait their turn"), (vec![calm()], "nobody has to wait")]
+        {
+            let declared = Declared { turns: true, ..Declared::default() };
+            let (degraded, reason, message) = degradation(&Report { declared, ..fixture::report(guests) });
+            assert_eq!((degraded, reason), (true, "TakingTurns"));
+            assert!(message.contains(told), "{message}");
+        }
     }
 
     #[test]

@@ -14,14 +14,14 @@ use crate::units::{Bytes, Permille};
 const SLACK_LINE: Permille = Permille::new(10);
 
 /// Proposes gives from what is spare after what is owed to those who must not be touched; returns what the urgent ones
-/// lack.
+/// lack, and what those that go on reading files do.
 pub(super) fn gives(
     seats: &[Seat<'_>],
     owed: Bytes,
     scene: &Scene<'_>,
     purpose: Purpose,
     moves: &mut Proposal,
-) -> Bytes {
+) -> (Bytes, Bytes) {
     let Scene { ledger, policy, arena, .. } = *scene;
     let all = ledger.spare.minus(owed);
     let mut spare = all;
@@ -59,7 +59,9 @@ pub(super) fn gives(
     if worthwhile {
         hand_out(&other, spare, band, scene, moves);
     }
-    wanted.plus(owed).minus(ledger.spare)
+    let rereads = other.iter().filter(|seat| seat.rereads && seat.is_worth_a_take(policy));
+    let for_files: Bytes = rereads.map(|seat| seat.cost()).sum();
+    (wanted.plus(owed).minus(ledger.spare), for_files.minus(spare))
 }
 
 fn hand_out(

@@ -28,6 +28,8 @@ pub(super) struct Seat<'a> {
     /// What is left to it in any case: its floor, and what its own kernel killed for lately, of which its words say nothing.
     pub(super) spared: Bytes,
     pub(super) belief: Belief,
+    /// It goes on reading files for which it has no room: what others have nothing in is for it first.
+    pub(super) rereads: bool,
     /// Its move is among those that are proposed.
     pub(super) moves: Cell<bool>,
 }
@@ -86,7 +88,21 @@ impl<'a> Seat<'a> {
         };
         let moves = Cell::new(false);
         let spared = floor.max(lost.min(need));
-        Self { track, class, floor, kind, need, comfort, ceiling, desired: floor, spared, belief, moves }
+        let rereads = !scene.emergency && !scene.turns && track.rereads(scene.now);
+        Self {
+            track,
+            class,
+            floor,
+            kind,
+            need,
+            comfort,
+            ceiling,
+            desired: floor,
+            spared,
+            belief,
+            rereads,
+            moves,
+        }
     }
 
     /// What is taken on trial is charged all the same, so it could be given back at once and for nothing: then nobody

@@ -15,22 +15,31 @@ const PROBE: Bytes = Bytes::from_mib(16);
 /// Of a dead band this part is worth a take while somebody hurts, or more is promised than there is.
 const PRESSING_BAND: u64 = 8;
 
-/// Proposes takes for the shortfall and for what the urgent ones lack, from the idlest first.
-pub(super) fn takes(seats: &[Seat<'_>], scene: &Scene<'_>, short_of_need: Bytes, moves: &mut Proposal) {
+/// Proposes takes for the shortfall and for what the urgent ones lack, from the idlest first; for files that some go on reading nothing
+/// but what others have nothing in.
+pub(super) fn takes(
+    seats: &[Seat<'_>],
+    scene: &Scene<'_>,
+    (short_of_need, for_files): (Bytes, Bytes),
+    moves: &mut Proposal,
+) {
     let Scene { ledger, policy, arena, .. } = *scene;
     let pending: Bytes = seats.iter().map(|s| s.track.pending()).sum();
-    let mut deficit = ledger.shortfall.plus(short_of_need).minus(pending);
+    let needed = ledger.shortfall.plus(short_of_need);
+    let mut deficit = needed.minus(pending);
+    let mut with_files = needed.plus(for_files).minus(pending);
     let donors = seats.iter().filter(|s| s.track.target > s.desired);
     let mut donors = Vec::from_iter_in(donors, arena);
     donors.sort_unstable_by(|a, b| {
         unused(b).cmp(&unused(a)).then_with(|| a.track.sample.id.cmp(&b.track.sample.id))
     });
-    let levels: [fn(&Seat<'_>) -> Bytes; 2] = [|s| s.comfort_level(), |s| s.desired];
     let lacking = deficit;
-    for level in levels {
-        for seat in &donors {
-            deficit = deficit.minus(take(seat, level(seat), (deficit, false), policy, moves));
-        }
+    for seat in &donors {
+        let taken = take(seat, seat.comfort_level(), (with_files, false), policy, moves);
+        (deficit, with_files) = (deficit.minus(taken), with_files.minus(taken));
+    }
+    for seat in &donors {
+        deficit = deficit.minus(take(seat, seat.desired, (deficit, false), policy, moves));
     }
     // Of many who make room for one each has less to give than a take is worth: then some of them give that.
     let hurts = || seats.iter().any(|seat| !seat.relief().is_zero() && seat.is_urgent());

@@ -122,6 +122,12 @@ impl Track {
         }
     }
 
+    /// It lacks nothing but room for files that it goes on reading.
+    pub(crate) fn rereads(&self, now: Monotonic) -> bool {
+        let lately = self.rereads_at.is_some_and(|seen| now.since(seen) <= PAIN_HOLD);
+        lately && self.pain.is_none() && self.turn.is_none() && self.evidence.fresh().is_some()
+    }
+
     /// What the guest cannot do without, by its own words: everything that is not usable. Plugged memory is no substitute
     /// for what a balloon can take: a kernel keeps nothing of its own there.
     pub fn used(&self) -> Option<Bytes> {

@@ -258,3 +258,58 @@ fn a_guest_whose_process_faults_in_what_the_host_swapped_out_hurts() {
     assert_eq!(faults(9, Some(10)), None);
     assert_eq!(faults(10, Some(300)), None, "by its own words enough is usable");
 }
+
+/// Its kernel holds `cache` MiB of files, of 300 that are usable.
+fn with_files(cache: u64) -> Looks {
+    let mut looks = Looks::at(800, 500);
+    looks.w.guest("a").cache = cache;
+    looks.speaks(800, 500);
+    looks
+}
+
+#[test]
+fn who_goes_on_reading_files_with_all_its_memory_full_is_seen_and_told_each_second() {
+    let seen = |cache: u64, reads: fn(usize) -> bool| -> Vec<usize> {
+        let mut looks = with_files(cache);
+        // A MiB in a fifth of a second.
+        let mut seen =
+            |poll: usize| matches!(looks.poll(0, u64::from(reads(poll))), Some(Pain::Rereads { .. }));
+        (0..100).filter(|poll| seen(*poll)).collect()
+    };
+    let all: Vec<usize> = (50..100).step_by(5).collect();
+    assert_eq!(seen(280, |_| true), all, "after ten seconds, which no start of a program takes");
+    assert_eq!(seen(280, |poll| poll % 20 == 0), [60, 80], "with pauses of four");
+    assert_eq!(seen(280, |poll| poll % 30 == 0), [0_usize; 0], "and of six, which is now and then");
+    assert_eq!(seen(200, |_| true), [0_usize; 0], "it has room for more");
+}
+
+/// 300 MiB of files, of which it says that all are usable, on a host where its neighbour has memory in which it has nothing.
+#[test]
+fn room_for_files_that_are_read_again_is_what_others_have_nothing_in_and_no_more() {
+    let mut w = world(1500, vec![guest("reads", 1024, 200), guest("rests", 1024, 200)]);
+    for name in ["reads", "rests"] {
+        w.guest(name).cache = 2000;
+    }
+    settle(&mut w, 40);
+    let (before, filled) = (w.target("reads"), 200 + 300);
+    w.guest("rests").cache = 300;
+    let reread = |w: &mut World, seconds: u64| {
+        for _ in 0..seconds {
+            let at = Monotonic::new(Duration::from_secs(w.now));
+            w.state.note_pain(&World::id("reads"), Pain::Rereads { per_second: mib(100) }, at);
+            let decision = w.turn(1, if w.now % 5 == 4 { Turn::Tick } else { Turn::Relief });
+            assert!(decision.guests.iter().all(|view| view.pain.is_none() && !view.distressed));
+        }
+    };
+    settle(&mut w, 60);
+    assert!(w.target("reads") <= before + 8, "nobody reads: {} of {before}", w.target("reads"));
+    reread(&mut w, 120);
+    assert!(w.target("reads") > before + 100, "{} of {before}", w.target("reads"));
+    let rest = w.target("rests");
+    assert!(
+        rest >= filled && rest <= filled + 64,
+        "what it has read it keeps, with little above that: {rest}"
+    );
+    reread(&mut w, 120);
+    assert_eq!(w.target("rests"), rest, "it comes to rest");
+}
