@@ -15,44 +15,52 @@ const EMERGENCY_WORKING_SET: (u64, u64) = (40, 39);
 /// Least part of the full size in an emergency, and of who waits its turn, whatever the guest says it uses.
 const EMERGENCY_PART: Permille = Permille::new(125);
 
+/// What guests are left beyond what they use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Headroom {
+    /// As long as there is enough.
+    Regular,
+    /// While turns are taken.
+    Close,
+}
+
+impl Headroom {
+    /// What a guest keeps that uses so much.
+    pub(crate) fn around(self, used: Bytes) -> Bytes {
+        let (of, by) = match self {
+            Self::Regular => WORKING_SET,
+            Self::Close => CLOSE_WORKING_SET,
+        };
+        used.scaled(of, by)
+    }
+
+    /// As [`of`], of a guest that does not wait.
+    pub(crate) fn floor(self, track: &Track, class: &Class) -> (Bytes, FloorKind) {
+        let promised = promised(track, class);
+        let around = |headroom: Self| track.used().map_or(Bytes::ZERO, |used| headroom.around(used));
+        let regular = around(Self::Regular).min(track.sample.config.full);
+        match self {
+            _ if regular <= promised.0 => promised,
+            Self::Close if around(self) < regular => (around(self).max(promised.0), FloorKind::Turn),
+            Self::Regular | Self::Close => (regular, FloorKind::WorkingSet),
+        }
+    }
+}
+
 /// The highest of percent, bytes, request and working set, and which it is; never above the guest's full size. Who waits its turn
 /// keeps what it was promised, and not its working set.
 pub fn of(track: &Track, class: &Class) -> (Bytes, FloorKind) {
-    if track.waits() { of_waiting(track, class) } else { of_regular(track, class) }
+    with(Headroom::Regular, track, class)
 }
 
-/// What a guest keeps that uses so much.
-pub(crate) fn of_working_set(used: Bytes) -> Bytes {
-    used.scaled(WORKING_SET.0, WORKING_SET.1)
-}
-
-/// What it keeps while turns are taken that uses so much.
-pub(crate) fn of_close_working_set(used: Bytes) -> Bytes {
-    used.scaled(CLOSE_WORKING_SET.0, CLOSE_WORKING_SET.1)
-}
-
-/// As [`of`], while turns are taken: who waits keeps what it was promised, and everybody else its working set with little headroom.
-pub(crate) fn in_turns(track: &Track, class: &Class) -> (Bytes, FloorKind) {
-    if track.waits() { of_waiting(track, class) } else { of_close(track, class) }
-}
-
-/// The same, of a guest that does not wait. Never above its regular floor.
-pub(crate) fn of_close(track: &Track, class: &Class) -> (Bytes, FloorKind) {
-    let (promised, regular) = (promised(track, class), of_regular(track, class));
-    let close = track.used().map_or(Bytes::ZERO, of_close_working_set).max(promised.0);
-    if close < regular.0 { (close, FloorKind::Turn) } else { regular }
-}
-
-/// As [`of`], of a guest that does not wait.
-pub(crate) fn of_regular(track: &Track, class: &Class) -> (Bytes, FloorKind) {
-    let promised = promised(track, class);
-    let used = track.used().map_or(Bytes::ZERO, of_working_set).min(track.sample.config.full);
-    if used > promised.0 { (used, FloorKind::WorkingSet) } else { promised }
+/// As [`of`], with that headroom.
+pub(crate) fn with(headroom: Headroom, track: &Track, class: &Class) -> (Bytes, FloorKind) {
+    if track.waits() { of_waiting(track, class) } else { headroom.floor(track, class) }
 }
 
 /// As [`of`], of a guest that waits its turn.
 pub(crate) fn of_waiting(track: &Track, class: &Class) -> (Bytes, FloorKind) {
-    let (promised, regular) = (promised(track, class), of_regular(track, class));
+    let (promised, regular) = (promised(track, class), Headroom::Regular.floor(track, class));
     let least = track.sample.config.full.share(EMERGENCY_PART);
     if least > promised.0 { (least.min(regular.0), FloorKind::Turn) } else { promised }
 }

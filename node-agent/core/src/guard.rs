@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::by_guest::ByGuest;
 use crate::conduct::FOLLOW_TOLERANCE;
 use crate::eligibility::{Standing, standing};
-use crate::floor;
+use crate::floor::{self, Headroom};
 use crate::ledger::Ledger;
 use crate::model::{Model, Track};
 use crate::plan::{Guarded, Move, Plan, Proposal};
@@ -93,11 +93,8 @@ const EMERGENCY_INTERVAL: Duration = Duration::from_secs(1);
 impl Scene<'_> {
     /// Below this nothing is taken from `track`.
     pub fn floor(&self, track: &Track, class: &Class) -> (Bytes, FloorKind) {
-        match () {
-            () if self.emergency => floor::in_emergency(track, class),
-            () if self.turns => floor::in_turns(track, class),
-            () => floor::of(track, class),
-        }
+        let headroom = if self.turns { Headroom::Close } else { Headroom::Regular };
+        if self.emergency { floor::in_emergency(track, class) } else { floor::with(headroom, track, class) }
     }
 
     fn interval(&self) -> Duration {

@@ -139,26 +139,29 @@ impl Lane {
 }
 
 impl Seen {
+    /// Milliseconds since the look before; absent where they are too few to tell, or nothing was taken.
+    fn judged_over(&self, before: &Self, track: &Track) -> Option<u64> {
+        let elapsed = self.at.since(before.at);
+        let is_judged = elapsed >= SHORTEST && track.is_squeezed();
+        is_judged.then(|| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// What it read per second since then.
+    fn read_since(&self, before: &Self, millis: u64) -> Bytes {
+        self.glimpse.read.minus(before.glimpse.read).scaled(1000, millis)
+    }
+
     /// What it reads per second while all its memory is full of files, by its own words.
     fn reading(&self, before: &Self, track: &Track) -> Option<Bytes> {
-        let elapsed = self.at.since(before.at);
+        let read = self.read_since(before, self.judged_over(before, track)?);
         let full = track.evidence.fresh().is_some_and(|words| words.unused < words.total.share(FREE));
-        if elapsed < SHORTEST || !track.is_squeezed() || !full || !says_usable(track) {
-            return None;
-        }
-        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        let read = self.glimpse.read.minus(before.glimpse.read).scaled(1000, millis);
-        Some(read).filter(|read| *read >= READ_BURST)
+        Some(read).filter(|read| full && says_usable(track) && *read >= READ_BURST)
     }
 
     /// How the guest hurts, by what changed since the look before.
     fn pain(&self, before: &Self, track: &Track) -> Option<Pain> {
         let (old, new) = (&before.glimpse, &self.glimpse);
-        let elapsed = self.at.since(before.at);
-        if elapsed < SHORTEST || !track.is_squeezed() {
-            return None;
-        }
-        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let millis = self.judged_over(before, track)?;
         let filling = filled(old, new).scaled(1000, millis);
         let taken = if track.is_bound() { self.actual_at_words.minus(track.target) } else { Bytes::ZERO };
         if will_hurt(track, filling, filled(&self.at_words, new), taken) {
@@ -167,7 +170,7 @@ impl Seen {
         if says_usable(track) {
             return None;
         }
-        let read = new.read.minus(old.read).scaled(1000, millis);
+        let read = self.read_since(before, millis);
         let faults = Bytes::new(new.major_faults.saturating_sub(old.major_faults)).scaled(1000, millis).get();
         let guest = new.resident.minus(track.overhead());
         if faults >= FAULT_BURST {

@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::conduct::Trust;
 use crate::eligibility::{Standing, standing};
-use crate::floor;
+use crate::floor::{self, Headroom};
 use crate::ledger::Ledger;
 use crate::model::{Model, Track};
-use crate::policy::{Class, Policy};
+use crate::policy::Policy;
 use crate::sample::GuestId;
 use crate::units::{Bytes, Monotonic};
 
@@ -226,31 +226,6 @@ impl Turns {
     }
 }
 
-/// What guests are left beyond what they use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Headroom {
-    /// As long as there is enough.
-    Regular,
-    /// While turns are taken.
-    Close,
-}
-
-impl Headroom {
-    fn around(self, used: Bytes) -> Bytes {
-        match self {
-            Self::Regular => floor::of_working_set(used),
-            Self::Close => floor::of_close_working_set(used),
-        }
-    }
-
-    fn floor(self, track: &Track, class: &Class) -> Bytes {
-        match self {
-            Self::Regular => floor::of_regular(track, class).0,
-            Self::Close => floor::of_close(track, class).0,
-        }
-    }
-}
-
 /// What it takes to serve each; returns what there is for that once everybody has what it keeps in any case.
 fn contend(
     model: &Model,
@@ -268,7 +243,7 @@ fn contend(
             Standing::GiveOnly(class, _) => (class, false),
             Standing::Open(class) => (class, track.conduct.trust() == Trust::Trusted),
         };
-        let floor = if open { headroom.floor(track, class) } else { track.reach() };
+        let floor = if open { headroom.floor(track, class).0 } else { track.reach() };
         room = room.minus(track.beside());
         let Some(seat) = track.seat.filter(|_| is_heard(track)) else {
             room = room.minus(floor.min(track.cap()));
@@ -376,7 +351,7 @@ impl Seat {
             // Who fills all that it has needs more than that, and nobody knows how much. What it is left when it rests is no
             // sign of that, but while it hurts: a small kernel that thrashes keeps that much free for itself.
             () if used.scaled(FULL.0, FULL.1) >= reach
-                || (hurts(track) && floor::of_working_set(used) >= reach) =>
+                || (hurts(track) && Headroom::Regular.around(used) >= reach) =>
             {
                 reach.plus(track.sample.config.full.scaled(STEP.0, STEP.1))
             }

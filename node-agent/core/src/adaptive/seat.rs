@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use crate::conduct::Trust;
 use crate::evidence::Evidence;
-use crate::floor;
+use crate::floor::{self, Headroom};
 use crate::guard::Scene;
 use crate::model::Track;
 use crate::plan::Move;
@@ -83,7 +83,9 @@ impl<'a> Seat<'a> {
         let lost = track.lost(scene.now);
         let need = match () {
             () if calm && kind == FloorKind::Emergency => floor,
-            () if calm && scene.turns => track.foreseen_closely().max(lost).min(need).max(least.min(need)),
+            () if calm && scene.turns => {
+                track.foreseen(Headroom::Close).max(lost).min(need).max(least.min(need))
+            }
             () => need,
         };
         let moves = Cell::new(false);
@@ -139,7 +141,7 @@ impl<'a> Seat<'a> {
 
     /// What of that keeps its kernel from killing: before anybody has all that it ever had.
     pub(super) fn least_relief(&self) -> Bytes {
-        self.spared.max(self.track.foreseen()).min(self.relief())
+        self.spared.max(self.track.foreseen(Headroom::Regular)).min(self.relief())
     }
 
     pub(super) fn is_urgent(&self) -> bool {

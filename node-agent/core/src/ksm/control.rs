@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::judge::{Change, Course, Mark, STAYS, Scan, Verdict, judge};
+use super::judge::{Change, Course, Mark, STAYS, Scan, Verdict, judge, price};
 use super::knobs::{Advisor, Knobs};
 use super::need::Need;
 use super::reason::Reason;
@@ -171,6 +171,11 @@ impl Control {
         }
     }
 
+    /// What a second of CPU time has to save.
+    fn price(&self, need: Need) -> Bytes {
+        price(self.stays.unwrap_or(STAYS), need)
+    }
+
     /// Nothing is needed of it for now. What it took and has not paid for by then was for nothing, or a need that comes and goes would
     /// have it note what pages hold again and again.
     pub(super) fn give_up(&mut self, ksm: &Ksm, at: Monotonic, guests: &[GuestSample]) {
@@ -249,9 +254,8 @@ impl Control {
         };
         if scan.noting && scan.has_noted(&now, course) {
             self.learn_stays(ksm, at);
-            scan.stays = self.stays;
             // What equals a page that was merged before a rest is merged meanwhile.
-            if scan.paid(&now, need) {
+            if scan.paid(&now, self.price(need)) {
                 (self.next_rest, scan.begun) = (None, now);
             }
             scan = Scan { since: now, noting: false, seen: 0, ..scan };
@@ -262,7 +266,7 @@ impl Control {
         }
         scan.need = need;
         let share = scan.share.min(top);
-        match judge(&scan, &now, course, ksm.profit, need) {
+        match judge(&scan, &now, course, ksm.profit, self.price(need)) {
             Verdict::Wait => {
                 self.scan = Some(Scan { share, ..scan });
                 (Some(self.pace(share)), scan.told)
@@ -318,7 +322,6 @@ impl Control {
             seen: 0,
             need,
             told: Reason::Measuring,
-            stays: self.stays,
         });
         self.pace(share)
     }

@@ -73,9 +73,6 @@ pub(super) struct Scan {
     pub(super) seen: u64,
     pub(super) need: Need,
     pub(super) told: Reason,
-    /// For how long what it merges stays merged, as far as that was seen.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) stays: Option<Duration>,
 }
 
 /// What there is to come by.
@@ -139,10 +136,9 @@ impl Scan {
     }
 
     /// What it saved since `since`, and what that has to be for what it took.
-    fn account(&self, now: &Mark, need: Need) -> (Bytes, Bytes) {
-        let gained = self.since.gained(now);
-        let costs = of_time(self.price(need), now.cpu.saturating_sub(self.since.cpu));
-        (gained, costs)
+    fn account(&self, now: &Mark, price: Bytes) -> (Bytes, Bytes) {
+        let costs = of_time(price, now.cpu.saturating_sub(self.since.cpu));
+        (self.since.gained(now), costs)
     }
 
     /// What it saved for each second of CPU time since it paid last.
@@ -150,16 +146,9 @@ impl Scan {
         per_second(self.begun.gained(now), now.cpu.saturating_sub(self.begun.cpu))
     }
 
-    /// What a second of CPU time has to save.
-    fn price(&self, need: Need) -> Bytes {
-        let stays =
-            self.stays.unwrap_or(STAYS).saturating_mul(if need == Need::Pressed { PRESSED } else { 1 });
-        WORTH.scaled(1000, millis(stays).max(1000))
-    }
-
     /// That was worth it.
-    pub(super) fn paid(&self, now: &Mark, need: Need) -> bool {
-        let (gained, costs) = self.account(now, need);
+    pub(super) fn paid(&self, now: &Mark, price: Bytes) -> bool {
+        let (gained, costs) = self.account(now, price);
         gained >= costs && !gained.is_zero()
     }
 
@@ -169,12 +158,18 @@ impl Scan {
     }
 }
 
+/// What a second of CPU time has to save, of what stays merged for so long.
+pub(super) fn price(stays: Duration, need: Need) -> Bytes {
+    let stays = stays.saturating_mul(if need == Need::Pressed { PRESSED } else { 1 });
+    WORTH.scaled(1000, millis(stays).max(1000))
+}
+
 /// What a scan saved since `scan.since`, held against what it took. Part of a pass finds only that part of what its pages
 /// have in common with others', for those have to have been come by, too.
-pub(super) fn judge(scan: &Scan, now: &Mark, course: Course, profit: Option<i64>, need: Need) -> Verdict {
+pub(super) fn judge(scan: &Scan, now: &Mark, course: Course, profit: Option<i64>, price: Bytes) -> Verdict {
     let elapsed = now.at.since(scan.since.at);
     let over = !scan.noting && scan.is_over(now, course) && elapsed >= WINDOW;
-    let (gained, costs) = scan.account(now, need);
+    let (gained, costs) = scan.account(now, price);
     let per_cpu = per_second(gained, now.cpu.saturating_sub(scan.since.cpu));
     let twice = gained >= costs.plus(costs) && !gained.is_zero();
     if over && profit.is_some_and(|profit| profit <= 0) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Track;
 use crate::evidence::{self, Evidence};
-use crate::floor;
+use crate::floor::Headroom;
 use crate::policy::Adaptive;
 use crate::reason::Pain;
 use crate::sample::Balloon;
@@ -24,8 +24,6 @@ const PAIN_HOLD: Duration = Duration::from_secs(10);
 /// How far ahead a guest that grows is looked: its next statistics come after a second, and its balloon follows within
 /// another.
 pub(super) const AHEAD_SECONDS: u64 = 2;
-/// What it should still have usable when it has grown so far, as used × 10 / 9: what its floor keeps for it.
-const AHEAD: (u64, u64) = (10, 9);
 /// A demand once seen fades by this part with each new statistics, so that a cap does not become its own proof; not with each
 /// turn: those that others bring about are no word of this guest.
 const DEMAND_FADE: u64 = 16;
@@ -97,19 +95,18 @@ impl Track {
     /// What it needs so that it is not squeezed before it is heard and helped, if it goes on growing as it did between its
     /// last two statistics. A quarter that is usable is filled within a second by a guest that reads or allocates at full
     /// speed: without this it is killed by its own kernel before its next words come.
+    /// Then it should still have usable what its floor keeps for it.
     pub(super) fn soon(&self, used: Bytes) -> Bytes {
-        used.plus(self.rise.scaled(AHEAD_SECONDS, 1)).scaled(AHEAD.0, AHEAD.1)
+        self.grown(used, Headroom::Regular)
     }
 
-    /// The same, of what it uses now; nothing while nobody knows.
-    pub(crate) fn foreseen(&self) -> Bytes {
-        self.used().map_or(Bytes::ZERO, |used| self.soon(used))
+    fn grown(&self, used: Bytes, headroom: Headroom) -> Bytes {
+        headroom.around(used.plus(self.rise.scaled(AHEAD_SECONDS, 1)))
     }
 
-    /// The same with the headroom that is left while turns are taken.
-    pub(crate) fn foreseen_closely(&self) -> Bytes {
-        let soon = |used: Bytes| floor::of_close_working_set(used.plus(self.rise.scaled(AHEAD_SECONDS, 1)));
-        self.used().map_or(Bytes::ZERO, soon)
+    /// The same, of what it uses now, with that headroom; nothing while nobody knows.
+    pub(crate) fn foreseen(&self, headroom: Headroom) -> Bytes {
+        self.used().map_or(Bytes::ZERO, |used| self.grown(used, headroom))
     }
 
     /// While the balloon rests, `actual` less `MemTotal` is what the guest's kernel keeps for itself.
