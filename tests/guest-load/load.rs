@@ -72,6 +72,18 @@ pub enum Load {
         /// Sizes, each with how long it lasts.
         Vec<(u64, u64)>,
     ),
+    /// Answers requests, which come at a fixed mean rate, out of files on a disk of its own and of its own memory, each of which
+    /// it needs all the time, some files more than others. `cloudy:FILES:MEMORY:RATE:SEED`
+    Cloudy {
+        /// Size of the files.
+        data_mib: u64,
+        /// Size of its own memory.
+        heap_mib: u64,
+        /// Requests per second.
+        per_second: u64,
+        /// What the requests follow from, and when they come.
+        seed: u64,
+    },
     /// Touches all that it can get and keeps it, whatever that is by then: grows while more than this is usable
     /// (`MemAvailable`). `surge:SPARE:RATE`
     Surge {
@@ -96,7 +108,7 @@ impl Load {
             Self::Busy { mib, ramp_mib_per_s } | Self::Paced { mib, ramp_mib_per_s, .. } => {
                 ramp_mib_per_s.saturating_mul(second.saturating_add(1)).min(*mib)
             }
-            Self::Hold { mib } | Self::Equal { mib, .. } => *mib,
+            Self::Hold { mib } | Self::Equal { mib, .. } | Self::Cloudy { heap_mib: mib, .. } => *mib,
             Self::Waves { low_mib, high_mib, period_s } => wave(*low_mib, *high_mib, *period_s, second),
             Self::Memknobs { low_mib, high_mib, seed } => pattern(*low_mib, *high_mib, *seed, second),
             Self::Steps(steps) => course(steps, second),
@@ -128,12 +140,25 @@ impl Load {
         }
     }
 
+    /// How many requests come per second, where it answers some.
+    pub fn per_second(&self) -> Option<u64> {
+        match self {
+            Self::Cloudy { per_second, .. } => Some(*per_second),
+            _ => None,
+        }
+    }
+
     /// What is touched before all else.
     pub fn touched_mib(&self) -> Option<u64> {
         match self {
             Self::Touched { mib } => Some(*mib),
             _ => None,
         }
+    }
+
+    /// Whether it has work to do for ever: what only holds something has none.
+    pub fn works(&self) -> bool {
+        self.keeps_writing() || self.per_second().is_some()
     }
 
     /// Whether the buffer is written over and over, rather than once.
@@ -143,6 +168,7 @@ impl Load {
             | Self::Touched { .. }
             | Self::Hold { .. }
             | Self::Equal { .. }
+            | Self::Cloudy { .. }
             | Self::Surge { .. } => false,
             Self::Busy { .. }
             | Self::Paced { .. }
@@ -213,6 +239,9 @@ impl fmt::Display for Load {
                 let words: Vec<_> = steps.iter().map(|(size, lasts)| format!("{size}x{lasts}")).collect();
                 write!(f, "steps:{}", words.join(","))
             }
+            Self::Cloudy { data_mib, heap_mib, per_second, seed } => {
+                write!(f, "cloudy:{data_mib}:{heap_mib}:{per_second}:{seed}")
+            }
             Self::Surge { spare_mib, ramp_mib_per_s } => write!(f, "surge:{spare_mib}:{ramp_mib_per_s}"),
         }
     }
@@ -246,10 +275,17 @@ impl FromStr for Load {
             ("memknobs", [low, high, seed]) => {
                 Ok(Self::Memknobs { low_mib: *low, high_mib: *high, seed: *seed })
             }
+            ("cloudy", [data_mib, heap_mib, per_second, seed]) => Ok(Self::Cloudy {
+                data_mib: *data_mib,
+                heap_mib: *heap_mib,
+                per_second: *per_second,
+                seed: *seed,
+            }),
             ("surge", [spare, ramp]) => Ok(Self::Surge { spare_mib: *spare, ramp_mib_per_s: *ramp }),
             _ => Err(format!(
                 "unknown load: {text} (idle[:CACHE] busy:SIZE:RATE paced:SIZE:RATE:PACE touched:SIZE hold:SIZE \
-                 equal:SIZE:SEED waves:LOW:HIGH:PERIOD memknobs:LOW:HIGH:SEED steps:SIZExSECONDS,… surge:SPARE:RATE)"
+                 equal:SIZE:SEED waves:LOW:HIGH:PERIOD memknobs:LOW:HIGH:SEED cloudy:FILES:MEMORY:RATE:SEED \
+                 steps:SIZExSECONDS,… surge:SPARE:RATE)"
             )),
         }
     }
@@ -278,6 +314,7 @@ mod tests {
             "equal:64:7",
             "waves:50:250:60",
             "memknobs:60:400:7",
+            "cloudy:300:64:16:7",
             "steps:100x20,300x40",
             "surge:16:50",
         ] {

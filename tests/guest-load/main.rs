@@ -6,9 +6,12 @@
 //! the processor from everything else (`freeze SECONDS`); each is answered by one line that begins with `ok` or `error`. Standard library only: it is compiled alone, statically, for the guest.
 
 mod fault;
-#[allow(unreachable_pub, reason = "public for the test bed, whose module this is too")]
+#[allow(unreachable_pub, dead_code, reason = "public for the test bed, whose module this is too")]
 mod load;
 mod port;
+mod serve;
+#[allow(unreachable_pub, dead_code, reason = "public for the test bed, whose module this is too")]
+mod waits;
 mod work;
 
 use std::fs;

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use crate::load::{Load, draw};
+use crate::serve::serve;
 
 /// Where the last report is kept for whoever asks.
 pub(crate) const PROGRESS: &str = "/tmp/load-progress";
@@ -15,10 +16,13 @@ const PAGE_WORDS: usize = 4096 / 8;
 /// The buffer grows and shrinks by pieces of 1 MiB.
 const PAGES_PER_PIECE: usize = 256;
 
+/// Pages that are written in a row.
+const AT_ONCE: usize = 16;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The buffer, and where the writing is.
-struct Buffer {
+pub(crate) struct Buffer {
     pieces: Vec<Vec<u64>>,
     /// The next page to write, counted from the buffer's start.
     next: usize,
@@ -34,6 +38,10 @@ pub(crate) fn work(load: &Load, name: &str) -> ! {
         fill_cache(*cache_mib);
     }
     let mut buffer = Buffer { pieces: Vec::new(), next: 0, random: start(load, name) };
+    if let Load::Cloudy { data_mib, heap_mib, per_second, seed } = load {
+        buffer.resize(usize::try_from(*heap_mib).unwrap_or(usize::MAX), || true);
+        serve(*data_mib, buffer, *per_second, *seed);
+    }
     if let Some(mib) = load.touched_mib() {
         buffer.resize(usize::try_from(mib).unwrap_or(usize::MAX), || true);
     }
@@ -98,9 +106,21 @@ impl Buffer {
         pages
     }
 
+    /// Its size.
+    pub(crate) fn mib(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Writes a few pages anew, somewhere.
+    pub(crate) fn write_at(&mut self, random: u64) {
+        let runs = self.pieces.len() * PAGES_PER_PIECE / AT_ONCE;
+        let run = random % u64::try_from(runs).unwrap_or(1).max(1);
+        self.next = usize::try_from(run).unwrap_or_default() * AT_ONCE;
+        self.write_some();
+    }
+
     /// Writes the next few pages anew, in order, round and round. Returns how many.
     fn write_some(&mut self) -> usize {
-        const AT_ONCE: usize = 16;
         let total = self.pieces.len() * PAGES_PER_PIECE;
         if self.next >= total {
             self.next = 0;
@@ -145,7 +165,11 @@ fn fill_cache(mib: u64) {
 fn report(since: Duration, buffer: &Buffer, pages: usize, took: Duration, written: usize) {
     let rate = u128::try_from(pages).unwrap_or(0) * 1000 / took.max(SECOND).as_millis();
     let held = buffer.pieces.len();
-    let line = format!("LOAD t={}s held={held}MiB rate={rate}pages/s written={written}", since.as_secs());
+    told(&format!("LOAD t={}s held={held}MiB rate={rate}pages/s written={written}", since.as_secs()));
+}
+
+/// On the console, and for whoever asks.
+pub(crate) fn told(line: &str) {
     println!("{line}");
     let _ = fs::write(PROGRESS, line);
 }

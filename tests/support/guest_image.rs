@@ -27,7 +27,8 @@ const CHRT: [(&str, &str); 3] = [
 ];
 
 /// Sources of what runs in the guest, below `guest-load/`.
-const SOURCES: [&str; 6] = ["init", "main.rs", "fault.rs", "load.rs", "port.rs", "work.rs"];
+const SOURCES: [&str; 8] =
+    ["init", "main.rs", "fault.rs", "load.rs", "port.rs", "serve.rs", "waits.rs", "work.rs"];
 
 /// Drivers that the guests load, in the kernel's names; those that they need come before them.
 const DRIVERS: [&str; 4] = ["virtio_pci", "virtio_blk", "virtio_console", "virtio_balloon"];

@@ -34,3 +34,5 @@ pub mod thrash;
 pub mod undo;
 pub mod valve;
 pub mod wait;
+#[path = "../guest-load/waits.rs"]
+pub mod waits;

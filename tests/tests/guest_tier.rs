@@ -16,6 +16,7 @@ use overcommit_tests::session::Session;
 use overcommit_tests::squeeze::Squeeze;
 use overcommit_tests::valve::{Cause, Valve, ValveOrder, now};
 use overcommit_tests::wait::until;
+use overcommit_tests::waits::Waits;
 use rustix::process::{Pid, Signal, kill_process};
 
 const SOON: Duration = Duration::from_mins(3);
@@ -97,6 +98,28 @@ fn a_busy_guest_grows_its_qemu_and_an_order_makes_an_idle_one_busy() {
     .unwrap();
     guest.wait_console(SOON, "held=120MiB").unwrap();
     assert!(guest.order("dance").unwrap_err().to_string().contains("unknown order"));
+}
+
+#[test]
+fn a_service_answers_out_of_its_files_and_says_how_long_each_request_waited() {
+    let load = Load::Cloudy { data_mib: 32, heap_mib: 8, per_second: 16, seed: 7 };
+    let [guest] = booted([GuestSpec::new("cloudy", 256).swap_mib(64).data_mib(32).load(load)]);
+    let answered = || -> Option<Waits> {
+        let console = guest.console();
+        let (_, waits) = console.rsplit_once("waits=")?;
+        waits.lines().next()?.trim().parse().ok()
+    };
+    let waits =
+        until(SOON, "a hundred answers", || answered().filter(|waits| waits.count() >= 100).ok_or("fewer"));
+    let median = waits.unwrap().quantile_ms(500, 0).unwrap();
+    assert!((0.1..10_000.0).contains(&median), "{median} ms");
+    let stats = stats_when(&guest, "its files in the cache", |stats| {
+        stats.usable_kib.zip(stats.unused_kib).is_some_and(|(usable, unused)| usable >= unused + (24 << 10))
+    });
+    assert_eq!(stats.actual_kib, 256 * 1024);
+    let [without] = booted([GuestSpec::new("no-files", 192)]);
+    without.begin(&Load::Cloudy { data_mib: 32, heap_mib: 8, per_second: 16, seed: 7 }).unwrap();
+    without.wait_console(SOON, "LOAD has no disk of files").unwrap();
 }
 
 #[test]

@@ -2,14 +2,17 @@
 
 use crate::outcome::Outcome;
 
-const HEADS: [&str; 25] = [
+const HEADS: [&str; 28] = [
     "scenario",
     "controller",
     "seed",
     "round",
     "build",
     "void",
-    "mib_per_s",
+    "work_per_s",
+    "unit",
+    "p95_ms",
+    "p99_ms",
     "pace",
     "steal_percent",
     "guests",
@@ -39,7 +42,7 @@ pub(crate) fn csv(outcomes: &[Outcome]) -> String {
     text
 }
 
-fn line(outcome: &Outcome) -> [String; 25] {
+fn line(outcome: &Outcome) -> [String; 28] {
     let number = |value: f64| format!("{value:.3}");
     let known = |value: Option<f64>| value.map_or(String::new(), number);
     let key = outcome.key;
@@ -52,6 +55,9 @@ fn line(outcome: &Outcome) -> [String; 25] {
         outcome.origin.build.clone(),
         outcome.void().unwrap_or_default(),
         number(outcome.work()),
+        key.scenario.unit().to_owned(),
+        known(outcome.waited_ms(950)),
+        known(outcome.waited_ms(990)),
         number(outcome.pace.steps),
         number(outcome.pace.steal_percent),
         outcome.guests.len().to_string(),
@@ -96,7 +102,7 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0].split(',').count(), HEADS.len());
         assert!(
-            lines[1].starts_with("f,none,1,1,b,,1.000,100.000,0.000,1,1,0,,,1.000,0,0,0.000,0,0,,,"),
+            lines[1].starts_with("f,none,1,1,b,,1.000,MiB/s,,,100.000,0.000,1,1,0,,,1.000,0,0,0.000,0,0,,,"),
             "{text}"
         );
         assert_eq!(lines[1].split(',').count(), HEADS.len());

@@ -140,9 +140,11 @@ fn words(outcome: &Outcome) -> String {
     }
     let stood = outcome.livelock().map_or(String::new(), |at| format!(", livelock after {at:.0} s"));
     let died = outcome.controller_died.as_ref().map_or("", |_| ", its controller died");
+    let waited = outcome.waited_ms(990).map_or(String::new(), |ms| format!(", p99 {ms:.0} ms"));
     format!(
-        "{:.1} MiB/s, {} of {} guests unhurt, {} kills{stood}{died}",
+        "{:.1} {}{waited}, {} of {} guests unhurt, {} kills{stood}{died}",
         outcome.work(),
+        outcome.key.scenario.unit(),
         outcome.unhurt(),
         outcome.guests.len(),
         outcome.kills()

@@ -3,15 +3,15 @@
 use std::fmt::Write as _;
 
 use crate::outcome::Outcome;
-use crate::summary::{HEADS, LEGEND, notes, summary};
+use crate::summary::{LEGEND, heads, notes, summary};
 
 /// A table for each scenario.
 pub(crate) fn markdown(machine: &str, outcomes: &[Outcome]) -> String {
     let mut text = format!("{machine}\n\n{LEGEND}\n");
     for (scenario, rows) in summary(outcomes) {
         let _ = write!(text, "\n## {scenario}: {}\n\n", scenario.title());
-        text.push_str(&line(&HEADS.map(str::to_owned)));
-        text.push_str(&line(&HEADS.map(|_| "---".to_owned())));
+        text.push_str(&line(&heads(scenario).map(str::to_owned)));
+        text.push_str(&line(&heads(scenario).map(|_| "---".to_owned())));
         text.extend(rows.iter().map(|row| line(&row.cells())));
         let of_this: Vec<_> = outcomes.iter().filter(|outcome| outcome.key.scenario == scenario).collect();
         let notes: Vec<_> = notes(&of_this).iter().map(|note| format!("- {note}\n")).collect();
@@ -41,7 +41,10 @@ mod tests {
                 outcome(Controller::Ours, 1, &[51_200, 25_600]),
             ],
         );
-        assert!(text.contains("| none | 1 | 2.0 (2.0–2.0) | 1.00 (1.00–1.00) | – | 2 of 2 |"), "{text}");
+        assert!(
+            text.contains("| none | 1 | 2.0 (2.0–2.0) | 1.00 (1.00–1.00) | – | – | – | 2 of 2 |"),
+            "{text}"
+        );
         assert!(!text.contains("\n- "), "nothing is to be said of it: {text}");
         assert!(text.contains("| ours | 1 | 3.0 (3.0–3.0) | 1.50 (1.50–1.50) |"), "{text}");
     }

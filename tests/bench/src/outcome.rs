@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use overcommit_tests::valve::{Cause, Opening};
+use overcommit_tests::waits::Waits;
 use serde::{Deserialize, Serialize};
 
 use crate::commands::Told;
@@ -86,8 +87,11 @@ pub(crate) struct GuestOutcome {
     pub(crate) works: bool,
     /// Why it could not be told what to do: killed or wedged by then.
     pub(crate) refused: Option<String>,
-    /// Pages that its load wrote while it counted.
-    pub(crate) written: u64,
+    /// Pages that its load wrote while it counted, or requests that it answered.
+    pub(crate) done: u64,
+    /// How long the answered ones had waited, and how many were not; absent where none came.
+    pub(crate) waits: Option<Answers>,
+    pub(crate) unanswered: u64,
     /// What its own kernel killed.
     pub(crate) kills: u64,
     /// Its emulator was gone at the end.
@@ -95,13 +99,32 @@ pub(crate) struct GuestOutcome {
     pub(crate) course: Vec<GuestMoment>,
 }
 
+/// How long answers took, kept in its own words.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Answers(pub(crate) Waits);
+
+impl TryFrom<String> for Answers {
+    type Error = String;
+
+    fn try_from(words: String) -> Result<Self, String> {
+        words.parse().map(Self)
+    }
+}
+
+impl From<Answers> for String {
+    fn from(answers: Answers) -> Self {
+        answers.0.to_string()
+    }
+}
+
 /// One look at a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct GuestMoment {
     /// Seconds from the beginning.
     pub(crate) at: f64,
-    /// Pages written by then.
-    pub(crate) written: u64,
+    /// Pages written, or requests answered, by then.
+    pub(crate) done: u64,
     /// What its emulator holds, in MiB.
     pub(crate) resident_mib: u64,
 }
@@ -157,14 +180,26 @@ impl Outcome {
         self.relief.as_ref().filter(|relief| relief.cause == Cause::Livelock).map(|relief| relief.at)
     }
 
-    /// Work of all guests, in MiB written a second. Time in which the machine stood still counts as every other.
+    /// Work of all guests, in the scenario's unit. Time in which the machine stood still counts as every other.
     pub(crate) fn work(&self) -> f64 {
-        let pages: u64 = self.guests.iter().map(|guest| guest.written).sum();
-        mib(pages) / self.window_s.max(1.0)
+        let done: u64 = self.guests.iter().map(|guest| guest.done).sum();
+        let done = if self.key.scenario.answers() { real(done) } else { mib(done) };
+        done / self.window_s.max(1.0)
     }
 
-    /// The same at the pace that the machine has at `reference`.
+    /// So many permille of all requests waited no longer for their answer, in ms; infinite where so many had none. Absent where
+    /// nothing was asked.
+    pub(crate) fn waited_ms(&self, permille: u64) -> Option<f64> {
+        let answered = self.guests.iter().filter_map(|guest| guest.waits.as_ref());
+        let waits = answered.fold(Waits::default(), |all, answers| all.plus(&answers.0));
+        waits.quantile_ms(permille, self.guests.iter().map(|guest| guest.unanswered).sum())
+    }
+
+    /// The same at the pace that the machine has at `reference`; no more requests can be answered than come, however fast it is.
     pub(crate) fn work_at(&self, reference: f64) -> f64 {
+        if self.key.scenario.answers() {
+            return self.work();
+        }
         self.work() * reference / self.pace.steps.max(f64::MIN_POSITIVE)
     }
 
@@ -182,7 +217,7 @@ impl Outcome {
     /// nobody did anything.
     pub(crate) fn fairness(&self) -> Option<f64> {
         let each: Vec<f64> =
-            self.guests.iter().filter(|guest| guest.works).map(|guest| mib(guest.written)).collect();
+            self.guests.iter().filter(|guest| guest.works).map(|guest| real(guest.done)).collect();
         let (least, sum) = (each.iter().copied().fold(f64::INFINITY, f64::min), each.iter().sum::<f64>());
         let count = f64::from(u32::try_from(each.len()).unwrap_or(u32::MAX));
         (sum > 0.0).then(|| least * count / sum)
@@ -200,9 +235,13 @@ impl Outcome {
 }
 
 /// MiB of so many pages.
-#[expect(clippy::cast_precision_loss, reason = "more pages than 2^53 are not written in this century")]
 fn mib(pages: u64) -> f64 {
-    (pages * PAGE) as f64 / f64::from(1 << 20)
+    real(pages * PAGE) / f64::from(1 << 20)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "more bytes or requests than 2^53 are not done in a window")]
+fn real(count: u64) -> f64 {
+    count as f64
 }
 
 #[cfg(test)]
@@ -210,12 +249,14 @@ pub(crate) mod tests {
     use super::*;
 
     /// An outcome in which each guest wrote so many pages in 100 s.
-    pub(crate) fn outcome(controller: Controller, round: u32, written: &[u64]) -> Outcome {
-        let guest = |(number, written): (usize, &u64)| GuestOutcome {
+    pub(crate) fn outcome(controller: Controller, round: u32, done: &[u64]) -> Outcome {
+        let guest = |(number, done): (usize, &u64)| GuestOutcome {
             name: format!("g{number}"),
             works: true,
             refused: None,
-            written: *written,
+            done: *done,
+            waits: None,
+            unanswered: 0,
             kills: 0,
             gone: false,
             course: Vec::new(),
@@ -223,7 +264,7 @@ pub(crate) mod tests {
         Outcome {
             failed: None,
             window_s: 100.0,
-            guests: written.iter().enumerate().map(guest).collect(),
+            guests: done.iter().enumerate().map(guest).collect(),
             pace: Pace { steps: 100.0, steal_percent: 0.0 },
             ..Outcome::failed(
                 Key { scenario: Scenario::F, seed: 1, round, controller },
@@ -273,6 +314,23 @@ pub(crate) mod tests {
             "a machine that was twice as fast did half of it itself"
         );
         assert!((outcome.fairness().unwrap() - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn services_are_told_by_their_answers_and_by_how_long_all_of_them_were_waited_for() {
+        let waits = |words: &str| Some(Answers(words.parse().unwrap()));
+        let mut outcome = outcome(Controller::None, 1, &[98, 100]);
+        assert_eq!(outcome.waited_ms(950), None);
+        outcome.key.scenario = Scenario::D;
+        outcome.guests[0].waits = waits("8:98");
+        outcome.guests[1].waits = waits("8:92,16:8");
+        outcome.guests[1].unanswered = 2;
+        assert!((outcome.work() - 1.98).abs() < 1e-9);
+        let waited = [950, 990, 995].map(|permille| outcome.waited_ms(permille).unwrap());
+        assert!((waited[0] - 0.2).abs() < 1e-9 && (waited[1] - 0.4).abs() < 1e-9, "{waited:?}");
+        assert!(waited[2].is_infinite());
+        let text = serde_json::to_string(&outcome).unwrap();
+        assert_eq!(serde_json::from_str::<Outcome>(&text).unwrap(), outcome, "{text}");
     }
 
     #[test]

@@ -6,7 +6,8 @@ mod course;
 use std::fmt::Write as _;
 
 use crate::outcome::Outcome;
-use crate::summary::{HEADS, LEGEND, Row, notes, summary};
+use crate::scenario::Scenario;
+use crate::summary::{LEGEND, Row, heads, notes, summary};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem;color:#222}\
                      table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .7rem;border-bottom:1px solid #ddd;text-align:right}\
@@ -22,8 +23,20 @@ pub(crate) fn page(machine: &str, outcomes: &[Outcome]) -> String {
     );
     for (scenario, rows) in summary(outcomes) {
         let _ = writeln!(text, "<h2>{scenario}: {}</h2>", escaped(scenario.title()));
-        let _ = writeln!(text, "<figure>{}<figcaption>Work, MiB/s.</figcaption></figure>", bars::bars(&rows));
-        text.push_str(&table(&rows));
+        let _ = writeln!(
+            text,
+            "<figure>{}<figcaption>Work, {}.</figcaption></figure>",
+            bars::bars(&rows, |row| row.work),
+            scenario.unit()
+        );
+        if scenario.answers() {
+            let _ = writeln!(
+                text,
+                "<figure>{}<figcaption>99 of 100 requests waited no longer for their answer, ms.</figcaption></figure>",
+                bars::bars(&rows, |row| row.p99_ms)
+            );
+        }
+        text.push_str(&table(scenario, &rows));
         let of_this: Vec<_> = outcomes.iter().filter(|outcome| outcome.key.scenario == scenario).collect();
         let notes: Vec<_> =
             notes(&of_this).iter().map(|note| format!("<li>{}</li>", escaped(note))).collect();
@@ -44,8 +57,8 @@ pub(crate) fn page(machine: &str, outcomes: &[Outcome]) -> String {
     text
 }
 
-fn table(rows: &[Row]) -> String {
-    let mut text = format!("<table><tr><th>{}</tr>\n", HEADS.join("<th>"));
+fn table(scenario: Scenario, rows: &[Row]) -> String {
+    let mut text = format!("<table><tr><th>{}</tr>\n", heads(scenario).join("<th>"));
     for row in rows {
         let _ = writeln!(text, "<tr><td>{}</tr>", row.cells().join("<td>"));
     }
@@ -71,7 +84,7 @@ mod tests {
         let mut ours = outcome(Controller::Ours, 1, &[100, 200]);
         for second in 1..=3_u32 {
             let at = f64::from(second);
-            ours.guests[0].course.push(GuestMoment { at, written: 1, resident_mib: 100 });
+            ours.guests[0].course.push(GuestMoment { at, done: 1, resident_mib: 100 });
             ours.host.push(HostMoment {
                 at,
                 available_mib: 900,

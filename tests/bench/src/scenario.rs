@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 const SIZE: u64 = 512;
 /// Between these a Memknobs buffer grows and shrinks, in MiB: a guest's kernel leaves a little more than the larger.
 const MEMKNOBS: (u64, u64) = (60, 400);
+/// A service: all its files fit into a guest that nothing is taken from.
+const CLOUDY: Cloudy = Cloudy { data_mib: 280, heap_mib: 64, per_second: 16 };
 /// What a guest holds whose pages could be merged, or could not, in MiB.
 const HELD: u64 = 200;
 /// A guest that has a swap has this much, in MiB: all that it could ever put there.
@@ -23,6 +25,13 @@ const EMULATOR: u64 = 128;
 /// What the machine needs for itself and for what runs the guests, in MiB.
 const TOOLS: u64 = 2048;
 
+/// What a service has, and how much it has to do: as many requests as the article's (16 a second).
+struct Cloudy {
+    data_mib: u64,
+    heap_mib: u64,
+    per_second: u64,
+}
+
 /// Which world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -33,6 +42,8 @@ pub(crate) enum Scenario {
     B,
     /// Two thirds idle with full page caches, one third works; a host with swap.
     C,
+    /// Cloudy: services whose files are in their page caches as far as there is memory; a host with swap.
+    D,
     /// Memknobs, and memory for all.
     E,
     /// How Kubernetes nodes run: Memknobs, a host without swap, guests with.
@@ -54,6 +65,7 @@ impl Scenario {
             Self::A => "Memknobs on a host with swap, no free page reporting",
             Self::B => "Memknobs on a host with swap",
             Self::C => "two thirds idle with full caches, one third works; a host with swap",
+            Self::D => "services with files in their page caches; a host with swap",
             Self::E => "Memknobs, and memory for all",
             Self::F => "Memknobs on a host without swap",
             Self::FNoSwap => "Memknobs, and nobody has swap",
@@ -74,10 +86,9 @@ impl Scenario {
     /// MiB that are left for all guests with their emulators; absent where nothing is squeezed.
     pub(crate) fn room_mib(self) -> Option<u64> {
         match self {
-            Self::A | Self::B => Some(2560),
-            Self::C => Some(2048),
+            Self::A | Self::B | Self::C => Some(2560),
             Self::E => None,
-            Self::F | Self::FNoSwap | Self::G | Self::GNoSwap => Some(3072),
+            Self::D | Self::F | Self::FNoSwap | Self::G | Self::GNoSwap => Some(3072),
             Self::H => Some(4096),
         }
     }
@@ -89,12 +100,27 @@ impl Scenario {
 
     /// MiB of swap of the host.
     pub(crate) fn host_swap_mib(self) -> Option<u64> {
-        matches!(self, Self::A | Self::B | Self::C).then_some(HOST_SWAP)
+        matches!(self, Self::A | Self::B | Self::C | Self::D).then_some(HOST_SWAP)
     }
 
     /// Guests hold pages that others hold too.
     pub(crate) fn has_equal_pages(self) -> bool {
         matches!(self, Self::H)
+    }
+
+    /// What its guests do is answer requests, rather than write memory.
+    pub(crate) fn answers(self) -> bool {
+        matches!(self, Self::D)
+    }
+
+    /// What is counted of its work.
+    pub(crate) fn unit(self) -> &'static str {
+        if self.answers() { "requests/s" } else { "MiB/s" }
+    }
+
+    /// How long the guests work before it counts: a service is measured once it is warm.
+    pub(crate) fn warm_up(self) -> Option<Duration> {
+        self.answers().then_some(Duration::from_secs(45))
     }
 
     /// How long the work counts.
@@ -116,6 +142,7 @@ impl Scenario {
         };
         match self {
             Self::FNoSwap | Self::GNoSwap => spec,
+            Self::D => spec.swap_mib(GUEST_SWAP).data_mib(CLOUDY.data_mib),
             _ => spec.swap_mib(GUEST_SWAP),
         }
     }
@@ -129,6 +156,10 @@ impl Scenario {
             Self::C if !number.is_multiple_of(3) => Load::Idle { cache_mib: SIZE },
             Self::H if number.is_multiple_of(2) => Load::Equal { mib: HELD, seed: equal },
             Self::H => Load::Hold { mib: HELD },
+            Self::D => {
+                let Cloudy { data_mib, heap_mib, per_second } = CLOUDY;
+                Load::Cloudy { data_mib, heap_mib, per_second, seed }
+            }
             Self::G | Self::GNoSwap => Load::Steps(vec![(100, 30), (400, 40), (100, 70)]),
             _ => Load::Memknobs { low_mib, high_mib, seed },
         }

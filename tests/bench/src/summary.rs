@@ -12,11 +12,15 @@ use crate::scenario::Scenario;
 pub(crate) struct Row {
     pub(crate) controller: Controller,
     pub(crate) rounds: usize,
-    /// MiB written a second by all guests, at the median pace of the machine.
+    /// Of all guests, in the scenario's unit, at the median pace of the machine; of requests, of which no more can be answered
+    /// than come, as it was.
     pub(crate) work: Option<Figure>,
     /// The same as a part of what was done in the same round without a controller, and without a squeeze.
     pub(crate) of_none: Option<Figure>,
     pub(crate) of_ceiling: Option<Figure>,
+    /// How long requests waited.
+    pub(crate) p95_ms: Option<Figure>,
+    pub(crate) p99_ms: Option<Figure>,
     /// Of all rounds.
     pub(crate) kills: u64,
     pub(crate) livelocks: usize,
@@ -40,34 +44,40 @@ pub(crate) struct Row {
 
 /// What the columns are.
 pub(crate) const LEGEND: &str = "Medians, in brackets the interval in which nine of ten bootstrap medians lie. MiB/s: written by the loads of all guests over \
-     the whole window, at the machine's median pace; time in which the machine stood still is work not done. of none, of the \
+     the whole window, at the machine's median pace; time in which the machine stood still is work not done. \
+     requests/s: answered; p95, p99: how long so many percent of all that came had waited for their answer, at most; ∞ where \
+     more than the others had none. of none, of the \
      ceiling: beside the same round without a controller, and without a squeeze; ∞ where that did nothing at all and this something. \
      unhurt: guests of which nothing was killed and that could be told to work, in the worst round. least/mean: of the guests that \
      were to work. merged, ksmd: what merging of equal pages saves at the end, and its CPU time from the controller's start on. targets: set by the controller, from its start on. CPU, memory: the controller's own. steal: processor time that the machine wanted and did not get.";
 
 /// What stands over a table of rows.
-pub(crate) const HEADS: [&str; 16] = [
-    "controller",
-    "rounds",
-    "MiB/s",
-    "of none",
-    "of the ceiling",
-    "unhurt",
-    "kills",
-    "livelocks",
-    "least/mean",
-    "host swap, MiB",
-    "merged, MiB",
-    "ksmd, s",
-    "targets",
-    "CPU, s",
-    "memory, MiB",
-    "steal, %",
-];
+pub(crate) fn heads(scenario: Scenario) -> [&'static str; 18] {
+    [
+        "controller",
+        "rounds",
+        scenario.unit(),
+        "of none",
+        "of the ceiling",
+        "p95, ms",
+        "p99, ms",
+        "unhurt",
+        "kills",
+        "livelocks",
+        "least/mean",
+        "host swap, MiB",
+        "merged, MiB",
+        "ksmd, s",
+        "targets",
+        "CPU, s",
+        "memory, MiB",
+        "steal, %",
+    ]
+}
 
 impl Row {
-    /// What is told of it, below [`HEADS`].
-    pub(crate) fn cells(&self) -> [String; 16] {
+    /// What is told of it, below [`heads`].
+    pub(crate) fn cells(&self) -> [String; 18] {
         let told = |figure: Option<Figure>, digits: usize| {
             figure.map_or_else(|| "–".to_owned(), |figure| format!("{figure:.digits$}"))
         };
@@ -77,6 +87,8 @@ impl Row {
             told(self.work, 1),
             told(self.of_none, 2),
             told(self.of_ceiling, 2),
+            told(self.p95_ms, 1),
+            told(self.p99_ms, 1),
             format!("{} of {}", self.unhurt, self.guests),
             self.kills.to_string(),
             self.livelocks.to_string(),
@@ -126,6 +138,8 @@ fn rows(controllers: &BTreeMap<Controller, Vec<&Outcome>>) -> Vec<Row> {
             work: figure(&|outcome| Some(outcome.work_at(reference))),
             of_none: beside(outcomes, Controller::None),
             of_ceiling: beside(outcomes, Controller::Ceiling),
+            p95_ms: figure(&|outcome| outcome.waited_ms(950)),
+            p99_ms: figure(&|outcome| outcome.waited_ms(990)),
             kills: outcomes.iter().map(|outcome| outcome.kills()).sum(),
             livelocks: outcomes.iter().filter(|outcome| outcome.livelock().is_some()).count(),
             unhurt: outcomes.iter().map(|outcome| outcome.unhurt()).min().unwrap_or(0),

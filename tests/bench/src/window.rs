@@ -112,26 +112,32 @@ fn boot(scenario: Scenario, hypervisor: &Hypervisor) -> Result<Vec<Guest>> {
 fn squeeze(session: &'static Session, scenario: Scenario, guests: &[Guest], room: u64) -> Result<Squeeze> {
     let held = guests.iter().map(Guest::resident_bytes).sum::<Result<u64>>()? / MIB;
     ensure!(held < room, "{} idle guests hold {held} MiB already, of {room} MiB", guests.len());
-    Squeeze::leaving(session, room - held, SETTLES + scenario.window() + AT_LAST)
+    let lasts = SETTLES + scenario.warm_up().unwrap_or_default() + scenario.window();
+    Squeeze::leaving(session, room - held, lasts + AT_LAST)
 }
 
 fn work(stage: &Stage<'_>) -> Result<Outcome> {
     let Stage { key, origin, hypervisor, guests, pids, controller, squeeze, merging, ksmd, kills } = *stage;
-    settle(squeeze);
+    settle(squeeze, SETTLES);
     let load = |number| key.scenario.load(number, key.seed);
+    let order = |number, guest: &Guest| guest.begin(&load(number));
+    // What was refused while they got warm.
+    let warm = key.scenario.warm_up().map(|warm_up| ordered(guests, order, || settle(squeeze, warm_up)).0);
     let libvirt = [hypervisor.daemon_pid()];
     let used = (cpu(&libvirt), cpu(pids));
-    let mut looks = Looks::begin(guests, pids, merging, |number| load(number).keeps_writing())?;
+    let mut looks = Looks::begin(guests, pids, merging, warm.is_some(), load)?;
     let pace = Watch::begin();
+    let window = key.scenario.window();
     let (began, clock, wall) = (Instant::now(), valve::now(), Timestamp::now());
-    let (refused, relief) = ordered(
-        guests,
-        |number, guest| guest.begin(&load(number)),
-        || watch(&mut looks, squeeze, key.scenario.window(), began),
-    );
+    let mut watched = || watch(&mut looks, squeeze, window, began);
+    let (refused, relief) = match warm {
+        Some(refused) => (refused, watched()),
+        None => ordered(guests, order, watched),
+    };
     let (pace, relief) = (pace.end(), relief?.map(|opening| Relief::of(opening, clock)));
-    let window_s = key.scenario.window().as_secs_f64();
-    let Seen { mut guests, host } = looks.end(relief.as_ref().map_or(window_s + LATE_S, |relief| relief.at));
+    let window_s = window.as_secs_f64();
+    let until = relief.as_ref().map_or(window_s + LATE_S, |relief| relief.at);
+    let Seen { mut guests, host } = looks.end(until, window);
     for (guest, why) in guests.iter_mut().zip(refused) {
         guest.refused = why;
     }
@@ -156,9 +162,9 @@ fn work(stage: &Stage<'_>) -> Result<Outcome> {
 }
 
 /// Leaves controller and guests alone, until the machine has to be relieved.
-fn settle(squeeze: Option<&Squeeze>) {
+fn settle(squeeze: Option<&Squeeze>, lasts: Duration) {
     let began = Instant::now();
-    while began.elapsed() < SETTLES && squeeze.and_then(Squeeze::opening).is_none() {
+    while began.elapsed() < lasts && squeeze.and_then(Squeeze::opening).is_none() {
         thread::sleep(LOOK);
     }
 }

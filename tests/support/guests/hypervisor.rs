@@ -1,12 +1,14 @@
 //! A libvirtd of our own beside whatever the machine runs: its configuration, state and sockets are in the session's folder.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use rustix::fs::{Advice, fadvise};
 use rustix::process::Signal;
 
 use super::guest::Guest;
@@ -157,6 +159,9 @@ impl Hypervisor {
         if let Some(mib) = spec.swap_disk_mib() {
             fs::File::create(dir.join("swap"))?.set_len(mib * machine::MIB)?;
         }
+        if let Some(mib) = spec.data_disk_mib() {
+            noise(&dir.join("data"), mib).context("the guest's disk of files")?;
+        }
         let xml = dir.join("domain.xml");
         fs::write(&xml, spec.xml(&image, &dir))?;
         self.virsh.call(&["define", xml.to_str().context("file name")?])?;
@@ -188,6 +193,21 @@ impl Hypervisor {
     fn daemon<T>(&self, with: impl FnOnce(&mut Daemon) -> T) -> T {
         with(&mut self.daemon.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Fills a file with what nothing can compress or merge, and leaves it to the disk alone: the guest goes past the host's page cache,
+/// and what stayed there would be one more thing to be squeezed.
+fn noise(path: &Path, mib: u64) -> Result<()> {
+    let mut file = fs::File::create(path)?;
+    let mut random = fastrand::Rng::new();
+    let mut piece = vec![0; 1 << 20];
+    for _ in 0..mib {
+        random.fill(&mut piece);
+        file.write_all(&piece)?;
+    }
+    file.sync_all()?;
+    fadvise(&file, 0, None, Advice::DontNeed)?;
+    Ok(())
 }
 
 fn launch(session: &Session, dir: &Path, virsh: &Virsh) -> Result<Process> {

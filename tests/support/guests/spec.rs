@@ -36,6 +36,7 @@ pub struct GuestSpec {
     load: Load,
     balloon: Balloon,
     swap_mib: Option<u64>,
+    data_mib: Option<u64>,
     hugepages: bool,
     shared: bool,
     pluggable_mib: u64,
@@ -53,6 +54,7 @@ impl GuestSpec {
             load: Load::IDLE,
             balloon: Balloon::Present { free_page_reporting: true, stats_period_s: KUBEVIRT_STATS_PERIOD },
             swap_mib: None,
+            data_mib: None,
             hugepages: false,
             shared: false,
             pluggable_mib: 0,
@@ -96,6 +98,13 @@ impl GuestSpec {
         self
     }
 
+    /// A disk of this size, full of what nothing can compress, that the guest finds by its serial `data`.
+    #[must_use]
+    pub fn data_mib(mut self, mib: u64) -> Self {
+        self.data_mib = Some(mib);
+        self
+    }
+
     /// Backs its memory with huge pages of the host, reserved for it at its start: one such guest at a time, and no squeeze beside it.
     #[must_use]
     pub fn hugepages(mut self) -> Self {
@@ -132,6 +141,11 @@ impl GuestSpec {
     /// Size of its swap disk.
     pub(super) fn swap_disk_mib(&self) -> Option<u64> {
         self.swap_mib
+    }
+
+    /// Size of its disk of files.
+    pub(super) fn data_disk_mib(&self) -> Option<u64> {
+        self.data_mib
     }
 
     fn kernel_args(&self) -> String {
@@ -174,7 +188,7 @@ impl GuestSpec {
         (domain, device)
     }
 
-    /// The domain XML, with the guest's files (console, command port, swap disk) in `dir`.
+    /// The domain XML, with the guest's files (console, command port, disks) in `dir`.
     pub(super) fn xml(&self, image: &GuestImage, dir: &Path) -> String {
         let Self { name, memory_mib, vcpus, .. } = self;
         let (kernel, initrd, dir) = (image.vmlinuz.display(), image.initrd.display(), dir.display());
@@ -186,12 +200,14 @@ impl GuestSpec {
             (false, true) => "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>",
             (false, false) => "",
         };
-        let disk = self.swap_mib.map_or(String::new(), |_| {
+        let disk = |name: &str, letter: char| {
             format!(
                 "<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none' discard='unmap'/>\
-                 <source file='{dir}/swap'/><target dev='vda' bus='virtio'/></disk>"
+                 <source file='{dir}/{name}'/><target dev='vd{letter}' bus='virtio'/><serial>{name}</serial></disk>"
             )
-        });
+        };
+        let swap = self.swap_mib.map_or(String::new(), |_| disk("swap", 'a'));
+        let data = self.data_mib.map_or(String::new(), |_| disk("data", 'b'));
         format!(
             "<domain type='qemu'>
   <name>{name}</name>
@@ -207,7 +223,8 @@ impl GuestSpec {
   <devices>
     {balloon}
     {plug}
-    {disk}
+    {swap}
+    {data}
     <controller type='virtio-serial' index='0' model='virtio-non-transitional'/>
     <controller type='usb' model='none'/>
     <channel type='unix'><source mode='bind' path='{dir}/port'/><target type='virtio' name='{PORT}'/></channel>
@@ -249,6 +266,13 @@ mod tests {
             spec.kernel_args()
         );
         assert!(xml(&spec).contains("<disk"));
+    }
+
+    #[test]
+    fn a_disk_of_files_is_known_by_its_serial_with_and_without_a_swap_beside() {
+        let spec = GuestSpec::new("g", 256).data_mib(64);
+        assert!(xml(&spec).contains("<serial>data</serial>") && !xml(&spec).contains("/d/swap"));
+        assert!(xml(&spec.swap_mib(64)).contains("/d/swap"));
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn way(points: impl Iterator<Item = (f64, f64)>) -> Data {
 fn hurts(outcome: &Outcome) -> Vec<f64> {
     let ended = |guest: &&crate::outcome::GuestOutcome| guest.gone || guest.kills > 0;
     let last_work = |guest: &crate::outcome::GuestOutcome| {
-        guest.course.iter().find(|look| look.written == guest.written).map(|look| look.at)
+        guest.course.iter().find(|look| look.done == guest.done).map(|look| look.at)
     };
     let killed = outcome.guests.iter().filter(ended).filter_map(last_work);
     killed.chain(outcome.livelock()).collect()
