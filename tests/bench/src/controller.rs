@@ -34,6 +34,8 @@ const ENDS: Duration = Duration::from_mins(1);
 /// taken most away; what the tools and the emulators need beside the guests has not become less by that: with 5 % of what is
 /// left the machine stood still after 26 s (scenario f).
 const KEPT_PERCENT: u64 = 12;
+/// The same where the host swaps, which is slow and no standstill: the policy's default.
+const KEPT_PERCENT_WITH_SWAP: u64 = 5;
 
 /// A controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize)]
@@ -82,10 +84,11 @@ impl Controller {
         guests: &[Guest],
         room_mib: u64,
     ) -> Result<Running> {
-        let agent = |mode| agent(mode, scenario.has_equal_pages(), hypervisor, room_mib);
+        let kept_mib = kept_mib(scenario, room_mib);
+        let agent = |mode| agent(mode, scenario.has_equal_pages(), hypervisor, kept_mib);
         match self {
             Self::Ceiling | Self::None => Ok(Running::Nobody),
-            Self::Split => split(guests, room_mib),
+            Self::Split => split(guests, room_mib, kept_mib),
             Self::Ours => agent("Enforce"),
             Self::Observe => agent("Observe"),
             Self::Mom => mom(&stock()?, hypervisor),
@@ -172,10 +175,16 @@ impl Running {
     }
 }
 
+/// What the agent keeps for the node.
+fn kept_mib(scenario: Scenario, room_mib: u64) -> u64 {
+    let swaps = scenario.host_swap_mib().is_some();
+    room_mib * if swaps { KEPT_PERCENT_WITH_SWAP } else { KEPT_PERCENT } / 100
+}
+
 /// The same for all, of what is left of the machine without what the agent keeps for the node and what the emulators need.
-fn split(guests: &[Guest], room_mib: u64) -> Result<Running> {
+fn split(guests: &[Guest], room_mib: u64, kept_mib: u64) -> Result<Running> {
     let beside = guests.iter().map(beside_mib).sum::<Result<u64>>()?;
-    let share = share_mib(room_mib, beside, guests.len() as u64);
+    let share = share_mib(room_mib - kept_mib, beside, guests.len() as u64);
     let share = share.with_context(|| format!("emulators need {beside} MiB, of {room_mib}"))?;
     for guest in guests {
         let had = guest.memory_stats()?.actual_kib / 1024;
@@ -184,10 +193,9 @@ fn split(guests: &[Guest], room_mib: u64) -> Result<Running> {
     Ok(Running::Nobody)
 }
 
-/// What each of so many guests may hold; absent where nothing is left for them.
-fn share_mib(room_mib: u64, beside_mib: u64, guests: u64) -> Option<u64> {
-    let divided = room_mib - room_mib * KEPT_PERCENT / 100;
-    divided.checked_sub(beside_mib)?.checked_div(guests).filter(|share| *share > 0)
+/// What each of so many guests may hold of what is divided; absent where nothing is left for them.
+fn share_mib(divided_mib: u64, beside_mib: u64, guests: u64) -> Option<u64> {
+    divided_mib.checked_sub(beside_mib)?.checked_div(guests).filter(|share| *share > 0)
 }
 
 /// What its emulator holds beside the guest's memory, of which it may fill all that its share is.
@@ -196,12 +204,11 @@ fn beside_mib(guest: &Guest) -> Result<u64> {
     Ok(QemuMemory::read(guest.qemu_pid()?, full)?.beside.div_ceil(MIB))
 }
 
-fn agent(mode: &str, merges: bool, hypervisor: &Hypervisor, room_mib: u64) -> Result<Running> {
-    let kept = room_mib * KEPT_PERCENT / 100;
+fn agent(mode: &str, merges: bool, hypervisor: &Hypervisor, kept_mib: u64) -> Result<Running> {
     let ksm = if merges { "Auto" } else { "\"Off\"" };
     let policy = format!(
         "apiVersion: overcommit.dev/v1alpha1\nkind: OvercommitPolicy\nmetadata: {{name: bench}}\nspec:\n  mode: {mode}\n  \
-         reserve: {{minimum: {kept}Mi}}\n  ksm: {{mode: {ksm}}}\n"
+         reserve: {{minimum: {kept_mib}Mi}}\n  ksm: {{mode: {ksm}}}\n"
     );
     let state = Session::shared()?.fresh_dir("state")?;
     let program = released("overcommit-agent")?;
@@ -298,9 +305,10 @@ mod tests {
 
     #[test]
     fn what_is_divided_is_what_neither_the_node_nor_an_emulator_needs() {
-        assert_eq!(share_mib(3000, 480, 8), Some((3000 - 360 - 480) / 8));
-        assert_eq!(share_mib(3000, 2700, 8), None);
-        assert_eq!(share_mib(3000, 2639, 8), None, "less than a MiB each");
+        assert_eq!([Scenario::F, Scenario::A].map(|scenario| kept_mib(scenario, 3000)), [360, 150]);
+        assert_eq!(share_mib(2640, 480, 8), Some((2640 - 480) / 8));
+        assert_eq!(share_mib(2640, 2700, 8), None);
+        assert_eq!(share_mib(2640, 2639, 8), None, "less than a MiB each");
     }
 
     #[test]
