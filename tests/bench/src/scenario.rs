@@ -86,9 +86,9 @@ impl Scenario {
     /// MiB that are left for all guests with their emulators; absent where nothing is squeezed.
     pub(crate) fn room_mib(self) -> Option<u64> {
         match self {
-            Self::A | Self::B | Self::C => Some(2560),
+            Self::C => Some(2560),
             Self::E => None,
-            Self::D | Self::F | Self::FNoSwap | Self::G | Self::GNoSwap => Some(3072),
+            Self::A | Self::B | Self::D | Self::F | Self::FNoSwap | Self::G | Self::GNoSwap => Some(3072),
             Self::H => Some(4096),
         }
     }
