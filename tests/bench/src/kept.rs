@@ -61,11 +61,16 @@ impl Kept {
         self.outcomes.last().map(|outcome| &outcome.origin)
     }
 
-    /// Whether this window was run, by these, and had a result.
-    pub(crate) fn has(&self, key: &Key, origin: &Origin) -> bool {
+    /// What this window came to, run by these, if it had a result.
+    pub(crate) fn find(&self, key: &Key, origin: &Origin) -> Option<&Outcome> {
         let is =
-            |outcome: &Outcome| outcome.key == *key && outcome.origin == *origin && outcome.void().is_none();
-        self.outcomes.iter().any(is)
+            |outcome: &&Outcome| outcome.key == *key && outcome.origin == *origin && outcome.void().is_none();
+        self.outcomes.iter().find(is)
+    }
+
+    /// Whether it had one.
+    pub(crate) fn has(&self, key: &Key, origin: &Origin) -> bool {
+        self.find(key, origin).is_some()
     }
 
     /// Adds one, on the disk when this returns.

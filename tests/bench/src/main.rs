@@ -4,6 +4,7 @@
 mod commands;
 mod controller;
 mod csv;
+mod density;
 mod figures;
 mod kept;
 mod looks;
@@ -103,7 +104,9 @@ fn bench(arguments: &Arguments) -> Result<()> {
 }
 
 fn run_all(arguments: &Arguments, kept: &mut Kept, origin: &Origin) -> Result<()> {
-    let all = plan::plan(&arguments.scenario, &arguments.controller, arguments.seed, arguments.rounds);
+    let (searched, compared): (Vec<_>, Vec<_>) =
+        arguments.scenario.iter().partition(|scenario| **scenario == Scenario::Density);
+    let all = plan::plan(&compared, &arguments.controller, arguments.seed, arguments.rounds);
     let left: Vec<Key> = all.iter().filter(|key| !kept.has(key, origin)).copied().collect();
     say(&format!(
         "bench: {} windows, {} of them kept in {} from before, of this build on this machine",
@@ -125,12 +128,27 @@ fn run_all(arguments: &Arguments, kept: &mut Kept, origin: &Origin) -> Result<()
             key.round,
             told(rest)
         ));
-        let outcome = window::run(*key, origin);
-        say(&format!("bench: {} ({})", words(&outcome), told(Duration::from_secs_f64(outcome.took_s))));
-        kept.add(outcome)?;
-        write_report(&arguments.into, kept, origin)?;
+        measure(*key, kept, origin, &arguments.into)?;
+    }
+    for (round, seed) in (1..=arguments.rounds).zip(arguments.seed..).filter(|_| !searched.is_empty()) {
+        density::search(&arguments.controller, (seed, round), |key| {
+            if let Some(known) = kept.find(&key, origin) {
+                return Ok(known.clone());
+            }
+            say(&format!("bench: {} guests under {}, round {round}", key.guests(), key.controller));
+            measure(key, kept, origin, &arguments.into)
+        })?;
     }
     Ok(())
+}
+
+/// Runs a window, keeps what comes of it, and writes the report.
+fn measure(key: Key, kept: &mut Kept, origin: &Origin, into: &Path) -> Result<Outcome> {
+    let outcome = window::run(key, origin);
+    say(&format!("bench: {} ({})", words(&outcome), told(Duration::from_secs_f64(outcome.took_s))));
+    kept.add(outcome.clone())?;
+    write_report(into, kept, origin)?;
+    Ok(outcome)
 }
 
 /// What a window came to, in a line.

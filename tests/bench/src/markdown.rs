@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::outcome::Outcome;
-use crate::summary::{LEGEND, heads, notes, summary};
+use crate::scenario::Scenario;
+use crate::summary::{CARRIED, CARRIED_HEADS, LEGEND, carried, heads, notes, summary};
 
 /// A table for each scenario.
 pub(crate) fn markdown(machine: &str, outcomes: &[Outcome]) -> String {
@@ -19,6 +20,13 @@ pub(crate) fn markdown(machine: &str, outcomes: &[Outcome]) -> String {
             let _ = write!(text, "\n{}", notes.concat());
         }
     }
+    let carried = carried(outcomes);
+    if !carried.is_empty() {
+        let _ = write!(text, "\n## {0}: {1}\n\n{CARRIED}\n\n", Scenario::Density, Scenario::Density.title());
+        text.push_str(&line(&CARRIED_HEADS.map(str::to_owned)));
+        text.push_str(&line(&CARRIED_HEADS.map(|_| "---".to_owned())));
+        text.extend(carried.iter().map(|row| line(row)));
+    }
     text
 }
 
@@ -30,6 +38,7 @@ fn line(cells: &[String]) -> String {
 mod tests {
     use super::*;
     use crate::controller::Controller;
+    use crate::outcome::Key;
     use crate::outcome::tests::outcome;
 
     #[test]
@@ -47,6 +56,22 @@ mod tests {
         );
         assert!(!text.contains("\n- "), "nothing is to be said of it: {text}");
         assert!(text.contains("| ours | 1 | 3.0 (3.0–3.0) | 1.50 (1.50–1.50) |"), "{text}");
+    }
+
+    #[test]
+    fn how_many_guests_are_carried_has_a_table_of_its_own() {
+        let of = |controller, count: usize, each| {
+            let mut of = outcome(controller, 1, &vec![each; count]);
+            of.key = Key { scenario: Scenario::Density, count: u64::try_from(count).ok(), ..of.key };
+            of
+        };
+        let [ceiling, ours] = [Controller::Ceiling, Controller::Ours];
+        let text = markdown(
+            "A machine.",
+            &[of(ceiling, 6, 100), of(ours, 6, 95), of(ceiling, 9, 100), of(ours, 9, 50)],
+        );
+        assert!(text.ends_with("| ours | 1 | 6 | 9: 50 % of the work |\n"), "{text}");
+        assert!(!text.contains("MiB/s |"), "no table of work: {text}");
     }
 
     #[test]

@@ -23,6 +23,16 @@ pub(crate) struct Key {
     /// From 1: each controller once in each round.
     pub(crate) round: u32,
     pub(crate) controller: Controller,
+    /// How many guests, where that is what is searched for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) count: Option<u64>,
+}
+
+impl Key {
+    /// How many guests there are.
+    pub(crate) fn guests(self) -> u64 {
+        self.count.unwrap_or_else(|| self.scenario.guests())
+    }
 }
 
 /// What came of it.
@@ -267,7 +277,7 @@ pub(crate) mod tests {
             guests: done.iter().enumerate().map(guest).collect(),
             pace: Pace { steps: 100.0, steal_percent: 0.0 },
             ..Outcome::failed(
-                Key { scenario: Scenario::F, seed: 1, round, controller },
+                Key { scenario: Scenario::F, seed: 1, round, controller, count: None },
                 &Origin { build: "b".into(), machine: "A machine.".into() },
                 String::new(),
             )

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use crate::outcome::Outcome;
 use crate::scenario::Scenario;
-use crate::summary::{LEGEND, Row, heads, notes, summary};
+use crate::summary::{CARRIED, CARRIED_HEADS, LEGEND, Row, carried, heads, notes, summary};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem;color:#222}\
                      table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .7rem;border-bottom:1px solid #ddd;text-align:right}\
@@ -53,6 +53,16 @@ pub(crate) fn page(machine: &str, outcomes: &[Outcome]) -> String {
                 outcome.key.round
             );
         }
+    }
+    let carried = carried(outcomes);
+    if !carried.is_empty() {
+        let _ =
+            writeln!(text, "<h2>{}: {}</h2><p>{CARRIED}</p>", Scenario::Density, Scenario::Density.title());
+        let _ = writeln!(text, "<table><tr><th>{}</tr>", CARRIED_HEADS.join("<th>"));
+        for row in carried {
+            let _ = writeln!(text, "<tr><td>{}</tr>", row.map(|cell| escaped(&cell)).join("<td>"));
+        }
+        text.push_str("</table>\n");
     }
     text
 }

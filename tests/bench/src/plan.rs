@@ -21,6 +21,7 @@ pub(crate) fn plan(scenarios: &[Scenario], controllers: &[Controller], seed: u64
                 seed,
                 round,
                 controller: *controller,
+                count: None,
             }));
         }
     }

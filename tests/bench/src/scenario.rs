@@ -7,6 +7,8 @@ use clap::ValueEnum;
 use overcommit_tests::guests::{Balloon, GuestSpec, Load};
 use serde::{Deserialize, Serialize};
 
+use crate::density::MOST;
+
 /// MiB of a guest.
 const SIZE: u64 = 512;
 /// Between these a Memknobs buffer grows and shrinks, in MiB: a guest's kernel leaves a little more than the larger.
@@ -56,6 +58,8 @@ pub(crate) enum Scenario {
     GNoSwap,
     /// Half of the guests hold the same pages, and little is left; a host without swap.
     H,
+    /// Memknobs on a host without swap: how many guests it carries.
+    Density,
 }
 
 impl Scenario {
@@ -72,13 +76,15 @@ impl Scenario {
             Self::G => "all surge at once on a host without swap",
             Self::GNoSwap => "all surge at once, and nobody has swap",
             Self::H => "half of the guests hold the same pages, on a host without swap",
+            Self::Density => "how many guests a host without swap carries",
         }
     }
 
-    /// How many guests there are.
+    /// How many guests there are, at most.
     pub(crate) fn guests(self) -> u64 {
         match self {
             Self::C => 6,
+            Self::Density => MOST,
             _ => 8,
         }
     }
@@ -89,7 +95,7 @@ impl Scenario {
             Self::C => Some(2560),
             Self::E => None,
             Self::A | Self::B | Self::D | Self::F | Self::FNoSwap | Self::G | Self::GNoSwap => Some(3072),
-            Self::H => Some(4096),
+            Self::H | Self::Density => Some(4096),
         }
     }
 

@@ -69,7 +69,7 @@ fn try_run(key: Key, origin: &Origin) -> Result<Outcome> {
     let merging = Merging::take_over(session, PATIENCE)?;
     let _swap = key.scenario.host_swap_mib().map(|mib| HostSwap::on(session, mib)).transpose()?;
     let hypervisor = Hypervisor::start()?;
-    let guests = boot(key.scenario, &hypervisor)?;
+    let guests = boot(key, &hypervisor)?;
     let pids = guests.iter().map(Guest::qemu_pid).collect::<Result<Vec<_>>>()?;
     let room = key.scenario.room_mib().filter(|_| key.controller != Controller::Ceiling);
     let squeeze = room.map(|room| squeeze(session, key.scenario, &guests, room)).transpose()?;
@@ -96,9 +96,9 @@ fn try_run(key: Key, origin: &Origin) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn boot(scenario: Scenario, hypervisor: &Hypervisor) -> Result<Vec<Guest>> {
-    let start = |number| hypervisor.define_and_start(&scenario.guest(number));
-    let guests = (0..scenario.guests()).map(start).collect::<Result<Vec<_>>>()?;
+fn boot(key: Key, hypervisor: &Hypervisor) -> Result<Vec<Guest>> {
+    let start = |number| hypervisor.define_and_start(&key.scenario.guest(number));
+    let guests = (0..key.guests()).map(start).collect::<Result<Vec<_>>>()?;
     for guest in &guests {
         guest.wait_booted()?;
         // As those of a pod that may use more than it requests: the kernel takes them before the node's own programs.
