@@ -14,6 +14,7 @@ mod outcome;
 mod pace;
 mod page;
 mod plan;
+mod recovery;
 mod scenario;
 mod summary;
 mod swap;

@@ -6,6 +6,7 @@ use crate::controller::Controller;
 use crate::density::Search;
 use crate::figures::Figure;
 use crate::outcome::Outcome;
+use crate::recovery::Recovery;
 use crate::scenario::Scenario;
 
 /// What is said of one controller in one scenario.
@@ -187,8 +188,8 @@ fn ratio(ours: f64, other: f64) -> f64 {
     }
 }
 
-/// What is to be said of single windows beside figures: what came to nothing, what stood still, whose controller died, and which
-/// guests could not be told to work.
+/// What is to be said of single windows beside figures: what came to nothing, what stood still, whose controller died, which
+/// guests could not be told to work, and how soon all were back after a surge.
 pub(crate) fn notes(outcomes: &[&Outcome]) -> Vec<String> {
     let of = |outcome: &&Outcome| {
         let window = format!("{}, round {}", outcome.key.controller, outcome.key.round);
@@ -202,7 +203,13 @@ pub(crate) fn notes(outcomes: &[&Outcome]) -> Vec<String> {
             let why = guest.refused.as_ref()?;
             Some(format!("{window}: {} could not be told to work: {}", guest.name, short(why)))
         });
-        stood.into_iter().chain(died).chain(refused).collect()
+        let back = Recovery::of(outcome).map(|recovery| match recovery {
+            Recovery::After(seconds) => {
+                format!("{window}: back at 90 % of the rate before the surge {seconds} s after it")
+            }
+            Recovery::Never => format!("{window}: not back at 90 % of the rate before the surge"),
+        });
+        stood.into_iter().chain(died).chain(refused).chain(back).collect()
     };
     outcomes.iter().flat_map(of).collect()
 }
