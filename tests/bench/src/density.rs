@@ -65,7 +65,8 @@ impl Search {
     pub(crate) fn told(&self) -> String {
         match &self.not {
             Some((guests, why)) => format!("{guests}: {why}"),
-            None => format!("no more than {MOST} were tried"),
+            None if self.carried == MOST => format!("no more than {MOST} are tried"),
+            None => "larger numbers were not tried yet".to_owned(),
         }
     }
 }
@@ -186,6 +187,16 @@ mod tests {
         ] {
             assert_eq!(judge(&outcome, &without), Verdict::Not(why.to_owned()));
         }
+    }
+
+    #[test]
+    fn a_search_that_is_not_over_says_so() {
+        let so_far = |carried| Search { carried, not: None };
+        assert_eq!(
+            (so_far(6).told().as_str(), so_far(6).next()),
+            ("larger numbers were not tried yet", Some(9))
+        );
+        assert_eq!((so_far(MOST).told().as_str(), so_far(MOST).next()), ("no more than 12 are tried", None));
     }
 
     #[test]

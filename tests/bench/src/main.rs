@@ -109,12 +109,14 @@ fn run_all(arguments: &Arguments, kept: &mut Kept, origin: &Origin) -> Result<()
         arguments.scenario.iter().partition(|scenario| **scenario == Scenario::Density);
     let all = plan::plan(&compared, &arguments.controller, arguments.seed, arguments.rounds);
     let left: Vec<Key> = all.iter().filter(|key| !kept.has(key, origin)).copied().collect();
-    say(&format!(
-        "bench: {} windows, {} of them kept in {} from before, of this build on this machine",
-        all.len(),
-        all.len() - left.len(),
-        arguments.into.display()
-    ));
+    if !all.is_empty() {
+        say(&format!(
+            "bench: {} windows, {} of them kept in {} from before, of this build on this machine",
+            all.len(),
+            all.len() - left.len(),
+            arguments.into.display()
+        ));
+    }
     arguments.scenario.iter().try_for_each(|scenario| enough(*scenario))?;
     arguments.controller.iter().try_for_each(|controller| controller.prepare())?;
     GuestImage::ensure()?;
