@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::load::draw;
 use crate::waits::Waits;
-use crate::work::{Buffer, told};
+use crate::work::{Buffer, SECOND, told};
 
 /// What the guest's disk of files is called.
 const DISK: &str = "data";
@@ -23,8 +23,6 @@ const FILES: usize = 16;
 const RUNS: usize = 2;
 /// One in so many requests changes a file.
 const CHANGES: u64 = 10;
-/// How often it reports.
-const SECOND: Duration = Duration::from_secs(1);
 
 /// The files, and the memory beside them.
 struct Service {

@@ -1,4 +1,4 @@
-//! How long requests waited for their answers, in classes of which each reaches a twelfth further than the one before.
+//! How long requests waited for their answers, in classes of which each reaches 9 % further than the one before.
 //!
 //! Used on both sides: the program in the guest counts, the test bed reads. Standard library only.
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 const FIRST_US: f64 = 100.0;
 /// Classes until a wait is twice as long.
 const PER_OCTAVE: f64 = 8.0;
-/// The last class holds all that is longer: some 13 hours.
+/// The last class holds all that is longer than some 15 hours.
 const LAST: u16 = 8 * 29;
 
 /// Counts of waits by their class.

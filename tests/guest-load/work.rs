@@ -19,7 +19,8 @@ const PAGES_PER_PIECE: usize = 256;
 /// Pages that are written in a row.
 const AT_ONCE: usize = 16;
 
-const SECOND: Duration = Duration::from_secs(1);
+/// How often a load reports.
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 /// The buffer, and where the writing is.
 pub(crate) struct Buffer {
