@@ -72,7 +72,7 @@ pub fn propose(scene: &Scene<'_>, purpose: Purpose, wish: &mut Wish) {
             Standing::Open(class) => seats.push(Seat::new(track, class, scene, true)),
         }
     }
-    divide(&mut seats, ledger.allowed().minus(exempt), arena);
+    divide(&mut seats, [ledger.allowed_with_swap(), ledger.allowed()].map(|sum| sum.minus(exempt)), arena);
     seats.iter_mut().for_each(Seat::wait_for_verdict);
     let lacks = gives(&seats, owed, scene, purpose, moves);
     if purpose == Purpose::Control {

@@ -2,7 +2,8 @@
 //!
 //! Only then is a floor crossed, down to the emergency floor. It takes both signals: the account is short, and the
 //! host's kernel says that memory is gone. Either alone is no emergency: a shortfall harms nobody until it is touched,
-//! and pressure without a shortfall is not the guests' doing.
+//! and pressure without a shortfall is not the guests' doing. Nor is it one while swap can keep all that guests may touch, however
+//! the node stalls: then only the kubelet kills.
 
 use std::time::Duration;
 
@@ -32,7 +33,10 @@ pub struct Emergency {
 impl Emergency {
     /// Looks at the host; true while an emergency is declared.
     pub fn declare(&mut self, host: &HostSample, ledger: &Ledger, eviction: Bytes, now: Monotonic) -> bool {
-        if !ledger.shortfall.is_zero() && distressed(host, eviction) {
+        // A kernel that can still swap kills nobody; a kubelet does, which does not look at swap.
+        let evicts = !eviction.is_zero() && below(host, eviction, MARGIN);
+        let kills = evicts || !ledger.swap_keeps_all();
+        if !ledger.shortfall.is_zero() && distressed(host, eviction) && kills {
             self.until = Some(now.after(LASTS));
         }
         self.until = self.until.filter(|until| *until > now);
@@ -42,9 +46,12 @@ impl Emergency {
 
 /// The host's kernel says that memory is gone.
 pub fn distressed(host: &HostSample, eviction: Bytes) -> bool {
-    let below = |part| host.memory.available < eviction.plus(host.memory.total.share(part));
     let stalled = host.pressure.is_some_and(|p| p.full_avg10 >= STALLED);
-    below(MARGIN) || (stalled && below(STRAINED))
+    below(host, eviction, MARGIN) || (stalled && below(host, eviction, STRAINED))
+}
+
+fn below(host: &HostSample, eviction: Bytes, part: Permille) -> bool {
+    host.memory.available < eviction.plus(host.memory.total.share(part))
 }
 
 #[cfg(test)]
@@ -85,6 +92,23 @@ mod tests {
             Bytes::from_mib(100),
             Monotonic::default()
         ));
+    }
+
+    #[test]
+    fn while_swap_can_keep_everything_only_the_kubelet_kills() {
+        let swaps = |swap| Ledger {
+            promised: Bytes::from_mib(9000),
+            budget: Bytes::from_mib(8000),
+            swap: Bytes::from_mib(swap),
+            ..short(1)
+        };
+        let declared = |host: &HostSample, ledger: &Ledger, eviction| {
+            Emergency::default().declare(host, ledger, Bytes::from_mib(eviction), Monotonic::default())
+        };
+        assert!(!declared(&host(50, 5000), &swaps(1000), 0));
+        assert!(declared(&host(50, 5000), &swaps(999), 0));
+        assert!(declared(&host(150, 0), &swaps(1000), 100));
+        assert!(!declared(&host(250, 5000), &swaps(1000), 100), "it stalls, and nobody is evicted for that");
     }
 
     #[test]

@@ -118,7 +118,7 @@ pub struct Verdict {
 pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings, verdict: &mut Verdict) {
     takings.renew(scene);
     let Verdict { plan, dropped, cut } = verdict;
-    let mut spare = scene.ledger.spare;
+    let mut purse = Purse::of(scene.ledger);
     let takes = proposal.moves().iter().filter(|m| m.takes());
     for step in takes {
         let Some(track) = scene.model.track(&step.id) else { continue };
@@ -147,9 +147,9 @@ pub fn guard(proposal: &Proposal, scene: &Scene<'_>, takings: &mut Takings, verd
             dropped.insert(step.id.clone(), Reason::Unreachable);
             continue;
         }
-        match guard_give(step, track, spare) {
+        match guard_give(step, track, purse.open_for(step, scene.model)) {
             Some(allowed) => {
-                spare = spare.minus(track.cost(allowed.to));
+                purse.pay(track.cost(allowed.to));
                 let by_pod = !restores(step.reason) && allowed.to >= track.cap();
                 let why = if by_pod { Cut::PodLimit } else { Cut::Spare };
                 note_cut(cut, step, &allowed, Some(why));
@@ -189,6 +189,29 @@ impl Rank {
             _ if model.track(&step.id).is_some_and(|track| track.pain.is_some()) => Self::Distress,
             _ => Self::Rest,
         }
+    }
+}
+
+/// What may be promised beyond what is.
+struct Purse {
+    spare: Bytes,
+    /// What only swap could keep: for those who hurt, or lack what they are thought to need.
+    backed: Bytes,
+}
+
+impl Purse {
+    fn of(ledger: &Ledger) -> Self {
+        Self { spare: ledger.spare, backed: ledger.spare_with_swap().minus(ledger.spare) }
+    }
+
+    fn open_for(&self, step: &Move, model: &Model) -> Bytes {
+        let lacks = matches!(step.reason, Reason::GiveNeed | Reason::GiveBlind | Reason::GiveReboot);
+        if lacks || Rank::of(step, model) != Rank::Rest { self.spare.plus(self.backed) } else { self.spare }
+    }
+
+    fn pay(&mut self, cost: Bytes) {
+        self.backed = self.backed.minus(cost.minus(self.spare));
+        self.spare = self.spare.minus(cost);
     }
 }
 

@@ -27,8 +27,9 @@ const SATURATED: Permille = Permille::new(950);
 /// Reading this much per second from its disks while saturated is what refaults and swap-in look like from outside: a
 /// cache-heavy start reads more, but not while nothing is usable.
 const READ_BURST: Bytes = Bytes::from_mib(4);
-/// QEMU's own major faults per second: the host swapped the guest out.
-const FAULT_BURST: u64 = 50;
+/// Where the host can swap instead, reading so much per second again and again is worth as much memory as it takes: as much as hurts when
+/// it is read back from swap.
+const READ_AGAIN: Bytes = Bytes::from_kib(256);
 /// A guest that said lately that this part of its memory is usable is reading files, not suffering.
 const USABLE: Permille = Permille::new(200);
 /// A guest that would fill what it says is usable within this is helped before it hurts: at full speed that is over
@@ -53,8 +54,6 @@ pub struct Glimpse {
     pub resident: Bytes,
     /// Bytes read from storage since its start.
     pub read: Bytes,
-    /// Major faults since its start.
-    pub major_faults: u64,
 }
 
 /// True if the host lost enough since the last decision that it should decide now.
@@ -155,10 +154,12 @@ impl Seen {
     fn reading(&self, before: &Self, track: &Track) -> Option<Bytes> {
         let read = self.read_since(before, self.judged_over(before, track)?);
         let full = track.evidence.fresh().is_some_and(|words| words.unused < words.total.share(FREE));
-        Some(read).filter(|read| full && says_usable(track) && *read >= READ_BURST)
+        let line = if track.host_swaps { READ_AGAIN } else { READ_BURST };
+        Some(read).filter(|read| full && says_usable(track) && *read >= line)
     }
 
-    /// How the guest hurts, by what changed since the look before.
+    /// How the guest hurts, by what changed since the look before. That it waits for what the host swapped out is no such pain: its
+    /// balloon has not taken that, and cannot give it back.
     fn pain(&self, before: &Self, track: &Track) -> Option<Pain> {
         let (old, new) = (&before.glimpse, &self.glimpse);
         let millis = self.judged_over(before, track)?;
@@ -171,11 +172,7 @@ impl Seen {
             return None;
         }
         let read = self.read_since(before, millis);
-        let faults = Bytes::new(new.major_faults.saturating_sub(old.major_faults)).scaled(1000, millis).get();
         let guest = new.resident.minus(track.overhead());
-        if faults >= FAULT_BURST {
-            return Some(Pain::HostFaults { per_second: faults });
-        }
         let all = track.actual.plus(track.plugged());
         (guest >= all.share(SATURATED) && read >= READ_BURST).then_some(Pain::DiskReads { per_second: read })
     }

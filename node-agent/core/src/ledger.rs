@@ -54,6 +54,8 @@ pub struct Ledger {
     pub shortfall: Bytes,
     /// How much of the budget is not committed.
     pub spare: Bytes,
+    /// What of `promised` swap can take, or took already; nothing while an emergency is declared.
+    pub swap: Bytes,
     /// What guests hold less than they may have.
     pub reclaimed: Bytes,
     /// Saved by KSM; never part of the budget, for a surge undoes it.
@@ -77,11 +79,13 @@ pub(crate) fn non_guest(
     all.minus(guests).plus(kernel.into_iter().sum())
 }
 
-/// What a surge of the guests could still push to swap: no more than is free, and than their pods may use (a kubelet gives
-/// its pods none unless told so, `memorySwap.swapBehavior`).
+/// What of all that was promised to guests swap can take: what it took of it already, and what a surge could still push there, which is
+/// no more than is free, and than their pods may use (a kubelet gives its pods none unless told so, `memorySwap.swapBehavior`).
 fn usable_swap(memory: &HostMemory, model: &Model) -> Bytes {
-    let of = |t: &Track| t.sample.facts.swappable.unwrap_or(memory.swap_free);
-    model.tracks().map(of).sum::<Bytes>().min(memory.swap_free)
+    let facts = || model.tracks().map(|t| &t.sample.facts);
+    let free: Bytes = facts().map(|f| f.swappable.unwrap_or(memory.swap_free)).sum();
+    let taken: Bytes = facts().filter_map(|f| f.swapped).sum();
+    free.min(memory.swap_free).plus(taken.min(memory.swap_total.minus(memory.swap_free)))
 }
 
 pub(crate) fn resident(model: &Model) -> Bytes {
@@ -138,9 +142,11 @@ impl Ledger {
         ledger.budget = ledger.kept().into_iter().map(|(_, bytes)| bytes).fold(ledger.total, Bytes::minus);
         ledger.committed = ledger.promised;
         let swap = usable_swap(memory, model);
+        ledger.swap = swap;
         if !swap.is_zero() {
-            let grown = growth.of_resident(reserve.growth_quantile).plus(unseen(model));
-            ledger.at_risk = grown.min(ledger.promised.minus(ledger.resident));
+            // Growth that swap can keep is no risk.
+            let growth = growth.of_resident(reserve.growth_quantile).minus(ledger.spare_with_swap());
+            ledger.at_risk = growth.plus(unseen(model)).min(ledger.promised.minus(ledger.resident));
             let expected = ledger.resident.plus(ledger.at_risk);
             ledger.committed = expected.max(ledger.promised.minus(swap)).min(ledger.promised);
         }
@@ -174,5 +180,26 @@ impl Ledger {
     /// The sum of promises at which nothing would be short nor spare.
     pub fn allowed(&self) -> Bytes {
         self.promised.plus(self.spare).minus(self.shortfall)
+    }
+
+    /// The sum of promises that memory and swap together could still keep. What guests need is not taken from them while that is
+    /// more than `allowed`: the node's kernel finds what they touch least among all, a balloon within one guest only.
+    pub fn allowed_with_swap(&self) -> Bytes {
+        if self.swap.is_zero() { self.allowed() } else { self.budget.plus(self.swap) }
+    }
+
+    /// Somebody is about to kill whom swap does not keep from that.
+    pub(crate) fn count_no_swap(&mut self) {
+        self.swap = Bytes::ZERO;
+    }
+
+    /// Whatever guests touch of all that they were promised, memory and swap keep it.
+    pub fn swap_keeps_all(&self) -> bool {
+        !self.swap.is_zero() && self.promised <= self.budget.plus(self.swap)
+    }
+
+    /// What of that is not promised yet, for who hurts.
+    pub fn spare_with_swap(&self) -> Bytes {
+        if self.swap.is_zero() { self.spare } else { self.budget.plus(self.swap).minus(self.promised) }
     }
 }

@@ -23,6 +23,7 @@ use crate::turns::{Place, Seat};
 use crate::units::{Bytes, Monotonic};
 
 use kills::Lost;
+use life::host_swaps;
 pub use promise::ASSUMED_OVERHEAD;
 pub(crate) use words::DISTRESS_USABLE_PERCENT;
 
@@ -93,6 +94,9 @@ pub struct Track {
     /// It swapped out between its last two statistics: it has a swap, and that has room.
     #[serde(default)]
     pub swaps: bool,
+    /// The host can still swap of it: what it lacks need not be taken from it.
+    #[serde(default)]
+    pub host_swaps: bool,
     /// Whose turn it is, while guests need more than there is.
     pub turn: Option<Place>,
     /// What it had of its turns.
@@ -157,6 +161,10 @@ impl Model {
         if let Some(track) = self.tracks.get_mut(id) {
             if let Pain::Rereads { .. } = pain {
                 track.rereads_at = Some(at);
+                // What the host's kernel would swap out for it is touched less than the files that it reads again and again.
+                if track.host_swaps {
+                    track.demand = track.ceiling;
+                }
                 return;
             }
             track.demand = track.ceiling;
@@ -256,6 +264,7 @@ impl Track {
             pain: None,
             demand: Bytes::ZERO,
             swaps: false,
+            host_swaps: host_swaps(guest, sample),
             turn: None,
             seat: None,
             rise: Bytes::ZERO,

@@ -116,11 +116,6 @@ pub enum Pain {
         /// Bytes per second.
         per_second: Bytes,
     },
-    /// Seen from outside: its own process waits for memory that the host swapped out.
-    HostFaults {
-        /// Faults per second.
-        per_second: u64,
-    },
     /// Seen from outside: it goes on reading files, of which it has all the memory full. It lacks nothing that anybody else should be
     /// hurt for; what others have nothing in is of use there.
     Rereads {
@@ -273,9 +268,6 @@ impl fmt::Display for Pain {
             }
             Self::Filling { per_second } => {
                 write!(f, "fills {per_second}/s, and has hardly a second's worth left")
-            }
-            Self::HostFaults { per_second } => {
-                write!(f, "waits for {per_second} pages/s that the host swapped out")
             }
             Self::Rereads { per_second } => {
                 write!(f, "goes on reading {per_second}/s of files with all its memory full")

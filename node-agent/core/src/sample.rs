@@ -390,6 +390,9 @@ pub struct ProcessFacts {
     pub bound: Option<Bytes>,
     /// How much more of it the kernel may swap out by the limits of its pod; absent when unlimited.
     pub swappable: Option<Bytes>,
+    /// How much swap its pod or scope occupies, else what of QEMU's private memory was swapped out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swapped: Option<Bytes>,
     /// Page faults of QEMU since its start; for programs alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faults: Option<Faults>,
@@ -419,6 +422,7 @@ impl ProcessFacts {
             // A promise is cut by it, so it must still hold: a reading that came says, too, that there is none.
             bound: if self.anon.is_some() { self.bound } else { before.bound },
             swappable: self.swappable.or(before.swappable),
+            swapped: self.swapped.or(before.swapped),
             faults: self.faults.or(before.faults),
         }
     }

@@ -200,8 +200,11 @@ impl State {
             self.growth.note_followed(&self.model);
         }
         let unlisted = Unlisted::of(&sample.strangers);
-        let ledger = self.account(input, sample, giving_back, unlisted.untouched);
+        let mut ledger = self.account(input, sample, giving_back, unlisted.untouched);
         let emergency = self.emergency.declare(&sample.host, &ledger, input.eviction, sample.at);
+        if emergency {
+            ledger.count_no_swap();
+        }
         let takes = input.mandate == Mandate::Full && input.turn != Turn::Handover;
         self.take_turns(input.policy, &ledger, takes && !observing && !giving_back, arena);
         let scene = Scene {

@@ -233,7 +233,7 @@ fn contend(
     headroom: Headroom,
     contenders: &mut Vec<'_, Contender>,
 ) -> Bytes {
-    let mut room = ledger.allowed();
+    let mut room = ledger.allowed_with_swap();
     for track in model.tracks() {
         let (class, open) = match standing(track, policy, now) {
             Standing::Exempt(_) => {

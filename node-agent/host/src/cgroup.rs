@@ -225,6 +225,12 @@ pub(crate) fn swappable(dirs: &[PathBuf], version: Version) -> Option<Bytes> {
     dirs.iter().filter_map(|dir| Some(number(dir, limit)?.minus(number(dir, used).unwrap_or_default()))).min()
 }
 
+/// How much swap a cgroup occupies: also that of pages which are back in memory and unchanged. v1 counts memory and swap together.
+pub(crate) fn swapped(dir: &std::path::Path, version: Version) -> Option<Bytes> {
+    let current = || one_limit(&read_text(&dir.join("memory.swap.current"), STAT_CAP).ok()?);
+    (version == Version::V2).then(current).flatten()
+}
+
 /// v2 writes `max`, v1 a number near 2^63 (`PAGE_COUNTER_MAX`, `include/linux/page_counter.h`) for no limit.
 pub(crate) fn one_limit(text: &str) -> Option<Bytes> {
     const UNLIMITED: u64 = 1 << 62;
@@ -363,7 +369,9 @@ mod tests {
         let none = level("none", "0\n", "0\n");
         assert_eq!(swappable(&[pod.clone(), container.clone()], Version::V2), Some(Bytes::new(3000)));
         assert_eq!(swappable(&[pod.clone(), container, none], Version::V2), Some(Bytes::ZERO));
-        assert_eq!(swappable(&[pod], Version::V2), None);
+        assert_eq!(swappable(std::slice::from_ref(&pod), Version::V2), None);
+        assert_eq!(swapped(&pod, Version::V2), Some(Bytes::new(5000)));
+        assert_eq!((swapped(&pod, Version::V1), swapped(dir.path(), Version::V2)), (None, None));
     }
 
     #[test]

@@ -47,11 +47,6 @@ pub fn start_time(text: &str) -> Option<u64> {
     proc::start_time(text)
 }
 
-/// `/proc/PID/stat`: major faults and start time, as they are read of squeezed guests.
-pub fn faults(text: &str) -> Option<(u64, u64)> {
-    glimpse::faults(text)
-}
-
 /// `/proc/PID/io`.
 pub fn bytes_read(text: &str) -> u64 {
     glimpse::bytes_read(text)

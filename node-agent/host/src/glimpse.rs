@@ -8,6 +8,7 @@ use overcommit_core::sample::{Faults, Incarnation};
 use overcommit_core::units::Bytes;
 
 use crate::held::Held;
+use crate::proc::start_time;
 use crate::root::Root;
 use crate::text::counter_line;
 
@@ -56,21 +57,13 @@ impl Files {
     }
 
     fn look(&mut self, process: Incarnation, page: Bytes) -> Option<Glimpse> {
-        let (major_faults, start_ticks) = faults(self.stat.read().ok()?)?;
-        if start_ticks != process.start_ticks {
+        if start_time(self.stat.read().ok()?)? != process.start_ticks {
             return None;
         }
         let resident = self.statm.read().ok()?.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()?;
         let read = self.io.read().map_or(0, bytes_read);
-        Some(Glimpse { resident: page.scaled(resident, 1), read: Bytes::new(read), major_faults })
+        Some(Glimpse { resident: page.scaled(resident, 1), read: Bytes::new(read) })
     }
-}
-
-/// Fields 12 (`majflt`) and 22 (`starttime`) of `stat`, counted from behind the name in parentheses.
-pub(crate) fn faults(text: &str) -> Option<(u64, u64)> {
-    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
-    let faults = fields.nth(9)?.parse().ok()?;
-    Some((faults, fields.nth(9)?.parse().ok()?))
 }
 
 /// Fields 10 (`minflt`) and 12 (`majflt`).
@@ -93,7 +86,7 @@ mod tests {
     #[test]
     fn this_very_process_is_seen_to_read() {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-        let process = Incarnation { pid: std::process::id(), start_ticks: faults(&stat).unwrap().1 };
+        let process = Incarnation { pid: std::process::id(), start_ticks: start_time(&stat).unwrap() };
         let mut glimpses = Glimpses::new(&Root::default());
         let before = glimpses.look(process).unwrap();
         assert!(before.resident > Bytes::from_kib(100), "{before:?}");
@@ -109,14 +102,10 @@ mod tests {
 
     #[test]
     fn hostile_names_and_broken_text_are_no_counters() {
-        assert_eq!(faults("7 (a) 1 2) S 1 1 1 0 -1 0 5 0 77 0 0 0 0 0 20 0 1 0 99 1"), Some((77, 99)));
         let all = all_faults("7 (a) 1 2) S 1 1 1 0 -1 0 5 3 77 9 0 0 0 0 20 0 1 0 99 1");
         assert_eq!(all, Some(Faults { minor: 5, major: 77 }));
         for text in ["", ")", "1 (x) S", "1 (x) S 1 1 1 0 -1 0 5 3", "1 (x) S 1 1 1 0 -1 0 y 3 7"] {
             assert_eq!(all_faults(text), None, "{text}");
-        }
-        for text in ["", ")", "1 (x) S", "1 (x) S 1 1 1 0 -1 0 5 0 x 0 0 0 0 0 20 0 1 0 99"] {
-            assert_eq!(faults(text), None, "{text}");
         }
         assert_eq!(bytes_read("rchar: 5\nread_bytes: 9\nwchar: 99\n"), 9);
     }

@@ -17,6 +17,8 @@ pub(crate) struct Status {
     pub(crate) shmem: Bytes,
     /// `VmPTE`: its page tables.
     pub(crate) page_tables: Bytes,
+    /// `VmSwap`: private memory that was swapped out.
+    pub(crate) swapped: Bytes,
 }
 
 impl Status {
@@ -37,6 +39,7 @@ pub(crate) fn parse(text: &str) -> Option<Status> {
             "RssAnon" => status.anon = value,
             "RssShmem" => status.shmem = value,
             "VmPTE" => status.page_tables = value,
+            "VmSwap" => status.swapped = value,
             _ => {}
         }
     }
@@ -49,12 +52,13 @@ mod tests {
 
     #[test]
     fn the_sizes_of_a_process_are_read() {
-        let text = "Name:\tqemu\nVmRSS:\t     300 kB\nRssAnon:\t     200 kB\nRssFile:\t 60 kB\nRssShmem:\t 40 kB\nVmPTE:\t      10 kB\nThreads:\t4\n";
+        let text = "Name:\tqemu\nVmRSS:\t     300 kB\nRssAnon:\t     200 kB\nRssFile:\t 60 kB\nRssShmem:\t 40 kB\nVmPTE:\t      10 kB\nVmSwap:\t 5 kB\nThreads:\t4\n";
         let want = Status {
             resident: Bytes::from_kib(300),
             anon: Bytes::from_kib(200),
             shmem: Bytes::from_kib(40),
             page_tables: Bytes::from_kib(10),
+            swapped: Bytes::from_kib(5),
         };
         assert_eq!(parse(text), Some(want));
     }

@@ -6,14 +6,25 @@ use bumpalo::{Bump, vec};
 use super::seat::Seat;
 use crate::units::Bytes;
 
-/// Fills the levels stage by stage with what is left of `allowed` after what no balloon can take.
-pub(super) fn divide(seats: &mut [Seat<'_>], allowed: Bytes, arena: &Bump) {
+/// Fills the levels stage by stage with what is left of what is allowed after what no balloon can take: what guests need of `for_needs`,
+/// and what they can do without of `allowed`, if their needs left any.
+pub(super) fn divide(seats: &mut [Seat<'_>], [for_needs, allowed]: [Bytes; 2], arena: &Bump) {
     let beside: Bytes = seats.iter().map(|s| s.track.beside()).sum();
     let floors: Bytes = seats.iter().map(|s| s.floor).sum();
-    let mut left = allowed.minus(beside).minus(floors);
-    let stages: [fn(&Seat<'_>) -> Bytes; 5] =
-        [|s| s.least_relief(), |s| s.relief(), |s| s.need, |s| s.comfort, |s| s.ceiling];
-    for level in stages {
+    let needs: [Level; 3] = [|s| s.least_relief(), |s| s.relief(), |s| s.need];
+    let rest: [Level; 2] = [|s| s.comfort, |s| s.ceiling];
+    let kept = beside.plus(floors);
+    let left = fill(seats, for_needs.minus(kept), &needs, arena);
+    let used = for_needs.minus(kept).minus(left);
+    fill(seats, allowed.minus(kept).minus(used), &rest, arena);
+}
+
+/// A level of a guest.
+type Level = fn(&Seat<'_>) -> Bytes;
+
+/// Fills these levels, and returns what is left.
+fn fill(seats: &mut [Seat<'_>], mut left: Bytes, levels: &[Level], arena: &Bump) -> Bytes {
+    for level in levels {
         let gaps = seats.iter().map(|s| (level(s).minus(s.desired), s.class.weight));
         let gaps = Vec::from_iter_in(gaps, arena);
         for (seat, share) in seats.iter_mut().zip(share(left, &gaps, arena)) {
@@ -21,6 +32,7 @@ pub(super) fn divide(seats: &mut [Seat<'_>], allowed: Bytes, arena: &Bump) {
             left = left.minus(share);
         }
     }
+    left
 }
 
 /// Divides `amount` over the gaps in proportion to their weights, none getting more than its gap. A weight of 0 counts

@@ -24,7 +24,9 @@ pub(super) fn gives(
 ) -> (Bytes, Bytes) {
     let Scene { ledger, policy, arena, .. } = *scene;
     let all = ledger.spare.minus(owed);
-    let mut spare = all;
+    // What is needed may be promised beyond what is spare while the node can swap.
+    let backed = ledger.spare_with_swap().minus(ledger.spare);
+    let mut spare = all.plus(backed);
     // Nothing can be given to a guest out of reach: its part is the others'.
     let within_reach = || seats.iter().filter(|seat| seat.track.is_reachable());
     let urgent = Vec::from_iter_in(within_reach().filter(|s| s.is_urgent()), arena);
@@ -47,6 +49,7 @@ pub(super) fn gives(
     let others = |seat: &&Seat<'_>| seat.rank().is_none() && !(scene.turns && calm(seat));
     let urgent = Vec::from_iter_in(urgent.iter().copied().filter(others), arena);
     spare = spare.minus(hand_out(&urgent, spare, Bytes::ZERO, scene, moves));
+    let spare = spare.minus(backed);
     let slack: Bytes = other.iter().map(|s| s.cost()).sum();
     let (worthwhile, band) = match purpose {
         // What is left of too little for the urgent is what whole pages make of their parts.

@@ -15,6 +15,11 @@ use crate::units::{Bytes, Monotonic};
 /// A stamp so far ahead of the clock is of before the clock was set back: both are whole seconds of one host.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
 
+/// Swap has room, and the limits of its pod as well.
+pub(super) fn host_swaps(guest: &GuestSample, sample: &Sample) -> bool {
+    !sample.host.memory.swap_free.is_zero() && guest.facts.swappable != Some(Bytes::ZERO)
+}
+
 impl Track {
     /// The first statistics of a guest: their stamp is compared with the wall clock, once.
     pub(super) fn first_statistics(&mut self, balloon: &Balloon, sample: &Sample, adaptive: &Adaptive) {
@@ -79,6 +84,7 @@ impl Track {
         self.host_total = sample.host.memory.total;
         self.host_at = sample.host_at();
         self.sample.facts = guest.facts.or(&facts);
+        self.host_swaps = host_swaps(&self.sample, sample);
         self.shown_at = guest.shown_at(sample.at).or(self.shown_at);
         let Some(balloon) = guest.balloon else {
             self.age(sample.at);

@@ -27,6 +27,9 @@ pub(super) const AHEAD_SECONDS: u64 = 2;
 /// A demand once seen fades by this part with each new statistics, so that a cap does not become its own proof; not with each
 /// turn: those that others bring about are no word of this guest.
 const DEMAND_FADE: u64 = 16;
+/// The same while the host can swap, so that half of it is left after three minutes: nothing is at stake then but work, and a guest whose
+/// use goes up and down within minutes loses more of that each time it has to swap by itself than its neighbours gain.
+const SLOW_DEMAND_FADE: u64 = 256;
 /// No two statistics of a guest are closer: its timer starts anew with each that comes, and counts whole seconds
 /// (`virtio_balloon_receive_stats`, `balloon_stats_change_timer`, hw/virtio/virtio-balloon.c in QEMU).
 const CLOSEST: Duration = Duration::from_secs(1);
@@ -52,7 +55,8 @@ impl Track {
             None => with_headroom(used, adaptive.headroom).max(self.soon(used)),
         };
         let need = need.max(self.lost(at));
-        let fade = if new { self.demand.minus(need).scaled(1, DEMAND_FADE) } else { Bytes::ZERO };
+        let slowness = if self.host_swaps { SLOW_DEMAND_FADE } else { DEMAND_FADE };
+        let fade = if new { self.demand.minus(need).scaled(1, slowness) } else { Bytes::ZERO };
         // What a guest grows by in a moment, carried on, may be more than there is: nobody needs more than it may have.
         self.demand = self.demand.minus(fade).max(need).min(self.ceiling);
     }

@@ -383,6 +383,19 @@ fn swap_counts_for_what_it_can_take_and_guests_may_use() {
 }
 
 #[test]
+fn what_swap_took_of_guests_already_needs_no_memory_and_what_it_took_of_others_helps_nobody() {
+    let shortfall = |of_guests: u64| {
+        let mut w = world(1000, (0..4).map(|i| guest(&format!("g{i}"), 512, 60)).collect());
+        (w.swap, w.swap_used) = (800, 400);
+        w.guests[0].swapped = Some(of_guests);
+        w.decide(5, Turn::Tick).ledger.shortfall
+    };
+    assert_eq!(shortfall(0), mib(648));
+    assert_eq!(shortfall(300), mib(348));
+    assert_eq!(shortfall(4000), mib(248), "no more than is in use");
+}
+
+#[test]
 fn a_guest_that_claims_more_than_the_host_has_is_charged_for_no_more() {
     let mut w = world(8192, vec![guest("a", 512, 50), guest("giant", 1 << 40, 0)]);
     w.guest("giant").listed = false;

@@ -134,7 +134,7 @@ fn gives_never_promise_more_than_the_host_can_pay() {
     });
 }
 
-/// Invariant 3 with swap: what is given beyond what guests may touch already is spare.
+/// Invariant 3 with swap: what is given beyond what guests may touch already is spare, or needed and kept by swap.
 #[test]
 fn gives_never_exceed_what_is_spare() {
     prove(any_course(), || {
@@ -148,9 +148,15 @@ fn gives_never_exceed_what_is_spare() {
             let swaps = !moment.sample.host.memory.swap_total.is_zero();
             let committed = if swaps { resident.min(promised) } else { promised };
             let spare = oracle::most(moment, &memory).minus(committed);
-            let added: Bytes = gives(moment).map(|m| oracle::cost(moment, m)).sum();
+            let needs = |m: &&Move| oracle::is_for_need(moment, &memory, m);
+            let (needed, rest): (Vec<_>, Vec<_>) = gives(moment).partition(needs);
+            let sum = |gives: Vec<&Move>| gives.into_iter().map(|m| oracle::cost(moment, m)).sum::<Bytes>();
+            let (needed, rest) = (sum(needed), sum(rest));
+            let backed = if swaps { oracle::backed(moment, &memory) } else { Bytes::ZERO };
             prop_assert!(ledger.spare.is_zero() || ledger.shortfall.is_zero());
-            prop_assert!(added <= ledger.spare.plus(pages(moment)), "{added} > {}", ledger.spare);
+            prop_assert!(rest <= ledger.spare.plus(pages(moment)), "{rest} > {}", ledger.spare);
+            let most = ledger.spare.max(backed);
+            prop_assert!(rest.plus(needed) <= most.plus(pages(moment)), "{rest} and {needed} > {most}");
             prop_assert!(oracle::observing(moment) || ledger.spare <= spare, "{} > {spare}", ledger.spare);
             Ok(())
         }
@@ -189,6 +195,8 @@ fn lacks(moment: &Moment<'_>, guest: &GuestSample) -> Option<Bytes> {
     if limit < view.actual && !track.conduct.is_on_its_way(view.actual) {
         return None;
     }
+    // Nobody is charged for more than the host has, nor given it.
+    let limit = limit.min(moment.sample.host.memory.total);
     let lack = wants.min(view.ceiling()).min(limit).minus(view.target);
     (view.previous_target < view.ceiling() && lack >= Bytes::from_kib(4)).then_some(lack)
 }
@@ -313,14 +321,15 @@ fn no_give_shrinks_a_guest() {
     });
 }
 
-/// Invariant 9: an emergency is declared only while the account is short and the kernel says that memory is gone, or
-/// within ten seconds of it.
+/// Invariant 9: an emergency is declared only while the account is short, the kernel says that memory is gone, and somebody kills for
+/// that, or within ten seconds of it.
 #[test]
 fn an_emergency_takes_a_shortfall_and_the_kernels_word() {
     prove(any_course(), || {
-        let mut last: Option<Monotonic> = None;
+        let (mut last, mut memory): (Option<Monotonic>, _) = (None, Memory::default());
         move |moment| {
-            let short = !moment.decision.ledger.shortfall.is_zero();
+            memory.observe(moment);
+            let short = !moment.decision.ledger.shortfall.is_zero() && oracle::kills(moment, &memory);
             let now = moment.sample.at;
             let both = short && oracle::distressed(&moment.sample.host, moment.plan.eviction);
             if both {

@@ -122,6 +122,7 @@ fn facts() -> impl Strategy<Value = ProcessFacts> {
             request,
             limit,
             swappable,
+            swapped: merging,
             faults: swappable.map(|n| Faults { minor: n.get(), major: n.get() }),
         },
     )
@@ -207,7 +208,7 @@ struct Absurd {
     /// Outcomes of commands that were never decided.
     foreign: Vec<(u8, Bytes, Bytes)>,
     adopted: Option<(u8, Bytes, Bytes)>,
-    glimpse: (Bytes, Bytes, u64),
+    glimpse: (Bytes, Bytes),
 }
 
 fn turn() -> impl Strategy<Value = Absurd> {
@@ -225,7 +226,7 @@ fn turn() -> impl Strategy<Value = Absurd> {
     });
     let foreign = vec((0..IDENTITIES, bytes(), bytes()), 0..2);
     let adopted = option::weighted(0.1, (0..IDENTITIES, bytes(), bytes()));
-    let glimpse = (bytes(), bytes(), absurd());
+    let glimpse = (bytes(), bytes());
     (
         sample,
         policy(Temper::Hostile),
@@ -309,7 +310,7 @@ fn take(state: &mut State, lane: &mut Lane, roster: &Roster, absurd: &Absurd) ->
     for step in decision.plan.moves() {
         prop_assert!(known.contains(&step.id) && step.from != step.to, "{step:?}");
     }
-    let (resident, read, major_faults) = absurd.glimpse;
+    let (resident, read) = absurd.glimpse;
     for track in state.model().tracks() {
         // Whatever its device says that it holds, a guest costs what it can touch.
         let (sample, held) = (&track.sample, track.sample.facts.anon.unwrap_or_default());
@@ -317,10 +318,10 @@ fn take(state: &mut State, lane: &mut Lane, roster: &Roster, absurd: &Absurd) ->
         let own = sample.config.full.max(track.target).max(known);
         let touchable = own.plus(sample.config.plugged).max(held);
         prop_assert!(track.charge() <= touchable.plus(track.overhead()), "{track:?}");
-        let _ = lane.look(track, Glimpse { resident, read, major_faults }, absurd.sample.at);
+        let _ = lane.look(track, Glimpse { resident, read }, absurd.sample.at);
     }
     let _ = host_alarm(&absurd.sample.host, &absurd.sample.host, ledger, absurd.eviction);
-    state.note_pain(&id(0), Pain::HostFaults { per_second: major_faults }, absurd.sample.at);
+    state.note_pain(&id(0), Pain::DiskReads { per_second: read }, absurd.sample.at);
     let commands = decision.plan.commands().chain(decision.periods).chain(decision.again);
     let failed = |at: usize| absurd.fails >> (at % 8) & 1 == 1;
     let result = |at| match at % 3 {

@@ -145,19 +145,22 @@ fn no_take_that_any_engine_wants_breaks_an_invariant() {
 #[test]
 fn no_give_that_any_engine_wants_breaks_an_invariant() {
     prove_whims(|moment, memory, _, verdict| {
-        let (mut cost, mut pages) = (Bytes::ZERO, Bytes::ZERO);
+        let (mut needed, mut rest, mut pages) = (Bytes::ZERO, Bytes::ZERO, Bytes::ZERO);
         for step in verdict.plan.moves().iter().filter(|step| !step.takes()) {
             let guest = memory.known(&step.id);
             prop_assert!(guest.run_state != RunState::Unreachable, "out of reach: {step:?}");
             prop_assert!(step.to <= guest.config.full, "{step:?}");
             let limit = oracle::most_given(guest, step);
             prop_assert!(step.to <= limit, "{step:?} > {limit}");
-            cost = cost.plus(oracle::cost(moment, step));
+            let part = if oracle::is_for_need(moment, memory, step) { &mut needed } else { &mut rest };
+            *part = part.plus(oracle::cost(moment, step));
             // A ceiling that is no multiple of a balloon's page is reached all the same.
             pages = pages.plus(Bytes::from_kib(4));
         }
         let spare = moment.decision.ledger.spare;
-        prop_assert!(cost <= spare.plus(pages), "{cost} > {spare}");
+        prop_assert!(rest <= spare.plus(pages), "{rest} > {spare}");
+        let most = spare.max(oracle::backed(moment, memory));
+        prop_assert!(rest.plus(needed) <= most.plus(pages), "{rest} and {needed} > {most}");
         Ok(())
     });
 }

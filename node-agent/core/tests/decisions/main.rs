@@ -7,6 +7,7 @@ mod contested;
 mod course;
 mod courses;
 mod found;
+mod host_swap;
 mod hostile_claims;
 mod invariants;
 mod invariants_absurd;

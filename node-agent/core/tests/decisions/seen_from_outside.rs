@@ -19,7 +19,6 @@ struct Looks {
     polls: u64,
     resident: Bytes,
     read: Bytes,
-    faults: u64,
     /// At the last poll.
     felt: Option<Felt>,
 }
@@ -29,15 +28,8 @@ impl Looks {
     fn at(actual: u64, used: u64) -> Self {
         let mut w = world(8192, vec![guest("a", 2048, used)]);
         settle(&mut w, 3);
-        let mut looks = Self {
-            w,
-            lane: Lane::default(),
-            polls: 0,
-            resident: mib(1000),
-            read: mib(0),
-            faults: 0,
-            felt: None,
-        };
+        let mut looks =
+            Self { w, lane: Lane::default(), polls: 0, resident: mib(1000), read: mib(0), felt: None };
         looks.asks_for(actual);
         looks.w.guest("a").actual = actual;
         looks.w.decide(1, Turn::Relief);
@@ -75,7 +67,7 @@ impl Looks {
         self.read = self.read.plus(mib(read));
         self.polls += 1;
         let at = Monotonic::new(Duration::from_hours(2) + Duration::from_millis(200 * self.polls));
-        let glimpse = Glimpse { resident: self.resident, read: self.read, major_faults: self.faults };
+        let glimpse = Glimpse { resident: self.resident, read: self.read };
         let track = self.w.state.model().track(&World::id("a")).unwrap();
         self.felt = self.lane.look(track, glimpse, at);
         self.felt.map(|felt| felt.pain)
@@ -96,7 +88,7 @@ fn a_guest_that_fills_all_it_has_within_a_second_is_seen_from_outside_before_it_
         let usable = track.evidence.fresh().unwrap().usable;
         assert!(usable > mib(200) && usable < mib(240), "{usable}");
         let at = |millis| Monotonic::new(Duration::from_secs(w.now) + Duration::from_millis(millis));
-        let glimpse = |resident, read| Glimpse { resident: mib(resident), read: mib(read), major_faults: 0 };
+        let glimpse = |resident, read| Glimpse { resident: mib(resident), read: mib(read) };
         assert_eq!(lane.look(track, glimpse(100, 0), at(0)), None);
         lane.look(track, glimpse(100 + grown, read), at(millis)).map(|felt| felt.pain)
     };
@@ -111,8 +103,7 @@ fn pain_that_goes_on_is_worth_another_turn_each_second() {
     let mut looks = Looks::at(624, 520);
     let turns: Vec<bool> = (0..16)
         .map(|_| {
-            looks.faults += 100;
-            assert!(looks.poll(0, 0).is_some());
+            assert!(looks.poll(0, 2).is_some());
             let felt = looks.felt.unwrap();
             let at = Monotonic::new(Duration::from_hours(2) + Duration::from_millis(200 * looks.polls));
             looks.w.state.note_pain(&World::id("a"), felt.pain, at);
@@ -215,8 +206,9 @@ fn what_is_foreseen_hides_nothing_that_hurts_already() {
     let at = Monotonic::new(Duration::from_secs(w.now));
     w.state.note_pain(&World::id("a"), Pain::Filling { per_second: mib(800) }, at);
     assert_eq!(pain(&w), hurts);
-    w.state.note_pain(&World::id("a"), Pain::HostFaults { per_second: 90 }, at);
-    assert_eq!(pain(&w), Some(Pain::HostFaults { per_second: 90 }));
+    let reads = Pain::DiskReads { per_second: mib(90) };
+    w.state.note_pain(&World::id("a"), reads, at);
+    assert_eq!(pain(&w), Some(reads));
 }
 
 /// It holds `resident` MiB of 800 beside its overhead, of which so many are usable, by words that are fresh or by none.
@@ -244,19 +236,6 @@ fn a_guest_that_holds_all_it_may_and_reads_from_its_disks_hurts_unless_it_says_t
     let mut slow = thrashing(790, Some(10));
     slow.read = slow.read.plus(Bytes::from_kib(500));
     assert_eq!(slow.poll(0, 0), None, "2.4 MiB/s");
-}
-
-#[test]
-fn a_guest_whose_process_faults_in_what_the_host_swapped_out_hurts() {
-    let faults = |each: u64, usable| {
-        let mut looks = thrashing(600, usable);
-        looks.faults += each;
-        looks.poll(0, 0)
-    };
-    assert_eq!(faults(10, Some(10)), Some(Pain::HostFaults { per_second: 50 }));
-    assert_eq!(faults(10, None), Some(Pain::HostFaults { per_second: 50 }));
-    assert_eq!(faults(9, Some(10)), None);
-    assert_eq!(faults(10, Some(300)), None, "by its own words enough is usable");
 }
 
 /// Its kernel holds `cache` MiB of files, of 300 that are usable.

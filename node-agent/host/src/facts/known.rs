@@ -106,6 +106,7 @@ impl Known {
                 limit,
                 bound: qos.and_then(|_| cgroup::bound(&limits, holds, || self.holds(1))),
                 swappable: version.and_then(|v| cgroup::swappable(&self.directories, v)),
+                swapped: Some(self.swapped().unwrap_or(status.swapped)),
                 faults: self.faults(),
             },
             trouble: unreached.then(|| {
@@ -121,6 +122,11 @@ impl Known {
         let pages: u64 = self.process.text("ksm_merging_pages").ok()?.trim().parse().ok()?;
         let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
         Some(Bytes::new(pages.saturating_mul(page)))
+    }
+
+    /// What swap its pod or scope occupies; absent if it has none of its own.
+    fn swapped(&self) -> Option<Bytes> {
+        cgroup::swapped(self.directories.first()?, self.place.as_ref()?.version())
     }
 
     /// Its page faults.

@@ -21,8 +21,6 @@ const BOOT: Duration = Duration::from_secs(6);
 const DEFLATES_AFTER: Duration = Duration::from_secs(30);
 /// What was killed in it is started anew (`RestartSec=`, systemd.service(5), of a service that its owner made patient).
 const PROGRAMS_AGAIN: Duration = Duration::from_secs(10);
-/// QEMU's faults on memory that the host swapped out bring 8 pages each (`page-cluster`).
-const HOST_READ: u64 = 32 << 10;
 /// What a guest has to lack of what it needs before it counts as distress: 1 %, and more than noise.
 const LACK: (u64, u64, Bytes) = (1, 100, Bytes::from_mib(2));
 
@@ -90,7 +88,6 @@ pub(crate) struct Guest {
     events: VecDeque<Event>,
     process: Incarnation,
     read: Bytes,
-    host_faults: u64,
     suffers_from_host: bool,
 }
 
@@ -127,7 +124,6 @@ impl Guest {
             events: group.events.iter().copied().collect(),
             process: Incarnation { pid: number.saturating_add(1000), start_ticks: 1 },
             read: Bytes::ZERO,
-            host_faults: 0,
             suffers_from_host: false,
             group: Arc::clone(group),
         }
@@ -279,7 +275,7 @@ impl Guest {
         (self.device, self.said) = (self.memory.size, self.memory.size);
         self.period = u32::try_from(self.group.statistics.0.as_secs()).unwrap_or(u32::MAX);
         self.words = None;
-        (self.read, self.host_faults) = (Bytes::ZERO, 0);
+        self.read = Bytes::ZERO;
         let pid = self.process.pid.saturating_add(10_000);
         self.process = Incarnation { pid, start_ticks: millis(now) / 10 };
         match self.arrives.take() {
@@ -305,7 +301,8 @@ impl Guest {
 
     /// The host reads back what this guest needs of `swapped` memory that the host had taken.
     pub(crate) fn host_reads(&mut self, back: Bytes) {
-        self.host_faults = self.host_faults.saturating_add(back.get() / HOST_READ);
+        // Its process does, as the kernel counts (`task_io_account_read`).
+        self.read = self.read.plus(back);
         self.suffers_from_host = back > LACK.2;
     }
 
@@ -370,7 +367,7 @@ impl Guest {
         }
     }
     pub(crate) fn glimpse(&self) -> Glimpse {
-        Glimpse { resident: self.resident(), read: self.read, major_faults: self.host_faults }
+        Glimpse { resident: self.resident(), read: self.read }
     }
     pub(crate) fn facts(&self) -> ProcessFacts {
         let limit = self.group.limit.map(|size| size.0);
@@ -384,6 +381,7 @@ impl Guest {
             limit,
             bound: limit,
             swappable: None,
+            swapped: Some(self.memory.host_swapped).filter(|swapped| !swapped.is_zero()),
             faults: None,
         }
     }

@@ -125,7 +125,7 @@ fn account(encoder: &mut DescriptorEncoder<'_>, ledger: &Ledger, reclaimable: By
     gauge(encoder, "node_reaction", help, Some(&Unit::Seconds), &ledger.reaction.as_secs_f64())
 }
 
-fn entries(ledger: &Ledger) -> [(&'static str, Bytes); 18] {
+fn entries(ledger: &Ledger) -> [(&'static str, Bytes); 19] {
     [
         ("total", ledger.total),
         ("huge_pages", ledger.huge_pages),
@@ -139,6 +139,7 @@ fn entries(ledger: &Ledger) -> [(&'static str, Bytes); 18] {
         ("resident", ledger.resident),
         ("overhead", ledger.overhead),
         ("plugged", ledger.plugged),
+        ("swap", ledger.swap),
         ("at_risk", ledger.at_risk),
         ("committed", ledger.committed),
         ("shortfall", ledger.shortfall),

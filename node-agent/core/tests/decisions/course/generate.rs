@@ -146,7 +146,8 @@ fn host(temper: Temper) -> BoxedStrategy<Host> {
     let b = |range| bytes(temper, range);
     let rare = |range| prop_oneof![3 => Just(Bytes::ZERO), 1 => b(range)];
     let gone = prop_oneof![4 => Just(None), 1 => b(0..64).prop_map(Some)];
-    let swap = prop_oneof![3 => Just(Bytes::ZERO), 1 => b(0..8192)];
+    // In quarters how much of it is free.
+    let swap = prop_oneof![3 => Just((Bytes::ZERO, 0)), 1 => (b(0..8192), 0..=4_u64)];
     let pressure = prop_oneof![
         4 => Just(None),
         1 => (0..2000_u32, 0..2000_u32).prop_map(|(some, full)| {
@@ -164,7 +165,8 @@ fn host(temper: Temper) -> BoxedStrategy<Host> {
                 shmem,
                 slab_unreclaimable: kernel,
                 page_tables: kernel,
-                swap_total: swap,
+                swap_total: swap.0,
+                swap_free: swap.0.scaled(swap.1, 4),
                 ..HostMemory::default()
             };
             Host { memory, pressure }

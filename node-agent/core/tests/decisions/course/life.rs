@@ -218,6 +218,7 @@ fn held_on(before: &GuestSample, now: &GuestSample) -> GuestSample {
     known.facts.request = new.request.or(old.request);
     known.facts.limit = new.limit.or(old.limit);
     known.facts.swappable = new.swappable.or(old.swappable);
+    known.facts.swapped = new.swapped.or(old.swapped);
     known.facts.bound = if new.anon.is_some() { new.bound } else { old.bound };
     if now.incarnation.is_none() {
         known.incarnation = before.incarnation;

@@ -8,7 +8,7 @@ use overcommit_core::plan::Move;
 use overcommit_core::policy::{Class, Mode};
 use overcommit_core::reason::Reason;
 use overcommit_core::roster::Membership;
-use overcommit_core::sample::{GuestId, GuestSample, HostSample, RunState, Untouchable};
+use overcommit_core::sample::{GuestId, GuestSample, HostMemory, HostSample, RunState, Untouchable};
 use overcommit_core::step::Turn;
 use overcommit_core::turns::Place;
 use overcommit_core::units::{Bytes, Monotonic};
@@ -239,6 +239,40 @@ pub fn most(moment: &Moment<'_>, known: &Memory) -> Bytes {
     [memory.hugetlb, moment.plan.eviction, reserve, other, kernel]
         .into_iter()
         .fold(memory.total, Bytes::minus)
+}
+
+/// What of what was promised to guests swap can take, or took.
+pub fn swap(moment: &Moment<'_>, known: &Memory) -> Bytes {
+    let HostMemory { swap_total, swap_free, .. } = moment.sample.host.memory;
+    let facts = || moment.sample.guests.iter().map(|g| known.known(&g.id).facts);
+    let free: Bytes = facts().map(|facts| facts.swappable.unwrap_or(swap_free)).sum();
+    let taken: Bytes = facts().filter_map(|facts| facts.swapped).sum();
+    free.min(swap_free).plus(taken.min(swap_total.minus(swap_free)))
+}
+
+/// What more than is promised could still be kept if the host swaps as much as it can for the guests, with nothing that has to be
+/// learnt taken off.
+pub fn backed(moment: &Moment<'_>, known: &Memory) -> Bytes {
+    let promised = promised(moment, known, |view| view.previous_target);
+    most(moment, known).plus(swap(moment, known)).minus(promised)
+}
+
+/// Somebody kills where memory is gone: the kernel unless swap keeps all that guests may touch, and a kubelet at its line.
+pub fn kills(moment: &Moment<'_>, known: &Memory) -> bool {
+    let (ledger, host, eviction) = (&moment.decision.ledger, &moment.sample.host, moment.plan.eviction);
+    let swap = swap(moment, known);
+    let line = eviction.plus(share(host.memory.total, 1, 100));
+    let evicts = !eviction.is_zero() && host.memory.available < line;
+    evicts || swap.is_zero() || ledger.promised > ledger.budget.plus(swap)
+}
+
+/// Whether a give is for what its guest lacks, or undoes a take that failed: such are made beyond what is spare while the host can swap.
+pub fn is_for_need(moment: &Moment<'_>, known: &Memory, step: &Move) -> bool {
+    let reasons = matches!(
+        step.reason,
+        Reason::GiveDistress(_) | Reason::GiveNeed | Reason::GiveBlind | Reason::GiveReboot | Reason::Undo(_)
+    );
+    reasons || known.life(&step.id).hurts(moment.sample.at)
 }
 
 /// What the host uses that is no guest's.

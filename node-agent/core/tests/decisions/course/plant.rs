@@ -309,6 +309,7 @@ impl Body {
             repeated: None,
             merging: None,
             swappable: None,
+            swapped: None,
             resident: Some(anon),
             anon: Some(anon),
             overhead: g.overhead,

@@ -69,6 +69,8 @@ pub struct Guest {
     pub held: Option<u64>,
     /// How much of it may be swapped out.
     pub swappable: Option<u64>,
+    /// How much of it was, MiB.
+    pub swapped: Option<u64>,
     /// Memory that was plugged into it, MiB, and whether that goes on.
     pub plugged: u64,
     pub plugging: bool,
@@ -106,6 +108,7 @@ pub fn guest(name: &str, full: u64, used: u64) -> Guest {
         follows: true,
         held: None,
         swappable: None,
+        swapped: None,
         plugged: 0,
         plugging: false,
         total: None,
@@ -121,6 +124,8 @@ pub struct World {
     /// `MemFree`, MiB; by default nobody knows of any.
     pub free: Option<u64>,
     pub swap: u64,
+    /// How much of it is in use, MiB.
+    pub swap_used: u64,
     /// Pools of huge pages, MiB.
     pub pool: u64,
     pub guests: Vec<Guest>,
@@ -143,6 +148,7 @@ pub fn world(total: u64, guests: Vec<Guest>) -> World {
         available: None,
         free: None,
         swap: 0,
+        swap_used: 0,
         pool: 0,
         guests,
         strangers: Vec::new(),
@@ -214,7 +220,7 @@ impl World {
             free: mib(self.free.unwrap_or_default()),
             hugetlb: mib(self.pool),
             swap_total: mib(self.swap),
-            swap_free: mib(self.swap),
+            swap_free: mib(self.swap - self.swap_used),
             ..HostMemory::default()
         };
         Sample {
@@ -374,6 +380,7 @@ fn sample_of(g: &Guest, now: u64) -> GuestSample {
             limit: g.limit.map(mib),
             bound: g.bound.map(mib),
             swappable: g.swappable.map(mib),
+            swapped: g.swapped.map(mib),
             faults: None,
         },
         trouble: None,
