@@ -2,8 +2,8 @@
 //!
 //! Only then is a floor crossed, down to the emergency floor. It takes both signals: the account is short, and the
 //! host's kernel says that memory is gone. Either alone is no emergency: a shortfall harms nobody until it is touched,
-//! and pressure without a shortfall is not the guests' doing. Nor is it one while swap can keep all that guests may touch, however
-//! the node stalls: then only the kubelet kills.
+//! and pressure without a shortfall is not the guests' doing. Nor is it one while swap keeps all that guests may touch, however
+//! the node stalls.
 
 use std::time::Duration;
 
@@ -33,9 +33,8 @@ pub struct Emergency {
 impl Emergency {
     /// Looks at the host; true while an emergency is declared.
     pub fn declare(&mut self, host: &HostSample, ledger: &Ledger, eviction: Bytes, now: Monotonic) -> bool {
-        // A kernel that can still swap kills nobody; a kubelet does, which does not look at swap.
-        let evicts = !eviction.is_zero() && below(host, eviction, MARGIN);
-        let kills = evicts || !ledger.swap_keeps_all();
+        // A kernel that can still swap kills nobody.
+        let kills = !ledger.swap_keeps_all();
         if !ledger.shortfall.is_zero() && distressed(host, eviction) && kills {
             self.until = Some(now.after(LASTS));
         }
@@ -46,12 +45,9 @@ impl Emergency {
 
 /// The host's kernel says that memory is gone.
 pub fn distressed(host: &HostSample, eviction: Bytes) -> bool {
+    let below = |part| host.memory.available < eviction.plus(host.memory.total.share(part));
     let stalled = host.pressure.is_some_and(|p| p.full_avg10 >= STALLED);
-    below(host, eviction, MARGIN) || (stalled && below(host, eviction, STRAINED))
-}
-
-fn below(host: &HostSample, eviction: Bytes, part: Permille) -> bool {
-    host.memory.available < eviction.plus(host.memory.total.share(part))
+    below(MARGIN) || (stalled && below(STRAINED))
 }
 
 #[cfg(test)]
@@ -95,20 +91,18 @@ mod tests {
     }
 
     #[test]
-    fn while_swap_can_keep_everything_only_the_kubelet_kills() {
+    fn it_is_none_while_swap_keeps_everything() {
         let swaps = |swap| Ledger {
             promised: Bytes::from_mib(9000),
             budget: Bytes::from_mib(8000),
             swap: Bytes::from_mib(swap),
             ..short(1)
         };
-        let declared = |host: &HostSample, ledger: &Ledger, eviction| {
-            Emergency::default().declare(host, ledger, Bytes::from_mib(eviction), Monotonic::default())
+        let declared = |ledger: &Ledger| {
+            Emergency::default().declare(&host(50, 5000), ledger, Bytes::ZERO, Monotonic::default())
         };
-        assert!(!declared(&host(50, 5000), &swaps(1000), 0));
-        assert!(declared(&host(50, 5000), &swaps(999), 0));
-        assert!(declared(&host(150, 0), &swaps(1000), 100));
-        assert!(!declared(&host(250, 5000), &swaps(1000), 100), "it stalls, and nobody is evicted for that");
+        assert!(!declared(&swaps(1000)));
+        assert!(declared(&swaps(999)));
     }
 
     #[test]

@@ -54,7 +54,8 @@ pub struct Ledger {
     pub shortfall: Bytes,
     /// How much of the budget is not committed.
     pub spare: Bytes,
-    /// What of `promised` swap can take, or took already; nothing while an emergency is declared.
+    /// What of `promised` swap keeps: what it can take, and what it took already. Nothing beside a kubelet, which counts no swap
+    /// (`memory.available`, pkg/kubelet/eviction/helpers.go) and evicts where the kernel would swap.
     pub swap: Bytes,
     /// What guests hold less than they may have.
     pub reclaimed: Bytes,
@@ -142,9 +143,9 @@ impl Ledger {
         ledger.budget = ledger.kept().into_iter().map(|(_, bytes)| bytes).fold(ledger.total, Bytes::minus);
         ledger.committed = ledger.promised;
         let swap = usable_swap(memory, model);
-        ledger.swap = swap;
+        ledger.swap = if eviction.is_zero() { swap } else { Bytes::ZERO };
         if !swap.is_zero() {
-            // Growth that swap can keep is no risk.
+            // Growth that swap keeps is no risk.
             let growth = growth.of_resident(reserve.growth_quantile).minus(ledger.spare_with_swap());
             ledger.at_risk = growth.plus(unseen(model)).min(ledger.promised.minus(ledger.resident));
             let expected = ledger.resident.plus(ledger.at_risk);
@@ -186,11 +187,6 @@ impl Ledger {
     /// more than `allowed`: the node's kernel finds what they touch least among all, a balloon within one guest only.
     pub fn allowed_with_swap(&self) -> Bytes {
         if self.swap.is_zero() { self.allowed() } else { self.budget.plus(self.swap) }
-    }
-
-    /// Somebody is about to kill whom swap does not keep from that.
-    pub(crate) fn count_no_swap(&mut self) {
-        self.swap = Bytes::ZERO;
     }
 
     /// Whatever guests touch of all that they were promised, memory and swap keep it.

@@ -94,7 +94,7 @@ pub struct Track {
     /// It swapped out between its last two statistics: it has a swap, and that has room.
     #[serde(default)]
     pub swaps: bool,
-    /// The host can still swap of it: what it lacks need not be taken from it.
+    /// The host can still swap of it, and nobody evicts for that: what others lack need not be taken from it.
     #[serde(default)]
     pub host_swaps: bool,
     /// Whose turn it is, while guests need more than there is.
@@ -143,6 +143,8 @@ pub struct Context<'a> {
     pub asked: bool,
     /// What guests are to be left.
     pub adaptive: &'a Adaptive,
+    /// A kubelet evicts where the kernel would swap.
+    pub evicts: bool,
 }
 
 impl Model {
@@ -230,6 +232,7 @@ impl Model {
                 }
                 Entry::Vacant(place) => place.insert(Track::new(guest, sample, context.adaptive)),
             };
+            track.host_swaps = !context.evicts && host_swaps(&track.sample, sample);
             track.place(context);
             track.watch(sample.at, context);
         }
@@ -264,7 +267,7 @@ impl Track {
             pain: None,
             demand: Bytes::ZERO,
             swaps: false,
-            host_swaps: host_swaps(guest, sample),
+            host_swaps: false,
             turn: None,
             seat: None,
             rise: Bytes::ZERO,

@@ -200,11 +200,8 @@ impl State {
             self.growth.note_followed(&self.model);
         }
         let unlisted = Unlisted::of(&sample.strangers);
-        let mut ledger = self.account(input, sample, giving_back, unlisted.untouched);
+        let ledger = self.account(input, sample, giving_back, unlisted.untouched);
         let emergency = self.emergency.declare(&sample.host, &ledger, input.eviction, sample.at);
-        if emergency {
-            ledger.count_no_swap();
-        }
         let takes = input.mandate == Mandate::Full && input.turn != Turn::Handover;
         self.take_turns(input.policy, &ledger, takes && !observing && !giving_back, arena);
         let scene = Scene {
@@ -291,7 +288,8 @@ impl State {
     fn fold(&mut self, input: &Input<'_>, sample: &Sample, observing: bool) {
         let (roster, adaptive) = (input.roster, &input.policy.adaptive);
         let asked = input.turn == Turn::Tick;
-        self.model.fold(sample, Context { roster, dealings: &self.dealings, observing, asked, adaptive });
+        let (dealings, evicts) = (&self.dealings, !input.eviction.is_zero());
+        self.model.fold(sample, Context { roster, dealings, observing, asked, adaptive, evicts });
     }
 
     /// The account of this moment; each tick it is learned from.

@@ -139,9 +139,12 @@ impl<'a> Seat<'a> {
         }
     }
 
-    /// What of that keeps its kernel from killing: before anybody has all that it ever had.
+    /// What of that keeps its kernel from killing, before anybody has all that it ever had; and what keeps one that grows from that: by
+    /// the time its balloon has followed it will use what it grows by until then.
     pub(super) fn least_relief(&self) -> Bytes {
-        self.spared.max(self.track.foreseen(Headroom::Regular)).min(self.relief())
+        let grows = self.track.turn.is_none() && self.track.pain.is_none();
+        let most = if grows { self.relief().max(self.need) } else { self.relief() };
+        self.spared.max(self.track.foreseen(Headroom::Regular)).min(most)
     }
 
     pub(super) fn is_urgent(&self) -> bool {

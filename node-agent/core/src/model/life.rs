@@ -84,7 +84,6 @@ impl Track {
         self.host_total = sample.host.memory.total;
         self.host_at = sample.host_at();
         self.sample.facts = guest.facts.or(&facts);
-        self.host_swaps = host_swaps(&self.sample, sample);
         self.shown_at = guest.shown_at(sample.at).or(self.shown_at);
         let Some(balloon) = guest.balloon else {
             self.age(sample.at);

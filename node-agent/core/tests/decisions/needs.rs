@@ -198,3 +198,16 @@ fn who_was_killed_in_comes_before_what_others_ever_had() {
     }
     assert!(w.target("a") >= 660, "{} and {}", w.target("a"), w.target("b0"));
 }
+
+/// Both together lack what neither has; one of them hurts, and the other used 100 MiB less a second ago.
+#[test]
+fn who_grows_is_left_what_it_will_use_before_who_hurts_has_all_that_it_ever_had() {
+    let mut w = world(900, vec![guest("grows", 600, 100), guest("hurts", 600, 330)]);
+    w.guests.iter_mut().for_each(|guest| (guest.actual, guest.period) = (450, 1));
+    settle(&mut w, 3);
+    w.turn(1, Turn::Relief);
+    w.guest("grows").used = 200;
+    w.guest("hurts").swap_in += 50;
+    w.turn(1, Turn::Relief);
+    assert!(w.target("grows") >= 440, "{} and {}", w.target("grows"), w.target("hurts"));
+}

@@ -241,8 +241,11 @@ pub fn most(moment: &Moment<'_>, known: &Memory) -> Bytes {
         .fold(memory.total, Bytes::minus)
 }
 
-/// What of what was promised to guests swap can take, or took.
+/// What of what was promised to guests swap can take, or took, where no kubelet evicts.
 pub fn swap(moment: &Moment<'_>, known: &Memory) -> Bytes {
+    if !moment.plan.eviction.is_zero() {
+        return Bytes::ZERO;
+    }
     let HostMemory { swap_total, swap_free, .. } = moment.sample.host.memory;
     let facts = || moment.sample.guests.iter().map(|g| known.known(&g.id).facts);
     let free: Bytes = facts().map(|facts| facts.swappable.unwrap_or(swap_free)).sum();
@@ -257,13 +260,10 @@ pub fn backed(moment: &Moment<'_>, known: &Memory) -> Bytes {
     most(moment, known).plus(swap(moment, known)).minus(promised)
 }
 
-/// Somebody kills where memory is gone: the kernel unless swap keeps all that guests may touch, and a kubelet at its line.
+/// The kernel kills where memory is gone, for swap does not keep all that guests may touch.
 pub fn kills(moment: &Moment<'_>, known: &Memory) -> bool {
-    let (ledger, host, eviction) = (&moment.decision.ledger, &moment.sample.host, moment.plan.eviction);
-    let swap = swap(moment, known);
-    let line = eviction.plus(share(host.memory.total, 1, 100));
-    let evicts = !eviction.is_zero() && host.memory.available < line;
-    evicts || swap.is_zero() || ledger.promised > ledger.budget.plus(swap)
+    let (ledger, swap) = (&moment.decision.ledger, swap(moment, known));
+    swap.is_zero() || ledger.promised > ledger.budget.plus(swap)
 }
 
 /// Whether a give is for what its guest lacks, or undoes a take that failed: such are made beyond what is spare while the host can swap.
