@@ -56,6 +56,7 @@ pub struct Ledger {
     pub spare: Bytes,
     /// What of `promised` swap keeps: what it can take, and what it took already. Nothing beside a kubelet, which counts no swap
     /// (`memory.available`, pkg/kubelet/eviction/helpers.go) and evicts where the kernel would swap.
+    #[serde(default, skip_serializing_if = "Bytes::is_zero")]
     pub swap: Bytes,
     /// What guests hold less than they may have.
     pub reclaimed: Bytes,
