@@ -6,6 +6,7 @@ mod controller;
 mod csv;
 mod density;
 mod figures;
+mod goals;
 mod kept;
 mod looks;
 mod markdown;
@@ -14,6 +15,7 @@ mod outcome;
 mod pace;
 mod page;
 mod plan;
+mod publish;
 mod recovery;
 mod scenario;
 mod summary;
@@ -96,10 +98,12 @@ fn bench(arguments: &Arguments) -> Result<()> {
         run_all(arguments, &mut kept, &origin)?;
         origin
     };
-    let table = write_report(&arguments.into, &kept, &origin)?;
-    println!("{table}");
+    println!("{}", write_report(&arguments.into, &kept, &origin)?);
     match &arguments.publish {
-        Some(name) => publish(&machine::sources().join("..").join(PUBLISHED), name, &table),
+        Some(name) => {
+            let folder = machine::sources().join("..").join(PUBLISHED);
+            publish::publish(&folder, name, &described(&kept, &origin), &kept.of(&origin).0)
+        }
         None => Ok(()),
     }
 }
@@ -184,15 +188,19 @@ fn enough(scenario: Scenario) -> Result<()> {
     Ok(())
 }
 
-/// Writes what there is of this origin, and returns the table.
-fn write_report(folder: &Path, kept: &Kept, origin: &Origin) -> Result<String> {
-    let (outcomes, others) = kept.of(origin);
-    let beside = match others {
+/// The machine and the build, and what of others is left out.
+fn described(kept: &Kept, origin: &Origin) -> String {
+    let beside = match kept.of(origin).1 {
         0 => String::new(),
         others => format!(" Not shown: {others} of other builds or machines."),
     };
-    let of = format!("{} Build {}.{beside}", origin.machine, origin.build);
-    let table = markdown::markdown(&of, &outcomes);
+    format!("{} Build {}.{beside}", origin.machine, origin.build)
+}
+
+/// Writes what there is of this origin, and returns the table.
+fn write_report(folder: &Path, kept: &Kept, origin: &Origin) -> Result<String> {
+    let (of, outcomes) = (described(kept, origin), kept.of(origin).0);
+    let table = markdown::markdown(&of, &outcomes, None);
     let page = page::page(&of, &outcomes);
     for (name, text) in [("report.md", &table), ("report.html", &page), ("report.csv", &csv::csv(&outcomes))]
     {
@@ -201,18 +209,6 @@ fn write_report(folder: &Path, kept: &Kept, origin: &Origin) -> Result<String> {
     }
     say(&format!("bench: the report is {}", folder.join("report.html").display()));
     Ok(table)
-}
-
-/// Keeps a table with the sources.
-fn publish(folder: &Path, name: &str, table: &str) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    let path = folder.join(format!("{name}.md"));
-    let text = format!(
-        "# Controllers of memory compared: {name}\n\nWritten by `make bench PUBLISH={name}`. {table}"
-    );
-    fs::write(&path, text).with_context(|| path.display().to_string())?;
-    say(&format!("bench: published as {}", path.display()));
-    Ok(())
 }
 
 #[cfg(test)]
@@ -234,9 +230,6 @@ mod tests {
         assert!(table.starts_with(says) && table.contains("| 3 of 3 |"), "{table}");
         assert_eq!(fs::read_to_string(dir.path().join("report.csv")).unwrap().lines().count(), 2);
         assert!(fs::read_to_string(dir.path().join("report.html")).unwrap().contains(says));
-        publish(&dir.path().join("new"), "first", &table).unwrap();
-        let published = fs::read_to_string(dir.path().join("new/first.md")).unwrap();
-        assert!(published.starts_with("# Controllers") && published.ends_with(&table), "{published}");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The report as one page: tables and drawings, nothing fetched from anywhere.
 
-mod bars;
+pub(crate) mod bars;
 mod course;
 
 use std::fmt::Write as _;
 
+use crate::goals::goals;
 use crate::outcome::Outcome;
 use crate::scenario::Scenario;
 use crate::summary::{CARRIED, CARRIED_HEADS, LEGEND, Row, carried, heads, notes, summary};
@@ -38,8 +39,8 @@ pub(crate) fn page(machine: &str, outcomes: &[Outcome]) -> String {
         }
         text.push_str(&table(scenario, &rows));
         let of_this: Vec<_> = outcomes.iter().filter(|outcome| outcome.key.scenario == scenario).collect();
-        let notes: Vec<_> =
-            notes(&of_this).iter().map(|note| format!("<li>{}</li>", escaped(note))).collect();
+        let all = goals(scenario, &rows, &of_this).into_iter().chain(notes(&of_this));
+        let notes: Vec<_> = all.map(|note| format!("<li>{}</li>", escaped(&note))).collect();
         let _ = writeln!(text, "<ul>{}</ul>", notes.concat());
         let drawn = |outcome: &&&Outcome| outcome.void().is_none();
         let last = of_this.iter().filter(drawn).map(|outcome| outcome.key.round).max();

@@ -12,7 +12,7 @@ const VALUES: f64 = 90.0;
 const HEIGHT: f64 = 26.0;
 
 /// A bar for each row, as long as its figure; what is without bound goes to the end.
-pub(super) fn bars(rows: &[Row], of: impl Fn(&Row) -> Option<Figure>) -> Document {
+pub(crate) fn bars(rows: &[Row], of: impl Fn(&Row) -> Option<Figure>) -> Document {
     let highs = rows.iter().filter_map(&of).map(|figure| figure.high).filter(|high| high.is_finite());
     let most = highs.fold(f64::MIN_POSITIVE, f64::max);
     let across = |value: f64| NAMES + value.min(most) / most * (WIDTH - NAMES - VALUES);
