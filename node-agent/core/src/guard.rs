@@ -195,13 +195,13 @@ impl Rank {
 /// What may be promised beyond what is.
 struct Purse {
     spare: Bytes,
-    /// What only swap could keep: for those who hurt, or lack what they are thought to need.
+    /// As [`Ledger::backed`].
     backed: Bytes,
 }
 
 impl Purse {
     fn of(ledger: &Ledger) -> Self {
-        Self { spare: ledger.spare, backed: ledger.spare_with_swap().minus(ledger.spare) }
+        Self { spare: ledger.spare, backed: ledger.backed() }
     }
 
     fn open_for(&self, step: &Move, model: &Model) -> Bytes {

@@ -147,7 +147,7 @@ impl Ledger {
         ledger.swap = if eviction.is_zero() { swap } else { Bytes::ZERO };
         if !swap.is_zero() {
             // Growth that swap keeps is no risk.
-            let growth = growth.of_resident(reserve.growth_quantile).minus(ledger.spare_with_swap());
+            let growth = growth.of_resident(reserve.growth_quantile).minus(ledger.backed());
             ledger.at_risk = growth.plus(unseen(model)).min(ledger.promised.minus(ledger.resident));
             let expected = ledger.resident.plus(ledger.at_risk);
             ledger.committed = expected.max(ledger.promised.minus(swap)).min(ledger.promised);
@@ -195,8 +195,9 @@ impl Ledger {
         !self.swap.is_zero() && self.promised <= self.budget.plus(self.swap)
     }
 
-    /// What of that is not promised yet, for who hurts.
-    pub fn spare_with_swap(&self) -> Bytes {
-        if self.swap.is_zero() { self.spare } else { self.budget.plus(self.swap).minus(self.promised) }
+    /// What could be promised beyond what is spare, and only swap could keep: for who hurts, or lacks what it is thought to need.
+    pub fn backed(&self) -> Bytes {
+        let with_swap = self.budget.plus(self.swap).minus(self.promised);
+        if self.swap.is_zero() { Bytes::ZERO } else { with_swap.minus(self.spare) }
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn gives(
     let Scene { ledger, policy, arena, .. } = *scene;
     let all = ledger.spare.minus(owed);
     // What is needed may be promised beyond what is spare while the node can swap.
-    let backed = ledger.spare_with_swap().minus(ledger.spare);
+    let backed = ledger.backed();
     let mut spare = all.plus(backed);
     // Nothing can be given to a guest out of reach: its part is the others'.
     let within_reach = || seats.iter().filter(|seat| seat.track.is_reachable());
